@@ -1,0 +1,39 @@
+# `make help` lists the commands. The first one that needs it makes the environment, in .venv/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint wheel bench clean
+
+PYTHON := .venv/bin/python
+READY := .venv/installed
+# Two workers of one thread each: more threads than that only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+demo: $(READY)  ## enhance a bundled noisy recording; writes out/
+	$(PYTHON) examples/01_first_enhancement.py
+
+test: lint  ## style, types, and the fast tests with the examples of the docstrings
+	$(PYTEST)
+
+test-slow: $(READY)  ## the tests that take minutes: calibration, coverage
+	$(PYTEST) -m slow
+
+lint: $(READY)  ## style and types only
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pyright
+
+wheel: $(READY)  ## build dist/*.whl
+	rm -rf build dist
+	$(PYTHON) -m build --wheel
+
+bench: $(READY)  ## measure quality and cost; prints the table
+	$(PYTHON) benchmarks/run.py
+
+clean:  ## remove what the other commands made, except .venv/
+	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
+	find avse_ppl tests scripts examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt scripts/make_venv.sh
+	@scripts/make_venv.sh

@@ -1,0 +1,22 @@
+"""Audio-visual speech enhancement as probabilistic programming.
+
+A noisy recording goes in, a posterior over the clean speech comes out.
+
+Examples
+--------
+>>> import numpy as np
+>>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
+>>> wave = np.random.default_rng(0).normal(size=8000).astype("float32")
+>>> posterior = SVI(steps=20)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+>>> posterior.enhance().shape
+(8000,)
+"""
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.inference import EM, SVI, Exact
+from avse_ppl.models import NMF, GaussianSpeech, LatentSpeech, load_speech, stationary
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Laws, Scene
+from avse_ppl.stft import Frames, Spectrogram, Stft
+
+__version__ = "0.1.0"

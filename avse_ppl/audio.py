@@ -1,0 +1,299 @@
+"""Recordings: reading, checking, resampling, writing.
+
+The first step on the path of the data. Everything that enters becomes an `Audio`: float samples
+with their sampling rate, amplitudes as they were recorded (full scale is 1).
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from avse_ppl._media import Readable, check_subtype, check_writable, read_media, write_media
+from avse_ppl._samples import channels_first, check_finite, check_rate, clipped_runs, to_float
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAVE_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}
+
+_CLIPPED_RUNS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Audio:
+    """A recording.
+
+    Parameters
+    ----------
+    samples
+        ``(sample,)`` or ``(channel, sample)``; kept as float32, one channel as ``(sample,)``.
+        Floats stay as they are; int16, int32 and uint8 are scaled so that full scale is 1.
+    sample_rate_hz
+        Whole number of samples a second, 4000 or more.
+
+    Raises
+    ------
+    TypeError
+        If the samples are not real numbers of one of these types, or the rate is not whole.
+    ValueError
+        If the samples have no or more than two dimensions, or the rate is under 4000 Hz.
+
+    Examples
+    --------
+    >>> stereo = Audio(np.zeros((2, 8000), dtype=np.int16), sample_rate_hz=16000)
+    >>> stereo.n_channels, stereo.duration_s, stereo.mono().samples.shape
+    (2, 0.5, (8000,))
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+
+    def __post_init__(self) -> None:
+        """Bring samples and rate to their one form."""
+        object.__setattr__(self, "samples", to_float(np.asarray(self.samples)))
+        object.__setattr__(self, "sample_rate_hz", check_rate(self.sample_rate_hz))
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels."""
+        return 1 if self.samples.ndim == 1 else len(self.samples)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples of each channel."""
+        return self.samples.shape[-1]
+
+    @property
+    def duration_s(self) -> float:
+        """Length, seconds."""
+        return self.n_samples / self.sample_rate_hz
+
+    @property
+    def peak(self) -> float:
+        """Largest magnitude of any sample, 0 for an empty recording."""
+        return float(np.max(np.abs(self.samples), initial=0.0))
+
+    def channels(self) -> list[Audio]:
+        """Split into one mono recording a channel."""
+        return [Audio(channel, self.sample_rate_hz) for channel in np.atleast_2d(self.samples)]
+
+    def mono(self) -> Audio:
+        """Average the channels."""
+        return Audio(np.atleast_2d(self.samples).mean(axis=0), self.sample_rate_hz)
+
+    def resample(self, rate_hz: int) -> Audio:
+        """Return the same sound at another rate, band-limited (soxr, high quality)."""
+        import soxr
+
+        if check_rate(rate_hz) == self.sample_rate_hz:
+            return self
+        return Audio(soxr.resample(self.samples.T, self.sample_rate_hz, rate_hz).T, rate_hz)
+
+
+AudioLike: TypeAlias = "Audio | Readable | np.ndarray | Tensor"
+
+
+def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
+    """Bring whatever holds a recording to `Audio`.
+
+    Parameters
+    ----------
+    source
+        An `Audio`; a path; the bytes of an encoded file; or a NumPy array or tensor,
+        ``(sample,)``, ``(channel, sample)`` or, with up to 8 columns, ``(sample, channel)``.
+    sample_rate_hz
+        Needed for arrays. For the others, which know their rate: what it must be.
+
+    Raises
+    ------
+    ValueError
+        If an array comes without a rate, its orientation cannot be told, or a file has another
+        rate than the one stated.
+    TypeError
+        If the source is none of the above.
+
+    Examples
+    --------
+    >>> as_audio(np.zeros((16000, 2)), sample_rate_hz=16000).samples.shape
+    (2, 16000)
+    """
+    if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
+        source = load_audio(source)
+    if isinstance(source, Audio):
+        if sample_rate_hz not in (None, source.sample_rate_hz):
+            raise ValueError(
+                f"expected a recording at {sample_rate_hz} Hz, found {source.sample_rate_hz} Hz; "
+                "resample it with to_rate(audio, rate_hz), or leave sample_rate_hz out"
+            )
+        return source
+    if hasattr(source, "detach"):
+        source = source.detach().cpu().numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    if not hasattr(source, "__array__"):
+        raise TypeError(
+            "expected an Audio, a path, bytes, a NumPy array or a tensor, "
+            f"found {type(source).__name__}"
+        )
+    if sample_rate_hz is None:
+        raise ValueError(
+            "an array does not say its sampling rate; pass it, for example sample_rate_hz=16000"
+        )
+    return Audio(channels_first(np.asarray(source)), sample_rate_hz)
+
+
+def load_audio(source: Readable) -> Audio:
+    """Read a recording, or the first audio track of a video.
+
+    WAV, FLAC, OGG, MP3, AIFF and Opus are read by libsndfile; everything else (MKV, MP4, MOV, WebM,
+    AVI, M4A, AAC) by FFmpeg. The amplitude and the sampling rate stay as they are in the file.
+
+    Parameters
+    ----------
+    source
+        A path, or the bytes of an encoded file.
+
+    Returns
+    -------
+    Audio
+        Of a video: sample 0 sounds with the first picture. A track that starts elsewhere is padded
+        with zeros or trimmed, with a warning.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the path cannot be opened.
+    ValueError
+        If the file is empty, not audio, damaged or cut short, or a video without sound.
+
+    Examples
+    --------
+    >>> import io, soundfile
+    >>> buffer = io.BytesIO()
+    >>> soundfile.write(buffer, np.full(8000, 0.5), 16000, format="FLAC")
+    >>> audio = load_audio(buffer.getvalue())
+    >>> audio.sample_rate_hz, audio.peak
+    (16000, 0.5)
+    """
+    samples, rate_hz = read_media(source)
+    return Audio(samples, rate_hz)
+
+
+def to_rate(audio: Audio, rate_hz: int) -> Audio:
+    """Return a recording at the rate that a model works at, and say so if it had another.
+
+    Where you resample yourself, use `Audio.resample`, which says nothing.
+
+    Examples
+    --------
+    >>> audio = Audio(np.zeros(16000), 16000)
+    >>> to_rate(audio, 16000) is audio
+    True
+    """
+    resampled = audio.resample(rate_hz)
+    if resampled is not audio:
+        message = f"resampled from {audio.sample_rate_hz} Hz to {rate_hz} Hz"
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return resampled
+
+
+def check_audio(audio: Audio, *, min_samples: int) -> Audio:
+    """Refuse a recording that cannot be enhanced; warn about one that should not be.
+
+    Parameters
+    ----------
+    audio
+        The recording, returned unchanged.
+    min_samples
+        What the caller needs of each channel, usually one STFT window.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, shorter than `min_samples`, or holds NaN or infinite samples.
+
+    Warns
+    -----
+    UserWarning
+        If it is all zero, or clipped: at least six runs of three or more samples at its peak,
+        with the peak at full scale.
+
+    Examples
+    --------
+    >>> tone = Audio(np.sin(np.arange(16000)), sample_rate_hz=16000)
+    >>> check_audio(tone, min_samples=1024) is tone
+    True
+    """
+    if audio.n_samples == 0:
+        raise ValueError("the recording is empty: it holds 0 samples")
+    check_finite(audio.samples)
+    if audio.n_samples < min_samples:
+        raise ValueError(
+            f"expected a recording of at least {min_samples} samples "
+            f"({min_samples / audio.sample_rate_hz:.3f} s at {audio.sample_rate_hz} Hz), "
+            f"found {audio.n_samples}; give a longer one"
+        )
+    if audio.peak == 0.0:
+        warnings.warn("the recording is silent: all samples are zero", UserWarning, stacklevel=2)
+    runs = sum(clipped_runs(channel.samples) for channel in audio.channels())
+    if runs > _CLIPPED_RUNS:
+        warnings.warn(
+            f"the recording is clipped in {runs} places (its peak {audio.peak:.2f} is held); "
+            "record it at a lower level: what was cut off cannot be told from noise",
+            UserWarning,
+            stacklevel=2,
+        )
+    return audio
+
+
+def save_audio(path: str | os.PathLike[str], audio: Audio, *, subtype: str | None = None) -> Path:
+    """Write a recording as WAV, FLAC or OGG, by the ending of the name.
+
+    The file is written beside and renamed when complete, so that there is never half of one.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.wav`` (float32 unless told otherwise), ``.flac`` (24-bit) or ``.ogg`` (Vorbis).
+    audio
+        The recording. Float WAV keeps samples beyond full scale; every other format would clip, so
+        there it is scaled down to full scale, with a warning.
+    subtype
+        ``"FLOAT"``, ``"PCM_16"`` or ``"PCM_24"``, where the format has it.
+
+    Raises
+    ------
+    ValueError
+        If the ending or subtype is unknown, or the recording is empty or not finite.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_audio(Path(folder) / "tone.wav", Audio(np.sin(np.arange(16000)), 16000))
+    ...     load_audio(path).duration_s
+    1.0
+    """
+    path = check_writable(path, suffixes=SAVE_SUBTYPES)
+    file_format = path.suffix.lower().removeprefix(".").upper()
+    subtype = subtype or SAVE_SUBTYPES[path.suffix.lower()]
+    check_subtype(file_format, subtype)
+    if audio.n_samples == 0:
+        raise ValueError(f"cannot write '{path}': the recording holds 0 samples")
+    check_finite(audio.samples)
+    samples = audio.samples
+    if subtype != "FLOAT" and audio.peak > 1.0:
+        samples = samples / audio.peak
+        message = (
+            f"'{path}': peak {audio.peak:.3f} is beyond full scale, which {subtype} would clip; "
+            f"scaled by {1 / audio.peak:.3f} (save as float WAV to keep the level)"
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
+    write_media(path, samples, audio.sample_rate_hz, file_format, subtype)
+    return path

@@ -1,0 +1,203 @@
+"""The development set: the same mixtures for everybody, written down rather than drawn anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from avse_ppl.corpora.clips import DEV_NOISES, Clip, read_grid, read_noise
+from avse_ppl.corpora.decoding import decode
+from avse_ppl.corpora.mixing import Mixture, mix
+
+DEV_SNRS_DB = (-5.0, 0.0, 5.0)
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    """One mixture of the development set, as a recipe.
+
+    Parameters
+    ----------
+    name : str
+        Names the mixture within the set, for instance ``"bbab8n_rain_-5dB"``.
+    speech, noise : str
+        Files, relative to the data folder, with ``/`` between the parts.
+    speaker : str
+        Who speaks.
+    noise_label : str
+        The class of the noise.
+    snr_db : float
+        Power ratio over the active part of the speech.
+    seed : int
+        Of the place where the noise begins.
+    """
+
+    name: str
+    speech: str
+    noise: str
+    speaker: str
+    noise_label: str
+    snr_db: float
+    seed: int
+
+
+def dev_manifest(
+    data_folder: str | Path, snrs_db: Sequence[float] = DEV_SNRS_DB, seed: int = 0
+) -> list[ManifestEntry]:
+    """Lay down the development set: each unseen speaker in each unseen noise at each SNR.
+
+    Which clip of a noise class goes with which speaker, and where it begins, is drawn once from
+    `seed` and is the same at all SNRs, so that only the level differs between them.
+
+    Parameters
+    ----------
+    data_folder : str or Path
+        Holds ``grid_unseen/`` and ``noise/``.
+    snrs_db : sequence of float
+        Signal-to-noise ratios.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    list of ManifestEntry
+        Speakers times six noise classes times SNRs: 108 for the six speakers of ``grid_unseen``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is missing.
+    ValueError
+        If there are no SNRs, or a noise class has no clips.
+    """
+    data_folder = Path(data_folder)
+    if len(snrs_db) == 0:
+        raise ValueError("snrs_db is empty; expected at least one signal-to-noise ratio")
+    speech = read_grid(data_folder / "grid_unseen")
+    noises = read_noise(data_folder / "noise")
+    classes = {label: [clip for clip in noises if clip.label == label] for label in DEV_NOISES}
+    absent = [label for label, clips in classes.items() if not clips]
+    if absent:
+        raise ValueError(
+            f"{data_folder / 'noise'} has no clips of {', '.join(absent)}; expected all of "
+            f"{', '.join(DEV_NOISES)}"
+        )
+    random = np.random.default_rng(seed)
+    entries = []
+    for clip in speech:
+        for label, clips in classes.items():
+            noise = clips[int(random.integers(len(clips)))]
+            place = int(random.integers(2**31))
+            entries += [_entry(data_folder, clip, noise, label, s, place) for s in snrs_db]
+    return entries
+
+
+def realise(entry: ManifestEntry, data_folder: str | Path, sample_rate_hz: int = 16000) -> Mixture:
+    """Mix one entry of a manifest.
+
+    The speech is high-passed at 70 Hz as in training, the noise is left as it is.
+
+    Parameters
+    ----------
+    entry : ManifestEntry
+        The recipe.
+    data_folder : str or Path
+        What the paths of the entry are relative to.
+    sample_rate_hz : int
+        Rate of the result.
+
+    Returns
+    -------
+    Mixture
+        The same at every call.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the entry is missing.
+    """
+    data_folder = Path(data_folder)
+    speech = Clip(data_folder / entry.speech, "", entry.speaker, "dev")
+    noise = Clip(data_folder / entry.noise, "", "", "dev", entry.noise_label)
+    return mix(
+        decode(speech, sample_rate_hz),
+        decode(noise, sample_rate_hz),
+        entry.snr_db,
+        sample_rate_hz,
+        entry.seed,
+    )
+
+
+def save_manifest(entries: Sequence[ManifestEntry], path: str | Path) -> None:
+    """Write a manifest as JSON, one entry a line.
+
+    Parameters
+    ----------
+    entries : sequence of ManifestEntry
+        What to write.
+    path : str or Path
+        Where to; written beside, then renamed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    lines = ",\n".join(json.dumps(asdict(entry)) for entry in entries)
+    try:
+        beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_manifest(path: str | Path) -> list[ManifestEntry]:
+    """Read a manifest that `save_manifest` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The JSON file.
+
+    Returns
+    -------
+    list of ManifestEntry
+        In the order of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not JSON or its entries have other fields.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no manifest {path}; write one with save_manifest(entries, path)")
+    wanted = {field.name for field in fields(ManifestEntry)}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a manifest, as it is not JSON: {error}") from error
+    if not isinstance(rows, list) or any(
+        not isinstance(row, dict) or set(row) != wanted for row in rows
+    ):
+        raise ValueError(f"{path} is not a manifest; expected a list of {sorted(wanted)}")
+    return [ManifestEntry(**row) for row in rows]
+
+
+def _entry(
+    data_folder: Path, speech: Clip, noise: Clip, label: str, snr_db: float, seed: int
+) -> ManifestEntry:
+    return ManifestEntry(
+        name=f"{speech.path.stem}_{label}_{snr_db:g}dB",
+        speech=speech.path.relative_to(data_folder).as_posix(),
+        noise=noise.path.relative_to(data_folder).as_posix(),
+        speaker=speech.speaker,
+        noise_label=label,
+        snr_db=float(snr_db),
+        seed=seed,
+    )

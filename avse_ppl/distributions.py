@@ -1,0 +1,143 @@
+"""The circular complex Gaussian, the law of every STFT coefficient in this library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints, kl
+
+
+class ComplexNormal(TorchDistribution):
+    r"""Circular complex Gaussian :math:`N_c(m, v)`.
+
+    .. math:: \log p(x) = -\log(\pi v) - |x - m|^2 / v
+
+    Parameters
+    ----------
+    mean
+        :math:`m`, complex or real, any shape. A plain ``0.0`` is the common zero-mean case.
+    power
+        :math:`v = E|x - m|^2 > 0`, real, broadcastable with ``mean``.
+
+    Raises
+    ------
+    TypeError
+        If ``power`` is complex.
+    ValueError
+        If ``mean`` and ``power`` do not broadcast or, when arguments are validated, if ``power``
+        is not positive.
+
+    References
+    ----------
+    Neeser and Massey, "Proper complex random processes with applications to information theory",
+    IEEE Trans. Inf. Theory, 1993.
+
+    Examples
+    --------
+    >>> noise = ComplexNormal(0.0, torch.ones(513, 100))
+    >>> speech = ComplexNormal(0.0, 3.0 * torch.ones(513, 1))
+    >>> mixture = speech.convolve(noise)
+    >>> tuple(mixture.batch_shape), float(mixture.power[0, 0])
+    ((513, 100), 4.0)
+    """
+
+    arg_constraints = {"power": constraints.positive}  # noqa: RUF012
+    support = constraints.real  # complex numbers pass torch's check of this constraint
+    has_rsample = True
+
+    def __init__(
+        self, mean: Tensor | complex, power: Tensor | float, validate_args: bool | None = None
+    ) -> None:
+        """Store the parameters; see the class."""
+        if isinstance(power, Tensor) and power.is_complex():
+            raise TypeError("power must be real (it is E|x - mean|^2), found a complex tensor")
+        self.power = torch.as_tensor(power, dtype=None if isinstance(power, Tensor) else _real())
+        self.zero_mean = not isinstance(mean, Tensor) and mean == 0
+        if not isinstance(mean, Tensor):
+            mean = self.power.new_tensor(mean, dtype=_kind(mean, self.power))
+        self._mean = mean
+        try:
+            shape = torch.broadcast_shapes(self._mean.shape, self.power.shape)
+        except RuntimeError:
+            raise ValueError(
+                f"mean of shape {tuple(self._mean.shape)} and power of shape "
+                f"{tuple(self.power.shape)} do not broadcast"
+            ) from None
+        super().__init__(shape, torch.Size(), validate_args=validate_args)
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean, as given: not expanded to the batch shape."""
+        return self._mean
+
+    @property
+    def variance(self) -> Tensor:
+        """The power, under torch's name."""
+        return self.power.expand(self.batch_shape)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ComplexNormal:  # noqa: ANN401
+        """Return the same law with a larger batch shape."""
+        mean = 0.0 if self.zero_mean else self.mean.expand(batch_shape)
+        return ComplexNormal(mean, self.power.expand(batch_shape), validate_args=False)
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: ANN401, B008
+        """Draw, differentiably."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        unit = torch.randn(shape, dtype=_complex(self.power), device=self.power.device)
+        return self.mean + self.power.sqrt() * unit
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log density at ``value``, with the batch shape."""
+        if self._validate_args:
+            self._validate_sample(value)
+        residual = value if self.zero_mean else value - self.mean
+        if residual.is_complex():
+            squared = residual.real.square() + residual.imag.square()
+        else:
+            squared = residual.square()
+        return -(math.log(math.pi) + self.power.log() + squared / self.power)
+
+    def entropy(self) -> Tensor:
+        r"""Differential entropy :math:`\log(\pi e v)`."""
+        return (1.0 + math.log(math.pi) + self.power.log()).expand(self.batch_shape)
+
+    def convolve(self, other: ComplexNormal) -> ComplexNormal:
+        r"""Law of the sum: :math:`N_c(m_1 + m_2, v_1 + v_2)`."""
+        mean = 0.0 if self.zero_mean and other.zero_mean else self.mean + other.mean
+        return ComplexNormal(mean, self.power + other.power)
+
+    def condition(self, noise: ComplexNormal, mixture: Tensor) -> ComplexNormal:
+        r"""Wiener posterior of a draw of this law, given its sum with ``noise``.
+
+        .. math:: s | x \sim N_c\left(m_s + G (x - m_s - m_b),\; G v_b\right),
+            \quad G = v_s / (v_s + v_b)
+        """
+        gain = self.power / (self.power + noise.power)
+        residual = mixture
+        if not (self.zero_mean and noise.zero_mean):
+            residual = mixture - self.mean - noise.mean
+        return ComplexNormal(self.mean + gain * residual, gain * noise.power, validate_args=False)
+
+
+def _real() -> torch.dtype:
+    return torch.get_default_dtype()
+
+
+def _complex(power: Tensor) -> torch.dtype:
+    return torch.complex128 if power.dtype == torch.float64 else torch.complex64
+
+
+def _kind(mean: complex, power: Tensor) -> torch.dtype:
+    return _complex(power) if isinstance(mean, complex) else power.dtype
+
+
+@kl.register_kl(ComplexNormal, ComplexNormal)
+def _kl_complex_normal(p: ComplexNormal, q: ComplexNormal) -> Tensor:
+    """``log(v_q / v_p) + (v_p + |m_p - m_q|^2) / v_q - 1``."""
+    gap = (p.mean - q.mean).abs().square()
+    ratio = p.power / q.power
+    return ratio - 1.0 - ratio.log() + gap / q.power

@@ -1,0 +1,189 @@
+"""The log joint density of a scene, per recording: what every routine climbs or samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Transform, biject_to
+
+from avse_ppl.checks import check_scene
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.scene import Laws, Scene, plates_reusable
+from avse_ppl.stft import Spectrogram
+
+Values = dict[str, Tensor]
+_PRIOR_DRAWS = 31
+
+
+@dataclass(frozen=True)
+class Site:
+    """One latent: its shape ``(recording, ...)`` on the real line, and the way to its support.
+
+    ``start`` and ``spread`` are the median and the standard deviation of its prior there.
+    """
+
+    name: str
+    shape: torch.Size
+    transform: Transform
+    start: Tensor
+    spread: Tensor
+    of_noise: bool
+
+
+class Joint(NamedTuple):
+    """Log densities ``(recording,)`` and the laws they came from."""
+
+    prior: Tensor
+    likelihood: Tensor
+    laws: Laws
+
+
+class Density:
+    r"""Log joint density of the latents u on the real line and the mixture x, per recording.
+
+    .. math:: \log p(x | \theta(u)) + \log p(\theta(u)) + \log |\partial \theta / \partial u|
+
+    Parameters
+    ----------
+    scene, mixture
+        The program and what it observed; checked once, with one trace.
+    """
+
+    def __init__(self, scene: Scene, mixture: Spectrogram) -> None:
+        """Trace the scene and list its latents."""
+        self.scene, self.mixture = scene, mixture
+        trace = check_scene(scene, mixture)
+        noise_sites = _sites_of_noise(scene, mixture)
+        self.sites = [
+            _site(name, node, name in noise_sites)
+            for name, node in trace.nodes.items()
+            if node["type"] == "sample" and not node["is_observed"] and name != "mixture"
+        ]  # fmt: skip
+
+    def constrain(self, unconstrained: Mapping[str, Tensor]) -> tuple[Values, Tensor]:
+        """Values on their supports, and the log Jacobian ``(recording,)``.
+
+        Sites that are not given are left out.
+        """
+        values: Values = {}
+        log_jacobian = self.mixture.scale.new_zeros(self.mixture.recordings)
+        for site in self.sites:
+            if site.name not in unconstrained:
+                continue
+            u = unconstrained[site.name]
+            values[site.name] = site.transform(u)
+            if not _is_identity(site.transform):
+                terms = site.transform.log_abs_det_jacobian(u, values[site.name])
+                log_jacobian = log_jacobian + terms.flatten(1).sum(1)
+        return values, log_jacobian
+
+    def unconstrain(self, values: Mapping[str, Tensor]) -> Values:
+        """Inverse of ``constrain`` for the sites named in ``values``."""
+        known = {site.name: site.transform for site in self.sites}
+        return {name: known[name].inv(value) for name, value in values.items()}
+
+    def joint(self, values: Mapping[str, Tensor]) -> Joint:
+        """Log prior and log likelihood at given values, per recording."""
+        with _Score(values, self.mixture.recordings) as score, pyro.validation_enabled(False):
+            laws = self.scene(self.mixture)
+        return Joint(score.prior, score.likelihood, laws)
+
+    def __call__(self, unconstrained: Mapping[str, Tensor], tempering: float = 1.0) -> Tensor:
+        """Log joint density on the real line, ``(recording,)``, likelihood to a power."""
+        values, log_jacobian = self.constrain(unconstrained)
+        joint = self.joint(values)
+        return tempering * joint.likelihood + joint.prior + log_jacobian
+
+    def names(self, of_noise: bool) -> list[str]:
+        """Names of the latents of the noise model, or of the speech prior."""
+        return [site.name for site in self.sites if site.of_noise is of_noise]
+
+
+def score_noise(density: Density, values: Mapping[str, Tensor]) -> tuple[Tensor, ComplexNormal]:
+    """Log prior ``(recording,)`` of the noise latents, and the law of the noise."""
+    recordings = density.mixture.recordings
+    with (
+        _Score(values, recordings) as score,
+        plates_reusable(),
+        pyro.validation_enabled(False),
+        pyro.plate("recording", recordings, dim=-3),
+    ):
+        law = density.scene.noise(density.mixture.frames)
+    return score.prior, law
+
+
+def prior_law(density: Density, name: str, values: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+    """Prior law of one latent, others given."""
+    recordings = density.mixture.recordings
+    with (
+        poutine.trace() as tracer,
+        poutine.block(expose=[name]),
+        poutine.condition(data=dict(values)),
+        plates_reusable(),
+        pyro.plate("recording", recordings, dim=-3),
+    ):
+        density.scene.laws(density.mixture.frames)
+    return tracer.trace.nodes[name]["fn"]
+
+
+class _Names(Messenger):
+    """Collects the names of the sample sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        self.found.add(msg["name"])
+
+
+class _Score(Messenger):
+    """Puts values in at the sample sites and adds up log densities, without building a trace."""
+
+    def __init__(self, values: Mapping[str, Tensor], recordings: int) -> None:
+        super().__init__()
+        self.values, self.recordings = values, recordings
+        self.prior: Any = 0.0
+        self.likelihood: Any = 0.0
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        terms = msg["fn"].log_prob(msg["value"])
+        mask = msg["mask"]
+        if isinstance(mask, Tensor):
+            terms = torch.where(mask, terms, terms.new_zeros(()))
+        total = terms.expand(self.recordings, *terms.shape[1:]).flatten(1).sum(1)
+        if msg["is_observed"]:
+            self.likelihood = self.likelihood + total
+        else:
+            self.prior = self.prior + total
+
+
+def _sites_of_noise(scene: Scene, mixture: Spectrogram) -> set[str]:
+    with _Names() as names, plates_reusable(), pyro.plate("recording", mixture.recordings, dim=-3):
+        scene.noise(mixture.frames)
+    return names.found
+
+
+def _site(name: str, node: dict[str, Any], of_noise: bool) -> Site:
+    """Read one site of the trace; its prior's median, not a draw, so that luck plays no part."""
+    transform = biject_to(node["fn"].support)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        draws = transform.inv(node["fn"].sample((_PRIOR_DRAWS,)))
+    start, spread = draws.median(0).values.detach(), draws.std(0).detach()
+    return Site(name, start.shape, transform, start, spread, of_noise)
+
+
+def _is_identity(transform: Transform) -> bool:
+    return transform == torch.distributions.transforms.identity_transform

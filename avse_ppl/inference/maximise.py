@@ -1,0 +1,94 @@
+"""The M-step: noise latents up their log posterior, given draws of the speech power."""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from torch import Tensor
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.inference.density import Density, Values, score_noise
+
+_HALVINGS = 12
+
+
+def maximise_noise(
+    density: Density, state: Values, speech_power: Tensor, tempering: float = 1.0
+) -> Values:
+    r"""One step up :math:`E_s[w \log p(x | s, b)] + \log p(b)` in the noise latents b.
+
+    By the noise model's own ``maximise`` if it has one (and the likelihood is not tempered,
+    which its closed form does not know), else along the gradient, the step halved for each
+    recording until the objective does not fall.
+
+    Parameters
+    ----------
+    density, state
+        The scene, and its unconstrained latents.
+    speech_power
+        ``(draw, recording, freq, time)``.
+    tempering
+        Power of the likelihood.
+
+    Returns
+    -------
+    dict
+        New unconstrained values of the noise latents.
+    """
+    names = density.names(of_noise=True)
+    if not names:
+        return {}
+    here = {name: state[name].detach() for name in names}
+    maximise = getattr(density.scene.noise, "maximise", None)
+    if maximise is not None:
+        values, _ = density.constrain(here)
+        power = density.mixture.power
+        mask = density.mixture.mask
+        if mask is not None:  # an unobserved frame explains itself: its power is the model's own
+            model = speech_power.mean(0) + density.scene.laws_given(
+                density.constrain(state)[0], density.mixture
+            ).noise.power
+            power = torch.where(mask, power, model)
+        return density.unconstrain(maximise(values, power, speech_power))
+    return _climb(density, here, speech_power, tempering)
+
+
+def _climb(density: Density, here: Values, speech_power: Tensor, tempering: float) -> Values:
+    """Gradient ascent with backtracking, separately for each recording."""
+    point = {name: value.clone().requires_grad_() for name, value in here.items()}
+    before = noise_objective(density, point, speech_power, tempering)
+    gradients = dict(zip(point, torch.autograd.grad(before.sum(), list(point.values())), strict=True))
+    norm = sum(g.flatten(1).square().sum(1) for g in gradients.values())
+    size = 1.0 / torch.as_tensor(norm).sqrt().clamp_min(1e-12)
+    for _ in range(_HALVINGS):
+        there = {
+            name: here[name] + _along(size, gradient) * gradient
+            for name, gradient in gradients.items()
+        }
+        with torch.no_grad():
+            after = noise_objective(density, there, speech_power, tempering)
+        worse = ~(after >= before.detach())
+        if not bool(worse.any()):
+            return there
+        size = torch.where(worse, 0.5 * size, size)
+    stay = _along(worse.to(size.dtype), next(iter(here.values()))).bool()
+    return {name: torch.where(stay, here[name], there[name]) for name in here}
+
+
+def noise_objective(
+    density: Density, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0
+) -> Tensor:
+    """What the M-step climbs, ``(recording,)``; the prior's density is that of the values."""
+    values, _ = density.constrain(unconstrained)
+    prior, noise = score_noise(density, values)
+    law = ComplexNormal(noise.mean, speech_power + noise.power)
+    with pyro.validation_enabled(False):
+        terms = law.log_prob(density.mixture.values)
+    mask = density.mixture.mask
+    if mask is not None:
+        terms = torch.where(mask, terms, terms.new_zeros(()))
+    return tempering * terms.mean(0).flatten(1).sum(1) + prior
+
+
+def _along(per_recording: Tensor, like: Tensor) -> Tensor:
+    return per_recording.reshape(-1, *([1] * (like.ndim - 1)))

@@ -1,0 +1,127 @@
+"""What every routine does first: bring scene and mixture to one device, and seed the randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+Mixture = Any  # Spectrogram, Audio, path, bytes, or waveforms (sample,) as array, tensor or list
+
+
+class Randoms:
+    """Standard-normal draws with one generator per recording.
+
+    Recording r of a batch draws from the seed ``seed + r``, so that it gets the same numbers
+    alone, with that seed, as in the batch.
+    """
+
+    def __init__(self, seed: int, recordings: int, device: torch.device) -> None:
+        """Seed one generator for each recording."""
+        self.device = device
+        self.generators = [
+            torch.Generator(device=device).manual_seed(seed + r) for r in range(recordings)
+        ]
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """Draw ``(recording, ...)``."""
+        options = {"device": self.device, "dtype": dtype}
+        rows = [torch.randn(*shape[1:], generator=g, **options) for g in self.generators]
+        return torch.stack(rows)
+
+
+def prepare(
+    scene: Scene, mixture: Mixture, video: Any, seed: int, device: str, dtype: torch.dtype  # noqa: ANN401
+) -> tuple[Scene, Spectrogram, Randoms]:
+    """Scene and spectrogram on the asked device, and seeded randomness.
+
+    Raises
+    ------
+    ValueError
+        If the seed is not a whole number, the device is unknown or absent, video is given to an
+        audio-only prior, or the waveforms are not usable.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"seed must be a whole number, not {seed!r}")
+    if video is not None:
+        raise ValueError(
+            "the speech prior of this scene is audio-only and would ignore the video; leave the "
+            "video out"
+        )
+    target = resolve_device(device)
+    spectrogram = mixture if isinstance(mixture, Spectrogram) else _analyse(scene, mixture)
+    spectrogram = spectrogram.to(target, dtype)
+    scene = replace(scene, speech=_moved(scene.speech, target, dtype),
+                    noise=_moved(scene.noise, target, dtype))  # fmt: skip
+    return scene, spectrogram, Randoms(int(seed), spectrogram.recordings, target)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device from ``"auto"``, ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    ValueError
+        If the name is none of these, or CUDA is asked for and absent.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    kind = str(name).split(":")[0]
+    if kind not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', not {name!r}")
+    available = torch.cuda.is_available()
+    if kind == "cuda" and not available:
+        raise ValueError(
+            "device 'cuda' was asked for, but torch finds no CUDA device here; use device='cpu' "
+            "or 'auto', or check the driver with nvidia-smi"
+        )
+    if kind == "auto":
+        return torch.device("cuda" if available else "cpu")
+    return torch.device(name)
+
+
+def _analyse(scene: Scene, mixture: Mixture) -> Spectrogram:
+    from avse_ppl.audio import Audio, as_audio, check_audio, to_rate
+
+    stft = scene.stft
+    if isinstance(mixture, (str, Path, bytes)):
+        mixture = as_audio(mixture)
+    if isinstance(mixture, Audio):
+        audio = check_audio(to_rate(mixture, stft.sample_rate_hz), min_samples=stft.n_fft)
+        return stft.analyse([channel.samples for channel in audio.channels()])
+    return stft.analyse(check_waves(mixture, stft.n_fft))
+
+
+def check_waves(waves: Any, min_samples: int) -> Any:  # noqa: ANN401
+    """Raise unless every waveform is finite, not silent and at least one window long."""
+    rows = waves if isinstance(waves, (list, tuple)) or np.ndim(waves) > 1 else [waves]
+    for i, row in enumerate(rows):
+        array = np.asarray(row)
+        if array.ndim != 1 or array.size < min_samples:
+            raise ValueError(
+                f"recording {i} has shape {array.shape}; expected (sample,) with at least "
+                f"{min_samples} samples, one STFT window"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"recording {i} holds NaN or infinite samples; remove them first")
+        if not array.any():
+            raise ValueError(
+                f"recording {i} is silent (all zeros), so there is nothing to infer; "
+                "avse_ppl.enhance returns such recordings as they are"
+            )
+    return waves
+
+
+def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    return model.to(device, dtype) if hasattr(model, "to") else model

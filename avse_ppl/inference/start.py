@@ -1,0 +1,52 @@
+"""Where the iterative routines start: speech from its encoder, noise from what is left over."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from avse_ppl.inference.density import Density, Values
+from avse_ppl.inference.setup import Randoms
+
+_NOISE_FITS = 5
+
+
+def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
+    """Unconstrained location and log standard deviation of every latent.
+
+    Latents of a prior with ``encode`` start at the encoder's guess for the mixture; those of a
+    noise model with ``initial`` and ``maximise`` at a few of its own updates against that guess;
+    all others at the median of their prior.
+    """
+    location = {site.name: site.start.clone() for site in density.sites}
+    log_sd = {name: torch.full_like(value, -2.3) for name, value in location.items()}
+    encode = getattr(density.scene.speech, "encode", None)
+    if encode is not None:
+        for name, (mean, sd) in encode(density.mixture.power).items():
+            location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
+    initial = getattr(density.scene.noise, "initial", None)
+    if initial is not None:
+        location |= density.unconstrain(_fit_noise(density, location, randoms))
+    return location, log_sd
+
+
+def _fit_noise(density: Density, location: Values, randoms: Randoms) -> Values:
+    """A few closed-form updates of the noise against the speech of the start."""
+    noise = density.scene.noise
+    values, _ = density.constrain(location)
+    speech_power = density.scene.laws_given(values, density.mixture).speech.power
+    speech_power = speech_power.expand(density.mixture.values.shape)
+    power = density.mixture.power
+    parts = [
+        noise.initial(power[r : r + 1], speech_power[r : r + 1], generator)  # type: ignore[attr-defined]
+        for r, generator in enumerate(randoms.generators)
+    ]
+    found: Values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    for _ in range(_NOISE_FITS):
+        found = noise.maximise(found, power, speech_power[None])  # type: ignore[attr-defined]
+    return found
+
+
+def requires_grad(values: Values) -> list[Tensor]:
+    """Mark all as parameters and list them."""
+    return [value.requires_grad_() for value in values.values()]

@@ -1,0 +1,117 @@
+"""From draws of the latents to the posterior over speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.inference.density import Values
+from avse_ppl.inference.setup import Randoms
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+
+class Moments:
+    """Running mean and total variance of speech over draws of the latents."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.weight: Any = 0.0
+        self.shift: Tensor | None = None
+        self.first: Any = 0.0
+        self.second: Any = 0.0
+        self.within: Any = 0.0
+
+    def add(self, law: ComplexNormal, weight: Tensor | float = 1.0) -> None:
+        """Count one draw's Wiener posterior, ``(recording, freq, time)``."""
+        if self.shift is None:
+            self.shift = law.mean  # keeps the second moment from cancelling
+        gap = law.mean - self.shift
+        self.weight = self.weight + weight
+        self.first = self.first + weight * gap
+        self.second = self.second + weight * (gap.real.square() + gap.imag.square())
+        self.within = self.within + weight * law.power
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance by the law of total variance."""
+        shift = self.first / self.weight
+        between = self.second / self.weight - (shift.real.square() + shift.imag.square())
+        return self.shift + shift, self.within / self.weight + between.clamp_min(0.0)
+
+
+def summarise(
+    scene: Scene,
+    mixture: Spectrogram,
+    draws: Sequence[Values],
+    randoms: Randoms,
+    *,
+    kind: str,
+    attrs: dict[str, Any],
+    waveforms: int | None = None,
+    trace: dict[str, np.ndarray] | None = None,
+    moments: tuple[Tensor, Tensor] | None = None,
+) -> Posterior:
+    """Posterior over speech from draws of the latents.
+
+    Parameters
+    ----------
+    scene, mixture
+        What was inverted.
+    draws
+        Values of all latents, one dictionary a draw, ``(recording, ...)`` each.
+    randoms
+        For the speech draws.
+    kind, attrs, trace
+        Stored in the posterior.
+    waveforms
+        Number of waveform draws if not one for each draw of the latents.
+    moments
+        Mean and variance, where they are known better than the draws tell.
+    """
+    count = waveforms or len(draws)
+    running, waves = Moments(), []
+    for i in range(max(count, len(draws))):
+        values = draws[i % len(draws)]
+        laws = scene.laws_given(values, mixture)
+        law = laws.speech.condition(laws.noise, mixture.values)
+        if i < len(draws):
+            running.add(law)
+        waves.append(_draw_wave(law, mixture, randoms))
+    mean, variance = moments or running.result()
+    scale = mixture.scale[:, None, None]
+    latents = {name: _stack([d[name] for d in draws]) for name in draws[0]}
+    return Posterior(
+        mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
+        mixture=_numpy(mixture.values * scale), speech=_stack(waves[:count]), latents=latents,
+        n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
+    )  # fmt: skip
+
+
+def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: Randoms) -> Tensor:
+    """One waveform, ``(recording, sample)``: each bin by its law, overlapping frames in accord."""
+    longest = max(mixture.n_samples)
+    rows = [mixture.stft.unit_noise((), longest, g) for g in randoms.generators]
+    unit = torch.stack(rows).to(law.power.device)
+    values = law.mean + law.power.sqrt() * unit
+    return mixture.stft.inverse(values * mixture.scale[:, None, None], longest)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    array = values.detach().cpu().numpy()
+    return array.astype(np.complex64 if np.iscomplexobj(array) else np.float32)
+
+
+def _stack(rows: Sequence[Tensor]) -> np.ndarray:
+    """``(chain=1, draw, recording, ...)``."""
+    return _numpy(torch.stack(list(rows)))[None]
+
+
+def kind_of(kind: str, tempering: float) -> str:
+    """Name of the approximation, saying so if the likelihood was tempered."""
+    return kind if tempering == 1.0 else f"{kind}, tempered {tempering:g}"

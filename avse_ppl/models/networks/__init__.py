@@ -1,0 +1,6 @@
+"""Torch modules of the learned priors: plain functions of tensors, no probability in them."""
+
+from avse_ppl.models.networks.rvae import RvaeNetwork
+from avse_ppl.models.networks.vae import VaeNetwork
+
+__all__ = ["RvaeNetwork", "VaeNetwork"]

@@ -1,0 +1,74 @@
+"""Frame-wise variational autoencoder of speech power."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class VaeNetwork(nn.Module):
+    r"""Encoder and decoder of the audio-only VAE.
+
+    .. math:: q(z_t | s_t) = N(\mu_\phi(|s_t|^2), \sigma^2_\phi(|s_t|^2)), \qquad
+        s_{ft} | z_t \sim N_c(0, \exp \ell_f(z_t))
+
+    Parameters
+    ----------
+    freq, latent
+        Number of frequency bins and of latent dimensions.
+    hidden
+        Width of the encoder's layers, from the spectrum inwards; the decoder mirrors them.
+    log_input
+        Whether the encoder sees ``log(power + 1e-6)`` (ours) or the power itself (published
+        weights).
+
+    References
+    ----------
+    Leglaive, Girin and Horaud, "A variance modeling framework based on variational autoencoders
+    for speech enhancement", MLSP 2018.
+
+    Examples
+    --------
+    >>> network = VaeNetwork(freq=33, latent=4, hidden=(16,))
+    >>> network.decode(torch.zeros(2, 4, 10)).shape
+    torch.Size([2, 33, 10])
+    """
+
+    def __init__(
+        self, freq: int, latent: int, hidden: tuple[int, ...] = (128,), log_input: bool = True
+    ) -> None:
+        """Build the layers; see the class."""
+        super().__init__()
+        self.freq, self.latent, self.log_input = freq, latent, log_input
+        self.encoder = _tanh_layers((freq, *hidden))
+        self.encoder_mean = nn.Linear(hidden[-1], latent)
+        self.encoder_logvar = nn.Linear(hidden[-1], latent)
+        self.decoder = _tanh_layers((latent, *reversed(hidden)))
+        self.decoder_logpower = nn.Linear(hidden[0], freq)
+
+    def encode(self, power: Tensor, sample: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """``(..., freq, time)`` power to mean, log-variance and draw of z, ``(..., latent, time)``.
+
+        The draw is the mean unless ``sample``.
+        """
+        inputs = encoder_input(power, self.log_input).transpose(-1, -2)
+        hidden = self.encoder(inputs)
+        mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
+        z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean) if sample else mean
+        return mean.transpose(-1, -2), logvar.transpose(-1, -2), z.transpose(-1, -2)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """``(..., latent, time)`` to log power ``(..., freq, time)``."""
+        return self.decoder_logpower(self.decoder(z.transpose(-1, -2))).transpose(-1, -2)
+
+
+def encoder_input(power: Tensor, log_input: bool) -> Tensor:
+    """What the encoder sees of a power spectrum."""
+    return torch.log(power + 1e-6) if log_input else power
+
+
+def _tanh_layers(sizes: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(inner, outer), nn.Tanh()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,147 @@
+"""Noise models: each samples its latents and returns the law of the noise STFT.
+
+Writing another takes a dozen lines: sample what you do not know, on ``plate("freq", frames.freq,
+dim=-2)`` and ``plate("time", frames.time, dim=-1)`` where it varies, and return a
+``ComplexNormal``. The mixture has unit mean power, so a power of 1 is as loud as the recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.stft import Frames
+
+_TINY = 1e-8
+
+
+def stationary(frames: Frames) -> ComplexNormal:
+    r"""Stationary noise of unknown spectrum.
+
+    .. math:: b_{ft} \sim N_c(0, v_f), \quad \log v_f \sim N(-2, 2^2)
+
+    Site ``noise.power``: ``(freq, 1)``.
+
+    Examples
+    --------
+    >>> stationary(Frames(freq=5, time=7)).power.shape
+    torch.Size([5, 1])
+    """
+    with pyro.plate("freq", frames.freq, dim=-2):
+        power = pyro.sample("noise.power", dist.LogNormal(_like(frames, -2.0), 2.0))
+    return ComplexNormal(0.0, power)
+
+
+@dataclass(frozen=True)
+class NMF:
+    r"""Noise power as a product of a few spectra and their activations.
+
+    .. math:: b_{ft} \sim N_c(0, (W H)_{ft}), \quad W_{fk} \sim \mathrm{Exp}(1), \quad
+        H_{kt} \sim \mathrm{Exp}(K)
+
+    Sites ``noise.spectra`` (W), ``(freq, component)``, and ``noise.activations`` (H),
+    ``(component, time)``. The components may be permuted and W, H rescaled against each other:
+    only their product is identified.
+
+    Parameters
+    ----------
+    rank
+        Number of components K.
+
+    Raises
+    ------
+    ValueError
+        If ``rank`` is not a positive whole number.
+
+    References
+    ----------
+    Févotte, Bertin and Durrieu, "Nonnegative matrix factorization with the Itakura-Saito
+    divergence", Neural Computation 2009.
+
+    Examples
+    --------
+    >>> NMF(rank=2)(Frames(freq=5, time=7)).power.shape
+    torch.Size([5, 7])
+    """
+
+    rank: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the rank."""
+        if not isinstance(self.rank, int) or self.rank < 1:
+            raise ValueError(f"rank must be a positive whole number, not {self.rank!r}")
+
+    def __call__(self, frames: Frames) -> ComplexNormal:
+        """Sample W and H, return the law of the noise, ``(freq, time)``."""
+        one, rate = _like(frames, 1.0), _like(frames, float(self.rank))
+        with (
+            pyro.plate("freq", frames.freq, dim=-2),
+            pyro.plate("component", self.rank, dim=-1),
+        ):
+            spectra = pyro.sample("noise.spectra", dist.Exponential(one))
+        with (
+            pyro.plate("component", self.rank, dim=-2),
+            pyro.plate("time", frames.time, dim=-1),
+        ):
+            activations = pyro.sample("noise.activations", dist.Exponential(rate))
+        return ComplexNormal(0.0, spectra @ activations + _TINY)
+
+    def maximise(
+        self, values: Mapping[str, Tensor], power: Tensor, speech_power: Tensor
+    ) -> dict[str, Tensor]:
+        r"""One monotone step up the log posterior of W and H, speech power given.
+
+        Multiplicative updates with exponent 1/2 (majorise-minimise), averaged over draws of the
+        speech power; the exponential priors add their rates to the denominators.
+
+        .. math:: H \leftarrow H \left(\frac{W^T (V / \hat V^2)}{W^T \hat V^{-1} + \lambda}
+            \right)^{1/2}, \quad \hat V = S + W H
+
+        Parameters
+        ----------
+        values
+            Current ``noise.spectra`` and ``noise.activations``, ``(recording, ...)``.
+        power
+            ``|x|^2``, ``(recording, freq, time)``; zero weight where masked.
+        speech_power
+            ``(draw, recording, freq, time)``.
+
+        Returns
+        -------
+        dict
+            The new values.
+        """
+        w, h = values["noise.spectra"], values["noise.activations"]
+        ratio, inverse = _ratios(w @ h, power, speech_power)
+        h = h * (w.mT @ ratio / (w.mT @ inverse + self.rank)).sqrt()
+        ratio, inverse = _ratios(w @ h, power, speech_power)
+        w = w * (ratio @ h.mT / (inverse @ h.mT + 1.0)).sqrt()
+        return {"noise.spectra": w.clamp_min(_TINY), "noise.activations": h.clamp_min(_TINY)}
+
+    def initial(
+        self, power: Tensor, speech_power: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Random factors at the level of what speech leaves over."""
+        recordings, freq, time = power.shape
+        options = {"generator": generator, "device": power.device, "dtype": power.dtype}
+        w = 0.5 + torch.rand(recordings, freq, self.rank, **options)
+        h = 0.5 + torch.rand(recordings, self.rank, time, **options)
+        # A geometric mean over time ignores bursts of speech: each bin starts at its floor.
+        floor = power.clamp_min(1e-6).log().mean(-1, keepdim=True).exp()
+        return {"noise.spectra": w * floor, "noise.activations": h / self.rank}
+
+
+def _ratios(noise: Tensor, power: Tensor, speech_power: Tensor) -> tuple[Tensor, Tensor]:
+    """``V / Vhat^2`` and ``1 / Vhat``, averaged over draws of the speech power."""
+    inverse = 1.0 / (speech_power + (noise + _TINY))
+    return (power * inverse.square()).mean(0), inverse.mean(0)
+
+
+def _like(frames: Frames, value: float) -> Tensor:
+    return torch.tensor(value, device=frames.device, dtype=frames.dtype)

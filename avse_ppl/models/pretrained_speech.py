@@ -1,0 +1,52 @@
+"""Speech priors by name or from a folder of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from avse_ppl.checks import unknown_name
+from avse_ppl.models.speech_gaussian import GaussianSpeech
+from avse_ppl.models.speech_latent import LatentSpeech, PowerDecoder
+from avse_ppl.models.weights import PRETRAINED, load_network
+from avse_ppl.stft import Stft
+
+
+def pretrained_names() -> list[str]:
+    """Names of the weights shipped with the library."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+
+
+def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
+    """Load a speech prior: ``"gaussian"``, the name of shipped weights, or a folder of weights.
+
+    Parameters
+    ----------
+    name
+        For instance ``"rvae"``, or a folder written by ``avse-ppl train`` or
+        ``avse-ppl import-weights``.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the folder's files are corrupt or do not belong together.
+    FileNotFoundError
+        If a file of the folder is missing.
+
+    Examples
+    --------
+    >>> load_speech("gaussian").gain_sd_db
+    10.0
+    """
+    if str(name) == "gaussian":
+        return GaussianSpeech()
+    folder = PRETRAINED / str(name)
+    if not (folder / "config.json").is_file():
+        folder = Path(name)
+        if not folder.is_dir():
+            raise unknown_name("speech prior", str(name), ["gaussian", *pretrained_names()])
+    network, config = load_network(folder)
+    return LatentSpeech(
+        network=cast(PowerDecoder, network), level_db=config["level_db"],
+        stft=Stft(**config["stft"]), name=config.get("name", folder.name),
+    )  # fmt: skip

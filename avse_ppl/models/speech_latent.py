@@ -1,0 +1,104 @@
+"""What all learned speech priors with one Gaussian latent sequence share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.stft import Frames, Stft
+
+DB = math.log(10) / 10
+
+
+class PowerDecoder(Protocol):
+    """A network between speech power and a latent sequence."""
+
+    latent: int
+
+    def encode(self, power: Tensor, sample: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """``(recording, freq, time)`` to mean, log-variance, draw ``(recording, latent, time)``."""
+        ...
+
+    def decode(self, z: Tensor) -> Tensor:
+        """``(recording, latent, time)`` to log power ``(recording, freq, time)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class LatentSpeech:
+    r"""Speech prior decoded from standard-normal innovations.
+
+    .. math:: z_{lt} \sim N(0, 1), \quad \ell \sim N(0, 1), \quad
+        s_{ft} \sim N_c\left(0, 10^{(L + \sigma \ell) / 10} \exp d_f(z_{1:T})\right)
+
+    Whatever dynamics the prior has lies inside the decoder d, so that the latent itself is white:
+    good geometry for every routine. The level is one gain for the recording.
+
+    Sites: ``speech.z``, ``(latent, time)``; ``speech.level``, one per recording.
+
+    Parameters
+    ----------
+    network
+        Encoder and decoder.
+    level_db
+        L, level of the recording at which the decoder's own scale is right, dB.
+    level_sd_db
+        :math:`\sigma`, how uncertain the level is, dB.
+    stft
+        Front end that the network was trained with.
+    name
+        For messages and reports.
+    """
+
+    network: PowerDecoder
+    level_db: float = 0.0
+    level_sd_db: float = 6.0
+    stft: Stft = field(default_factory=Stft)
+    name: str = "latent speech"
+
+    def __call__(self, frames: Frames, visual: Tensor | None = None) -> ComplexNormal:
+        """Sample the innovations, return the law of speech, ``(freq, time)``."""
+        zero = torch.zeros((), device=frames.device, dtype=frames.dtype)
+        level = pyro.sample("speech.level", dist.Normal(zero, 1.0))
+        with (
+            pyro.plate("latent", self.network.latent, dim=-2),
+            pyro.plate("time", frames.time, dim=-1),
+        ):
+            z = pyro.sample("speech.z", dist.Normal(zero, 1.0))
+        gain_db = self.level_sd_db * level - self.level_db
+        return ComplexNormal(0.0, torch.exp(self.network.decode(z) + DB * gain_db))
+
+    def encode(self, power: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Amortised guess of the latents: mean and standard deviation of each site.
+
+        Parameters
+        ----------
+        power
+            ``(recording, freq, time)``: of speech, or of a mixture for a warm start.
+        """
+        with torch.no_grad():
+            mean, logvar, _ = self.network.encode(power * math.exp(DB * self.level_db))
+        level = torch.zeros(power.shape[0], 1, 1, device=power.device, dtype=power.dtype)
+        return {
+            "speech.z": (mean, torch.exp(0.5 * logvar)),
+            "speech.level": (level, torch.full_like(level, 0.3)),
+        }
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> LatentSpeech:
+        """Return the same prior with its network on another device or dtype."""
+        from dataclasses import replace
+
+        first = next(self.network.parameters())  # type: ignore[attr-defined]
+        if first.device == device and first.dtype == dtype:
+            return self
+        import copy
+
+        network = copy.deepcopy(self.network).to(device, dtype)  # type: ignore[attr-defined]
+        return replace(self, network=network)

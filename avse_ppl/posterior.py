@@ -1,0 +1,227 @@
+"""The posterior over clean speech: draws, moments, intervals, and files that arviz reads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avse_ppl.stft import Stft
+
+if TYPE_CHECKING:
+    import xarray
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Posterior:
+    r"""Posterior over the clean speech of one or several recordings.
+
+    Over draws d of the latents, with Wiener gain ``G`` and speech law ``N_c(m_d, c_d)`` each,
+
+    .. math:: E[s|x] = \overline{m_d}, \qquad
+        \mathrm{Var}[s|x] = \overline{c_d} + \overline{|m_d - \overline{m}|^2}
+
+    which is the law of total variance: what Wiener filtering leaves, plus what is not known about
+    the latents.
+
+    Parameters
+    ----------
+    mean
+        ``E[s|x]``, complex, ``(recording, freq, time)``, on the scale of the waveform's STFT.
+    variance
+        ``Var[s|x]``, ``(recording, freq, time)``.
+    mixture
+        STFT of the recording, ``(recording, freq, time)``.
+    speech
+        Waveform draws, ``(chain, draw, recording, sample)``.
+    latents
+        Draws of the latents, ``(chain, draw, recording, ...)``.
+    n_samples
+        Length of each recording.
+    stft
+        The front end.
+    kind
+        How the draws came about: ``"exact"``, ``"variational"``, ``"point estimate"``,
+        ``"Langevin"``; with ``", tempered ..."`` behind it if the likelihood was tempered.
+    attrs
+        Routine, settings, seed, cost.
+    trace
+        What the routine logged at each step, ``(step, recording)`` each.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from avse_ppl import ComplexNormal, Exact, GaussianSpeech, Scene
+    >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+    >>> scene = Scene(GaussianSpeech(gain_sd_db=0.0), lambda frames: ComplexNormal(0.0, 1.0))
+    >>> posterior = Exact()(scene, wave, seed=0)
+    >>> low, high = posterior.interval(0.9)
+    >>> low.shape, posterior.kind
+    ((1, 4000), 'exact')
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    mixture: np.ndarray
+    speech: np.ndarray
+    latents: Arrays
+    n_samples: tuple[int, ...]
+    stft: Stft
+    kind: str
+    attrs: dict[str, Any] = field(default_factory=dict)
+    trace: Arrays = field(default_factory=dict)
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings."""
+        return self.mean.shape[0]
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviation of ``|s - E[s|x]|``, ``(recording, freq, time)``."""
+        return np.sqrt(self.variance)
+
+    def enhance(self, recording: int = 0) -> np.ndarray:
+        """Posterior mean waveform of one recording, ``(sample,)``.
+
+        The mean minimises the expected squared error under the posterior.
+        """
+        return self._wave(self.mean, recording)
+
+    def noisy(self, recording: int = 0) -> np.ndarray:
+        """The recording itself, ``(sample,)``."""
+        return self._wave(self.mixture, recording)
+
+    def draws(self, recording: int = 0) -> np.ndarray:
+        """Waveform draws of one recording, chains joined, ``(draw, sample)``."""
+        n = self.n_samples[recording]
+        return self.speech[:, :, recording, :n].reshape(-1, n)
+
+    def interval(
+        self, probability: float = 0.9, of: str = "waveform"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Central credible interval in each sample, or in each bin of the STFT magnitude.
+
+        Both are quantiles over the waveform draws; with D draws, a tail below about 1/D is not
+        resolved.
+
+        Parameters
+        ----------
+        probability
+            Mass between the bounds, in (0, 1).
+        of
+            ``"waveform"``, bounds ``(recording, sample)``; or ``"magnitude"``, bounds
+            ``(recording, freq, time)``.
+
+        Raises
+        ------
+        ValueError
+            If the probability is outside (0, 1), ``of`` unknown, or there are under 2 draws.
+        """
+        if not 0 < probability < 1:
+            raise ValueError(f"probability must be between 0 and 1, not {probability}")
+        if of not in ("waveform", "magnitude"):
+            raise ValueError(f"of must be 'waveform' or 'magnitude', not {of!r}")
+        chains, draws = self.speech.shape[:2]
+        if chains * draws < 2:
+            raise ValueError(
+                f"an interval needs at least 2 draws, this posterior holds {chains * draws}; run "
+                "the routine with draws=50 or more"
+            )
+        tail = (1 - probability) / 2
+        bounds = [self._quantiles(i, (tail, 1 - tail), of) for i in range(self.recordings)]
+        low, high = np.stack(bounds, axis=1)
+        return low, high
+
+    def magnitudes(self, recording: int = 0) -> np.ndarray:
+        """STFT magnitude of the waveform draws, ``(draw, freq, time)``."""
+        import torch
+
+        waves = torch.from_numpy(np.ascontiguousarray(self.draws(recording)))
+        return self.stft.forward(waves).abs().numpy()
+
+    def to_arviz(self) -> Any:  # noqa: ANN401
+        """Return the same as arviz inference data: groups, named dimensions, coordinates.
+
+        Groups: ``posterior`` (latents, and ``speech`` waveforms), ``observed_data`` (mixture),
+        ``constant_data`` (moments of the speech STFT), ``sample_stats`` (traces). Complex arrays
+        are split into ``_re`` and ``_im``.
+        """
+        import arviz
+
+        groups = self._datasets()
+        if hasattr(arviz, "InferenceData"):  # arviz 0.x; from 1.0 on it reads data trees
+            stats = groups.pop("routine_trace", None)
+            data = arviz.InferenceData(attrs=self._attributes(), **groups)
+            if stats is not None:
+                data.add_groups({"routine_trace": stats}, warn_on_custom_groups=False)
+            return data
+        import xarray
+
+        return xarray.DataTree.from_dict({f"/{k}": v for k, v in groups.items()})
+
+    def save(self, path: str | Path) -> Path:
+        """Write a NetCDF file that `load` and ``arviz.from_netcdf`` read.
+
+        The file is written beside and renamed, so that it is whole or not there.
+        """
+        import xarray
+
+        path = Path(path)
+        groups: dict[str, Any] = {f"/{name}": data for name, data in self._datasets().items()}
+        groups["/"] = xarray.Dataset(attrs=self._attributes())
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        packed = {
+            key: {str(name): {"zlib": True, "complevel": 1} for name in data.data_vars}
+            for key, data in groups.items()
+        }
+        try:
+            xarray.DataTree.from_dict(groups).to_netcdf(beside, engine="h5netcdf", encoding=packed)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Posterior:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is not a posterior of this library.
+        """
+        from avse_ppl.posterior_file import read
+
+        return cls(**read(Path(path)))
+
+    def _wave(self, values: np.ndarray, recording: int) -> np.ndarray:
+        import torch
+
+        n = self.n_samples[recording]
+        tensor = torch.from_numpy(np.ascontiguousarray(values[recording]))
+        return self.stft.inverse(tensor, n).numpy().astype(np.float32)
+
+    def _quantiles(self, recording: int, levels: tuple[float, float], of: str) -> np.ndarray:
+        if of == "magnitude":
+            return np.quantile(self.magnitudes(recording), levels, axis=0)
+        bounds = np.quantile(self.draws(recording), levels, axis=0)
+        return np.pad(bounds, ((0, 0), (0, max(self.n_samples) - bounds.shape[1])))
+
+    def _datasets(self) -> dict[str, xarray.Dataset]:
+        from avse_ppl.posterior_file import datasets
+
+        return datasets(self)
+
+    def _attributes(self) -> dict[str, Any]:
+        from avse_ppl.posterior_file import attributes
+
+        return attributes(self)
+

@@ -1,0 +1,127 @@
+"""A posterior as labelled datasets, and as a NetCDF file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from avse_ppl.stft import Stft
+
+if TYPE_CHECKING:
+    import xarray
+
+    from avse_ppl.posterior import Posterior
+
+_FORMAT = 1
+_GRID = ("recording", "freq_hz", "time_s")
+
+
+def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
+    """Groups of named, coordinated arrays; complex ones split into ``_re`` and ``_im``."""
+    import xarray
+
+    recordings, freq, time = posterior.mean.shape
+    stft = posterior.stft
+    coords = {
+        "recording": np.arange(recordings),
+        "freq_hz": np.arange(freq) * (stft.sample_rate_hz / stft.n_fft),
+        "time_s": np.arange(time) * (stft.hop / stft.sample_rate_hz),
+    }
+    chains, draws, _, samples = posterior.speech.shape
+    chain_coords = {"chain": np.arange(chains), "draw": np.arange(draws)}
+    sample_s = {"sample_s": np.arange(samples) / stft.sample_rate_hz}
+    latents = {
+        name: (("chain", "draw", "recording", *_names(name, value.shape[3:], freq, time)), value)
+        for name, value in posterior.latents.items()
+    }
+    speech = {"speech": (("chain", "draw", "recording", "sample_s"), posterior.speech)}
+    moments = {**_split("speech_mean", posterior.mean), "speech_variance": posterior.variance}
+    groups = {
+        "posterior": xarray.Dataset({**latents, **speech}, {**coords, **chain_coords, **sample_s}),
+        "observed_data": _grid_dataset(_split("mixture", posterior.mixture), coords),
+        "constant_data": _grid_dataset(moments, coords),
+    }
+    groups["constant_data"]["n_samples"] = ("recording", np.array(posterior.n_samples))
+    if posterior.trace:
+        traces = {key: (("step", "recording"), value) for key, value in posterior.trace.items()}
+        groups["routine_trace"] = xarray.Dataset(traces)
+    for data in groups.values():
+        data.attrs.update(attributes(posterior))
+    return groups
+
+
+def attributes(posterior: Posterior) -> dict[str, Any]:
+    """What the file says of itself; ``kind`` flags anything short of an exact posterior."""
+    return {
+        "kind": posterior.kind,
+        "avse_ppl_format": _FORMAT,
+        "stft": json.dumps(asdict(posterior.stft)),
+        "settings": json.dumps(posterior.attrs, default=str),
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Arguments of the `Posterior` that a file holds; see ``Posterior.load``."""
+    import xarray
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no posterior at {path}")
+    try:
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            tree.load()
+        if tree.attrs["avse_ppl_format"] != _FORMAT:
+            raise KeyError("avse_ppl_format")
+        return _arguments(tree)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a posterior saved by this library ({error}); expected a NetCDF file "
+            "written by Posterior.save or 'avse-ppl enhance --posterior'"
+        ) from None
+
+
+def _arguments(tree: Any) -> dict[str, Any]:  # noqa: ANN401
+    draws, constant, observed = tree["posterior"], tree["constant_data"], tree["observed_data"]
+    trace = tree["routine_trace"].data_vars if "routine_trace" in tree.children else {}
+    return {
+        "mean": _join(constant, "speech_mean"),
+        "variance": constant["speech_variance"].values,
+        "mixture": _join(observed, "mixture"),
+        "speech": draws["speech"].values,
+        "latents": {str(k): v.values for k, v in draws.data_vars.items() if k != "speech"},
+        "n_samples": tuple(int(n) for n in constant["n_samples"].values),
+        "stft": Stft(**json.loads(tree.attrs["stft"])),
+        "kind": str(tree.attrs["kind"]),
+        "attrs": json.loads(tree.attrs["settings"]),
+        "trace": {str(key): value.values for key, value in trace.items()},
+    }
+
+
+def _names(site: str, shape: tuple[int, ...], freq: int, time: int) -> list[str]:
+    """Dimension names of a latent: those of the grid where the sizes say so, else its own."""
+    names = []
+    for axis, size in enumerate(shape):
+        if axis == 0 and size == freq:
+            names.append("freq_hz")
+        elif axis == 1 and size == time:
+            names.append("time_s")
+        else:
+            names.append(f"{site}.dim_{axis}")
+    return names
+
+
+def _split(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"{name}_re": values.real, f"{name}_im": values.imag}
+
+
+def _join(group: Any, name: str) -> np.ndarray:  # noqa: ANN401
+    return group[f"{name}_re"].values + 1j * group[f"{name}_im"].values
+
+
+def _grid_dataset(arrays: dict[str, np.ndarray], coords: dict[str, np.ndarray]) -> xarray.Dataset:
+    import xarray
+
+    return xarray.Dataset({key: (_GRID, value) for key, value in arrays.items()}, coords)

@@ -1,0 +1,264 @@
+"""Short-time Fourier transform, both ways.
+
+`Stft.analyse` turns waveforms into a `Spectrogram`: what every scene observes. `Stft.synthesise`
+goes back, exactly. A spectrogram is normalised to unit mean power per recording, so that a noise
+model written for one recording has the right scale on every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The time-frequency grid that a model is asked about.
+
+    Parameters
+    ----------
+    freq, time
+        Number of frequency bins and of frames: the sizes of ``plate("freq", frames.freq, dim=-2)``
+        and ``plate("time", frames.time, dim=-1)``.
+    sample_rate_hz, hop, n_fft
+        What the grid was made with, in Hz and samples.
+    device, dtype
+        Where the arrays below live.
+
+    Examples
+    --------
+    >>> frames = Frames(freq=257, time=100, sample_rate_hz=16000, hop=128, n_fft=512)
+    >>> frames.freq_hz.shape, round(float(frames.freq_hz[-1]))
+    (torch.Size([257, 1]), 8000)
+    """
+
+    freq: int
+    time: int
+    sample_rate_hz: int = 16000
+    hop: int = 256
+    n_fft: int = 1024
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def freq_hz(self) -> Tensor:
+        """Centre frequency of each bin, Hz, ``(freq, 1)``."""
+        bins = torch.arange(self.freq, device=self.device, dtype=self.dtype)
+        return (bins * (self.sample_rate_hz / self.n_fft))[:, None]
+
+    @property
+    def time_s(self) -> Tensor:
+        """Centre of each frame, seconds, ``(time,)``."""
+        index = torch.arange(self.time, device=self.device, dtype=self.dtype)
+        return index * (self.hop / self.sample_rate_hz)
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """Complex STFT of one or several recordings, normalised to unit mean power.
+
+    Parameters
+    ----------
+    values
+        ``(recording, freq, time)``, complex.
+    frames
+        The grid of ``values``.
+    n_samples
+        Length of each waveform in samples.
+    scale
+        ``(recording,)``: the waveform's STFT is ``scale * values``.
+    stft
+        The transform that made it, and that undoes it.
+    """
+
+    values: Tensor
+    frames: Frames
+    n_samples: tuple[int, ...]
+    scale: Tensor
+    stft: Stft
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings."""
+        return self.values.shape[0]
+
+    @property
+    def power(self) -> Tensor:
+        """``|x|^2``, ``(recording, freq, time)``."""
+        return self.values.real.square() + self.values.imag.square()
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Which frames hold signal, ``(recording, 1, time)``; None if all of them do."""
+        counts = [self.stft.frame_count(n) for n in self.n_samples]
+        if min(counts) == self.frames.time:
+            return None
+        index = torch.arange(self.frames.time, device=self.values.device)
+        return index < torch.tensor(counts, device=self.values.device)[:, None, None]
+
+    def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> Spectrogram:
+        """Return the same spectrogram on another device or real dtype."""
+        device = torch.device(device)
+        complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+        return replace(
+            self,
+            values=self.values.to(device, complex_dtype),
+            scale=self.scale.to(device, dtype),
+            frames=replace(self.frames, device=device, dtype=dtype),
+        )
+
+    def select(self, index: int) -> Spectrogram:
+        """One recording of the batch, its padding removed."""
+        time = self.stft.frame_count(self.n_samples[index])
+        return replace(
+            self,
+            values=self.values[index : index + 1, :, :time],
+            frames=replace(self.frames, time=time),
+            n_samples=(self.n_samples[index],),
+            scale=self.scale[index : index + 1],
+        )
+
+
+@dataclass(frozen=True)
+class Stft:
+    r"""Short-time Fourier transform with a sine or Hann window and perfect reconstruction.
+
+    .. math:: x_{ft} = \sum_n w_n\, x_{n + tH} e^{-2 i \pi f n / N}
+
+    Parameters
+    ----------
+    n_fft, hop
+        Window and transform length, and step between frames, in samples.
+    window
+        ``"sine"`` (square root of Hann) or ``"hann"``, both periodic.
+    sample_rate_hz
+        The rate of the waveforms, Hz.
+
+    Raises
+    ------
+    ValueError
+        If the window does not overlap enough for perfect reconstruction, or is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> wave = np.random.default_rng(0).normal(size=1000).astype("float32")
+    >>> spectrogram = Stft().analyse(wave)
+    >>> tuple(spectrogram.values.shape)
+    (1, 513, 4)
+    >>> bool(np.allclose(Stft().synthesise(spectrogram)[0], wave, atol=1e-5))
+    True
+    """
+
+    n_fft: int = 1024
+    hop: int = 256
+    window: str = "sine"
+    sample_rate_hz: int = 16000
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.window not in ("sine", "hann"):
+            raise ValueError(f"window must be 'sine' or 'hann', not {self.window!r}")
+        if not 0 < self.hop <= self.n_fft // 2:
+            raise ValueError(
+                f"hop must be between 1 and n_fft // 2 = {self.n_fft // 2} samples for perfect "
+                f"reconstruction, not {self.hop}"
+            )
+
+    @property
+    def freq(self) -> int:
+        """Number of frequency bins."""
+        return self.n_fft // 2 + 1
+
+    def frame_count(self, n_samples: int) -> int:
+        """Number of frames of a waveform of ``n_samples`` samples."""
+        return 1 + n_samples // self.hop
+
+    def frames(self, n_samples: int) -> Frames:
+        """Return the grid of a waveform of ``n_samples`` samples."""
+        time = self.frame_count(n_samples)
+        return Frames(self.freq, time, self.sample_rate_hz, self.hop, self.n_fft)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """``(..., sample)`` real to ``(..., freq, time)`` complex, without normalisation."""
+        from torchaudio.functional import spectrogram
+
+        window = _window(self.n_fft, self.window).to(waves)
+        return spectrogram(
+            waves, 0, window, self.n_fft, self.hop, self.n_fft, None, False, pad_mode="constant"
+        )
+
+    def inverse(self, values: Tensor, n_samples: int) -> Tensor:
+        """``(..., freq, time)`` complex to ``(..., sample)`` real."""
+        from torchaudio.functional import inverse_spectrogram
+
+        window = _window(self.n_fft, self.window).to(values.real)
+        # Frames past the end keep the last half window invertible at any length.
+        padded = torch.nn.functional.pad(torch.view_as_real(values), (0, 0, 0, 3))
+        return inverse_spectrogram(
+            torch.view_as_complex(padded), n_samples, 0, window, self.n_fft, self.hop, self.n_fft,
+            False,
+        )  # fmt: skip
+
+    def analyse(self, waves: np.ndarray | Tensor | Sequence[np.ndarray]) -> Spectrogram:
+        """Transform one waveform ``(sample,)``, a batch, or a list of any lengths.
+
+        Shorter recordings are padded with frames that ``Spectrogram.mask`` marks as unobserved.
+        """
+        rows = _rows(waves)
+        n_samples = tuple(len(row) for row in rows)
+        batch = torch.zeros(len(rows), max(n_samples))
+        for i, row in enumerate(rows):
+            batch[i, : len(row)] = row
+        values = self.forward(batch)
+        counts = torch.tensor([self.frame_count(n) for n in n_samples])
+        energy = (values.real.square() + values.imag.square()).sum((1, 2))
+        scale = (energy / (counts * self.freq)).clamp_min(1e-20).sqrt()
+        frames = self.frames(max(n_samples))
+        return Spectrogram(values / scale[:, None, None], frames, n_samples, scale, self)
+
+    def synthesise(self, spectrogram: Spectrogram) -> list[np.ndarray]:
+        """Waveforms of a spectrogram, one ``(sample,)`` float32 array per recording."""
+        values = spectrogram.values * spectrogram.scale[:, None, None]
+        waves = self.inverse(values, max(spectrogram.n_samples)).cpu().numpy()
+        return [
+            wave[:n].astype(np.float32)
+            for wave, n in zip(waves, spectrogram.n_samples, strict=True)
+        ]
+
+    def unit_noise(self, shape: Sequence[int], n_samples: int, generator: torch.Generator) -> Tensor:
+        """STFT of white noise with ``E|xi_ft|^2 = 1``, ``(*shape, freq, time)``.
+
+        Neighbouring frames overlap, so their noise is correlated; drawing it in the time domain
+        keeps that correlation, which independent draws per bin would lose.
+        """
+        white = torch.randn(
+            *shape, n_samples + 2 * self.n_fft, generator=generator, device=generator.device
+        )
+        offset = self.n_fft // self.hop  # frames wholly inside the white noise
+        values = self.forward(white)[..., offset : offset + self.frame_count(n_samples)]
+        return values / _window(self.n_fft, self.window).square().sum().sqrt().to(values.device)
+
+
+def _rows(waves: np.ndarray | Tensor | Sequence[np.ndarray]) -> list[Tensor]:
+    """List of 1-D float tensors from any of the accepted forms."""
+    if isinstance(waves, (np.ndarray, Tensor)):
+        waves = [waves] if waves.ndim == 1 else list(waves)  # type: ignore[list-item]
+    rows = [torch.as_tensor(np.asarray(row), dtype=torch.float32) for row in waves]
+    if not rows or any(row.ndim != 1 or len(row) == 0 for row in rows):
+        shapes = [tuple(row.shape) for row in rows]
+        raise ValueError(
+            f"expected waveforms of shape (sample,) with at least one sample, found {shapes}"
+        )
+    return rows
+
+
+@lru_cache(maxsize=8)
+def _window(n_fft: int, name: str) -> Tensor:
+    hann = torch.hann_window(n_fft, periodic=True, dtype=torch.float64)
+    return (hann.sqrt() if name == "sine" else hann).to(torch.float32)

@@ -1,0 +1,117 @@
+"""Random crops of cached speech, brought to a common level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from avse_ppl.corpora.cache import SpeechCache
+from avse_ppl.stft import Stft
+
+Crop = tuple[int, float, float]  # clip, start as a fraction of the room, gain in dB
+
+
+class SpeechCrops(Dataset[Tensor]):
+    """Crops of the clips of one split, scaled so that active speech has unit STFT power.
+
+    Parameters
+    ----------
+    cache
+        Decoded clips.
+    split
+        ``"train"`` or ``"dev"``.
+    crop
+        Samples a crop; shorter clips are padded with zeros.
+    stft
+        Fixes the level: a crop's mean ``|s_ft|^2`` over active frames is 1 before its gain.
+    """
+
+    def __init__(self, cache: SpeechCache, split: str, crop: int, stft: Stft) -> None:
+        """Measure the level of every clip once."""
+        self.cache, self.crop = cache, crop
+        self.clips = cache.indices(split)
+        if len(self.clips) == 0:
+            raise ValueError(f"the cache has no clip in the split {split!r}")
+        self.scales = np.array([_level_scale(cache[int(i)], stft) for i in self.clips])
+
+    def __len__(self) -> int:
+        """Count the clips: one crop each an epoch."""
+        return len(self.clips)
+
+    def __getitem__(self, which: Crop) -> Tensor:
+        """Cut one crop, ``(sample,)``."""
+        index, start, gain_db = which
+        wave = self.cache[int(self.clips[index])]
+        begin = int(start * max(0, len(wave) - self.crop))
+        cut = wave[begin : begin + self.crop] * (self.scales[index] * 10 ** (gain_db / 20))
+        return torch.from_numpy(np.pad(cut, (0, self.crop - len(cut))).astype(np.float32))
+
+
+class CropBatches(Sampler[list[Crop]]):
+    """Shuffled batches of crops; epoch ``n`` is the same whether reached at once or resumed.
+
+    Parameters
+    ----------
+    dataset
+        What to crop.
+    batch
+        Crops a batch.
+    seed
+        With the epoch, fixes order, position and gain.
+    level_jitter_db
+        Standard deviation of the gains.
+    shuffle
+        False gives every clip's middle crop in order, without gain: for validation.
+    """
+
+    def __init__(
+        self, dataset: SpeechCrops, batch: int, seed: int, level_jitter_db: float = 0.0,
+        shuffle: bool = True,
+    ) -> None:  # fmt: skip
+        """Store the settings."""
+        self.dataset, self.batch, self.seed = dataset, batch, seed
+        self.level_jitter_db, self.shuffle, self.epoch = level_jitter_db, shuffle, 0
+        # Long clips are cropped more often, so that every second counts alike.
+        lengths = np.diff(dataset.cache.offsets)[dataset.clips]
+        self.weights = np.maximum(lengths / dataset.crop, 1.0)
+
+    def __len__(self) -> int:
+        """Count the batches."""
+        return max(1, int(self._crops()) // self.batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Crop]]:
+        """Yield the batches of the current epoch."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if not self.shuffle:
+            crops: list[Crop] = [(i, 0.5, 0.0) for i in range(len(self.dataset))]
+        else:
+            total = max(self.batch, int(self._crops()))
+            clips = rng.choice(len(self.dataset), total, p=self.weights / self.weights.sum())
+            gains = self.level_jitter_db * rng.standard_normal(total)
+            crops = list(zip(clips.tolist(), rng.random(total).tolist(), gains.tolist(), strict=True))
+        for start in range(0, len(self) * self.batch, self.batch):
+            yield crops[start : start + self.batch]
+
+    def _crops(self) -> float:
+        return self.weights.sum() if self.shuffle else len(self.dataset)
+
+
+def _level_scale(wave: np.ndarray, stft: Stft) -> float:
+    """Factor that brings a clip's active frames to unit mean STFT power."""
+    window_energy = stft.n_fft / 2  # both windows: sine, and Hann up to a constant
+    return 1.0 / np.sqrt(max(active_power(wave, stft.sample_rate_hz), 1e-12) * window_energy)
+
+
+def active_power(wave: np.ndarray, rate: int) -> float:
+    n=512
+    f=wave[:len(wave)//n*n].reshape(-1,n)
+    p=(f**2).mean(1)
+    return float(p[p>=p.max()*1e-4].mean())

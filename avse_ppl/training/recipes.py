@@ -1,0 +1,55 @@
+"""What each shipped prior was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run depends on besides the data and the seed.
+
+    Parameters
+    ----------
+    network
+        ``"vae"`` or ``"rvae"``.
+    settings
+        Keyword arguments of the network.
+    crop_s
+        Length of the training crops, seconds.
+    batch
+        Crops a step.
+    learning_rate
+        Adam's, at its peak; it falls to a hundredth along a cosine.
+    epochs
+        Passes over the training clips.
+    kl_warmup_epochs
+        Epochs over which the weight of the KL term rises from 0 to 1.
+    level_jitter_db
+        Standard deviation of the random level given to each crop, dB.
+
+    Examples
+    --------
+    >>> RECIPES["vae"].settings["latent"]
+    16
+    """
+
+    network: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    crop_s: float = 1.28
+    batch: int = 64
+    learning_rate: float = 1e-3
+    epochs: int = 60
+    kl_warmup_epochs: int = 10
+    level_jitter_db: float = 6.0
+
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
+        "rvae": Recipe("rvae", {"latent": 16, "hidden": 128}, epochs=45),
+    }
+)

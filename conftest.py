@@ -1,0 +1,40 @@
+"""What holds for every test and every example in a docstring."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """Start each test from the same random numbers, and from no learned parameters."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    pyro.set_rng_seed(0)
+    pyro.clear_param_store()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of development corpora beside the checkout, or skip the test."""
+    folder = Path(__file__).resolve().parent.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the shared development corpora, which are not part of the project")
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `gpu` where there is no CUDA."""
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="needs CUDA")
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(skip)
