@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import pyro
 import torch
@@ -59,7 +60,7 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
         trace = poutine.trace(scene).get_trace(mixture)
     except Exception as error:
         raise ValueError(f"the scene cannot be run: {error}") from error
-    for name, site in trace.nodes.items():
+    for name, site in cast(Mapping[str, Any], trace.nodes).items():
         if site["type"] == "sample" and not site["is_observed"]:
             _check_site(name, site, mixture)
     return trace
@@ -90,7 +91,9 @@ def _check_law(model: object, arguments: tuple, role: str, mixture: Spectrogram)
     _check_shape(title, tuple(law.batch_shape), expected)
     power = law.power.detach()
     if bool(torch.isnan(power).any()) or bool(torch.isinf(power).any()):
-        raise ValueError(f"{title} returned a power with NaN or infinity; expected positive numbers")
+        raise ValueError(
+            f"{title} returned a power with NaN or infinity; expected positive numbers"
+        )
     if bool((power <= 0).any()):
         raise ValueError(
             f"{title} returned a power with minimum {float(power.min()):.3g}; expected positive "
@@ -132,7 +135,7 @@ def _check_site(name: str, site: dict, mixture: Spectrogram) -> None:
 
 
 def name_of(model: object) -> str:
-    """What a model is called in messages and reports."""
+    """Return what a model is called in messages and reports."""
     return str(
         getattr(model, "name", None) or getattr(model, "__name__", None) or type(model).__name__
     )

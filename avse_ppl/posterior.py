@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,7 @@ class Posterior:
         waves = torch.from_numpy(np.ascontiguousarray(self.draws(recording)))
         return self.stft.forward(waves).abs().numpy()
 
-    def to_arviz(self) -> Any:  # noqa: ANN401
+    def to_arviz(self) -> Any:
         """Return the same as arviz inference data: groups, named dimensions, coordinates.
 
         Groups: ``posterior`` (latents, and ``speech`` waveforms), ``observed_data`` (mixture),
@@ -202,6 +202,23 @@ class Posterior:
 
         return cls(**read(Path(path)))
 
+    def select(self, recording: int) -> Posterior:
+        """Posterior of one recording of the batch, padding removed."""
+        recording = range(self.recordings)[recording]
+        n = self.n_samples[recording]
+        time, padded = self.stft.frame_count(n), self.mean.shape[-1]
+        one = slice(recording, recording + 1)
+        latents = {
+            name: value[:, :, one, ..., : time if value.shape[-1] == padded else None]
+            for name, value in self.latents.items()
+        }
+        return replace(
+            self, mean=self.mean[one, :, :time], variance=self.variance[one, :, :time],
+            mixture=self.mixture[one, :, :time], speech=self.speech[:, :, one, :n],
+            latents=latents, n_samples=(n,),
+            trace={key: value[:, one] for key, value in self.trace.items()},
+        )  # fmt: skip
+
     def _wave(self, values: np.ndarray, recording: int) -> np.ndarray:
         import torch
 
@@ -210,10 +227,11 @@ class Posterior:
         return self.stft.inverse(tensor, n).numpy().astype(np.float32)
 
     def _quantiles(self, recording: int, levels: tuple[float, float], of: str) -> np.ndarray:
-        if of == "magnitude":
-            return np.quantile(self.magnitudes(recording), levels, axis=0)
-        bounds = np.quantile(self.draws(recording), levels, axis=0)
-        return np.pad(bounds, ((0, 0), (0, max(self.n_samples) - bounds.shape[1])))
+        values = self.magnitudes(recording) if of == "magnitude" else self.draws(recording)
+        bounds = np.quantile(values, levels, axis=0)
+        length = self.mean.shape[-1] if of == "magnitude" else max(self.n_samples)
+        missing = length - bounds.shape[-1]  # padding of the shorter recordings
+        return np.pad(bounds, [(0, 0)] * (bounds.ndim - 1) + [(0, missing)])
 
     def _datasets(self) -> dict[str, xarray.Dataset]:
         from avse_ppl.posterior_file import datasets
@@ -224,4 +242,3 @@ class Posterior:
         from avse_ppl.posterior_file import attributes
 
         return attributes(self)
-

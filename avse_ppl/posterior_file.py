@@ -31,17 +31,9 @@ def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
         "freq_hz": np.arange(freq) * (stft.sample_rate_hz / stft.n_fft),
         "time_s": np.arange(time) * (stft.hop / stft.sample_rate_hz),
     }
-    chains, draws, _, samples = posterior.speech.shape
-    chain_coords = {"chain": np.arange(chains), "draw": np.arange(draws)}
-    sample_s = {"sample_s": np.arange(samples) / stft.sample_rate_hz}
-    latents = {
-        name: (("chain", "draw", "recording", *_names(name, value.shape[3:], freq, time)), value)
-        for name, value in posterior.latents.items()
-    }
-    speech = {"speech": (("chain", "draw", "recording", "sample_s"), posterior.speech)}
     moments = {**_split("speech_mean", posterior.mean), "speech_variance": posterior.variance}
     groups = {
-        "posterior": xarray.Dataset({**latents, **speech}, {**coords, **chain_coords, **sample_s}),
+        "posterior": _draws_dataset(posterior, coords),
         "observed_data": _grid_dataset(_split("mixture", posterior.mixture), coords),
         "constant_data": _grid_dataset(moments, coords),
     }
@@ -52,6 +44,34 @@ def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
     for data in groups.values():
         data.attrs.update(attributes(posterior))
     return groups
+
+
+def _draws_dataset(posterior: Posterior, coords: dict[str, np.ndarray]) -> xarray.Dataset:
+    """Latents and waveforms on one ``draw`` axis.
+
+    Point estimates have fewer draws of the latents than waveforms: each waveform stands beside the
+    latents it was drawn with, so they repeat, and ``draws`` says how many are distinct.
+    """
+    import xarray
+
+    freq, time = posterior.mean.shape[1:]
+    chains, waves, _, samples = posterior.speech.shape
+    arrays = {
+        name: (_names(name, value.shape[3:], freq, time), value)
+        for name, value in posterior.latents.items()
+    }
+    if waves:
+        arrays["speech"] = (["sample_s"], posterior.speech)
+    draws = max((value.shape[1] for _, value in arrays.values()), default=0)
+    index = np.arange(draws)
+    data = {
+        name: (("chain", "draw", "recording", *names), value[:, index % value.shape[1]],
+               {"draws": value.shape[1]})
+        for name, (names, value) in arrays.items()
+    }  # fmt: skip
+    sample_s = np.arange(samples) / posterior.stft.sample_rate_hz
+    own = {"chain": np.arange(chains), "draw": index, "sample_s": sample_s}
+    return xarray.Dataset(data, {**coords, **own})
 
 
 def attributes(posterior: Posterior) -> dict[str, Any]:
@@ -83,15 +103,22 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _arguments(tree: Any) -> dict[str, Any]:  # noqa: ANN401
+def _arguments(tree: Any) -> dict[str, Any]:
     draws, constant, observed = tree["posterior"], tree["constant_data"], tree["observed_data"]
     trace = tree["routine_trace"].data_vars if "routine_trace" in tree.children else {}
+    arrays = {
+        str(name): value.values[:, : int(value.attrs["draws"])]
+        for name, value in draws.data_vars.items()
+    }
+    no_waves = np.zeros(
+        (draws.sizes["chain"], 0, draws.sizes["recording"], draws.sizes["sample_s"]), np.float32
+    )
     return {
         "mean": _join(constant, "speech_mean"),
         "variance": constant["speech_variance"].values,
         "mixture": _join(observed, "mixture"),
-        "speech": draws["speech"].values,
-        "latents": {str(k): v.values for k, v in draws.data_vars.items() if k != "speech"},
+        "speech": arrays.pop("speech", no_waves),
+        "latents": arrays,
         "n_samples": tuple(int(n) for n in constant["n_samples"].values),
         "stft": Stft(**json.loads(tree.attrs["stft"])),
         "kind": str(tree.attrs["kind"]),
@@ -117,7 +144,7 @@ def _split(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     return {f"{name}_re": values.real, f"{name}_im": values.imag}
 
 
-def _join(group: Any, name: str) -> np.ndarray:  # noqa: ANN401
+def _join(group: Any, name: str) -> np.ndarray:
     return group[f"{name}_re"].values + 1j * group[f"{name}_im"].values
 
 

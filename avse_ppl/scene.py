@@ -14,11 +14,12 @@ from torch import Tensor
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.stft import Frames, Spectrogram, Stft
 
+
 # Speech, noise and their parts may each open plate("time", ...): hiding a plate's own bookkeeping
 # site keeps a trace from refusing the second of the same name.
-def plates_reusable() -> Any:  # noqa: ANN401
-    """Handler under which one plate name may be opened again."""
-    return poutine.block(hide_fn=lambda msg: type(msg["fn"]).__name__ == "_Subsample")
+def plates_reusable() -> Any:
+    """Return a handler under which one plate name may be opened again."""
+    return poutine.block(hide_fn=lambda msg: type(msg.get("fn")).__name__ == "_Subsample")
 
 
 NoiseModel = Callable[[Frames], ComplexNormal]
@@ -96,7 +97,7 @@ class Scene:
             with (
                 pyro.plate("freq", frames.freq, dim=-2),
                 pyro.plate("time", frames.time, dim=-1),
-                poutine.mask(mask=True if mask is None else mask),
+                poutine.mask(mask=True if mask is None else mask),  # pyright: ignore[reportArgumentType]
             ):
                 pyro.sample("mixture", law, obs=mixture.values if observed else None)
         return laws

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -42,7 +44,7 @@ class Frames:
     sample_rate_hz: int = 16000
     hop: int = 256
     n_fft: int = 1024
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
 
     @property
@@ -176,7 +178,7 @@ class Stft:
         return self.n_fft // 2 + 1
 
     def frame_count(self, n_samples: int) -> int:
-        """Number of frames of a waveform of ``n_samples`` samples."""
+        """Count the frames of a waveform of ``n_samples`` samples."""
         return 1 + n_samples // self.hop
 
     def frames(self, n_samples: int) -> Frames:
@@ -231,7 +233,9 @@ class Stft:
             for wave, n in zip(waves, spectrogram.n_samples, strict=True)
         ]
 
-    def unit_noise(self, shape: Sequence[int], n_samples: int, generator: torch.Generator) -> Tensor:
+    def unit_noise(
+        self, shape: Sequence[int], n_samples: int, generator: torch.Generator
+    ) -> Tensor:
         """STFT of white noise with ``E|xi_ft|^2 = 1``, ``(*shape, freq, time)``.
 
         Neighbouring frames overlap, so their noise is correlated; drawing it in the time domain

@@ -119,7 +119,7 @@ def score_noise(density: Density, values: Mapping[str, Tensor]) -> tuple[Tensor,
     return score.prior, law
 
 
-def prior_law(density: Density, name: str, values: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+def prior_law(density: Density, name: str, values: Mapping[str, Tensor]) -> Any:
     """Prior law of one latent, others given."""
     recordings = density.mixture.recordings
     with (

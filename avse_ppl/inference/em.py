@@ -53,6 +53,8 @@ class EM:
     draws
         Waveforms in the posterior, and at most so many draws of z, from the last half of the
         rounds.
+    waveforms
+        Whether to draw waveforms too: needed for intervals, left out for speed.
     tempering
         Power of the likelihood; anything but 1 is flagged.
     device, dtype, progress
@@ -83,6 +85,7 @@ class EM:
     e_steps: int = 1
     step_size: float = 0.05
     draws: int = 50
+    waveforms: bool = True
     tempering: float = 1.0
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
@@ -98,7 +101,12 @@ class EM:
         check_positive("tempering", self.tempering)
 
     def __call__(
-        self, scene: Scene, mixture: Mixture, video: Any = None, *, seed: int = 0  # noqa: ANN401
+        self,
+        scene: Scene,
+        mixture: Mixture,
+        video: Any = None,
+        *,
+        seed: int = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments.
 
@@ -108,9 +116,7 @@ class EM:
             With ``trace["log_joint"]``, nats, ``(round, recording)``.
         """
         begin = time.perf_counter()
-        scene, spectrogram, randoms = prepare(
-            scene, mixture, video, seed, self.device, self.dtype
-        )
+        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
         density = Density(scene, spectrogram)
         state, _ = warm_start(density, randoms)
         draws, trace = self._rounds(density, state, randoms)
@@ -122,7 +128,7 @@ class EM:
         }  # fmt: skip
         return summarise(
             scene, spectrogram, draws, randoms, kind=kind_of(kind, self.tempering), attrs=attrs,
-            waveforms=self.draws, trace={"log_joint": np.stack(trace)},
+            waveforms=self.draws * self.waveforms, trace={"log_joint": np.stack(trace)},
         )  # fmt: skip
 
     def _rounds(
@@ -185,4 +191,3 @@ class _Mover:
             return size * self.first[name] / (1 - 0.9**self.step) / root
         drift = 0.5 * size * gradient / root
         return drift + (size / root).sqrt() * self.randoms.normal(gradient.shape, gradient.dtype)
-

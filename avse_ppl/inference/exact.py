@@ -41,6 +41,8 @@ class Exact:
         Grid points per latent, of the refined grid and of the one that finds it.
     draws
         Draws in the posterior.
+    waveforms
+        Whether to draw waveforms too: needed for intervals, left out for speed.
     tempering
         Power of the likelihood, to compare with a routine that tempers; flagged unless 1.
     device, dtype
@@ -63,6 +65,7 @@ class Exact:
 
     nodes: int = 33
     draws: int = 50
+    waveforms: bool = True
     tempering: float = 1.0
     device: str = "cpu"
     dtype: torch.dtype = torch.float64
@@ -74,13 +77,16 @@ class Exact:
         check_positive("tempering", self.tempering)
 
     def __call__(
-        self, scene: Scene, mixture: Mixture, video: Any = None, *, seed: int = 0  # noqa: ANN401
+        self,
+        scene: Scene,
+        mixture: Mixture,
+        video: Any = None,
+        *,
+        seed: int = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
         begin = time.perf_counter()
-        scene, spectrogram, randoms = prepare(
-            scene, mixture, video, seed, self.device, self.dtype
-        )
+        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
         density = Density(scene, spectrogram)
         per_frame, per_recording = _roles(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
@@ -89,7 +95,7 @@ class Exact:
         draws = [grid.draw(outer, randoms) for _ in range(self.draws)]
         attrs = {"routine": "exact", "seed": int(seed), "tempering": self.tempering,
                  "inference_s": round(time.perf_counter() - begin, 3)}  # fmt: skip
-        return summarise(scene, spectrogram, draws, randoms, moments=moments, attrs=attrs,
+        return summarise(scene, spectrogram, draws, randoms, moments=moments, attrs=attrs, waveforms=self.draws * self.waveforms,
                          kind=kind_of("exact", self.tempering))  # fmt: skip
 
 

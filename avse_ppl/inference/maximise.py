@@ -45,9 +45,10 @@ def maximise_noise(
         power = density.mixture.power
         mask = density.mixture.mask
         if mask is not None:  # an unobserved frame explains itself: its power is the model's own
-            model = speech_power.mean(0) + density.scene.laws_given(
-                density.constrain(state)[0], density.mixture
-            ).noise.power
+            model = (
+                speech_power.mean(0)
+                + density.scene.laws_given(density.constrain(state)[0], density.mixture).noise.power
+            )
             power = torch.where(mask, power, model)
         return density.unconstrain(maximise(values, power, speech_power))
     return _climb(density, here, speech_power, tempering)
@@ -57,7 +58,9 @@ def _climb(density: Density, here: Values, speech_power: Tensor, tempering: floa
     """Gradient ascent with backtracking, separately for each recording."""
     point = {name: value.clone().requires_grad_() for name, value in here.items()}
     before = noise_objective(density, point, speech_power, tempering)
-    gradients = dict(zip(point, torch.autograd.grad(before.sum(), list(point.values())), strict=True))
+    gradients = dict(
+        zip(point, torch.autograd.grad(before.sum(), list(point.values())), strict=True)
+    )
     norm = sum(g.flatten(1).square().sum(1) for g in gradients.values())
     size = 1.0 / torch.as_tensor(norm).sqrt().clamp_min(1e-12)
     for _ in range(_HALVINGS):

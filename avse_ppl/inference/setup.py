@@ -39,7 +39,12 @@ class Randoms:
 
 
 def prepare(
-    scene: Scene, mixture: Mixture, video: Any, seed: int, device: str, dtype: torch.dtype  # noqa: ANN401
+    scene: Scene,
+    mixture: Mixture,
+    video: Any,
+    seed: int,
+    device: str,
+    dtype: torch.dtype,
 ) -> tuple[Scene, Spectrogram, Randoms]:
     """Scene and spectrogram on the asked device, and seeded randomness.
 
@@ -103,7 +108,7 @@ def _analyse(scene: Scene, mixture: Mixture) -> Spectrogram:
     return stft.analyse(check_waves(mixture, stft.n_fft))
 
 
-def check_waves(waves: Any, min_samples: int) -> Any:  # noqa: ANN401
+def check_waves(waves: Any, min_samples: int) -> Any:
     """Raise unless every waveform is finite, not silent and at least one window long."""
     rows = waves if isinstance(waves, (list, tuple)) or np.ndim(waves) > 1 else [waves]
     for i, row in enumerate(rows):
@@ -123,5 +128,5 @@ def check_waves(waves: Any, min_samples: int) -> Any:  # noqa: ANN401
     return waves
 
 
-def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:  # noqa: ANN401
+def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return model.to(device, dtype) if hasattr(model, "to") else model

@@ -53,7 +53,7 @@ def summarise(
     *,
     kind: str,
     attrs: dict[str, Any],
-    waveforms: int | None = None,
+    waveforms: int,
     trace: dict[str, np.ndarray] | None = None,
     moments: tuple[Tensor, Tensor] | None = None,
 ) -> Posterior:
@@ -70,25 +70,26 @@ def summarise(
     kind, attrs, trace
         Stored in the posterior.
     waveforms
-        Number of waveform draws if not one for each draw of the latents.
+        Number of waveform draws; more than there are draws of the latents if these are point
+        estimates, 0 for none.
     moments
         Mean and variance, where they are known better than the draws tell.
     """
-    count = waveforms or len(draws)
     running, waves = Moments(), []
-    for i in range(max(count, len(draws))):
+    for i in range(max(waveforms, len(draws))):
         values = draws[i % len(draws)]
         laws = scene.laws_given(values, mixture)
         law = laws.speech.condition(laws.noise, mixture.values)
         if i < len(draws):
             running.add(law)
-        waves.append(_draw_wave(law, mixture, randoms))
+        if i < waveforms:
+            waves.append(_draw_wave(law, mixture, randoms))
     mean, variance = moments or running.result()
     scale = mixture.scale[:, None, None]
     latents = {name: _stack([d[name] for d in draws]) for name in draws[0]}
     return Posterior(
         mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
-        mixture=_numpy(mixture.values * scale), speech=_stack(waves[:count]), latents=latents,
+        mixture=_numpy(mixture.values * scale), speech=_stack(waves) if waves else _no_waves(mixture), latents=latents,
         n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
     )  # fmt: skip
 
@@ -100,6 +101,10 @@ def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: Randoms) -> Te
     unit = torch.stack(rows).to(law.power.device)
     values = law.mean + law.power.sqrt() * unit
     return mixture.stft.inverse(values * mixture.scale[:, None, None], longest)
+
+
+def _no_waves(mixture: Spectrogram) -> np.ndarray:
+    return np.zeros((1, 0, mixture.recordings, max(mixture.n_samples)), np.float32)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -43,6 +43,8 @@ class SVI:
         Adam's; it falls to a tenth over the last third of the steps.
     draws
         Draws of the fitted guide, and waveforms, in the posterior.
+    waveforms
+        Whether to draw waveforms too: needed for intervals, left out for speed.
     tempering
         Power w of the likelihood; anything but 1 is flagged in ``posterior.kind``. STFT frames
         overlap, so each sample is counted ``n_fft / hop`` times; ``w = hop / n_fft`` undoes that
@@ -79,6 +81,7 @@ class SVI:
     steps: int = 200
     learning_rate: float = 0.05
     draws: int = 50
+    waveforms: bool = True
     tempering: float = 1.0
     tolerance: float = 1e-4
     device: str = "cpu"
@@ -95,7 +98,12 @@ class SVI:
             raise ValueError(f"tolerance must be at least 0, not {self.tolerance!r}")
 
     def __call__(
-        self, scene: Scene, mixture: Mixture, video: Any = None, *, seed: int = 0  # noqa: ANN401
+        self,
+        scene: Scene,
+        mixture: Mixture,
+        video: Any = None,
+        *,
+        seed: int = 0,
     ) -> Posterior:
         """Invert a scene.
 
@@ -116,9 +124,7 @@ class SVI:
             With ``trace["elbo"]``, nats, ``(step, recording)``.
         """
         begin = time.perf_counter()
-        scene, spectrogram, randoms = prepare(
-            scene, mixture, video, seed, self.device, self.dtype
-        )
+        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
         density = Density(scene, spectrogram)
         location, log_sd = warm_start(density, randoms)
         trace, converged = self._fit(density, location, log_sd, randoms)
@@ -129,7 +135,7 @@ class SVI:
         }  # fmt: skip
         return summarise(
             scene, spectrogram, draws, randoms, kind=kind_of("variational", self.tempering),
-            attrs=attrs, trace={"elbo": np.stack(trace)},
+            attrs=attrs, waveforms=self.draws * self.waveforms, trace={"elbo": np.stack(trace)},
         )  # fmt: skip
 
     def _fit(
@@ -153,9 +159,7 @@ class SVI:
         rows = list(torch.stack(trace).cpu().numpy())
         return rows, len(rows) < self.steps
 
-    def _elbo(
-        self, density: Density, location: Values, log_sd: Values, randoms: Randoms
-    ) -> Tensor:
+    def _elbo(self, density: Density, location: Values, log_sd: Values, randoms: Randoms) -> Tensor:
         entropy, draw = torch.zeros((), device=randoms.device), {}
         for name, mean in location.items():
             sd = log_sd[name].exp()

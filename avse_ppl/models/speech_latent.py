@@ -23,11 +23,11 @@ class PowerDecoder(Protocol):
     latent: int
 
     def encode(self, power: Tensor, sample: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """``(recording, freq, time)`` to mean, log-variance, draw ``(recording, latent, time)``."""
+        """Map ``(recording, freq, time)`` to mean, log-variance and draw of the latents."""
         ...
 
     def decode(self, z: Tensor) -> Tensor:
-        """``(recording, latent, time)`` to log power ``(recording, freq, time)``."""
+        """Map ``(recording, latent, time)`` to log power ``(recording, freq, time)``."""
         ...
 
 

@@ -59,7 +59,9 @@ def save_weights(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    tensors = {
+        key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
+    }
     beside = folder / ".weights.safetensors"
     save_file(tensors, beside)
     os.replace(beside, folder / "weights.safetensors")

@@ -12,7 +12,10 @@ from torch.utils.data import Dataset, Sampler
 from avse_ppl.corpora.cache import SpeechCache
 from avse_ppl.stft import Stft
 
-Crop = tuple[int, float, float]  # clip, start as a fraction of the room, gain in dB
+# clip, start as a fraction of the room, gain in dB, seed of the noise
+Crop = tuple[int, float, float, int]
+_BABBLE = 0.15  # share of the mixtures whose noise is other people talking
+_TALKERS = 5
 
 
 class SpeechCrops(Dataset[Tensor]):
@@ -44,11 +47,63 @@ class SpeechCrops(Dataset[Tensor]):
 
     def __getitem__(self, which: Crop) -> Tensor:
         """Cut one crop, ``(sample,)``."""
-        index, start, gain_db = which
+        index, start, gain_db, _ = which
+        return torch.from_numpy(self.cut(index, start) * np.float32(10 ** (gain_db / 20)))
+
+    def cut(self, index: int, start: float) -> np.ndarray:
+        """One crop at unit level, ``(sample,)``, float32."""
         wave = self.cache[int(self.clips[index])]
         begin = int(start * max(0, len(wave) - self.crop))
-        cut = wave[begin : begin + self.crop] * (self.scales[index] * 10 ** (gain_db / 20))
-        return torch.from_numpy(np.pad(cut, (0, self.crop - len(cut))).astype(np.float32))
+        cut = wave[begin : begin + self.crop] * self.scales[index]
+        return np.pad(cut, (0, self.crop - len(cut))).astype(np.float32)
+
+
+class MixtureCrops(SpeechCrops):
+    """Crops of speech, each with a crop of noise to be added: ``(2, sample)``.
+
+    Noise is a clip of the noise corpora or, for some, babble of other training speakers, at a
+    signal-to-noise ratio drawn uniformly.
+
+    Parameters
+    ----------
+    cache, split, crop, stft
+        As for `SpeechCrops`.
+    noise
+        Decoded noise clips.
+    snr_db
+        Range of the ratio, dB.
+    """
+
+    def __init__(
+        self, cache: SpeechCache, split: str, crop: int, stft: Stft, noise: SpeechCache,
+        snr_db: tuple[float, float],
+    ) -> None:  # fmt: skip
+        """List the noise clips of the split."""
+        super().__init__(cache, split, crop, stft)
+        self.noise, self.snr_db = noise, snr_db
+        self.noise_clips = noise.indices(split)
+        if len(self.noise_clips) == 0:
+            raise ValueError(f"the noise cache has no clip in the split {split!r}")
+
+    def __getitem__(self, which: Crop) -> Tensor:
+        """Speech and noise, ``(2, sample)``."""
+        rng = np.random.default_rng(which[3])
+        speech = super().__getitem__(which).numpy()
+        noise = self._babble(rng) if rng.random() < _BABBLE else self._clip(rng)
+        ratio_db = rng.uniform(*self.snr_db)
+        loudness = np.sqrt(np.mean(speech**2) / max(np.mean(noise**2), 1e-12))
+        noise = noise * np.float32(loudness * 10 ** (-ratio_db / 20))
+        return torch.from_numpy(np.stack((speech, noise)))
+
+    def _clip(self, rng: np.random.Generator) -> np.ndarray:
+        wave = self.noise[int(rng.choice(self.noise_clips))]
+        begin = int(rng.integers(0, max(1, len(wave) - self.crop)))
+        return np.resize(wave[begin : begin + self.crop], self.crop).astype(np.float32)
+
+    def _babble(self, rng: np.random.Generator) -> np.ndarray:
+        talkers = rng.integers(0, len(self.clips), _TALKERS)
+        voices = [self.cut(int(i), rng.random()) for i in talkers]
+        return np.sum(voices, axis=0, dtype=np.float32)
 
 
 class CropBatches(Sampler[list[Crop]]):
@@ -91,12 +146,14 @@ class CropBatches(Sampler[list[Crop]]):
         """Yield the batches of the current epoch."""
         rng = np.random.default_rng((self.seed, self.epoch))
         if not self.shuffle:
-            crops: list[Crop] = [(i, 0.5, 0.0) for i in range(len(self.dataset))]
+            crops: list[Crop] = [(i, 0.5, 0.0, i) for i in range(len(self.dataset))]
         else:
             total = max(self.batch, int(self._crops()))
             clips = rng.choice(len(self.dataset), total, p=self.weights / self.weights.sum())
             gains = self.level_jitter_db * rng.standard_normal(total)
-            crops = list(zip(clips.tolist(), rng.random(total).tolist(), gains.tolist(), strict=True))
+            seeds = rng.integers(0, 2**31, total)
+            columns = (clips, rng.random(total), gains, seeds)
+            crops = list(zip(*(column.tolist() for column in columns), strict=True))
         for start in range(0, len(self) * self.batch, self.batch):
             yield crops[start : start + self.batch]
 
@@ -106,12 +163,7 @@ class CropBatches(Sampler[list[Crop]]):
 
 def _level_scale(wave: np.ndarray, stft: Stft) -> float:
     """Factor that brings a clip's active frames to unit mean STFT power."""
+    from avse_ppl.corpora.mixing import active_power
+
     window_energy = stft.n_fft / 2  # both windows: sine, and Hann up to a constant
     return 1.0 / np.sqrt(max(active_power(wave, stft.sample_rate_hz), 1e-12) * window_energy)
-
-
-def active_power(wave: np.ndarray, rate: int) -> float:
-    n=512
-    f=wave[:len(wave)//n*n].reshape(-1,n)
-    p=(f**2).mean(1)
-    return float(p[p>=p.max()*1e-4].mean())

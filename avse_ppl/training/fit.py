@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 from avse_ppl.corpora.cache import SpeechCache
 from avse_ppl.models.weights import NETWORKS, save_weights
 from avse_ppl.stft import Stft
-from avse_ppl.training.data import CropBatches, SpeechCrops
+from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.recipes import Recipe
 
 POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of the logarithm
@@ -42,14 +43,18 @@ class VaeTraining(pl.LightningModule):
     def __init__(self, recipe: Recipe, stft: Stft) -> None:
         """Build the network."""
         super().__init__()
-        self.recipe, self.stft = recipe, stft
+        self.recipe, self.stft, self.epochs = recipe, stft, recipe.epochs
+        self.warmup_epochs = recipe.kl_warmup_epochs
         self.network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
 
-    def losses(self, waves: Tensor) -> tuple[Tensor, Tensor]:
+    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Fit and KL, each summed over bins and averaged over frames, nats a frame."""
-        values = self.stft.forward(waves)
-        power = values.real.square() + values.imag.square() + POWER_FLOOR
-        mean, logvar, z = self.network.encode(power, sample=True)
+        power = _power(self.stft.forward(batch))
+        return self._elbo_terms(power, power)
+
+    def _elbo_terms(self, seen: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+        """Fit of ``power`` and KL, with the encoder looking at ``seen``."""
+        mean, logvar, z = self.network.encode(seen, sample=True)
         log_power = self.network.decode(z)
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
         kl = 0.5 * (mean.square() + logvar.exp() - logvar - 1.0).sum(-2).mean()
@@ -58,7 +63,7 @@ class VaeTraining(pl.LightningModule):
     def training_step(self, waves: Tensor, _index: int) -> Tensor:
         """One step's loss."""
         fit, kl = self.losses(waves)
-        weight = min(1.0, (self.current_epoch + 1) / max(1, self.recipe.kl_warmup_epochs))
+        weight = min(1.0, (self.current_epoch + 1) / max(1, self.warmup_epochs))
         self.log_dict({"fit": fit, "kl": kl}, prog_bar=True)
         return fit + weight * kl
 
@@ -70,12 +75,49 @@ class VaeTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401
         """Adam along a cosine down to a hundredth of its rate."""
-        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.recipe.learning_rate)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        optimiser = torch.optim.Adam(trained, lr=self.recipe.learning_rate)
 
         def factor(epoch: int) -> float:
-            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epoch / self.recipe.epochs))
+            return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
 
         return [optimiser], [torch.optim.lr_scheduler.LambdaLR(optimiser, factor)]
+
+
+class EncoderTraining(VaeTraining):
+    r"""Second phase: the encoder learns the posterior of clean speech given the mixture.
+
+    .. math:: E_{q(z | x)} \sum_f \left[\ell_{ft} + |s_{ft}|^2 e^{-\ell_{ft}}\right]
+        + KL(q(z | x) \| N(0, I))
+
+    with the decoder frozen, so that the prior stays what clean speech made it. Inference then
+    starts near the right answer even in loud noise, and goes on from there.
+
+    Parameters
+    ----------
+    recipe, stft
+        As before.
+    network
+        What the first phase left.
+    """
+
+    def __init__(self, recipe: Recipe, stft: Stft, network: torch.nn.Module) -> None:
+        """Freeze the decoder."""
+        super().__init__(recipe, stft)
+        self.network, self.warmup_epochs = network, 0
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name.startswith("encoder"))
+
+    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """``batch`` is speech and noise, ``(crop, 2, sample)``."""
+        speech, noise = self.stft.forward(batch).unbind(1)
+        seen = _power(speech + noise)
+        level = seen.mean((-2, -1), keepdim=True)  # as a mixture is normalised for inference
+        return self._elbo_terms(seen / level, _power(speech) / level)
+
+
+def _power(values: Tensor) -> Tensor:
+    return values.real.square() + values.imag.square() + POWER_FLOOR
 
 
 def train(
@@ -85,6 +127,7 @@ def train(
     *,
     name: str,
     data: Mapping[str, Any],
+    noise: SpeechCache | None = None,
     stft: Stft | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -93,8 +136,9 @@ def train(
 ) -> Path:
     """Fit a prior to cached speech and write its weights, config and model card.
 
-    The run is seeded, leaves a checkpoint after every epoch, and picks the last one up when
-    called again with the same ``output``.
+    Two phases: encoder and decoder on clean speech; then, if there is noise, the encoder alone on
+    mixtures. The run is seeded, leaves a checkpoint after every epoch, and picks the last one up
+    when called again with the same ``output``.
 
     Parameters
     ----------
@@ -107,6 +151,8 @@ def train(
         What the weights are called.
     data
         What the card says of the data: ``corpora``, ``licence``, ``split``, ``command``.
+    noise
+        Cached noise for the second phase; without it that phase is left out.
     stft
         Front end; by default the field's 1024-sample sine window with hop 256 at 16 kHz.
     seed, device
@@ -120,43 +166,86 @@ def train(
     -------
     Path
         The folder, readable by ``load_speech``.
+
+    Raises
+    ------
+    ValueError
+        If a cache has no clip in one of the splits, or is at another rate than ``stft``.
     """
-    stft = stft or Stft()
-    output = Path(output)
-    pl.seed_everything(seed, verbose=False)
-    loaders = _loaders(recipe, cache, stft, seed)
+    stft, output = stft or Stft(), Path(output)
+    for what in [cache] if noise is None else [cache, noise]:
+        if what.sample_rate_hz != stft.sample_rate_hz:
+            raise ValueError(
+                f"the cache is at {what.sample_rate_hz} Hz, the front end at "
+                f"{stft.sample_rate_hz} Hz; build the cache with "
+                f"sample_rate_hz={stft.sample_rate_hz}"
+            )
+    run = _Run(recipe, stft, output, seed, device, resume, progress)
     module = VaeTraining(recipe, stft)
-    checkpoints = pl.callbacks.ModelCheckpoint(output / "checkpoints", save_last=True)
-    bar = [pl.callbacks.RichProgressBar()] if progress else []
-    trainer = pl.Trainer(
-        max_epochs=recipe.epochs, accelerator="gpu" if device == "cuda" else device, devices=1,
-        callbacks=[checkpoints, *bar], logger=False, default_root_dir=output,
-        enable_progress_bar=progress, enable_model_summary=False, gradient_clip_val=5.0,
-        num_sanity_val_steps=0, use_distributed_sampler=False,
-    )  # fmt: skip
-    last = output / "checkpoints" / "last.ckpt"
-    begin = time.process_time()
-    trainer.fit(
-        module, *loaders, ckpt_path=last if resume and last.exists() else None, weights_only=True
-    )
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    metrics["cpu_s_this_run"] = time.process_time() - begin
-    metrics["epochs"] = trainer.current_epoch
+    crop = round(recipe.crop_s * stft.sample_rate_hz)
+    speech = [SpeechCrops(cache, split, crop, stft) for split in ("train", "dev")]
+    metrics = {"speech": run.fit(module, "speech", recipe.epochs, *speech)}
+    if noise is not None and recipe.encoder_epochs > 0:
+        mixtures = [
+            MixtureCrops(cache, split, crop, stft, noise, recipe.snr_db)
+            for split in ("train", "dev")
+        ]
+        second = EncoderTraining(recipe, stft, module.network)
+        metrics["encoder"] = run.fit(second, "encoder", recipe.encoder_epochs, *mixtures)
     return save_weights(
         output, module.network, recipe.network, dict(recipe.settings), stft, name=name,
-        card={**data, "seed": seed, "metrics": metrics, "recipe": recipe},
+        card={**data, "seed": seed, **_card_metrics(metrics), "recipe": recipe},
     )  # fmt: skip
 
 
-def _loaders(
-    recipe: Recipe, cache: SpeechCache, stft: Stft, seed: int
-) -> tuple[DataLoader[Tensor], DataLoader[Tensor]]:
-    crop = round(recipe.crop_s * stft.sample_rate_hz)
-    training = SpeechCrops(cache, "train", crop, stft)
-    validation = SpeechCrops(cache, "dev", crop, stft)
-    batches = CropBatches(training, recipe.batch, seed, recipe.level_jitter_db)
-    checks = CropBatches(validation, min(recipe.batch, len(validation)), seed, shuffle=False)
-    return (
-        DataLoader(training, batch_sampler=batches),
-        DataLoader(validation, batch_sampler=checks),
-    )
+@dataclass(frozen=True)
+class _Run:
+    """What both phases of a training share."""
+
+    recipe: Recipe
+    stft: Stft
+    output: Path
+    seed: int
+    device: str
+    resume: bool
+    progress: bool
+
+    def fit(
+        self, module: VaeTraining, phase: str, epochs: int, train: SpeechCrops, dev: SpeechCrops
+    ) -> dict[str, float]:
+        """Train for so many epochs, or for what is left of them; return what was measured."""
+        pl.seed_everything(self.seed, verbose=False)
+        module.epochs = epochs
+        folder = self.output / "checkpoints" / phase
+        saver = pl.callbacks.ModelCheckpoint(folder, save_last=True)
+        bar = [pl.callbacks.RichProgressBar()] if self.progress else []
+        trainer = pl.Trainer(
+            max_epochs=epochs, accelerator="gpu" if self.device == "cuda" else self.device,
+            devices=1, callbacks=[saver, *bar], logger=False, default_root_dir=self.output,
+            enable_progress_bar=self.progress, enable_model_summary=False, gradient_clip_val=5.0,
+            num_sanity_val_steps=0, use_distributed_sampler=False,
+        )  # fmt: skip
+        batch = self.recipe.batch
+        batches = CropBatches(train, batch, self.seed, self.recipe.level_jitter_db)
+        checks = CropBatches(dev, min(batch, len(dev)), self.seed, shuffle=False)
+        last = folder / "last.ckpt"
+        begin = time.process_time()
+        trainer.fit(
+            module,
+            DataLoader(train, batch_sampler=batches),
+            DataLoader(dev, batch_sampler=checks),
+            ckpt_path=last if self.resume and last.exists() else None,
+            weights_only=True,
+        )
+        cpu_s = time.process_time() - begin
+        # Once more, so that the card has its figures also when nothing was left to train.
+        found = trainer.validate(module, DataLoader(dev, batch_sampler=checks), verbose=False)[0]
+        return {**{key: float(v) for key, v in found.items()}, "epochs": epochs, "cpu_s": cpu_s}
+
+
+def _card_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Metrics of each phase, under a heading that says what they are."""
+    return {
+        f"metrics of the {phase} phase (nats a frame; val: dev split; cpu_s: the last run)": values
+        for phase, values in metrics.items()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.vae import encoder_input
+from avse_ppl.models.networks.vae import encoder_input, frequency_first
 
 
 class RvaeNetwork(nn.Module):
@@ -88,8 +88,8 @@ class RvaeNetwork(nn.Module):
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
         inputs = z.transpose(-1, -2)
         hidden, _ = self.decoder(inputs.reshape(-1, *inputs.shape[-2:]))
-        log_power = self.decoder_logpower(hidden)
-        return log_power.reshape(*inputs.shape[:-1], self.freq).transpose(-1, -2)
+        log_power = frequency_first(self.decoder_logpower, hidden)
+        return log_power.reshape(*z.shape[:-2], self.freq, z.shape[-1])
 
 
 def _draw(mean: Tensor, logvar: Tensor, sample: bool) -> Tensor:

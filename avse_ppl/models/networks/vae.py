@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -59,16 +61,25 @@ class VaeNetwork(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
-        return self.decoder_logpower(self.decoder(z.transpose(-1, -2))).transpose(-1, -2)
+        return frequency_first(self.decoder_logpower, self.decoder(z.transpose(-1, -2)))
 
 
 def encoder_input(power: Tensor, log_input: bool) -> Tensor:
-    """What the encoder sees of a power spectrum."""
+    """Return what the encoder sees of a power spectrum."""
     return torch.log(power + 1e-6) if log_input else power
+
+
+def frequency_first(layer: nn.Linear, hidden: Tensor) -> Tensor:
+    """``layer(hidden)`` of ``(..., time, hidden)``, laid out as ``(..., freq, time)``.
+
+    The same numbers as a transpose, but contiguous: what follows then runs through memory in
+    order.
+    """
+    return layer.weight @ hidden.transpose(-1, -2) + layer.bias[:, None]
 
 
 def _tanh_layers(sizes: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inner, outer in zip(sizes[:-1], sizes[1:], strict=True):
+    for inner, outer in pairwise(sizes):
         layers += [nn.Linear(inner, outer), nn.Tanh()]
     return nn.Sequential(*layers)

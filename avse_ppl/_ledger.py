@@ -1,0 +1,123 @@
+"""What a folder of enhanced recordings says of itself: which are finished, from what, made how."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from avse_ppl.batch import Job
+
+
+class Ledger:
+    """One JSON object a line, appended when a recording is finished; the last one of a name counts.
+
+    Parameters
+    ----------
+    path
+        The file; None keeps nothing and knows of nothing.
+    settings
+        What the recordings are enhanced with; another value of any of them means: not finished.
+    models
+        Speech prior and noise model, whose weights and source text count as settings.
+    """
+
+    def __init__(
+        self, path: Path | None, settings: Mapping[str, Any], models: Sequence[object] = ()
+    ) -> None:
+        """Read the file."""
+        from avse_ppl import __version__
+
+        self.path = path
+        fingerprint = " ".join(_fingerprint(model) for model in models)
+        self.settings = {**settings, "version": __version__, "fingerprint": fingerprint}
+        text = path.read_text(encoding="utf-8") if path and path.is_file() else ""
+        self.records = _parse(text)
+        self._torn = bool(text) and not text.endswith("\n")
+
+    def refuse_foreign(self, jobs: Iterable[Job]) -> None:
+        """Raise ``ValueError`` if an output is there that this ledger does not know."""
+        if self.path is None:
+            return
+        foreign = [
+            job.output
+            for job in jobs
+            if job.output.exists() and job.output.name not in self.records
+        ]
+        if foreign:
+            more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+            raise ValueError(
+                f"'{foreign[0]}'{more} exist but were not written by this command; choose another "
+                "folder, or overwrite them with --force (force=True)"
+            )
+
+    def find(self, job: Job) -> dict[str, Any] | None:
+        """Record of a recording that is finished: same input, same settings, files in place."""
+        record = self.records.get(job.output.name)
+        if record is None or not job.output.is_file():
+            return None
+        if record["made_with"] != self.settings or record["made_from"] != _stamp(job.input):
+            return None
+        if job.posterior and not (record["details"].get("silent") or job.posterior.is_file()):
+            return None
+        return record
+
+    def add(self, job: Job, details: Mapping[str, Any], warnings: Sequence[str]) -> None:
+        """Write down that a recording is finished."""
+        if self.path is None:
+            return
+        record = {
+            "output": job.output.name,
+            "input": str(job.input),
+            "details": dict(details),
+            "warnings": list(warnings),
+            "made_with": self.settings,
+            "made_from": _stamp(job.input),
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("\n" * self._torn + json.dumps(record) + "\n")
+        self._torn = False
+
+
+def _parse(text: str) -> dict[str, dict[str, Any]]:
+    records = {}
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+            if {"details", "warnings", "made_with", "made_from"} <= set(record):
+                records[record["output"]] = record
+        except (ValueError, KeyError, TypeError):
+            continue  # the rest of a line that was being written when the power went
+    return records
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of change; None for what cannot be asked."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _fingerprint(model: object) -> str:
+    """Tells two models of one name apart: by weights, settings and source text."""
+    digest = hashlib.sha256()
+    network: Any = getattr(model, "network", None)
+    if network is not None:
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    elif dataclasses.is_dataclass(model):
+        digest.update(repr(model).encode())
+    source: Any = model if inspect.isfunction(model) else type(model)
+    try:
+        digest.update(Path(inspect.getfile(source)).read_bytes())
+    except (TypeError, OSError):
+        digest.update(repr(source).encode())
+    return digest.hexdigest()[:16]

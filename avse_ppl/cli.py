@@ -1,0 +1,76 @@
+"""The command line: ``avse-ppl``, or ``python -m avse_ppl``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from avse_ppl.commands import doctor, enhance, evaluate, import_weights, mix, models, train
+
+HELP = """
+Enhance noisy speech with generative models, and get a posterior over the clean speech.
+
+[bold]To start[/]
+
+\b
+  avse-ppl doctor                               what this machine offers
+  avse-ppl enhance noisy.wav -o enhanced.wav    enhance a recording
+  avse-ppl models                               what there is to choose from
+
+Results go to stdout, or as JSON with [bold]--json[/]; warnings and errors go to stderr, one line
+each. Exit code 2 means that the input was refused or that something failed. With AVSE_PPL_DEBUG=1
+in the environment, an error comes with its traceback.
+"""
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph, but of those that start with a backspace (tables)."""
+    paragraphs = text.strip().split("\n\n")
+    return "\n\n".join(p if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
+
+
+app = typer.Typer(
+    name="avse-ppl",
+    help=_flowing(HELP),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from avse_ppl import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+]
+
+
+@app.callback()
+def _top(version: VersionOption = False) -> None:
+    """Take the options that stand before a command."""
+
+
+for _name, _function, _help in (
+    ("enhance", enhance.enhance, enhance.HELP),
+    ("evaluate", evaluate.evaluate, evaluate.HELP),
+    ("mix", mix.mix, mix.HELP),
+    ("train", train.train, train.HELP),
+    ("import-weights", import_weights.import_weights, import_weights.HELP),
+    ("models", models.models, models.HELP),
+    ("doctor", doctor.doctor, doctor.HELP),
+):
+    app.command(_name, help=_flowing(_help))(_function)
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    app(prog_name="avse-ppl")

@@ -1,0 +1,1 @@
+"""The commands of ``avse-ppl``, one file each; what is heavy is imported once a command runs."""

@@ -1,0 +1,158 @@
+"""How every command speaks: results on stdout; warnings, errors and progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+OUT, ERR = Console(), Console(stderr=True)
+BAD_INPUT, INTERRUPTED = 2, 130
+_EXPECTED = (ValueError, TypeError, OSError, ImportError, MemoryError)
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+SeedOption = Annotated[
+    int, typer.Option(min=0, help="Of everything random: same seed, same result.")
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute; [bold]auto[/] takes CUDA where there is one.")
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")
+]
+
+
+@contextlib.contextmanager
+def guarded() -> Iterator[list[str]]:
+    """Show warnings and expected errors as one line each; yields the warnings shown so far.
+
+    Raises
+    ------
+    typer.Exit
+        With code 2 for an error that the user can act on. Others are left as they are, and so are
+        all if ``AVSE_PPL_DEBUG`` is set.
+    """
+    shown: list[str] = []
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        text = str(message)
+        if category is UserWarning and text not in shown:
+            shown.append(text)
+            warn(text)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        try:
+            yield shown
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            if debugging() or not is_expected(error):
+                raise
+            fail(error)
+
+
+def debugging() -> bool:
+    """Whether errors should come with their traceback."""
+    return bool(os.environ.get("AVSE_PPL_DEBUG"))
+
+
+def is_expected(error: BaseException) -> bool:
+    """Whether an error is about what the user gave, or the machine, and not a defect of ours."""
+    return isinstance(error, _EXPECTED) or type(error).__name__ == "OutOfMemoryError"
+
+
+def fail(error: BaseException) -> NoReturn:
+    """Print one error line and leave with code 2."""
+    say("error:", reason(error), "bold red")
+    raise typer.Exit(BAD_INPUT)
+
+
+def warn(text: str) -> None:
+    """Print one warning line."""
+    say("warning:", text, "yellow")
+
+
+def say(prefix: str, text: str, style: str = "") -> None:
+    """Print one line on stderr, however long."""
+    ERR.print(f"[{style}]{prefix}[/]" if style else prefix, end=" ", highlight=False)
+    ERR.print(_one_line(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def reason(error: BaseException) -> str:
+    """Say what went wrong, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return _one_line(f"{error.filename or 'file'}: {error.strerror}")
+    text = _one_line(str(error)) or "no reason given"
+    return text if isinstance(error, (ValueError, TypeError, OSError, ImportError)) else (
+        f"{type(error).__name__}: {text}"
+    )  # fmt: skip
+
+
+def grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines for remarks about files, where one said of many files takes one line.
+
+    Examples
+    --------
+    >>> grouped([("a.wav", "clipped"), ("b.wav", "clipped"), ("c.wav", "silent")])
+    ['a.wav and 1 more: clipped', 'c.wav: silent']
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in pairs:
+        names.setdefault(text, []).append(name)
+    return [
+        f"{first} and {len(rest)} more: {text}"
+        if rest
+        else (text if f"'{first}'" in text else f"{first}: {text}")
+        for text, (first, *rest) in names.items()
+    ]
+
+
+def print_line(text: str) -> None:
+    """Print one line on stdout, however long."""
+    OUT.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print as JSON, with null for what is no finite number."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """Send what anything prints meanwhile to stderr: stdout is for the result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)

@@ -1,0 +1,218 @@
+"""``avse-ppl enhance``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avse_ppl.commands import console
+from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from avse_ppl.batch import Outcome, Plan
+
+HELP = """
+Enhance a noisy recording: write the posterior mean of the clean speech.
+
+Speech and noise are generative models, and what you hear is what they make of the recording
+together. The output has the length and the channels of the input, at the sampling rate of the
+speech prior (16 kHz for the shipped ones). Input may be WAV, FLAC, OGG, MP3 and others, or the
+sound of a video.
+
+[bold]Examples[/]
+
+\b
+  avse-ppl enhance noisy.wav -o enhanced.wav
+  avse-ppl enhance noisy.wav -o enhanced.wav --posterior posterior.nc
+  avse-ppl enhance noisy.wav -o enhanced.wav --noise my_noise:heavy_tailed
+  avse-ppl enhance recordings/ -o enhanced/ --device cuda --json > report.json
+
+[bold]Several recordings[/], or a folder of them, go to a folder: a/b.flac becomes OUT/b.wav.
+Recordings of like length are enhanced together. OUT/enhance.jsonl lists what is finished:
+interrupt the command and start it again, and it goes on from there. What was made with other
+settings, or from a recording that has changed, is made anew.
+
+[bold]--noise module:function[/] takes a noise model of your own from a Python file in the current
+folder: a function of frames that returns ComplexNormal(mean, power).
+
+Exit code: 0 if all went well, 2 if a recording failed or the input was refused.
+"""
+
+NoisyArgument = Annotated[
+    list[Path], typer.Argument(metavar="NOISY", help="Recordings, or a folder of them.")
+]
+OutputOption = Annotated[
+    str,  # a slash at its end says that it is a folder, which a Path would drop
+    typer.Option(
+        "--output", "-o", metavar="OUT",
+        help="File ending in .wav (float), .flac (24 bits) or .ogg; a folder for several.",
+    ),
+]  # fmt: skip
+VideoOption = Annotated[
+    Path | None,
+    typer.Option(metavar="V", help="Video of the speaker's face. Needs an audio-visual prior."),
+]
+SpeechOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|DIR",
+        help="Speech prior: a name listed by [bold]avse-ppl models[/], or a folder of weights.",
+    ),
+]
+NoiseOption = Annotated[
+    str, typer.Option(metavar="NAME|module:function", help="Noise model, by name or your own.")
+]
+InferenceOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Routine that inverts the two, by name.")
+]
+PosteriorOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT.nc",
+        help="Also write the posterior (draws, mean, variance) as NetCDF: a file, or a folder for "
+        "several recordings.",
+    ),
+]
+DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of speech in the posterior.")]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Redo what is finished; overwrite files of other origin in OUT."),
+]
+
+
+def enhance(
+    noisy: NoisyArgument,
+    output: OutputOption,
+    video: VideoOption = None,
+    speech: SpeechOption = "rvae",
+    noise: NoiseOption = "nmf",
+    inference: InferenceOption = "svi",
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    posterior: PosteriorOption = None,
+    draws: DrawsOption = 50,
+    as_json: JsonOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Enhance recordings; see ``HELP``."""
+    with console.guarded() as remarks:
+        from avse_ppl.batch import plan
+
+        if video is not None:
+            raise ValueError(
+                f"--video {video}: the speech priors of this release are audio-only and would not "
+                "look at it; audio-visual priors are not in this release. Leave --video out"
+            )
+        todo = plan(noisy, output, posterior)
+        settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
+                    "draws": draws, "device": device.value}  # fmt: skip
+        outcomes = _run(todo, settings, force)
+        _report(todo, outcomes, settings, remarks, as_json)
+
+
+def _run(todo: Plan, settings: dict[str, Any], force: bool) -> list[Outcome]:
+    from avse_ppl.batch import enhance_files
+
+    outcomes: list[Outcome] = []
+    with console.stdout_kept_clean(), _progress() as progress:
+        task = progress.add_task("enhancing", total=len(todo.jobs) if todo.folder else None)
+        try:
+            for outcome in enhance_files(todo, force=force, **settings):
+                if outcome.error is not None and console.debugging():
+                    raise outcome.error
+                outcomes.append(outcome)
+                progress.advance(task)
+        except KeyboardInterrupt:
+            progress.stop()
+            _interrupted(outcomes, todo)
+    return outcomes
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console.ERR, transient=True, disable=not console.ERR.is_terminal,
+    )  # fmt: skip
+
+
+def _interrupted(outcomes: list[Outcome], todo: Plan) -> None:
+    done = sum(outcome.status != "failed" for outcome in outcomes)
+    after = "; the same command goes on from there" if todo.folder else ""
+    console.say("interrupted:", f"{done} of {len(todo.jobs)} recordings are finished{after}")
+    raise typer.Exit(console.INTERRUPTED)
+
+
+def _report(
+    todo: Plan, outcomes: list[Outcome], settings: dict[str, Any], remarks: list[str], as_json: bool
+) -> None:
+    alone = todo.folder is None
+    fresh = [outcome for outcome in outcomes if outcome.status != "kept"]
+    said = [(str(o.job.input), text) for o in fresh for text in o.warnings]
+    failures = [
+        (str(o.job.input), console.reason(o.error)) for o in outcomes if o.error is not None
+    ]
+    for line in _lines(said, alone):
+        console.warn(line)
+    if as_json:
+        files = [_as_dict(outcome) for outcome in outcomes]
+        report = {"files": files, "failed": len(failures), "settings": settings}
+        console.print_json({**report, "warnings": remarks})
+    else:
+        _summary(todo, outcomes)
+    for line in _lines(failures, alone):
+        console.say("error:", line, "bold red")
+    if failures:
+        raise typer.Exit(console.BAD_INPUT)
+
+
+def _lines(pairs: list[tuple[str, str]], alone: bool) -> list[str]:
+    """Texts about the one recording there is, or grouped by text and naming recordings."""
+    return [text for _, text in pairs] if alone else console.grouped(pairs)
+
+
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "input": str(outcome.job.input),
+        "output": None if outcome.error else str(outcome.job.output),
+        "status": outcome.status,
+        **outcome.details,
+        "warnings": list(outcome.warnings),
+    }
+    if outcome.error is not None:
+        entry["error"] = console.reason(outcome.error)
+    return entry
+
+
+def _summary(todo: Plan, outcomes: list[Outcome]) -> None:
+    counts = Counter(outcome.status for outcome in outcomes)
+    if todo.folder is None:
+        for outcome in outcomes:
+            if outcome.status == "enhanced":
+                console.print_line(_sentence(outcome))
+        return
+    parts = [f"{counts['enhanced']} enhanced"]
+    if counts["kept"]:
+        parts.append(f"{counts['kept']} finished before and left as they are (--force redoes them)")
+    if counts["failed"]:
+        parts.append(f"{counts['failed']} failed")
+    console.print_line(f"{todo.folder}: {', '.join(parts)}")
+
+
+def _sentence(outcome: Outcome) -> str:
+    details = outcome.details
+    parts = [
+        f"{details['duration_s']:.2f} s at {details['sample_rate_hz']} Hz",
+        f"real-time factor {details['cost']['real_time_factor']:.2f}",
+    ]
+    if details["kind"]:
+        parts.append(f"posterior {details['kind']}")
+    if details["posterior"]:
+        parts.append(f"written to {details['posterior']}")
+    return f"{outcome.job.output}: {', '.join(parts)}"

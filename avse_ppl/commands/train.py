@@ -1,0 +1,165 @@
+"""``avse-ppl train``."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avse_ppl.commands import console
+from avse_ppl.commands.console import Device, DeviceOption, SeedOption
+from avse_ppl.commands.training_data import (
+    Sources,
+    card,
+    command,
+    list_noise,
+    list_speech,
+    parse_sources,
+)
+
+if TYPE_CHECKING:
+    from avse_ppl.training import Recipe
+
+HELP = """
+Fit a speech prior, vae or rvae, to clean speech.
+
+The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
+command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
+a model card, which states this command, the data and their licences.
+[bold]avse-ppl enhance --speech DIR[/] uses them.
+
+[bold]Corpora[/] are folders as they were published:
+
+\b
+  grid            *.mkv of one speaker, the last 100 held out; in a folder
+                  named *_unseen, one clip each of others, all held out
+  speechocean762  list.tsv and <speaker>/<clip>.opus; speakers whose number
+                  ends in 7 are held out
+  lrw-ar          *.mp4; nothing is held out: it does not say who speaks
+
+[bold]Example[/]
+
+\b
+  avse-ppl train rvae --speech speechocean762=speechocean762 -o my_rvae/
+  avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
+"""
+
+
+class Prior(StrEnum):
+    """What can be trained."""
+
+    vae = "vae"
+    rvae = "rvae"
+
+
+PriorArgument = Annotated[Prior, typer.Argument(help="Which prior to train.")]
+SpeechOption = Annotated[
+    list[str],
+    typer.Option(
+        metavar="CORPUS=DIR", help="A corpus of clean speech; give it again for each further one."
+    ),
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for weights and checkpoints.")
+]
+NoiseOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Noise for a second phase, in which the encoder learns to see speech through it: "
+        "CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes over the speech.", show_default="that of the recipe"),
+]
+EncoderEpochsOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Passes of the second phase.", show_default="that of the recipe"),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the decoded speech is kept, about 110 MB an hour.",
+        show_default="cache/ in the output",
+    ),
+]
+NoResumeOption = Annotated[
+    bool, typer.Option("--no-resume", help="Start over, whatever checkpoints there are.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")
+]
+
+
+def train(
+    prior: PriorArgument,
+    speech: SpeechOption,
+    output: OutputOption,
+    noise: NoiseOption = None,
+    epochs: EpochsOption = None,
+    encoder_epochs: EncoderEpochsOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    cache: CacheOption = None,
+    no_resume: NoResumeOption = False,
+    threads: ThreadsOption = None,
+) -> None:
+    """Fit a speech prior; see ``HELP``."""
+    with console.guarded():
+        sources = parse_sources(speech, noise)
+        if importlib.util.find_spec("pytorch_lightning") is None:
+            raise ImportError("training needs an optional part: pip install 'avse-ppl[train]'")
+        from avse_ppl._outputs import check_folder
+        from avse_ppl.inference.setup import resolve_device
+
+        kind = resolve_device(device.value).type
+        cache = cache or output / "cache"
+        check_folder(output)
+        check_folder(cache)
+        options = {"--epochs": epochs, "--encoder-epochs": encoder_epochs, "--seed": seed}
+        stated = command(prior.value, sources, output, options)
+        _limit_threads(threads)
+        folder = _fit(
+            _recipe(prior, epochs, encoder_epochs), sources, output, cache, stated,
+            seed=seed, device=kind, resume=not no_resume,
+        )  # fmt: skip
+        console.print_line(f"{folder}: ready for avse-ppl enhance --speech {folder}")
+
+
+def _recipe(prior: Prior, epochs: int | None, encoder_epochs: int | None) -> Recipe:
+    from avse_ppl.training import RECIPES
+
+    recipe = RECIPES[prior.value]
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    return recipe if encoder_epochs is None else replace(recipe, encoder_epochs=encoder_epochs)
+
+
+def _fit(
+    recipe: Recipe, sources: Sources, output: Path, cache: Path, stated: str, **settings: Any
+) -> Path:
+    from avse_ppl.corpora import build_cache
+    from avse_ppl.training import train as fit
+
+    clips = list_speech(sources)  # both lists before the first is decoded, which takes minutes
+    noise_clips = None if sources.noise is None else list_noise(sources.noise)
+    spoken = build_cache(clips, cache / "speech")
+    noise = None if noise_clips is None else build_cache(noise_clips, cache / "noise")
+    return fit(
+        recipe, spoken, output, name=output.resolve().name,
+        data=card(sources, spoken, noise, stated), noise=noise,
+        progress=console.OUT.is_terminal, **settings,
+    )  # fmt: skip
+
+
+def _limit_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

@@ -1,0 +1,241 @@
+"""The whole way in one call: recording in, enhanced speech and posterior out."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
+from avse_ppl.chunks import join, split, stitch, stitch_waves
+from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import NoiseModel, Scene, SpeechPrior
+
+_BATCH_SAMPLES = 60 * 16000  # inverted at once: bounds the memory
+_MAX_PADDING = 0.1  # of a batch, where recordings of different length share it
+_DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """One recording, enhanced.
+
+    Parameters
+    ----------
+    speech
+        Posterior mean waveform, at the prior's rate, with the channels of the input.
+    posterior
+        The posterior; each channel is one of its recordings. None where it was not asked for, or
+        the recording was silent.
+    cost
+        ``wall_s``, ``cpu_s`` and ``real_time_factor`` (wall seconds a second of audio) of the
+        batch that this recording was enhanced in, its share by length.
+    """
+
+    speech: Audio
+    posterior: Posterior | None
+    cost: dict[str, float]
+
+
+def enhance(
+    noisy: AudioLike,
+    video: Any = None,
+    *,
+    speech: str | Path | SpeechPrior = "rvae",
+    noise: str | NoiseModel = "nmf",
+    inference: str | Callable[..., Posterior] = "svi",
+    seed: int = 0,
+    device: str = "auto",
+    sample_rate_hz: int | None = None,
+    draws: int = 50,
+    keep_posterior: bool = True,
+) -> Enhanced:
+    """Enhance one recording.
+
+    Parameters
+    ----------
+    noisy
+        Path, the bytes of a file, an ``Audio``, or an array ``(sample,)`` or
+        ``(channel, sample)`` with its ``sample_rate_hz``. Recordings at another rate than the
+        prior's are resampled, with a warning. Channels are enhanced separately.
+    video
+        Only with audio-visual priors.
+    speech
+        ``"rvae"``, ``"vae"``, ``"gaussian"``, a folder of weights, or a prior.
+    noise
+        ``"nmf"``, ``"stationary"``, ``"module:function"``, or a function of frames.
+    inference
+        ``"svi"``, ``"em"``, ``"em-langevin"``, ``"exact"``, or a configured routine (which then
+        keeps its own ``device`` and ``draws``).
+    seed
+        Of everything random.
+    device
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    sample_rate_hz
+        Rate of an array, Hz.
+    draws
+        Draws in the posterior.
+    keep_posterior
+        False saves the time and memory of drawing waveforms.
+
+    Returns
+    -------
+    Enhanced
+        Speech, posterior, cost. Recordings over 15 s are enhanced in overlapping chunks, each
+        with noise of its own, and cross-faded.
+
+    Raises
+    ------
+    ValueError
+        If the recording is not usable, a name is unknown, or CUDA is asked for and absent.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noisy = np.random.default_rng(0).normal(size=8000).astype("float32")
+    >>> enhanced = enhance(noisy, sample_rate_hz=16000, speech="gaussian", noise="stationary")
+    >>> enhanced.speech.samples.shape, enhanced.posterior.kind
+    ((8000,), 'variational, tempered 0.25')
+    """
+    audio = as_audio(noisy, sample_rate_hz)
+    return enhance_batch(
+        [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
+        draws=draws, keep_posterior=keep_posterior,
+    )[0]  # fmt: skip
+
+
+def enhance_batch(
+    recordings: Sequence[Audio],
+    video: Any = None,
+    *,
+    speech: str | Path | SpeechPrior = "rvae",
+    noise: str | NoiseModel = "nmf",
+    inference: str | Callable[..., Posterior] = "svi",
+    seed: int = 0,
+    device: str = "auto",
+    draws: int = 50,
+    keep_posterior: bool = True,
+) -> list[Enhanced]:
+    """Enhance several recordings at once; see `enhance`.
+
+    Recordings of similar length are inverted together, in batches of about a minute of audio.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).normal(size=(2, 8000)).astype("float32")
+    >>> batch = [Audio(row, 16000) for row in noise]
+    >>> len(enhance_batch(batch, speech="gaussian", noise="stationary", draws=2))
+    2
+    """
+    scene = Scene(resolve_speech(speech), resolve_noise(noise))
+    stft = scene.stft
+    audios = [
+        check_audio(to_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
+        for audio in recordings
+    ]
+    longest = max((audio.n_samples for audio in audios), default=0)
+    routine = resolve_inference(
+        inference, device=device, draws=_draws_that_fit(draws, longest), waveforms=keep_posterior
+    )
+    pieces = [piece for i, audio in enumerate(audios) for piece in _pieces(i, audio, stft.hop)]
+    results: dict[_Piece, Any] = {}
+    costs = np.zeros((len(audios), 2))
+    for batch in _batches(pieces):
+        clock = np.array([time.perf_counter(), time.process_time()])
+        waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
+        posterior = routine(scene, waves, video, seed=seed)
+        for row, piece in enumerate(batch):
+            one = posterior.select(row)
+            results[piece] = one if keep_posterior else one.enhance()
+        spent = np.array([time.perf_counter(), time.process_time()]) - clock
+        total = sum(piece.n_samples for piece in batch)
+        for piece in batch:
+            costs[piece.recording] += spent * piece.n_samples / total
+    return [_finished(i, audio, results, costs[i]) for i, audio in enumerate(audios)]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What is inverted at once: a chunk of one channel of one recording."""
+
+    recording: int
+    channel: int
+    begin: int
+    end: int
+
+    @property
+    def n_samples(self) -> int:
+        return self.end - self.begin
+
+    @property
+    def span(self) -> slice:
+        return slice(self.begin, self.end)
+
+
+def _pieces(index: int, audio: Audio, hop: int) -> list[_Piece]:
+    spans = split(audio.n_samples, audio.sample_rate_hz, hop)
+    return [
+        _Piece(index, c, *span)
+        for c, channel in enumerate(audio.channels())
+        for span in spans
+        if channel.samples[slice(*span)].any()
+    ]
+
+
+def _batches(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    """Pieces of similar length together, a bounded amount of audio in each batch."""
+    batches: list[list[_Piece]] = []
+    for piece in sorted(pieces, key=lambda p: -p.n_samples):
+        last = batches[-1] if batches else []
+        longest = last[0].n_samples if last else 0
+        fits = longest * (len(last) + 1) <= _BATCH_SAMPLES
+        if last and fits and piece.n_samples >= (1 - _MAX_PADDING) * longest:
+            last.append(piece)
+        else:
+            batches.append([piece])
+    return batches
+
+
+def _finished(
+    index: int, audio: Audio, results: Mapping[_Piece, Any], cost: np.ndarray
+) -> Enhanced:
+    """Put the pieces of one recording together."""
+    parts = {piece: result for piece, result in results.items() if piece.recording == index}
+    shape = (audio.n_channels, audio.n_samples)
+    speech, posteriors = np.zeros(shape, np.float32), []
+    for c, channel in enumerate(audio.channels()):
+        mine = sorted((p for p in parts if p.channel == c), key=lambda p: p.begin)
+        spans = [(p.begin, p.end) for p in mine]
+        if not mine:
+            speech[c] = channel.samples  # silent: nothing to infer
+        elif isinstance(parts[mine[0]], Posterior):
+            posteriors.append(stitch([parts[p] for p in mine], spans, audio.n_samples))
+            speech[c] = posteriors[-1].enhance()
+        else:
+            speech[c] = stitch_waves([parts[p] for p in mine], spans, audio.n_samples)
+    posterior = join(posteriors) if posteriors else None
+    samples = speech if audio.samples.ndim == 2 else speech[0]
+    wall_s, cpu_s = cost.tolist()
+    costs = {"wall_s": wall_s, "cpu_s": cpu_s, "real_time_factor": wall_s / audio.duration_s}
+    return Enhanced(Audio(samples, audio.sample_rate_hz), posterior, costs)
+
+
+def _draws_that_fit(draws: int, n_samples: int) -> int:
+    """Fewer draws of a very long recording, and a warning that says so."""
+    fit = max(2, int(_DRAWS_SAMPLES // max(1, n_samples)))
+    if draws <= fit:
+        return draws
+    warnings.warn(
+        f"kept {fit} draws instead of {draws}: the recording has {n_samples} samples, and its "
+        "draws are to fit into memory",
+        UserWarning,
+        stacklevel=3,
+    )
+    return fit

@@ -1,0 +1,155 @@
+"""Scenes whose exact posterior is known, and mixtures drawn from any scene.
+
+What a routine is measured against: draw latents, speech and noise from the scene itself, hand the
+mixture to the routine, and compare with `Exact`, or with the truth that was drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from avse_ppl.checks import check_count, check_positive
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.models.speech_gaussian import GaussianSpeech
+from avse_ppl.scene import NoiseModel, Scene, plates_reusable
+from avse_ppl.stft import Frames, Spectrogram, Stft
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A mixture, and the truth behind it.
+
+    Parameters
+    ----------
+    mixture
+        What a routine gets to see, ``speech + noise``.
+    speech, noise
+        STFT of each, ``(recording, freq, time)``, complex.
+    latents
+        Value of each latent, ``(recording, ...)``.
+    """
+
+    mixture: Spectrogram
+    speech: Tensor
+    noise: Tensor
+    latents: dict[str, Tensor]
+
+
+def ruler_scene(
+    noise_known: bool,
+    *,
+    noise_power: float = 0.3,
+    noise_sd_db: float = 6.0,
+    gain_sd_db: float = 6.0,
+    stft: Stft | None = None,
+) -> Scene:
+    r"""Gaussian speech in white noise: a scene that `Exact` inverts.
+
+    .. math:: s_{ft} \sim N_c(0, S_f\, 10^{\sigma z_t / 10}), \quad b_{ft} \sim N_c(0, v),
+        \quad z_t \sim N(0, 1)
+
+    with v known, or :math:`10 \log_{10} v \sim N(10 \log_{10} v_0, \sigma_b^2)` for each
+    recording (site ``noise.level``).
+
+    Parameters
+    ----------
+    noise_known
+        Whether v is known to be ``noise_power``.
+    noise_power
+        v or :math:`v_0`; speech has unit power at the median of its gain.
+    noise_sd_db
+        :math:`\sigma_b`, dB.
+    gain_sd_db
+        :math:`\sigma`, dB; 0 leaves speech without a latent.
+    stft
+        Front end; by default the library's.
+
+    Raises
+    ------
+    ValueError
+        If a power or the deviation of the noise is not positive.
+
+    Examples
+    --------
+    >>> scene = ruler_scene(noise_known=False)
+    >>> sorted(simulate(scene, n_samples=8000).latents)
+    ['noise.level', 'speech.gain']
+    """
+    check_positive("noise_power", noise_power)
+    check_positive("noise_sd_db", noise_sd_db)
+    speech = GaussianSpeech(gain_sd_db=gain_sd_db, stft=stft or Stft())
+    nepers = math.log(10) / 10 * noise_sd_db
+    return Scene(speech, _known(noise_power) if noise_known else _unknown(noise_power, nepers))
+
+
+def simulate(
+    scene: Scene, n_samples: int = 16000, recordings: int = 1, *, seed: int = 0
+) -> Simulated:
+    """Draw latents, speech and noise from the laws of a scene.
+
+    The mixture is one of the model's own world: bins are independent given the latents, also
+    where frames overlap, and it is not normalised. No waveform has such an STFT, so the draws
+    serve to test inference and not to listen to.
+
+    Parameters
+    ----------
+    scene
+        Any scene.
+    n_samples
+        Length of the recording that the frames would come from, at least one STFT window.
+    recordings
+        Number of independent draws.
+    seed
+        Of all draws; the global generators are left as they were.
+
+    Raises
+    ------
+    ValueError
+        If a count is not a positive whole number.
+
+    Examples
+    --------
+    >>> simulated = simulate(ruler_scene(noise_known=True), n_samples=8000, recordings=2)
+    >>> simulated.mixture.values.shape, simulated.latents["speech.gain"].shape
+    (torch.Size([2, 513, 32]), torch.Size([2, 1, 32]))
+    """
+    stft = scene.stft
+    check_count("n_samples", n_samples, minimum=stft.n_fft)
+    check_count("recordings", recordings)
+    frames = stft.frames(n_samples)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        with (
+            poutine.trace() as tracer,
+            plates_reusable(),
+            pyro.plate("recording", recordings, dim=-3),
+        ):
+            laws = scene.laws(frames)
+        shape = (recordings, frames.freq, frames.time)
+        speech, noise = (law.expand(shape).sample() for law in laws)
+    latents = {name: site["value"] for name, site in tracer.trace.nodes.items()}
+    scale = torch.ones(recordings)
+    mixture = Spectrogram(speech + noise, frames, (n_samples,) * recordings, scale, stft)
+    return Simulated(mixture, speech, noise, latents)
+
+
+def _known(power: float) -> NoiseModel:
+    def known_noise(frames: Frames) -> ComplexNormal:
+        return ComplexNormal(0.0, torch.tensor(power, device=frames.device, dtype=frames.dtype))
+
+    return known_noise
+
+
+def _unknown(power: float, sd: float) -> NoiseModel:
+    def noise_of_unknown_level(frames: Frames) -> ComplexNormal:
+        middle = torch.tensor(math.log(power), device=frames.device, dtype=frames.dtype)
+        return ComplexNormal(0.0, pyro.sample("noise.level", dist.LogNormal(middle, sd)))
+
+    return noise_of_unknown_level

@@ -1,0 +1,114 @@
+"""64 recordings at once against one at a time, and ten minutes against one: cost and memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from common import row, timed
+
+import avse_ppl
+from avse_ppl.audio import Audio, load_audio, save_audio
+from avse_ppl.corpora import mix
+
+DATA = Path(__file__).resolve().parents[1] / "examples" / "data"
+_LONG = """
+import json, resource, sys, time, warnings
+warnings.simplefilter("ignore")
+import numpy as np
+import avse_ppl, scipy.signal, torchaudio, soxr
+from avse_ppl.audio import Audio, load_audio
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+audio = load_audio(sys.argv[1])
+minutes = float(sys.argv[2])
+n = int(minutes * 60 * audio.sample_rate_hz)
+samples = np.resize(audio.samples, n)
+begin = time.perf_counter(), time.process_time()
+avse_ppl.enhance(Audio(samples, audio.sample_rate_hz), device="cpu", keep_posterior=sys.argv[3] == "1")
+spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps({"wall_s": spent[0], "cpu_s": spent[1], "peak_mb": peak / 1024}))
+"""
+
+
+def main() -> list[str]:
+    """Lines of the tables."""
+    return [*batches(), "", *lengths()]
+
+
+def batches() -> list[str]:
+    """One recording alone, in the process and as a command, against 64 together."""
+    recordings = [noisy(seed) for seed in range(64)]
+    options = {"device": "cpu", "keep_posterior": False}
+    avse_ppl.enhance(recordings[0], **options)
+    single = [timed(lambda r=r: avse_ppl.enhance(r, **options)) for r in recordings[:7]]
+    wall_1, cpu_1 = (float(np.median([s[i] for s in single])) for i in (1, 2))
+    together, wall, cpu = timed(lambda: avse_ppl.enhance_batch(recordings, **options))
+    difference = max(
+        float(np.abs(a[0].speech.samples - b.speech.samples).max())
+        for a, b in zip(single, together, strict=False)
+    )
+    lines = [row("64 recordings of 3 s", "wall s each", "CPU s each"), row("---", "---", "---"),
+             row("one at a time", f"{wall_1:.3f}", f"{cpu_1:.3f}"),
+             row("together", f"{wall / 64:.3f}", f"{cpu / 64:.3f}"),
+             row("ratio", f"1/{64 * wall_1 / wall:.1f}", f"1/{64 * cpu_1 / cpu:.1f}")]  # fmt: skip
+    one_s, many_s = as_commands(recordings)
+    lines += [
+        row("`avse-ppl enhance` on one file", f"{one_s:.3f}", ""),
+        row("`avse-ppl enhance` on the folder of 64", f"{many_s / 64:.3f}", ""),
+        row("ratio", f"1/{64 * one_s / many_s:.1f}", ""),
+        "",
+        f"Largest difference between a sample enhanced alone and together: {difference:.1e} "
+        "(each recording of a batch has a seed of its own, the first one's is the same).",
+    ]
+    return lines
+
+
+def as_commands(recordings: list[Audio]) -> tuple[float, float]:
+    """Wall seconds of the command on one file and on a folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "noisy").mkdir()
+        for i, audio in enumerate(recordings):
+            save_audio(folder / "noisy" / f"{i:02d}.wav", audio)
+        command = [sys.executable, "-W", "ignore", "-m", "avse_ppl", "enhance"]
+        one = [*command, str(folder / "noisy" / "00.wav"), "-o", str(folder / "one.wav")]
+        many = [*command, str(folder / "noisy"), "-o", str(folder / "enhanced")]
+        seconds = []
+        for line in (one, many):
+            _, wall, _ = timed(lambda c=line: subprocess.run(c, check=True, capture_output=True))
+            seconds.append(wall)
+        return seconds[0], seconds[1]
+
+
+def lengths() -> list[str]:
+    """Cost and peak memory, beyond imports, of long recordings."""
+    lines = [row("length", "posterior kept", "wall s a minute", "CPU s a minute",
+                 "peak MB beyond imports"), row(*["---"] * 5)]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noisy.wav"
+        save_audio(path, noisy(0))
+        for minutes, keep in ((1, 0), (5, 0), (10, 0), (10, 1)):
+            command = [sys.executable, "-c", _LONG, str(path), str(minutes), str(keep)]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found = json.loads(output.splitlines()[-1])
+            lines.append(row(f"{minutes} min", "yes" if keep else "no",
+                             f"{found['wall_s'] / minutes:.1f}", f"{found['cpu_s'] / minutes:.1f}",
+                             f"{found['peak_mb']:.0f}"))  # fmt: skip
+    return lines
+
+
+def noisy(seed: int) -> Audio:
+    """The bundled sentence in one of the bundled noises."""
+    speech = load_audio(DATA / "speech.flac").samples
+    name = ("rain", "clock_tick", "running_tap")[seed % 3]
+    noise = load_audio(DATA / f"{name}.flac").samples
+    return Audio(mix(speech, noise, float(-5 + 5 * (seed % 4)), seed=seed).mixture, 16000)
+
+
+if __name__ == "__main__":
+    print("\n".join(main()))
