@@ -12,11 +12,40 @@ Examples
 (8000,)
 """
 
+from avse_ppl.audio import Audio, load_audio, save_audio
 from avse_ppl.distributions import ComplexNormal
+from avse_ppl.enhance import Enhanced, enhance, enhance_batch
 from avse_ppl.inference import EM, SVI, Exact
+from avse_ppl.metrics import Scores, evaluate
 from avse_ppl.models import NMF, GaussianSpeech, LatentSpeech, load_speech, stationary
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Laws, Scene
 from avse_ppl.stft import Frames, Spectrogram, Stft
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "EM",
+    "NMF",
+    "SVI",
+    "Audio",
+    "ComplexNormal",
+    "Enhanced",
+    "Exact",
+    "Frames",
+    "GaussianSpeech",
+    "LatentSpeech",
+    "Laws",
+    "Posterior",
+    "Scene",
+    "Scores",
+    "Spectrogram",
+    "Stft",
+    "enhance",
+    "enhance_batch",
+    "evaluate",
+    "load_audio",
+    "load_speech",
+    "save_audio",
+    "stationary",
+]

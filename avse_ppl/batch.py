@@ -172,8 +172,10 @@ def _enhance_group(jobs: list[Job], options: dict[str, Any]) -> Iterator[Outcome
         for job in loaded:  # one by one, to find out which of them it was
             yield from _enhance_group([job], options)
         return
+    said = {text for _, own in loaded.values() for text in own}  # and repeated by enhance_batch
+    common = [text for text in remarks if text not in said]
     for (job, (_, own)), result in zip(loaded.items(), results, strict=True):
-        yield _written(job, result, own + [text for text in remarks if text not in own])
+        yield _written(job, result, own + common)
 
 
 def _load(path: Path, stft: Any) -> tuple[Audio, list[str]]:

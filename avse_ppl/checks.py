@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import pyro
@@ -35,8 +36,9 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
     TypeError
         If speech or noise is not callable, or does not return a ``ComplexNormal``.
     ValueError
-        If a law has the wrong shape, a power is negative, NaN or infinite, the front ends differ,
-        a latent lies on the wrong plate or is discrete, or an error arises inside a model.
+        If a law has the wrong shape, a power is not positive, a power or mean is NaN or infinite,
+        the front ends differ, a latent lies on the wrong plate, is discrete or complex, or an
+        error arises inside a model.
 
     Examples
     --------
@@ -53,13 +55,18 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
                 f"{role} must be a function of frames, found {type(model).__name__}: {model!r}"
             )
     _check_front_end(scene, mixture)
-    with plates_reusable(), pyro.plate("recording", mixture.recordings, dim=-3):
+    with (
+        poutine.block(),
+        plates_reusable(),
+        pyro.validation_enabled(False),  # a power that is not positive is ours to explain
+        pyro.plate("recording", mixture.recordings, dim=-3),
+    ):
         _check_law(scene.speech, (mixture.frames, None), "speech prior", mixture)
         _check_law(scene.noise, (mixture.frames,), "noise model", mixture)
     try:
         trace = poutine.trace(scene).get_trace(mixture)
     except Exception as error:
-        raise ValueError(f"the scene cannot be run: {error}") from error
+        raise ValueError(f"the scene cannot be run: {_reason(error)}") from error
     for name, site in cast(Mapping[str, Any], trace.nodes).items():
         if site["type"] == "sample" and not site["is_observed"]:
             _check_site(name, site, mixture)
@@ -78,22 +85,19 @@ def _check_law(model: object, arguments: tuple, role: str, mixture: Spectrogram)
     title = f"{role} {name_of(model)!r}"
     frames: Frames = mixture.frames
     try:
-        with poutine.block():
-            law = model(*arguments)  # type: ignore[operator]
+        law = model(*arguments)  # type: ignore[operator]
     except Exception as error:
-        hint = ""
-        if "shape" in str(error) or "broadcast" in str(error) or "size" in str(error):
-            hint = _SHAPE_HINT
-        raise ValueError(f"{title} failed: {error}{hint}") from error
+        raise ValueError(f"{title} failed: {_reason(error)}") from error
     if not isinstance(law, ComplexNormal):
         raise TypeError(f"{title} returned {_kind(law)}; expected ComplexNormal(mean, power)")
     expected = (mixture.recordings, frames.freq, frames.time)
     _check_shape(title, tuple(law.batch_shape), expected)
     power = law.power.detach()
-    if bool(torch.isnan(power).any()) or bool(torch.isinf(power).any()):
-        raise ValueError(
-            f"{title} returned a power with NaN or infinity; expected positive numbers"
-        )
+    for what, values in (("power", power), ("mean", law.mean.detach())):
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError(
+                f"{title} returned a {what} with NaN or infinity; expected finite numbers"
+            )
     if bool((power <= 0).any()):
         raise ValueError(
             f"{title} returned a power with minimum {float(power.min()):.3g}; expected positive "
@@ -104,6 +108,25 @@ def _check_law(model: object, arguments: tuple, role: str, mixture: Spectrogram)
 _SHAPE_HINT = (
     ". Did you forget plate('freq', frames.freq, dim=-2) or plate('time', frames.time, dim=-1)?"
 )
+# What an error of Pyro or torch says, and what to do about it; the first that fits.
+_HINTS = MappingProxyType(
+    {
+        "collide": ". Use dims -2 and -1 only: dim=-3 is that of the plate over recordings.",
+        "Multiple sample sites": ". Give the sites of speech and noise different names.",
+        "Expected parameter": "",  # it names a shape, but is about values
+        "shape": _SHAPE_HINT,
+        "broadcast": _SHAPE_HINT,
+        "size": _SHAPE_HINT,
+    }
+)
+
+
+def _reason(error: Exception) -> str:
+    """Text of an error in one line, without Pyro's tables and advice, and with ours."""
+    text = str(error) or type(error).__name__
+    brief = text.split("Trace Shapes:")[0].split("Try moving the dim")[0]
+    hint = next((hint for sign, hint in _HINTS.items() if sign in text), "")
+    return " ".join(brief.split()) + hint
 
 
 def _check_shape(title: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
@@ -121,13 +144,18 @@ def _check_shape(title: str, found: tuple[int, ...], expected: tuple[int, ...]) 
 
 def _check_site(name: str, site: dict, mixture: Spectrogram) -> None:
     law, value = site["fn"], site["value"]
-    if getattr(law, "has_enumerate_support", False) or value.dtype in (torch.int64, torch.bool):
+    if getattr(law.support, "is_discrete", False) or value.dtype in (torch.int64, torch.bool):
         raise ValueError(
             f"site {name!r} is discrete ({type(law).__name__}); the gradient-based routines need "
             "continuous latents. Use a relaxed law (Beta, RelaxedBernoulli) or sum it out."
         )
+    if value.is_complex():
+        raise ValueError(
+            f"site {name!r} is complex; expected real latents. Return ComplexNormal(mean, power) "
+            "instead of sampling it: the scene integrates over it exactly."
+        )
     shape = tuple(law.batch_shape)
-    if len(shape) < 3 or shape[0] != mixture.recordings:
+    if len(shape) != 3 or shape[0] != mixture.recordings:
         raise ValueError(
             f"site {name!r} has batch shape {shape}; expected (recording="
             f"{mixture.recordings}, ., .). Use dims -2 and -1 only for your own plates."

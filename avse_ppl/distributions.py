@@ -133,14 +133,16 @@ class _LogDensity(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, squared: Tensor, power: Tensor) -> Tensor:
         ratio = squared / power
-        ctx.save_for_backward(ratio, power)
+        ctx.save_for_backward(ratio, squared, power)
         ctx.shapes = squared.shape, power.shape
         return -(power.log() + _LOG_PI) - ratio
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        ratio, power = ctx.saved_tensors
-        scaled = gradients[0] / power
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, Tensor | None]:
+        ratio, squared, power = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative: the saved ratio would be a constant
+            ratio = squared / power
+        scaled = grad_outputs[0] / power
         of_squared = -scaled if ctx.needs_input_grad[0] else None
         of_power = scaled * (ratio - 1.0) if ctx.needs_input_grad[1] else None
         return _fit(of_squared, ctx.shapes[0]), _fit(of_power, ctx.shapes[1])

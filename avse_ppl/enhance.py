@@ -31,8 +31,8 @@ class Enhanced:
     speech
         Posterior mean waveform, at the prior's rate, with the channels of the input.
     posterior
-        The posterior; each channel is one of its recordings. None where it was not asked for, or
-        the recording was silent.
+        The posterior; each channel that is not silent is one of its recordings. None where it was
+        not asked for, or the recording was silent.
     cost
         ``wall_s``, ``cpu_s`` and ``real_time_factor`` (wall seconds a second of audio) of the
         batch that this recording was enhanced in, its share by length.
@@ -140,10 +140,9 @@ def enhance_batch(
         check_audio(to_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
         for audio in recordings
     ]
-    longest = max((audio.n_samples for audio in audios), default=0)
-    routine = resolve_inference(
-        inference, device=device, draws=_draws_that_fit(draws, longest), waveforms=keep_posterior
-    )
+    if keep_posterior and isinstance(inference, str):
+        draws = _draws_that_fit(draws, max((audio.n_samples for audio in audios), default=0))
+    routine = resolve_inference(inference, device=device, draws=draws, waveforms=keep_posterior)
     pieces = [piece for i, audio in enumerate(audios) for piece in _pieces(i, audio, stft.hop)]
     results: dict[_Piece, Any] = {}
     costs = np.zeros((len(audios), 2))

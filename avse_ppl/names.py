@@ -31,6 +31,12 @@ ROUTINES: Mapping[str, str] = MappingProxyType(
 )
 
 
+# What a name stands for, where it is not the routine as the model is written: overlapping frames
+# count each sample four times (see SVI's `tempering`), and few steps do after the warm start.
+_SVI = MappingProxyType({"steps": 60, "tempering": 0.25})
+_LANGEVIN = MappingProxyType({"rounds": 100, "step_size": 0.4, "tempering": 0.4})
+
+
 def speech_names() -> dict[str, str]:
     """Names of the speech priors, with a line on each."""
     lines = {"gaussian": "long-term speech spectrum with a gain per frame; no learned weights"}
@@ -86,8 +92,10 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
     if inference == "exact":
         return Exact(**settings)
     if inference == "svi":
-        return SVI(**settings)
-    return EM(e_step="langevin" if inference == "em-langevin" else "point", **settings)
+        return SVI(**{**_SVI, **settings})
+    if inference == "em-langevin":
+        return EM(e_step="langevin", **{**_LANGEVIN, **settings})
+    return EM(**settings)
 
 
 def _imported(path: str) -> NoiseModel:

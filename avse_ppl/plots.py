@@ -58,10 +58,11 @@ def plot_enhancement(
         ("enhanced (posterior mean)", np.abs(one.mean[0])),
         ("posterior standard deviation", one.sd[0]),
     )
+    images = []
     for axis, (title, magnitude) in zip(axes.flat, panels, strict=False):
-        image = _spectrogram(axis, magnitude / top, one)
+        images.append(_spectrogram(axis, magnitude / top, one))
         axis.set_title(title)
-    figure.colorbar(image, ax=axes[:, :], label="dB", shrink=0.6, location="left")
+    figure.colorbar(images[0], ax=axes[:, :], label="dB", shrink=0.6, location="left")
     _band(axes[1, 1], one, probability)
     figure.suptitle(f"{one.kind}   ({one.attrs.get('routine', '')})", fontsize=10)
     beside = path.with_name(f".{os.getpid()}.{path.name}")

@@ -94,7 +94,7 @@ class Posterior:
         return self._wave(self.mean, recording)
 
     def noisy(self, recording: int = 0) -> np.ndarray:
-        """The recording itself, ``(sample,)``."""
+        """Waveform of the recording itself, ``(sample,)``."""
         return self._wave(self.mixture, recording)
 
     def draws(self, recording: int = 0) -> np.ndarray:
@@ -157,7 +157,7 @@ class Posterior:
         groups = self._datasets()
         if hasattr(arviz, "InferenceData"):  # arviz 0.x; from 1.0 on it reads data trees
             stats = groups.pop("routine_trace", None)
-            data = arviz.InferenceData(attrs=self._attributes(), **groups)
+            data = arviz.InferenceData(attrs=self._attributes(), **groups)  # type: ignore[arg-type]
             if stats is not None:
                 data.add_groups({"routine_trace": stats}, warn_on_custom_groups=False)
             return data

@@ -21,7 +21,7 @@ _GRID = ("recording", "freq_hz", "time_s")
 
 
 def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
-    """Groups of named, coordinated arrays; complex ones split into ``_re`` and ``_im``."""
+    """Return groups of named, coordinated arrays; complex ones split into ``_re`` and ``_im``."""
     import xarray
 
     recordings, freq, time = posterior.mean.shape
@@ -75,7 +75,7 @@ def _draws_dataset(posterior: Posterior, coords: dict[str, np.ndarray]) -> xarra
 
 
 def attributes(posterior: Posterior) -> dict[str, Any]:
-    """What the file says of itself; ``kind`` flags anything short of an exact posterior."""
+    """Say what the file is; ``kind`` flags anything short of an exact posterior."""
     return {
         "kind": posterior.kind,
         "avse_ppl_format": _FORMAT,
@@ -141,7 +141,7 @@ def _names(site: str, shape: tuple[int, ...], freq: int, time: int) -> list[str]
 
 
 def _split(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    return {f"{name}_re": values.real, f"{name}_im": values.imag}
+    return {f"{name}_re": np.real(values), f"{name}_im": np.imag(values)}
 
 
 def _join(group: Any, name: str) -> np.ndarray:

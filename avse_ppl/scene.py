@@ -78,7 +78,7 @@ class Scene:
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> posterior = SVI(steps=20)(scene, wave, seed=0)
     >>> posterior.variance.shape
-    (1, 513, 16)
+    (1, 513, 17)
     """
 
     speech: SpeechPrior

@@ -152,7 +152,7 @@ class Stft:
     >>> wave = np.random.default_rng(0).normal(size=1000).astype("float32")
     >>> spectrogram = Stft().analyse(wave)
     >>> tuple(spectrogram.values.shape)
-    (1, 513, 4)
+    (1, 513, 5)
     >>> bool(np.allclose(Stft().synthesise(spectrogram)[0], wave, atol=1e-5))
     True
     """
@@ -178,8 +178,12 @@ class Stft:
         return self.n_fft // 2 + 1
 
     def frame_count(self, n_samples: int) -> int:
-        """Count the frames of a waveform of ``n_samples`` samples."""
-        return 1 + n_samples // self.hop
+        """Count the frames of a waveform of ``n_samples`` samples.
+
+        The last one is centred on the end or after it, so that two windows or more cover every
+        sample.
+        """
+        return 1 - (-n_samples // self.hop)
 
     def frames(self, n_samples: int) -> Frames:
         """Return the grid of a waveform of ``n_samples`` samples."""
@@ -191,26 +195,28 @@ class Stft:
         from torchaudio.functional import spectrogram
 
         window = _window(self.n_fft, self.window).to(waves)
+        # To a whole number of hops; an odd window reaches one sample further on its right.
+        missing = -waves.shape[-1] % self.hop + self.n_fft % 2
+        whole = torch.nn.functional.pad(waves, (0, missing))
         return spectrogram(
-            waves, 0, window, self.n_fft, self.hop, self.n_fft, None, False, pad_mode="constant"
+            whole, 0, window, self.n_fft, self.hop, self.n_fft, None, False, pad_mode="constant"
         )
 
     def inverse(self, values: Tensor, n_samples: int) -> Tensor:
-        """``(..., freq, time)`` complex to ``(..., sample)`` real."""
+        """``(..., freq, time)`` complex to ``(..., sample)`` real; frames past the end are cut."""
         from torchaudio.functional import inverse_spectrogram
 
         window = _window(self.n_fft, self.window).to(values.real)
-        # Frames past the end keep the last half window invertible at any length.
-        padded = torch.nn.functional.pad(torch.view_as_real(values), (0, 0, 0, 3))
+        frames = values[..., : self.frame_count(n_samples)]
         return inverse_spectrogram(
-            torch.view_as_complex(padded), n_samples, 0, window, self.n_fft, self.hop, self.n_fft,
-            False,
-        )  # fmt: skip
+            frames, n_samples, 0, window, self.n_fft, self.hop, self.n_fft, False
+        )
 
     def analyse(self, waves: np.ndarray | Tensor | Sequence[np.ndarray]) -> Spectrogram:
         """Transform one waveform ``(sample,)``, a batch, or a list of any lengths.
 
-        Shorter recordings are padded with frames that ``Spectrogram.mask`` marks as unobserved.
+        Shorter recordings are padded with frames of zeros, which ``Spectrogram.mask`` marks as
+        unobserved.
         """
         rows = _rows(waves)
         n_samples = tuple(len(row) for row in rows)
@@ -219,6 +225,8 @@ class Stft:
             batch[i, : len(row)] = row
         values = self.forward(batch)
         counts = torch.tensor([self.frame_count(n) for n in n_samples])
+        # The end of a shorter recording also reaches into frames past its last one.
+        values = values * (torch.arange(values.shape[-1]) < counts[:, None, None])
         energy = (values.real.square() + values.imag.square()).sum((1, 2))
         scale = (energy / (counts * self.freq)).clamp_min(1e-20).sqrt()
         frames = self.frames(max(n_samples))
@@ -227,10 +235,9 @@ class Stft:
     def synthesise(self, spectrogram: Spectrogram) -> list[np.ndarray]:
         """Waveforms of a spectrogram, one ``(sample,)`` float32 array per recording."""
         values = spectrogram.values * spectrogram.scale[:, None, None]
-        waves = self.inverse(values, max(spectrogram.n_samples)).cpu().numpy()
         return [
-            wave[:n].astype(np.float32)
-            for wave, n in zip(waves, spectrogram.n_samples, strict=True)
+            self.inverse(value, n).cpu().numpy().astype(np.float32)
+            for value, n in zip(values, spectrogram.n_samples, strict=True)
         ]
 
     def unit_noise(
@@ -252,7 +259,7 @@ class Stft:
 def _rows(waves: np.ndarray | Tensor | Sequence[np.ndarray]) -> list[Tensor]:
     """List of 1-D float tensors from any of the accepted forms."""
     if isinstance(waves, (np.ndarray, Tensor)):
-        waves = [waves] if waves.ndim == 1 else list(waves)  # type: ignore[list-item]
+        waves = [waves] if waves.ndim <= 1 else list(waves)  # type: ignore[list-item]
     rows = [torch.as_tensor(np.asarray(row), dtype=torch.float32) for row in waves]
     if not rows or any(row.ndim != 1 or len(row) == 0 for row in rows):
         shapes = [tuple(row.shape) for row in rows]

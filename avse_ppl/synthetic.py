@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -134,7 +135,8 @@ def simulate(
             laws = scene.laws(frames)
         shape = (recordings, frames.freq, frames.time)
         speech, noise = (law.expand(shape).sample() for law in laws)
-    latents = {name: site["value"] for name, site in tracer.trace.nodes.items()}
+    nodes: dict[str, Any] = dict(tracer.trace.nodes)
+    latents = {name: node["value"] for name, node in nodes.items()}
     scale = torch.ones(recordings)
     mixture = Spectrogram(speech + noise, frames, (n_samples,) * recordings, scale, stft)
     return Simulated(mixture, speech, noise, latents)

@@ -28,7 +28,8 @@ minutes = float(sys.argv[2])
 n = int(minutes * 60 * audio.sample_rate_hz)
 samples = np.resize(audio.samples, n)
 begin = time.perf_counter(), time.process_time()
-avse_ppl.enhance(Audio(samples, audio.sample_rate_hz), device="cpu", keep_posterior=sys.argv[3] == "1")
+noisy, keep = Audio(samples, audio.sample_rate_hz), sys.argv[3] == "1"
+avse_ppl.enhance(noisy, device="cpu", keep_posterior=keep)
 spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(json.dumps({"wall_s": spent[0], "cpu_s": spent[1], "peak_mb": peak / 1024}))

@@ -25,7 +25,7 @@ DATA = Path(__file__).parent / "data"
 
 def main() -> None:
     """Mix, enhance, score, save."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Enhance a bundled recording.")
     parser.add_argument("--noise", default="rain", help="rain, clock_tick or running_tap")
     parser.add_argument("--snr-db", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)

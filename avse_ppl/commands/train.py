@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import warnings
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -147,6 +149,8 @@ def _fit(
     from avse_ppl.corpora import build_cache
     from avse_ppl.training import train as fit
 
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
     clips = list_speech(sources)  # both lists before the first is decoded, which takes minutes
     noise_clips = None if sources.noise is None else list_noise(sources.noise)
     spoken = build_cache(clips, cache / "speech")

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions import Transform, biject_to
+from torch.distributions import biject_to
 
 from avse_ppl.checks import check_scene
 from avse_ppl.distributions import ComplexNormal
@@ -31,7 +31,7 @@ class Site:
 
     name: str
     shape: torch.Size
-    transform: Transform
+    transform: Any  # torch's Transform, whose calls are not typed
     start: Tensor
     spread: Tensor
     of_noise: bool
@@ -59,13 +59,8 @@ class Density:
     def __init__(self, scene: Scene, mixture: Spectrogram) -> None:
         """Trace the scene and list its latents."""
         self.scene, self.mixture = scene, mixture
-        trace = check_scene(scene, mixture)
-        noise_sites = _sites_of_noise(scene, mixture)
-        self.sites = [
-            _site(name, node, name in noise_sites)
-            for name, node in trace.nodes.items()
-            if node["type"] == "sample" and not node["is_observed"] and name != "mixture"
-        ]  # fmt: skip
+        check_scene(scene, mixture)
+        self.sites = _sites(scene, mixture)
 
     def constrain(self, unconstrained: Mapping[str, Tensor]) -> tuple[Values, Tensor]:
         """Values on their supports, and the log Jacobian ``(recording,)``.
@@ -130,18 +125,45 @@ def prior_law(density: Density, name: str, values: Mapping[str, Tensor]) -> Any:
         pyro.plate("recording", recordings, dim=-3),
     ):
         density.scene.laws(density.mixture.frames)
-    return tracer.trace.nodes[name]["fn"]
+    node: Any = tracer.trace.nodes[name]
+    return node["fn"]
 
 
-class _Names(Messenger):
-    """Collects the names of the sample sites."""
+class _Prior(Messenger):
+    """Puts the median of its prior in at each site, and notes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, recordings: int) -> None:
         super().__init__()
-        self.found: set[str] = set()
+        self.recordings, self.found = recordings, []
 
-    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
-        self.found.add(msg["name"])
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        transform = biject_to(msg["fn"].support)
+        draws: Tensor = transform.inv(msg["fn"].sample((_PRIOR_DRAWS,)))  # type: ignore[attr-defined]
+        start, spread = draws.median(0).values, draws.std(0)
+        msg["value"], msg["done"] = transform(start), True
+        shape = (self.recordings, *start.shape[1:])
+        self.found.append((msg["name"], transform, start.expand(shape), spread.expand(shape)))
+
+
+def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
+    """Latents of a scene, speech first.
+
+    Their starts are found for one recording with a seed of their own, so that neither the batch
+    nor the global random numbers play a part.
+    """
+    device = mixture.scale.device
+    both, noise = _Prior(mixture.recordings), _Prior(mixture.recordings)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(0)
+        with both, plates_reusable(), pyro.plate("recording", 1, dim=-3):
+            scene.laws(mixture.frames)
+        with noise, plates_reusable(), pyro.plate("recording", 1, dim=-3):
+            scene.noise(mixture.frames)
+    of_noise = {name for name, *_ in noise.found}
+    return [
+        Site(name, start.shape, transform, start.clone(), spread.clone(), name in of_noise)
+        for name, transform, start, spread in both.found
+    ]
 
 
 class _Score(Messenger):
@@ -169,21 +191,5 @@ class _Score(Messenger):
             self.prior = self.prior + total
 
 
-def _sites_of_noise(scene: Scene, mixture: Spectrogram) -> set[str]:
-    with _Names() as names, plates_reusable(), pyro.plate("recording", mixture.recordings, dim=-3):
-        scene.noise(mixture.frames)
-    return names.found
-
-
-def _site(name: str, node: dict[str, Any], of_noise: bool) -> Site:
-    """Read one site of the trace; its prior's median, not a draw, so that luck plays no part."""
-    transform = biject_to(node["fn"].support)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        draws = transform.inv(node["fn"].sample((_PRIOR_DRAWS,)))
-    start, spread = draws.median(0).values.detach(), draws.std(0).detach()
-    return Site(name, start.shape, transform, start, spread, of_noise)
-
-
-def _is_identity(transform: Transform) -> bool:
+def _is_identity(transform: Any) -> bool:
     return transform == torch.distributions.transforms.identity_transform

@@ -139,12 +139,10 @@ class EM:
         kept: list[Values] = []
         last = range(self.rounds - self._kept_rounds(), self.rounds)
         for index in range(self.rounds):
-            powers = []
-            for _ in range(self.e_steps):
-                log_joint, power = mover.move(state)
-                powers.append(power)
-            state |= maximise_noise(density, state, torch.stack(powers), self.tempering)
-            trace.append(log_joint)
+            moves = [mover.move(state) for _ in range(self.e_steps)]
+            powers = torch.stack([power for _, power in moves])
+            state |= maximise_noise(density, state, powers, self.tempering)
+            trace.append(moves[-1][0])
             if index in last:
                 kept.append({k: v.clone() for k, v in density.constrain(state)[0].items()})
             if self.progress is not None:
@@ -152,7 +150,7 @@ class EM:
         return kept, list(torch.stack(trace).cpu().numpy())
 
     def _kept_rounds(self) -> int:
-        """Rounds whose state is a draw: the last one, or up to the last half."""
+        """Count the rounds whose state is a draw: the last one, or up to the last half."""
         return 1 if self.e_step == "point" else max(1, min(self.draws, self.rounds // 2))
 
 

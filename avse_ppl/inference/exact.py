@@ -93,10 +93,14 @@ class Exact:
         outer = grid.outer()
         moments = _moments(grid, outer)
         draws = [grid.draw(outer, randoms) for _ in range(self.draws)]
-        attrs = {"routine": "exact", "seed": int(seed), "tempering": self.tempering,
-                 "inference_s": round(time.perf_counter() - begin, 3)}  # fmt: skip
-        return summarise(scene, spectrogram, draws, randoms, moments=moments, attrs=attrs, waveforms=self.draws * self.waveforms,
-                         kind=kind_of("exact", self.tempering))  # fmt: skip
+        attrs = {
+            "routine": "exact", "seed": int(seed), "tempering": self.tempering,
+            "inference_s": round(time.perf_counter() - begin, 3),
+        }  # fmt: skip
+        return summarise(
+            scene, spectrogram, draws, randoms, kind=kind_of("exact", self.tempering), attrs=attrs,
+            waveforms=self.draws * self.waveforms, moments=moments,
+        )  # fmt: skip
 
 
 class _Nodes(NamedTuple):

@@ -17,8 +17,7 @@ def maximise_noise(
 ) -> Values:
     r"""One step up :math:`E_s[w \log p(x | s, b)] + \log p(b)` in the noise latents b.
 
-    By the noise model's own ``maximise`` if it has one (and the likelihood is not tempered,
-    which its closed form does not know), else along the gradient, the step halved for each
+    By the noise model's own ``maximise`` if it has one, else along the gradient, the step halved for each
     recording until the objective does not fall.
 
     Parameters
@@ -50,7 +49,7 @@ def maximise_noise(
                 + density.scene.laws_given(density.constrain(state)[0], density.mixture).noise.power
             )
             power = torch.where(mask, power, model)
-        return density.unconstrain(maximise(values, power, speech_power))
+        return density.unconstrain(maximise(values, power, speech_power, tempering))
     return _climb(density, here, speech_power, tempering)
 
 
@@ -63,6 +62,7 @@ def _climb(density: Density, here: Values, speech_power: Tensor, tempering: floa
     )
     norm = sum(g.flatten(1).square().sum(1) for g in gradients.values())
     size = 1.0 / torch.as_tensor(norm).sqrt().clamp_min(1e-12)
+    there, worse = here, torch.zeros_like(size, dtype=torch.bool)
     for _ in range(_HALVINGS):
         there = {
             name: here[name] + _along(size, gradient) * gradient
@@ -74,14 +74,15 @@ def _climb(density: Density, here: Values, speech_power: Tensor, tempering: floa
         if not bool(worse.any()):
             return there
         size = torch.where(worse, 0.5 * size, size)
-    stay = _along(worse.to(size.dtype), next(iter(here.values()))).bool()
-    return {name: torch.where(stay, here[name], there[name]) for name in here}
+    return {
+        name: torch.where(_along(worse, here[name]), here[name], there[name]) for name in here
+    }
 
 
 def noise_objective(
     density: Density, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0
 ) -> Tensor:
-    """What the M-step climbs, ``(recording,)``; the prior's density is that of the values."""
+    """Return what the M-step climbs, ``(recording,)``; the prior's density is of the values."""
     values, _ = density.constrain(unconstrained)
     prior, noise = score_noise(density, values)
     law = ComplexNormal(noise.mean, speech_power + noise.power)

@@ -8,7 +8,7 @@ from torch import Tensor
 from avse_ppl.inference.density import Density, Values
 from avse_ppl.inference.setup import Randoms
 
-_NOISE_FITS = 5
+_NOISE_FITS = 20
 
 
 def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
@@ -31,7 +31,7 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
 
 
 def _fit_noise(density: Density, location: Values, randoms: Randoms) -> Values:
-    """A few closed-form updates of the noise against the speech of the start."""
+    """Run a few closed-form updates of the noise against the speech of the start."""
     noise = density.scene.noise
     values, _ = density.constrain(location)
     speech_power = density.scene.laws_given(values, density.mixture).speech.power

@@ -89,7 +89,8 @@ def summarise(
     latents = {name: _stack([d[name] for d in draws]) for name in draws[0]}
     return Posterior(
         mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
-        mixture=_numpy(mixture.values * scale), speech=_stack(waves) if waves else _no_waves(mixture), latents=latents,
+        mixture=_numpy(mixture.values * scale), latents=latents,
+        speech=_stack(waves) if waves else _no_waves(mixture),
         n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
     )  # fmt: skip
 

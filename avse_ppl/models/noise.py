@@ -70,11 +70,11 @@ class NMF:
     torch.Size([5, 7])
     """
 
-    rank: int = 8
+    rank: int = 4
 
     def __post_init__(self) -> None:
         """Check the rank."""
-        if not isinstance(self.rank, int) or self.rank < 1:
+        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a positive whole number, not {self.rank!r}")
 
     def __call__(self, frames: Frames) -> ComplexNormal:
@@ -93,7 +93,11 @@ class NMF:
         return ComplexNormal(0.0, spectra @ activations + _TINY)
 
     def maximise(
-        self, values: Mapping[str, Tensor], power: Tensor, speech_power: Tensor
+        self,
+        values: Mapping[str, Tensor],
+        power: Tensor,
+        speech_power: Tensor,
+        tempering: float = 1.0,
     ) -> dict[str, Tensor]:
         r"""One monotone step up the log posterior of W and H, speech power given.
 
@@ -111,6 +115,8 @@ class NMF:
             ``|x|^2``, ``(recording, freq, time)``; zero weight where masked.
         speech_power
             ``(draw, recording, freq, time)``.
+        tempering
+            Power of the likelihood.
 
         Returns
         -------
@@ -119,10 +125,10 @@ class NMF:
         """
         w, h = values["noise.spectra"], values["noise.activations"]
         ratio, inverse = _ratios(w @ h, power, speech_power)
-        h = h * (w.mT @ ratio / (w.mT @ inverse + self.rank)).sqrt()
+        h = (h * (w.mT @ ratio / (w.mT @ inverse + self.rank / tempering)).sqrt()).clamp_min(_TINY)
         ratio, inverse = _ratios(w @ h, power, speech_power)
-        w = w * (ratio @ h.mT / (inverse @ h.mT + 1.0)).sqrt()
-        return {"noise.spectra": w.clamp_min(_TINY), "noise.activations": h.clamp_min(_TINY)}
+        w = (w * (ratio @ h.mT / (inverse @ h.mT + 1.0 / tempering)).sqrt()).clamp_min(_TINY)
+        return {"noise.spectra": w, "noise.activations": h}
 
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator

@@ -51,8 +51,8 @@ class GaussianSpeech:
 
     def __post_init__(self) -> None:
         """Check the spectrum."""
-        if self.gain_sd_db < 0:
-            raise ValueError(f"gain_sd_db must be at least 0, not {self.gain_sd_db}")
+        if not 0 <= self.gain_sd_db < math.inf:
+            raise ValueError(f"gain_sd_db must be finite and at least 0, not {self.gain_sd_db}")
         if self.spectrum is None:
             return
         if self.spectrum.shape != (self.stft.freq,) or not bool((self.spectrum > 0).all()):

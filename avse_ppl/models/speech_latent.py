@@ -36,7 +36,7 @@ class LatentSpeech:
     r"""Speech prior decoded from standard-normal innovations.
 
     .. math:: z_{lt} \sim N(0, 1), \quad \ell \sim N(0, 1), \quad
-        s_{ft} \sim N_c\left(0, 10^{(L + \sigma \ell) / 10} \exp d_f(z_{1:T})\right)
+        s_{ft} \sim N_c\left(0, 10^{(\sigma \ell - L) / 10} \exp d_f(z_{1:T})\right)
 
     Whatever dynamics the prior has lies inside the decoder d, so that the latent itself is white:
     good geometry for every routine. The level is one gain for the recording.

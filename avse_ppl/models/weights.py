@@ -55,22 +55,23 @@ def save_weights(
     Path
         The folder.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()
     }
-    beside = folder / ".weights.safetensors"
-    save_file(tensors, beside)
-    os.replace(beside, folder / "weights.safetensors")
     config = {
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
         "level_db": level_db,
     }  # fmt: skip
-    _write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
-    _write_text(folder / "README.md", _card_text(config, card, network))
+    files = {
+        "weights.safetensors": save(tensors),
+        "config.json": f"{json.dumps(config, indent=2)}\n".encode(),
+        "README.md": _card_text(config, card, network).encode(),
+    }
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_together(folder, files)
     return folder
 
 
@@ -86,7 +87,7 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    network = NETWORKS[config["network"]](freq=Stft(**config["stft"]).freq, **config["settings"])
+    network = _build(config, folder)
     tensors = _read_tensors(folder / "weights.safetensors")
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
@@ -97,8 +98,23 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{folder}: the weights do not match config.json ({detail}). "
             "Copy both files from the same place."
         )
+    broken = sorted(key for key, value in tensors.items() if not bool(value.isfinite().all()))
+    if broken:
+        raise ValueError(
+            f"{folder}: the weights {broken[:4]} hold NaN or infinity; copy them again"
+        )
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False), config
+
+
+def _build(config: Mapping[str, Any], folder: Path) -> nn.Module:
+    try:
+        return NETWORKS[config["network"]](freq=Stft(**config["stft"]).freq, **config["settings"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'}: its settings do not make a {config['network']!r} network: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -111,10 +127,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         missing = {"network", "settings", "stft", "level_db"} - set(config)
-        if missing or config["network"] not in NETWORKS:
-            raise KeyError(f"missing {sorted(missing)}, network {config.get('network')!r}")
+        if missing:
+            raise ValueError(f"it lacks {sorted(missing)}")
+        if config["network"] not in NETWORKS:
+            raise ValueError(f"network is {config['network']!r}, known are {sorted(NETWORKS)}")
         Stft(**config["stft"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        config["level_db"] = float(config["level_db"])
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a config of this library: {error}") from None
     return config
 
@@ -133,10 +152,17 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name("." + path.name)
-    beside.write_text(text)
-    os.replace(beside, path)
+def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files beside their places first, so that they appear together or not at all."""
+    beside = {name: folder / f".{name}.{os.getpid()}" for name in files}
+    try:
+        for name, content in files.items():
+            beside[name].write_bytes(content)
+        for name, path in beside.items():
+            os.replace(path, folder / name)
+    finally:
+        for path in beside.values():
+            path.unlink(missing_ok=True)
 
 
 def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:

@@ -103,7 +103,7 @@ class MixtureCrops(SpeechCrops):
     def _babble(self, rng: np.random.Generator) -> np.ndarray:
         talkers = rng.integers(0, len(self.clips), _TALKERS)
         voices = [self.cut(int(i), rng.random()) for i in talkers]
-        return np.sum(voices, axis=0, dtype=np.float32)
+        return np.stack(voices).sum(axis=0, dtype=np.float32)
 
 
 class CropBatches(Sampler[list[Crop]]):

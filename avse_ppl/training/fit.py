@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -45,7 +46,7 @@ class VaeTraining(pl.LightningModule):
         super().__init__()
         self.recipe, self.stft, self.epochs = recipe, stft, recipe.epochs
         self.warmup_epochs = recipe.kl_warmup_epochs
-        self.network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
+        self.network: Any = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
 
     def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Fit and KL, each summed over bins and averaged over frames, nats a frame."""
@@ -73,7 +74,7 @@ class VaeTraining(pl.LightningModule):
         values = {"val_loss": fit + kl, "val_fit": fit, "val_kl": kl}
         self.log_dict(values, prog_bar=True, batch_size=len(waves))
 
-    def configure_optimizers(self) -> Any:  # noqa: ANN401
+    def configure_optimizers(self) -> Any:
         """Adam along a cosine down to a hundredth of its rate."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=self.recipe.learning_rate)
@@ -217,8 +218,8 @@ class _Run:
         pl.seed_everything(self.seed, verbose=False)
         module.epochs = epochs
         folder = self.output / "checkpoints" / phase
-        saver = pl.callbacks.ModelCheckpoint(folder, save_last=True)
-        bar = [pl.callbacks.RichProgressBar()] if self.progress else []
+        saver = ModelCheckpoint(folder, save_last=True)
+        bar = [RichProgressBar()] if self.progress else []
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="gpu" if self.device == "cuda" else self.device,
             devices=1, callbacks=[saver, *bar], logger=False, default_root_dir=self.output,

@@ -1,0 +1,406 @@
+"""The front door: help, `enhance`, and how every command reports warnings and errors."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+from typer.testing import CliRunner
+
+from avse_ppl import Posterior
+from avse_ppl.cli import app
+from avse_ppl.commands import console
+
+RATE = 16000
+COMMANDS = ("enhance", "evaluate", "mix", "train", "import-weights", "models", "doctor")
+NOISES = """
+import sys
+from avse_ppl import ComplexNormal
+print("modules may print")
+
+def steady(frames):
+    return ComplexNormal(0.0, 0.5)
+
+def wrong_kind(frames):
+    return 3.0
+
+def buggy(frames):
+    raise RuntimeError("no such luck")
+"""
+enhance_module = importlib.import_module("avse_ppl.enhance")
+
+
+def write(name, seconds=0.2, seed=0, rate_hz=RATE):
+    samples = 0.1 * np.random.default_rng(seed).standard_normal(int(seconds * rate_hz))
+    soundfile.write(name, samples, rate_hz)
+    return name
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A current folder with a recording, and noise models in a module of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write("noisy.wav")
+    (tmp_path / "cli_noises.py").write_text(NOISES)
+    yield tmp_path
+    sys.modules.pop("cli_noises", None)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def enhance(*arguments):
+    quick = ("--speech", "gaussian", "--noise", "cli_noises:steady", "--inference", "exact")
+    return run("enhance", *quick, "--draws", 2, "--device", "cpu", *arguments)
+
+
+def refused(result):
+    """The one line of an error; nothing but it was printed, and nothing was made."""
+    assert result.exit_code == 2, (result.stdout, result.stderr, result.exception)
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line != "modules may print"]
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0].removeprefix("error: ")
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    # Once in the usage, and in an example, which `doctor` does without.
+    assert result.stdout.count(f"avse-ppl {command} ") >= (1 if command == "doctor" else 2)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "\b" not in result.stdout and "[bold]" not in result.stdout
+
+
+def test_help_lists_every_command():
+    result = run("--help")
+    for command in COMMANDS:
+        assert f"│ {command} " in result.stdout
+    assert run("-h").stdout == result.stdout
+
+
+def test_version():
+    import avse_ppl
+
+    assert run("--version").stdout.strip() == avse_ppl.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("enhanc",), "No such command 'enhanc'"),
+        (("enhance", "noisy.wav"), "Missing option '--output'"),
+        (
+            ("enhance", "noisy.wav", "-o", "e.wav", "--device", "gpu"),
+            "Invalid value for '--device'",
+        ),
+        (("enhance", "noisy.wav", "-o", "e.wav", "--draws", "0"), "Invalid value for '--draws'"),
+        (("enhance", "noisy.wav", "-o", "e.wav", "--sed", "0"), "No such option: --sed"),
+        (("train", "gan", "--speech", "grid=x", "-o", "y"), "is not one of 'vae', 'rvae'"),
+    ],
+)
+def test_what_does_not_parse(here, arguments, message):
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert sorted(os.listdir()) == ["cli_noises.py", "noisy.wav"]
+
+
+# --- enhance -------------------------------------------------------------------------------------
+
+
+def test_enhance_one(here):
+    result = enhance("noisy.wav", "-o", "e.wav", "--posterior", "p.nc")
+    assert (result.exit_code, result.stderr) == (0, "modules may print\n")
+    assert result.stdout.startswith("e.wav: 0.20 s at 16000 Hz, real-time factor ")
+    assert result.stdout.endswith("posterior exact, written to p.nc\n")
+    samples, _ = soundfile.read("e.wav", dtype="float32")
+    np.testing.assert_allclose(Posterior.load("p.nc").enhance(), samples, atol=1e-6)
+
+
+def test_enhance_json(here):
+    result = enhance("noisy.wav", "-o", "e.wav", "--posterior", "p.nc", "--seed", 3, "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    (entry,) = report["files"]
+    assert (entry["input"], entry["output"], entry["status"]) == ("noisy.wav", "e.wav", "enhanced")
+    assert (entry["kind"], entry["posterior"], entry["sample_rate_hz"]) == ("exact", "p.nc", RATE)
+    assert entry["cost"]["wall_s"] > 0
+    assert (entry["warnings"], report["failed"], report["settings"]["seed"]) == ([], 0, 3)
+
+
+def test_the_seed_counts(here):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert enhance("noisy.wav", "-o", "e.wav", "--posterior", f"{name}.nc", "--seed", seed)
+    draws = {name: Posterior.load(f"{name}.nc").draws() for name in "abc"}
+    np.testing.assert_array_equal(draws["a"], draws["b"])
+    assert not np.allclose(draws["a"], draws["c"])
+
+
+def test_enhance_a_folder_and_again(here):
+    (here / "in").mkdir()
+    write("in/a.wav", rate_hz=8000)
+    write("in/b.flac", seed=1)
+    first = enhance("in", "-o", "out")
+    assert (first.exit_code, first.stdout) == (0, "out: 2 enhanced\n")
+    assert "warning: in/a.wav: resampled from 8000 Hz to 16000 Hz\n" in first.stderr
+    second = enhance("in", "-o", "out")
+    assert second.exit_code == 0 and "warning" not in second.stderr
+    assert second.stdout == (
+        "out: 0 enhanced, 2 finished before and left as they are (--force redoes them)\n"
+    )
+    report = json.loads(enhance("in", "-o", "out", "--json").stdout)
+    assert [entry["status"] for entry in report["files"]] == ["kept", "kept"]
+    assert report["files"][0]["warnings"] == ["resampled from 8000 Hz to 16000 Hz"]
+    assert enhance("in", "-o", "out", "--force").stdout == "out: 2 enhanced\n"
+
+
+def test_failures_are_reported_at_the_end(here):
+    (here / "in").mkdir()
+    write("in/good.wav")
+    for name in ("bad.wav", "worse.wav"):
+        write(f"in/{name}", 0.01)
+    (here / "in" / "text.wav").write_text("this is no audio")
+    result = enhance("in", "-o", "out", "--json")
+    assert result.exit_code == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert any(line.startswith("error: in/bad.wav and 1 more: expected a rec") for line in errors)
+    assert any("in 'in/text.wav', found neither" in line for line in errors)
+    report = json.loads(result.stdout)
+    by_status = {entry["input"]: entry["status"] for entry in report["files"]}
+    assert by_status.pop("in/good.wav") == "enhanced"
+    assert set(by_status.values()) == {"failed"}
+    failed = next(entry for entry in report["files"] if entry["input"] == "in/bad.wav")
+    assert failed["output"] is None and "found 160" in failed["error"]
+    assert report["failed"] == 3
+    assert enhance("in", "-o", "out").stdout.startswith("out: 0 enhanced, 1 finished before")
+    assert sorted(os.listdir("out")) == ["enhance.jsonl", "good.wav"]
+
+
+def test_interruption_keeps_what_is_finished(here, monkeypatch):
+    write("other.wav", 0.3)
+
+    def interrupted(recordings, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(enhance_module, "enhance_batch", interrupted)
+    result = enhance("noisy.wav", "other.wav", "-o", "out")
+    assert result.exit_code == 130
+    assert result.stderr.endswith(
+        "interrupted: 0 of 2 recordings are finished; the same command goes on from there\n"
+    )
+    result = enhance("noisy.wav", "-o", "e.wav")
+    assert result.exit_code == 130
+    assert result.stderr.endswith("interrupted: 0 of 1 recordings are finished\n")
+    assert not (here / "out").exists() and not (here / "e.wav").exists()
+
+
+REFUSALS = {
+    "missing": (("lost.wav", "-o", "e.wav"), "expected a recording at 'lost.wav', found nothing"),
+    "empty": (("empty.wav", "-o", "e.wav"), "'empty.wav', found it empty"),
+    "not audio": (("text.wav", "-o", "e.wav"), "expected audio or video in 'text.wav'"),
+    "no samples": (("hush.wav", "-o", "e.wav"), "the recording is empty: it holds 0 samples"),
+    "too short": (("short.wav", "-o", "e.wav"), "at least 1024 samples"),
+    "not finite": (("nan.wav", "-o", "e.wav"), "NaN"),
+    "no audio in folder": (("hollow", "-o", "out"), "no recording in 'hollow'"),
+    "ending": (("noisy.wav", "-o", "e.mp3"), "expected a name ending in .wav, .flac, .ogg"),
+    "no folder": (("noisy.wav", "-o", "no/e.wav"), "make the folder 'no' first"),
+    "unwritable": (("noisy.wav", "-o", "text.wav/e.wav"), "cannot write 'text.wav/e.wav'"),
+    "unwritable posterior": (
+        ("noisy.wav", "-o", "e.wav", "--posterior", "no/p.nc"),
+        "make the folder 'no' first",
+    ),
+    "unwritable folder": (
+        ("noisy.wav", "hush.wav", "-o", "text.wav/x"),
+        "but 'text.wav' is a file",
+    ),
+    "itself": (("noisy.wav", "-o", "./noisy.wav"), "would overwrite an input"),
+    "two to one": (("noisy.wav", "hollow/../noisy.wav", "-o", "out"), "would both go to"),
+    "two to a file": (("noisy.wav", "hush.wav", "-o", "e.wav"), "'e.wav' names a file"),
+    "foreign": (("noisy.wav", "-o", "theirs"), "not written by this command"),
+    "video": (
+        ("noisy.wav", "-o", "e.wav", "--video", "face.mp4"),
+        "audio-visual priors are not in this release",
+    ),
+    "speech": (("noisy.wav", "-o", "e.wav", "--speech", "gausian"), "did you mean 'gaussian'?"),
+    "speech folder": (("noisy.wav", "-o", "e.wav", "--speech", "hollow"), "hollow"),
+    "noise": (("noisy.wav", "-o", "e.wav", "--noise", "nmv"), "did you mean 'nmf'?"),
+    "inference": (("noisy.wav", "-o", "e.wav", "--inference", "svy"), "did you mean 'svi'?"),
+    "module": (("noisy.wav", "-o", "e.wav", "--noise", "cli_nois:steady"), "no module 'cli_nois'"),
+    "function": (
+        ("noisy.wav", "-o", "e.wav", "--noise", "cli_noises:stedy"),
+        "has no function 'stedy'; did you mean 'steady'?",
+    ),
+    "wrong return": (
+        ("noisy.wav", "-o", "e.wav", "--noise", "cli_noises:wrong_kind"),
+        "noise model 'wrong_kind' returned float; expected ComplexNormal",
+    ),
+}
+
+
+@pytest.fixture
+def bad(here):
+    soundfile.write("hush.wav", np.zeros(0), RATE)
+    soundfile.write("nan.wav", np.full(4000, np.nan, "f4"), RATE, subtype="FLOAT")
+    write("short.wav", 0.01)
+    (here / "empty.wav").touch()
+    (here / "text.wav").write_text("this is no audio")
+    (here / "hollow").mkdir()
+    (here / "theirs").mkdir()
+    write("theirs/noisy.wav")
+    return here
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_is_one_line_and_leaves_nothing(bad, case):
+    arguments, message = REFUSALS[case]
+    before = {path: path.stat().st_mtime_ns for path in bad.rglob("*") if path.suffix != ".pyc"}
+    result = enhance(*arguments)
+    assert message in refused(result)
+    after = {path: path.stat().st_mtime_ns for path in bad.rglob("*") if path.suffix != ".pyc"}
+    assert {p for p in after if p.name != "__pycache__"} == set(before)
+    assert all(after[path] == time for path, time in before.items() if path.is_file())
+
+
+def test_cuda_that_is_absent(here, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = enhance("noisy.wav", "-o", "e.wav", "--device", "cuda")
+    assert "torch finds no CUDA device here" in refused(result)
+    assert not (here / "e.wav").exists()
+
+
+def test_silence_is_returned_with_a_warning(here):
+    soundfile.write("hush.wav", np.zeros(4000), RATE)
+    result = enhance("hush.wav", "-o", "e.wav", "--posterior", "p.nc")
+    assert result.exit_code == 0
+    assert "warning: the recording is silent: all samples are zero\n" in result.stderr
+    assert not np.any(soundfile.read("e.wav")[0]) and not (here / "p.nc").exists()
+
+
+# --- how commands speak --------------------------------------------------------------------------
+
+
+def outcome_of(action, capsys):
+    try:
+        with console.guarded() as remarks:
+            action()
+    except typer.Exit as leaving:
+        return leaving.exit_code, capsys.readouterr().err, remarks
+    return 0, capsys.readouterr().err, remarks
+
+
+def raising(error):
+    def action():
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("expected\n  this, [found] that"), "expected this, [found] that"),
+        (TypeError("wrong kind"), "wrong kind"),
+        (OSError("plain"), "plain"),
+        (OSError(28, "No space left on device", "out.wav"), "out.wav: No space left on device"),
+        (OSError(5, "Input/output error"), "file: Input/output error"),
+        (ImportError("no such part"), "no such part"),
+        (MemoryError(), "MemoryError: no reason given"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("2 GiB"), "OutOfMemoryError: 2 GiB"),
+    ],
+)
+def test_expected_errors_are_one_line(error, line, capsys):
+    assert outcome_of(raising(error), capsys)[:2] == (2, f"error: {line}\n")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("k"), BrokenPipeError()])
+def test_defects_of_ours_are_not_hidden(error, capsys):
+    with pytest.raises(type(error)):
+        outcome_of(raising(error), capsys)
+
+
+def test_a_traceback_can_be_asked_for(here, monkeypatch, capsys):
+    monkeypatch.setenv("AVSE_PPL_DEBUG", "1")
+    with pytest.raises(ValueError, match="expected"):
+        outcome_of(raising(ValueError("expected")), capsys)
+    assert isinstance(enhance("lost.wav", "-o", "e.wav").exception, FileNotFoundError)
+
+
+def test_warnings_are_one_line_each_and_once(capsys):
+    def action():
+        for text in ("first\nof [two]", "second", "first\nof [two]"):
+            warnings.warn(text, UserWarning, stacklevel=1)
+        warnings.warn("not for users", DeprecationWarning, stacklevel=1)
+        warnings.warn("nor this", RuntimeWarning, stacklevel=1)
+
+    code, stderr, remarks = outcome_of(action, capsys)
+    assert (code, stderr) == (0, "warning: first of [two]\nwarning: second\n")
+    assert len(remarks) == 2
+
+
+def test_long_lines_are_not_broken(capsys):
+    text = "word " * 100 + "end"
+    assert outcome_of(raising(ValueError(text)), capsys)[1] == f"error: {text}\n"
+    console.print_line(text)
+    assert capsys.readouterr().out == f"{text}\n"
+
+
+def test_json_holds_only_what_json_has(capsys, tmp_path):
+    value = {"a": float("inf"), "b": [float("nan"), 1, True, None], "c": tmp_path, 4: (1.5, "x")}
+    console.print_json(value)
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"a": None, "b": [None, 1, True, None], "c": str(tmp_path), "4": [1.5, "x"]}
+
+
+# --- as a process --------------------------------------------------------------------------------
+
+
+def process(*arguments, cwd):
+    from pathlib import Path
+
+    root = str(Path(__file__).resolve().parents[2])
+    return subprocess.run(
+        [sys.executable, "-m", "avse_ppl", *arguments],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": root, "COLUMNS": "200"}, check=False,
+        capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_it_runs_as_a_module_and_finds_noise_models_beside_it(here):
+    options = ["--speech", "gaussian", "--noise", "cli_noises:steady", "--inference", "exact"]
+    done = process("enhance", "noisy.wav", "-o", "e.wav", *options, "--json", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["files"][0]["output"] == "e.wav"
+    assert done.stderr == "modules may print\n"
+
+
+def test_an_error_of_a_process_has_no_traceback(here):
+    done = process("enhance", "lost.wav", "-o", "e.wav", "--speech", "gaussian", cwd=here)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: expected a recording at 'lost.wav', found nothing there\n"
+
+
+def test_the_command_line_loads_nothing_heavy_of_its_own():
+    code = (
+        "import sys, avse_ppl; before = set(sys.modules); import avse_ppl.cli;"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "typer" in done.stdout.split()
+    heavy = {"soundfile", "av", "scipy", "librosa", "matplotlib", "pytorch_lightning", "xarray"}
+    assert not heavy & set(done.stdout.split())

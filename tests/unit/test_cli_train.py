@@ -1,0 +1,138 @@
+"""`train`, from folders of clips to a folder of weights with its card."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from avse_ppl.cli import app
+from avse_ppl.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
+
+RATE = 16000
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def refused(result):
+    assert (result.exit_code, result.stdout) == (2, ""), (result.stdout, result.exception)
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    return lines[0].removeprefix("error: ")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A few clips laid out as speechocean762 and as noise corpora."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    rows = ["file\tspeaker"]
+    for speaker in ("0001", "0007"):
+        for i in range(2):
+            clip = tmp_path / "so" / speaker / f"{i}.wav"
+            clip.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(clip, 0.1 * rng.standard_normal(RATE), RATE)
+            rows.append(f"{speaker}/{i}.wav\t{speaker}")
+    (tmp_path / "so" / "list.tsv").write_text("\n".join(rows) + "\n")
+    for label in ("dog", "rain"):
+        clip = tmp_path / "noise" / "esc10" / label / "a.wav"
+        clip.parent.mkdir(parents=True)
+        soundfile.write(clip, 0.1 * rng.standard_normal(RATE), RATE)
+    return tmp_path
+
+
+def train(*arguments):
+    options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--threads", 1)
+    return run("train", "vae", "--speech", "speechocean762=so", *options, *arguments)
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay():
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_train_writes_weights_that_enhance_takes(here):
+    result = train("--noise", "noise", "-o", "mine", "--seed", 3)
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    assert result.stdout.endswith("mine: ready for avse-ppl enhance --speech mine\n")
+    assert sorted(os.listdir("mine")) == [
+        "README.md", "cache", "checkpoints", "config.json", "weights.safetensors",
+    ]  # fmt: skip
+    card = (here / "mine" / "README.md").read_text()
+    stated = "avse-ppl train vae --speech speechocean762=so --noise noise -o mine --epochs 1"
+    assert f"**command**: `{stated} --encoder-epochs 1 --seed 3`" in card
+    assert "speechocean762: 2 clips, 0.0 min for training; 2 clips held out" in card
+    assert "esc10 (noise): 1 clips, 0.0 min for training; 1 clips held out" in card
+    assert CORPORA["speechocean762"].licence in card and NOISE_LICENCES["esc10"] in card
+    assert str(here) not in card
+    shown = json.loads(run("models", "mine", "--json").stdout)
+    assert shown["config"]["name"] == "mine"
+
+    before = (here / "mine" / "weights.safetensors").read_bytes()
+    again = train("--noise", "noise", "-o", "mine", "--seed", 3)
+    assert again.exit_code == 0 and "warning" not in again.stderr
+    assert (here / "mine" / "weights.safetensors").read_bytes() == before
+
+
+def test_train_without_noise_and_with_a_cache_elsewhere(here):
+    assert train("-o", "mine", "--cache", "decoded", "--no-resume").exit_code == 0
+    assert sorted(os.listdir("decoded")) == ["speech.npy", "speech.npz"]
+    assert sorted(os.listdir("mine/checkpoints")) == ["speech"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--speech", "ocean=so", "-o", "w"), "unknown corpus 'ocean'; known are grid, lrw-ar"),
+        (("--speech", "speechocean=so", "-o", "w"), "did you mean 'speechocean762'?"),
+        (("--speech", "so", "-o", "w"), "expected --speech CORPUS=DIR"),
+        (("--speech", "grid=", "-o", "w"), "expected --speech CORPUS=DIR"),
+        (("--speech", "grid=lost", "-o", "w"), "no folder lost"),
+        (("--speech", "grid=so", "-o", "w"), "no clips in so"),
+        (("--noise", "so", "-o", "w"), "leaves no clip for validation; the classes held out are"),
+        (("--noise", "lost", "-o", "w"), "no folder lost"),
+        (("-o", "so/list.tsv"), "'so/list.tsv' is a file"),
+        (("-o", "w", "--cache", "so/list.tsv"), "'so/list.tsv' is a file"),
+    ],
+)
+def test_train_refuses(here, arguments, message):
+    assert message in refused(train(*arguments))
+    assert sorted(os.listdir()) == ["noise", "so"]
+
+
+@pytest.mark.parametrize(("corpus", "suffix"), [("lrw-ar", "mp4"), ("grid", "mkv")])
+def test_train_needs_both_sides_of_the_split(here, corpus, suffix):
+    (here / "x_unseen").mkdir()
+    (here / "x_unseen" / f"a.{suffix}").touch()
+    use = "validation" if corpus == "lrw-ar" else "training"
+    result = run("train", "vae", "--speech", f"{corpus}=x_unseen", "-o", "w")
+    assert f"leaves no clip for {use}; --speech speechocean762=DIR has both" in refused(result)
+
+
+def test_train_says_what_it_needs(here, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'avse-ppl[train]'" in refused(train("-o", "w"))
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = run("train", "vae", "--speech", "speechocean762=so", "-o", "w", "--device", "cuda")
+    assert "torch finds no CUDA device here" in refused(result)
+
+
+def test_the_stated_command_parses_to_what_was_given(tmp_path):
+    sources = parse_sources(["grid=a b/grid_s1", "lrw-ar=lrw_ar"], tmp_path / "noise")
+    stated = command("rvae", sources, tmp_path / "my rvae", {"--seed": 2, "--epochs": None})
+    assert stated == (
+        "avse-ppl train rvae --speech grid=grid_s1 --speech lrw-ar=lrw_ar --noise noise "
+        "-o 'my rvae' --seed 2"
+    )
