@@ -36,11 +36,15 @@ class Enhanced:
     cost
         ``wall_s``, ``cpu_s`` and ``real_time_factor`` (wall seconds a second of audio) of the
         batch that this recording was enhanced in, its share by length.
+    kind
+        ``Posterior.kind``, also where the posterior was not kept; None where there was nothing to
+        infer.
     """
 
     speech: Audio
     posterior: Posterior | None
     cost: dict[str, float]
+    kind: str | None = None
 
 
 def enhance(
@@ -146,6 +150,7 @@ def enhance_batch(
     pieces = [piece for i, audio in enumerate(audios) for piece in _pieces(i, audio, stft.hop)]
     results: dict[_Piece, Any] = {}
     costs = np.zeros((len(audios), 2))
+    kinds: list[str | None] = [None] * len(audios)
     for batch in _batches(pieces):
         clock = np.array([time.perf_counter(), time.process_time()])
         waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
@@ -157,7 +162,8 @@ def enhance_batch(
         total = sum(piece.n_samples for piece in batch)
         for piece in batch:
             costs[piece.recording] += spent * piece.n_samples / total
-    return [_finished(i, audio, results, costs[i]) for i, audio in enumerate(audios)]
+            kinds[piece.recording] = posterior.kind
+    return [_finished(i, audio, results, costs[i], kinds[i]) for i, audio in enumerate(audios)]
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ def _batches(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
 
 
 def _finished(
-    index: int, audio: Audio, results: Mapping[_Piece, Any], cost: np.ndarray
+    index: int, audio: Audio, results: Mapping[_Piece, Any], cost: np.ndarray, kind: str | None
 ) -> Enhanced:
     """Put the pieces of one recording together."""
     parts = {piece: result for piece, result in results.items() if piece.recording == index}
@@ -223,7 +229,7 @@ def _finished(
     samples = speech if audio.samples.ndim == 2 else speech[0]
     wall_s, cpu_s = cost.tolist()
     costs = {"wall_s": wall_s, "cpu_s": cpu_s, "real_time_factor": wall_s / audio.duration_s}
-    return Enhanced(Audio(samples, audio.sample_rate_hz), posterior, costs)
+    return Enhanced(Audio(samples, audio.sample_rate_hz), posterior, costs, kind)
 
 
 def _draws_that_fit(draws: int, n_samples: int) -> int:

@@ -101,6 +101,11 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
 def _imported(path: str) -> NoiseModel:
     """Import ``module:function``, looking in the current folder first."""
     module_name, _, function = path.partition(":")
+    if not module_name or not function or module_name.endswith(".py"):
+        raise ValueError(
+            f"noise {path!r} is not of the form module:function; for a function hiss in "
+            "my_noise.py, write my_noise:hiss"
+        )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -78,7 +79,7 @@ NoiseOption = Annotated[
 ]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes over the speech.", show_default="that of the recipe"),
+    typer.Option(min=1, help="Passes of the first phase.", show_default="that of the recipe"),
 ]
 EncoderEpochsOption = Annotated[
     int | None,
@@ -125,22 +126,24 @@ def train(
         cache = cache or output / "cache"
         check_folder(output)
         check_folder(cache)
-        options = {"--epochs": epochs, "--encoder-epochs": encoder_epochs, "--seed": seed}
+        passes = {"epochs": epochs, "encoder_epochs": encoder_epochs}
+        options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
+        options["--seed"] = seed
         stated = command(prior.value, sources, output, options)
         _limit_threads(threads)
         folder = _fit(
-            _recipe(prior, epochs, encoder_epochs), sources, output, cache, stated,
+            _recipe(prior, passes), sources, output, cache, stated,
             seed=seed, device=kind, resume=not no_resume,
         )  # fmt: skip
         console.print_line(f"{folder}: ready for avse-ppl enhance --speech {folder}")
 
 
-def _recipe(prior: Prior, epochs: int | None, encoder_epochs: int | None) -> Recipe:
+def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
+    """The recipe, with the passes that were asked for."""
     from avse_ppl.training import RECIPES
 
-    recipe = RECIPES[prior.value]
-    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    return recipe if encoder_epochs is None else replace(recipe, encoder_epochs=encoder_epochs)
+    asked = {key: value for key, value in passes.items() if value is not None}
+    return replace(RECIPES[prior.value], **asked)
 
 
 def _fit(

@@ -17,8 +17,8 @@ def maximise_noise(
 ) -> Values:
     r"""One step up :math:`E_s[w \log p(x | s, b)] + \log p(b)` in the noise latents b.
 
-    By the noise model's own ``maximise`` if it has one, else along the gradient, the step halved for each
-    recording until the objective does not fall.
+    By the noise model's own ``maximise`` if it has one, else along the gradient, the step halved
+    for each recording until the objective does not fall.
 
     Parameters
     ----------
@@ -74,9 +74,7 @@ def _climb(density: Density, here: Values, speech_power: Tensor, tempering: floa
         if not bool(worse.any()):
             return there
         size = torch.where(worse, 0.5 * size, size)
-    return {
-        name: torch.where(_along(worse, here[name]), here[name], there[name]) for name in here
-    }
+    return {name: torch.where(_along(worse, here[name]), here[name], there[name]) for name in here}
 
 
 def noise_objective(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of t
 
 
 class VaeTraining(pl.LightningModule):
-    r"""Negative ELBO of a speech VAE, per frame.
+    r"""First phase: negative ELBO of a speech VAE, nats a frame.
 
     .. math:: E_q \sum_f \left[\ell_{ft} + |s_{ft}|^2 e^{-\ell_{ft}}\right]
         + w \sum_l \tfrac12 (\mu_{lt}^2 + \sigma_{lt}^2 - \log \sigma_{lt}^2 - 1)
@@ -45,34 +46,29 @@ class VaeTraining(pl.LightningModule):
         """Build the network."""
         super().__init__()
         self.recipe, self.stft, self.epochs = recipe, stft, recipe.epochs
-        self.warmup_epochs = recipe.kl_warmup_epochs
         self.network: Any = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
 
-    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Fit and KL, each summed over bins and averaged over frames, nats a frame."""
+    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+        """Loss and its parts, of crops ``(crop, sample)``."""
         power = _power(self.stft.forward(batch))
-        return self._elbo_terms(power, power)
-
-    def _elbo_terms(self, seen: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
-        """Fit of ``power`` and KL, with the encoder looking at ``seen``."""
-        mean, logvar, z = self.network.encode(seen, sample=True)
+        mean, logvar, z = self.network.encode(power, sample=True)
         log_power = self.network.decode(z)
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
         kl = 0.5 * (mean.square() + logvar.exp() - logvar - 1.0).sum(-2).mean()
-        return fit, kl
+        weight = (self.current_epoch + 1) / max(1, self.recipe.kl_warmup_epochs)
+        weight = min(1.0, weight) if self.training else 1.0
+        return {"loss": fit + weight * kl, "fit": fit, "kl": kl}
 
-    def training_step(self, waves: Tensor, _index: int) -> Tensor:
+    def training_step(self, batch: Tensor, _index: int) -> Tensor:
         """One step's loss."""
-        fit, kl = self.losses(waves)
-        weight = min(1.0, (self.current_epoch + 1) / max(1, self.warmup_epochs))
-        self.log_dict({"fit": fit, "kl": kl}, prog_bar=True)
-        return fit + weight * kl
+        losses = self.losses(batch)
+        self.log_dict(losses, prog_bar=True)
+        return losses["loss"]
 
-    def validation_step(self, waves: Tensor, _index: int) -> None:
-        """Log the ELBO of unseen speakers."""
-        fit, kl = self.losses(waves)
-        values = {"val_loss": fit + kl, "val_fit": fit, "val_kl": kl}
-        self.log_dict(values, prog_bar=True, batch_size=len(waves))
+    def validation_step(self, batch: Tensor, _index: int) -> None:
+        """Log the losses on unseen speakers."""
+        values = {f"val_{key}": value for key, value in self.losses(batch).items()}
+        self.log_dict(values, prog_bar=True, batch_size=len(batch))
 
     def configure_optimizers(self) -> Any:
         """Adam along a cosine down to a hundredth of its rate."""
@@ -86,35 +82,45 @@ class VaeTraining(pl.LightningModule):
 
 
 class EncoderTraining(VaeTraining):
-    r"""Second phase: the encoder learns the posterior of clean speech given the mixture.
+    r"""Second phase: the encoder learns the posterior of the latents given a mixture.
 
-    .. math:: E_{q(z | x)} \sum_f \left[\ell_{ft} + |s_{ft}|^2 e^{-\ell_{ft}}\right]
-        + KL(q(z | x) \| N(0, I))
+    .. math:: -E_{p(s, x)} E_{q_0(z | s)} \log q(z | x)
 
-    with the decoder frozen, so that the prior stays what clean speech made it. Inference then
-    starts near the right answer even in loud noise, and goes on from there.
+    with :math:`q_0` the encoder that the first phase left, looking at the clean speech (neural
+    posterior estimation). The decoder stays what clean speech made it. Inference then starts near
+    the right answer even in loud noise, and goes on from there.
 
     Parameters
     ----------
     recipe, stft
         As before.
     network
-        What the first phase left.
+        What the first phase left; its encoder is trained in place.
+
+    References
+    ----------
+    Papamakarios and Murray, "Fast epsilon-free inference of simulation models with Bayesian
+    conditional density estimation", NeurIPS 2016.
     """
 
-    def __init__(self, recipe: Recipe, stft: Stft, network: torch.nn.Module) -> None:
-        """Freeze the decoder."""
+    def __init__(self, recipe: Recipe, stft: Stft, network: Any) -> None:
+        """Keep a frozen copy of the network as the teacher; freeze the decoder."""
         super().__init__(recipe, stft)
-        self.network, self.warmup_epochs = network, 0
+        self.teacher = copy.deepcopy(network).requires_grad_(False)
+        self.network = network
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name.startswith("encoder"))
 
-    def losses(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """``batch`` is speech and noise, ``(crop, 2, sample)``."""
+    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+        """Loss of pairs of speech and noise, ``(crop, 2, sample)``."""
         speech, noise = self.stft.forward(batch).unbind(1)
         seen = _power(speech + noise)
         level = seen.mean((-2, -1), keepdim=True)  # as a mixture is normalised for inference
-        return self._elbo_terms(seen / level, _power(speech) / level)
+        with torch.no_grad():
+            _, _, z = self.teacher.encode(_power(speech) / level, sample=True)
+        mean, logvar, _ = self.network.encode(seen / level)
+        terms = logvar + (z - mean).square() * torch.exp(-logvar)
+        return {"loss": 0.5 * (terms + math.log(2 * math.pi)).sum(-2).mean()}
 
 
 def _power(values: Tensor) -> Tensor:
@@ -182,26 +188,28 @@ def train(
                 f"sample_rate_hz={stft.sample_rate_hz}"
             )
     run = _Run(recipe, stft, output, seed, device, resume, progress)
-    module = VaeTraining(recipe, stft)
     crop = round(recipe.crop_s * stft.sample_rate_hz)
     speech = [SpeechCrops(cache, split, crop, stft) for split in ("train", "dev")]
-    metrics = {"speech": run.fit(module, "speech", recipe.epochs, *speech)}
+    first = VaeTraining(recipe, stft)
+    metrics = {"speech": run.fit(first, "speech", recipe.epochs, *speech, recipe.batch)}
     if noise is not None and recipe.encoder_epochs > 0:
         mixtures = [
             MixtureCrops(cache, split, crop, stft, noise, recipe.snr_db)
             for split in ("train", "dev")
         ]
-        second = EncoderTraining(recipe, stft, module.network)
-        metrics["encoder"] = run.fit(second, "encoder", recipe.encoder_epochs, *mixtures)
+        last = EncoderTraining(recipe, stft, first.network)
+        metrics["encoder"] = run.fit(
+            last, "encoder", recipe.encoder_epochs, *mixtures, recipe.encoder_batch
+        )
     return save_weights(
-        output, module.network, recipe.network, dict(recipe.settings), stft, name=name,
+        output, first.network, recipe.network, dict(recipe.settings), stft, name=name,
         card={**data, "seed": seed, **_card_metrics(metrics), "recipe": recipe},
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What both phases of a training share."""
+    """What all phases of a training share."""
 
     recipe: Recipe
     stft: Stft
@@ -212,7 +220,13 @@ class _Run:
     progress: bool
 
     def fit(
-        self, module: VaeTraining, phase: str, epochs: int, train: SpeechCrops, dev: SpeechCrops
+        self,
+        module: VaeTraining,
+        phase: str,
+        epochs: int,
+        train: SpeechCrops,
+        dev: SpeechCrops,
+        batch: int,
     ) -> dict[str, float]:
         """Train for so many epochs, or for what is left of them; return what was measured."""
         pl.seed_everything(self.seed, verbose=False)
@@ -226,7 +240,6 @@ class _Run:
             enable_progress_bar=self.progress, enable_model_summary=False, gradient_clip_val=5.0,
             num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
-        batch = self.recipe.batch
         batches = CropBatches(train, batch, self.seed, self.recipe.level_jitter_db)
         checks = CropBatches(dev, min(batch, len(dev)), self.seed, shuffle=False)
         last = folder / "last.ckpt"

@@ -30,9 +30,9 @@ class Recipe:
         Epochs over which the weight of the KL term rises from 0 to 1.
     level_jitter_db
         Standard deviation of the random level given to each crop, dB.
-    encoder_epochs
-        Passes of the second phase, in which the decoder stays and the encoder learns to see
-        speech through noise.
+    encoder_epochs, encoder_batch
+        Passes and crops a step of the second phase, in which the decoder stays and the encoder
+        learns to see speech through noise.
     snr_db
         Range of the signal-to-noise ratios of that phase, dB.
 
@@ -51,6 +51,7 @@ class Recipe:
     kl_warmup_epochs: int = 10
     level_jitter_db: float = 6.0
     encoder_epochs: int = 20
+    encoder_batch: int = 32
     snr_db: tuple[float, float] = (-8.0, 15.0)
 
 

@@ -136,16 +136,21 @@ def test_draws_scatter_around_the_mean_with_the_stated_variance_in_white_speech(
     assert np.abs(ratio - 1).max() < 5 * np.sqrt(2 / 400)  # 2: the real bins at both ends
 
 
-def test_draws_keep_most_of_a_variance_that_varies(many):
-    # Overlapping windows smear it over a bin and a frame or two: 6 dB of gain between frames.
-    bins = STFT.forward(torch.from_numpy(many.draws())).numpy()[..., 3:-3]
-    mean, variance = many.mean[0, :, 3:-3], many.variance[0, :, 3:-3]
-    ratio = (np.abs(bins - bins.mean(0)) ** 2).mean(0) / variance
-    assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
+def test_draws_keep_most_of_a_variance_that_varies():
+    # A waveform has overlapping frames, so that a variance with sharp edges is smeared over a
+    # frame or two. With a gain of its own in each frame (6 dB), nine bins in ten keep theirs
+    # within a factor of 1.5, of which 200 draws account for 1.1, and the total within 5 %.
+    posterior = Exact(draws=200)(ruler_scene(True, noise_power=0.3), waves(1, 8000), seed=0)
+    bins = Stft().forward(torch.from_numpy(posterior.draws())).numpy()[..., 4:-4]
+    mean, variance = posterior.mean[0, :, 4:-4], posterior.variance[0, :, 4:-4]
+    measured = (np.abs(bins - bins.mean(0)) ** 2).mean(0)
+    assert measured.mean() == pytest.approx(variance.mean(), rel=0.05)
+    ratio = measured / variance
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.05)
     low, high = np.quantile(ratio, [0.05, 0.95])
-    assert 0.6 < low < high < 2.0
-    centre = np.abs(bins.mean(0) - mean) / np.sqrt(variance)
-    assert np.sqrt(np.mean(centre**2)) < 0.2
+    assert 1 / 1.5 < low < high < 1.5
+    gap = np.abs(bins.mean(0) - mean) / np.sqrt(variance)
+    assert np.sqrt(np.mean(gap**2)) < 0.3  # sd
 
 
 def test_draws_differ_and_average_to_the_mean(many):
@@ -338,7 +343,7 @@ def test_load_another_netcdf(tmp_path):
 
     path = tmp_path / "p.nc"
     xarray.Dataset({"a": ("x", [1.0])}).to_netcdf(path, engine="h5netcdf")
-    with pytest.raises(ValueError, match="expected a NetCDF file written by Posterior.save"):
+    with pytest.raises(ValueError, match="expected a NetCDF file written by Posterior"):
         Posterior.load(path)
 
 

@@ -1,0 +1,460 @@
+"""What every routine promises, with every noise model and every prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from avse_ppl import (
+    EM,
+    NMF,
+    SVI,
+    ComplexNormal,
+    Exact,
+    GaussianSpeech,
+    LatentSpeech,
+    Posterior,
+    Scene,
+    Stft,
+    stationary,
+)
+from avse_ppl.inference.density import Density
+from avse_ppl.models.networks import RvaeNetwork, VaeNetwork
+
+STFT = Stft(n_fft=64, hop=16)
+N = 320
+TIME = STFT.frame_count(N)
+DRAWS = 3
+
+
+# --- the cast ------------------------------------------------------------------------------------
+
+
+def heavy_tailed(frames):
+    """A user's noise model, as in the documentation: plain numbers, two plates."""
+    floor = pyro.sample("floor", dist.LogNormal(-1.0, 1.0))
+    with pyro.plate("freq", frames.freq, dim=-2), pyro.plate("time", frames.time, dim=-1):
+        texture = pyro.sample("texture", dist.InverseGamma(2.0, 1.0))
+    return ComplexNormal(0.0, floor * texture)
+
+
+def hierarchy(frames):
+    """A user's noise model in which the prior of one latent depends on another."""
+    middle = pyro.sample("middle", dist.Normal(-1.0, 1.0))
+    with pyro.plate("freq", frames.freq, dim=-2):
+        power = pyro.sample("power", dist.LogNormal(middle, 0.5))
+    return ComplexNormal(0.0, power)
+
+
+def unknown_level(frames):
+    return ComplexNormal(0.0, pyro.sample("level", dist.LogNormal(-1.0, 1.0)))
+
+
+def known(frames):
+    return ComplexNormal(0.0, 0.3)
+
+
+def networks():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return VaeNetwork(33, 3, hidden=(8,)), RvaeNetwork(33, 3, hidden=6)
+
+
+VAE, RVAE = networks()
+PRIORS = {
+    "gaussian": GaussianSpeech(stft=STFT),
+    "white": GaussianSpeech(gain_sd_db=0.0, stft=STFT),
+    "vae": LatentSpeech(VAE, stft=STFT, name="vae"),
+    "rvae": LatentSpeech(RVAE, stft=STFT, name="rvae"),
+}
+NOISES = {
+    "stationary": stationary, "nmf": NMF(2), "heavy-tailed": heavy_tailed,
+    "hierarchy": hierarchy, "level": unknown_level, "known": known,
+}  # fmt: skip
+SHAPES = {
+    "gaussian": {"speech.gain": (1, TIME)},
+    "white": {},
+    "vae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
+    "rvae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
+    "stationary": {"noise.power": (33, 1)},
+    "nmf": {"noise.spectra": (33, 2), "noise.activations": (2, TIME)},
+    "heavy-tailed": {"floor": (1, 1), "texture": (33, TIME)},
+    "hierarchy": {"middle": (1, 1), "power": (33, 1)},
+    "level": {"level": (1, 1)},
+    "known": {},
+}
+STEPS = 6
+ROUTINES = {
+    "svi": SVI(steps=STEPS, tolerance=0, draws=DRAWS, tempering=1.0),
+    "em-point": EM(rounds=STEPS, draws=DRAWS, tempering=1.0),
+    "em-langevin": EM(e_step="langevin", rounds=STEPS, draws=DRAWS, tempering=1.0),
+    "exact": Exact(nodes=17, draws=DRAWS, tempering=1.0),
+}
+KINDS = {
+    "svi": "variational",
+    "em-point": "point estimate",
+    "em-langevin": "Langevin, noise a point estimate",
+    "exact": "exact",
+}
+TRACES = {"svi": {"elbo"}, "em-point": {"log_joint"}, "em-langevin": {"log_joint"}, "exact": set()}
+LATENT_DRAWS = {"svi": DRAWS, "em-point": 1, "em-langevin": DRAWS, "exact": DRAWS}
+CASES = [
+    (routine, noise, prior)
+    for routine in ("svi", "em-point", "em-langevin")
+    for noise in NOISES
+    for prior in PRIORS
+    if (noise, prior) != ("known", "white")
+] + [("exact", n, p) for n in ("known", "level") for p in ("gaussian", "white")]
+
+every_case = pytest.mark.parametrize(
+    ("routine", "noise", "prior"), CASES, ids=["-".join(c) for c in CASES]
+)
+every_routine = pytest.mark.parametrize("routine", ROUTINES)
+iterative = pytest.mark.parametrize("routine", ["svi", "em-point", "em-langevin"])
+
+
+def waves(count=2, n_samples=N, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
+
+
+def scene_of(noise, prior):
+    return Scene(PRIORS[prior], NOISES[noise])
+
+
+@lru_cache(maxsize=4)
+def batch_of_two(routine, noise, prior):
+    return ROUTINES[routine](scene_of(noise, prior), waves(), seed=3)
+
+
+def run(routine, noise="known", prior="gaussian", mixture=None, seed=0, **settings) -> Posterior:
+    mixture = waves(1) if mixture is None else mixture
+    return replace(ROUTINES[routine], **settings)(scene_of(noise, prior), mixture, seed=seed)
+
+
+def arrays(posterior):
+    moments = {name: getattr(posterior, name) for name in ("mean", "variance", "mixture", "speech")}
+    return {**moments, **posterior.latents, **posterior.trace}
+
+
+# --- every routine, noise and prior --------------------------------------------------------------
+
+
+@every_case
+def test_it_runs_and_returns_what_it_says(routine, noise, prior):
+    posterior = batch_of_two(routine, noise, prior)
+    grid = (2, 33, TIME)
+    assert posterior.mean.shape == posterior.variance.shape == posterior.mixture.shape == grid
+    assert posterior.mean.dtype == posterior.mixture.dtype == np.complex64
+    assert posterior.speech.shape == (1, DRAWS, 2, N)
+    shapes = {**SHAPES[prior], **SHAPES[noise]}
+    drawn = LATENT_DRAWS[routine]
+    assert {k: v.shape for k, v in posterior.latents.items()} == {
+        name: (1, drawn, 2, *shape) for name, shape in shapes.items()
+    }
+    assert posterior.n_samples == (N, N)
+    assert posterior.stft == STFT
+    assert all(np.isfinite(values).all() for values in arrays(posterior).values())
+    assert (posterior.variance > 0).all()
+    assert set(posterior.trace) == TRACES[routine]
+    assert all(values.shape == (STEPS, 2) for values in posterior.trace.values())
+    for r in range(2):
+        np.testing.assert_allclose(posterior.noisy(r), waves()[r], atol=1e-4)
+        # The Wiener filter takes away and never adds, up to the mean over draws.
+        assert (np.abs(posterior.mean[r]) <= np.abs(posterior.mixture[r]) * 1.0001).all()
+
+
+@every_case
+def test_it_says_what_was_approximated(routine, noise, prior):
+    posterior = batch_of_two(routine, noise, prior)
+    assert posterior.kind == KINDS[routine]
+    assert posterior.attrs["routine"] == routine
+    assert posterior.attrs["seed"] == 3
+    assert posterior.attrs["tempering"] == 1.0
+    assert posterior.attrs["inference_s"] >= 0
+
+
+@every_case
+def test_the_same_seed_is_the_same_to_the_bit(routine, noise, prior):
+    first = arrays(batch_of_two(routine, noise, prior))
+    torch.manual_seed(987)  # what the caller did to the global generators plays no part
+    np.random.seed(987)
+    second = arrays(ROUTINES[routine](scene_of(noise, prior), waves(), seed=3))
+    assert list(first) == list(second)
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@every_case
+def test_another_seed_is_another_result(routine, noise, prior):
+    first = batch_of_two(routine, noise, prior)
+    second = ROUTINES[routine](scene_of(noise, prior), waves(), seed=5)
+    np.testing.assert_array_equal(first.mixture, second.mixture)
+    assert (first.speech != second.speech).mean() > 0.99
+    if LATENT_DRAWS[routine] > 1:
+        # NMF under Langevin EM without speech latents: only its random start differs.
+        for name in first.latents:
+            assert not np.array_equal(first.latents[name], second.latents[name]) or (
+                routine == "em-langevin" and name in SHAPES[noise]
+            ), name
+
+
+@every_case
+def test_a_batch_is_the_loop(routine, noise, prior):
+    # Single precision; a few steps do not amplify its rounding by more than this.
+    batch = batch_of_two(routine, noise, prior)
+    for r in range(2):
+        alone = ROUTINES[routine](scene_of(noise, prior), waves()[r], seed=3 + r)
+        level = np.abs(alone.mixture).mean()
+        gap = np.abs(batch.mean[r] - alone.mean[0])
+        assert gap.max() < 1e-3 * level
+        np.testing.assert_allclose(batch.variance[r], alone.variance[0], rtol=1e-2, atol=1e-4)
+        np.testing.assert_allclose(batch.speech[:, :, r], alone.speech[:, :, 0], atol=5e-3)
+        for name, values in alone.latents.items():
+            np.testing.assert_allclose(
+                batch.latents[name][:, :, r], values[:, :, 0], rtol=1e-2, atol=5e-3, err_msg=name
+            )
+
+
+@pytest.mark.gpu
+@every_case
+def test_cuda_is_near_the_cpu(routine, noise, prior):
+    # The generators of the two differ, and with them starts and draws: the same posterior up to
+    # its own spread, and to the bit where nothing was drawn.
+    settings = {} if routine == "exact" else {"steps" if routine == "svi" else "rounds": 150}
+    cpu, cuda = (
+        replace(ROUTINES[routine], device=device, draws=50, **settings)(
+            scene_of(noise, prior), waves(), seed=3
+        )
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(cpu.mixture, cuda.mixture, rtol=1e-3, atol=1e-4)
+    gap = np.abs(cpu.mean - cuda.mean) / cpu.sd
+    assert np.sqrt(np.mean(gap**2)) < (1e-3 if routine == "exact" else 0.5)
+    assert cuda.kind == cpu.kind
+    assert all(np.isfinite(values).all() for values in arrays(cuda).values())
+
+
+@pytest.mark.gpu
+@every_routine
+def test_auto_takes_cuda_where_it_is(routine):
+    auto, cuda = (run(routine, device=device) for device in ("auto", "cuda"))
+    np.testing.assert_array_equal(auto.speech, cuda.speech)
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@every_routine
+@pytest.mark.parametrize("tempering", [0.25, 0.5])
+def test_tempering_is_flagged(routine, tempering):
+    plain, tempered = run(routine), run(routine, tempering=tempering)
+    assert tempered.kind == f"{KINDS[routine]}, tempered {tempering:g}"
+    assert tempered.attrs["tempering"] == tempering
+    assert not np.array_equal(plain.mean, tempered.mean)
+
+
+@every_routine
+def test_waveforms_can_be_left_out(routine):
+    lean, full = run(routine, waveforms=False), run(routine)
+    assert lean.speech.shape == (1, 0, 1, N)
+    np.testing.assert_array_equal(lean.mean, full.mean)
+    np.testing.assert_array_equal(lean.variance, full.variance)
+    assert set(lean.latents) == set(full.latents)
+
+
+@every_routine
+@pytest.mark.parametrize("draws", [1, 7])
+def test_as_many_draws_as_asked_for(routine, draws):
+    posterior = run(routine, draws=draws)
+    assert posterior.speech.shape == (1, draws, 1, N)
+    assert posterior.draws().shape == (draws, N)
+
+
+@every_routine
+@pytest.mark.parametrize("noise", ["known", "level"])
+def test_double_precision_is_near_single(routine, noise):
+    single, double = (run(routine, noise, dtype=d) for d in (torch.float32, torch.float64))
+    # Each draws numbers of its own precision, which are other numbers.
+    assert np.sqrt(np.mean(np.abs(single.mean - double.mean) ** 2 / double.variance)) < 1.0
+    assert double.mean.dtype == np.complex64
+
+
+@iterative
+def test_progress_is_reported(routine):
+    seen = []
+    run(routine, progress=lambda step, steps: seen.append((step, steps)))
+    assert seen == [(i + 1, STEPS) for i in range(STEPS)]
+
+
+def bad_settings():
+    counts = {
+        "svi": ["steps", "draws"],
+        "em-point": ["rounds", "e_steps", "draws"],
+        "exact": ["draws"],
+    }
+    numbers = {"svi": ["learning_rate", "tempering"], "em-point": ["step_size", "tempering"],
+               "exact": ["tempering"]}  # fmt: skip
+    for routine, names in counts.items():
+        for name in names:
+            for bad in (0, -1, 2.5, True, "5"):
+                yield routine, name, bad, f"{name} must be a whole number of at least"
+    for routine, names in numbers.items():
+        for name in names:
+            for bad in (0.0, -0.1, float("nan"), float("inf")):
+                yield routine, name, bad, f"{name} must be a finite number above 0"
+    for bad in (0, 8, 33.0):
+        yield "exact", "nodes", bad, "nodes must be a whole number of at least"
+    for bad in (-1e-6, float("nan")):
+        yield "svi", "tolerance", bad, "tolerance must be at least 0"
+    for bad in ("mala", "", None):
+        yield "em-point", "e_step", bad, "e_step must be one of"
+
+
+@pytest.mark.parametrize(("routine", "name", "bad", "text"), list(bad_settings()))
+def test_a_bad_setting_is_refused_when_it_is_set(routine, name, bad, text):
+    with pytest.raises(ValueError, match=text):
+        replace(ROUTINES[routine], **{name: bad})
+
+
+# --- input ---------------------------------------------------------------------------------------
+
+
+@every_routine
+def test_video_is_refused_by_a_prior_that_does_not_see(routine):
+    with pytest.raises(ValueError, match="audio-only and would ignore the video"):
+        ROUTINES[routine](scene_of("known", "gaussian"), waves(1), np.zeros((9, 67, 67)), seed=0)
+
+
+@every_routine
+@pytest.mark.parametrize("seed", [1.5, "0", None, True])
+def test_a_bad_seed(routine, seed):
+    with pytest.raises(ValueError, match="seed must be a whole number"):
+        run(routine, seed=seed)
+
+
+@every_routine
+def test_an_unknown_device(routine):
+    with pytest.raises(ValueError, match="device must be 'auto', 'cpu' or 'cuda'"):
+        run(routine, device="tpu")
+
+
+@every_routine
+def test_cuda_asked_for_and_absent(routine, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="torch finds no CUDA device"):
+        run(routine, device="cuda")
+
+
+@every_routine
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        (np.full(N, np.nan), "NaN or infinite samples"),
+        (np.zeros(N), "is silent"),
+        (np.ones(63), "at least 64 samples"),
+    ],
+    ids=["NaN", "silence", "short"],
+)
+def test_a_recording_that_is_not_usable(routine, bad, text):
+    with pytest.raises(ValueError, match=text):
+        run(routine, mixture=bad)
+
+
+@every_routine
+def test_a_spectrogram_of_another_front_end(routine):
+    with pytest.raises(ValueError, match="the speech prior was made for"):
+        run(routine, mixture=Stft(n_fft=32, hop=8).analyse(waves(1)))
+
+
+@every_routine
+def test_a_noise_model_of_the_wrong_shape(routine):
+    def flat(frames):
+        return ComplexNormal(0.0, torch.ones(frames.freq))
+
+    scene = Scene(PRIORS["gaussian"], flat)
+    with pytest.raises(ValueError, match=r"noise model 'flat' returned shape \(33,\)"):
+        ROUTINES[routine](scene, waves(1), seed=0)
+
+
+@iterative
+def test_recordings_of_different_length_share_a_batch(routine):
+    both = run(routine, "nmf", mixture=[waves()[0], waves()[1][:200]], seed=3)
+    assert both.n_samples == (N, 200)
+    assert all(np.isfinite(values).all() for values in arrays(both).values())
+    first = run(routine, "nmf", mixture=waves()[:1], seed=3)
+    np.testing.assert_allclose(both.mean[0], first.mean[0], atol=1e-2)
+
+
+# --- what the iterations do ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("prior", ["gaussian", "vae", "rvae"])
+def test_svi_raises_its_bound(noise, prior):
+    routine = SVI(steps=60, tolerance=0, draws=2, waveforms=False)
+    elbo = routine(scene_of(noise, prior), waves(), seed=0).trace["elbo"]
+    before, after = elbo[:10], elbo[-20:]
+    error = np.sqrt(before.var(0) / len(before) + after.var(0) / len(after))
+    assert (after.mean(0) > before.mean(0) - 3 * error).all()
+    assert (after.mean(0) - before.mean(0)).max() > 0
+
+
+def test_svi_stops_when_nothing_rises():
+    scene = scene_of("known", "gaussian")
+    patient, hasty = (
+        SVI(steps=400, tolerance=tolerance, draws=2, waveforms=False)(scene, waves(1), seed=0)
+        for tolerance in (0.0, 0.01)
+    )
+    assert len(patient.trace["elbo"]) == patient.attrs["steps"] == 400
+    assert not patient.attrs["converged"]
+    assert len(hasty.trace["elbo"]) == hasty.attrs["steps"] < 400
+    assert hasty.attrs["converged"]
+    n = len(hasty.trace["elbo"])
+    gain = patient.trace["elbo"][-50:].mean() - patient.trace["elbo"][n - 25 : n].mean()
+    assert gain < 0.05 * 33 * TIME  # nats; the tolerance is 0.01 a bin a window
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("prior", ["gaussian", "vae", "rvae"])
+@pytest.mark.parametrize("tempering", [1.0, 0.25])
+def test_em_climbs(noise, prior, tempering):
+    # Adam's steps are not monotone by construction, but small ones are, to 0.1 nats in thousands.
+    routine = EM(rounds=30, step_size=0.01, draws=1, waveforms=False, tempering=tempering)
+    log_joint = routine(scene_of(noise, prior), waves(), seed=0).trace["log_joint"]
+    assert np.diff(log_joint, axis=0).min() > -0.1
+    assert (log_joint[-1] - log_joint[0] > 3).all()
+
+
+@pytest.mark.parametrize("noise", ["nmf", "heavy-tailed"])
+def test_the_log_joint_that_em_logs_is_that_of_the_scene(noise):
+    # What round k logs is the density at the state that round k - 1 ended in.
+    scene, mixture = scene_of(noise, "gaussian"), STFT.analyse(waves(1))
+    routine = EM(rounds=4, draws=1, waveforms=False, tempering=0.5)
+    values = {
+        name: torch.from_numpy(v[0, 0])
+        for name, v in routine(scene, mixture, seed=0).latents.items()
+    }
+    joint = Density(scene, mixture).joint(values)
+    logged = replace(routine, rounds=5)(scene, mixture, seed=0).trace["log_joint"][-1]
+    assert float(logged[0]) == pytest.approx(float(0.5 * joint.likelihood + joint.prior), abs=0.05)
+
+
+def test_langevin_keeps_the_later_half():
+    for rounds, draws, kept in ((12, 50, 6), (12, 3, 3), (1, 5, 1)):
+        posterior = run("em-langevin", rounds=rounds, draws=draws)
+        assert posterior.latents["speech.gain"].shape[1] == kept
+        assert posterior.speech.shape[1] == draws
+
+
+def test_more_e_steps_are_more_moves():
+    one, three = (run("em-point", "stationary", rounds=2, e_steps=n) for n in (1, 3))
+    four = run("em-point", "known", rounds=6, e_steps=1)
+    same = run("em-point", "known", rounds=2, e_steps=3)
+    assert not np.array_equal(one.mean, three.mean)
+    np.testing.assert_allclose(four.latents["speech.gain"], same.latents["speech.gain"], atol=1e-5)

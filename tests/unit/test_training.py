@@ -1,0 +1,482 @@
+"""Training: crops and their levels, both losses, and runs that fall, repeat and resume."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from avse_ppl import LatentSpeech, Stft, load_speech
+from avse_ppl.corpora import Clip, SpeechCache, build_cache
+from avse_ppl.corpora.mixing import active_power
+from avse_ppl.models.networks import VaeNetwork
+from avse_ppl.training import RECIPES, Recipe, train
+from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
+from avse_ppl.training.fit import POWER_FLOOR, EncoderTraining, VaeTraining
+
+RATE_HZ = 8000
+STFT = Stft(128, 32, sample_rate_hz=RATE_HZ)
+CROP = 1600
+RECIPE = Recipe(
+    "vae", {"latent": 2, "hidden": (8,)}, crop_s=0.2, batch=4, learning_rate=2e-2, epochs=2,
+    kl_warmup_epochs=1, level_jitter_db=3.0, encoder_epochs=2, encoder_batch=4, snr_db=(0.0, 10.0),
+)  # fmt: skip
+DATA = {"corpora": "made up", "licence": "none", "split": "by clip", "command": "pytest"}
+
+lightning = [
+    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated"),
+    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),
+]
+
+
+def voice(rng, seconds: float, level: float = 0.1) -> np.ndarray:
+    """Harmonics under a slow envelope: something like speech, and never silent for long."""
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    pitch_hz = rng.uniform(100, 200)
+    tone = sum(np.sin(2 * np.pi * k * pitch_hz * t + rng.uniform(0, 6)) / k for k in range(1, 12))
+    envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 3 * t + rng.uniform(0, 6))
+    return (level * tone * envelope + 1e-3 * rng.normal(size=t.size)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("caches"), np.random.default_rng(0)
+
+    def clip(kind, i, samples):
+        split = "dev" if i % 4 == 3 else "train"
+        path = folder / f"{kind}{i}.wav"
+        soundfile.write(path, samples, RATE_HZ, subtype="FLOAT")
+        label = "" if kind == "speech" else "hiss"
+        return Clip(path, "made_up", f"{kind}{i}" if kind == "speech" else "", split, label)
+
+    speech = [
+        clip("speech", i, voice(rng, 0.3 + 0.1 * (i % 3), 10.0 ** -(i % 3))) for i in range(16)
+    ]
+    noise = [clip("noise", i, 0.05 * rng.normal(size=RATE_HZ)) for i in range(8)]
+    return (
+        build_cache(speech, folder / "speech", RATE_HZ),
+        build_cache(noise, folder / "noise", RATE_HZ),
+    )
+
+
+@pytest.fixture
+def speech(caches):
+    return caches[0]
+
+
+@pytest.fixture
+def noise(caches):
+    return caches[1]
+
+
+def run(speech, output, recipe=RECIPE, **options):
+    settings = {"name": "tiny", "data": DATA, "stft": STFT, "device": "cpu", "progress": False}
+    return train(recipe, speech, output, **{**settings, **options})
+
+
+def weights(folder):
+    return load_speech(folder).network.state_dict()
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+# Crops
+
+
+def test_crops_have_the_common_level_whatever_that_of_the_clip(speech):
+    crops = SpeechCrops(speech, "train", CROP, STFT)
+    assert len(crops) == 12
+    for i in range(len(crops)):
+        wave = speech[int(crops.clips[i])] * np.float32(crops.scales[i])
+        assert active_power(wave, RATE_HZ) * STFT.n_fft / 2 == pytest.approx(1.0, rel=1e-4)
+        power = STFT.forward(torch.from_numpy(wave.astype(np.float32))).abs().square()
+        inner = power[:, 4:-4].mean()  # clear of the ends; every frame of these clips is active
+        assert float(10 * inner.log10()) == pytest.approx(0.0, abs=1.5)
+
+
+def test_a_crop_is_cut_where_it_is_asked_for(speech):
+    crops = SpeechCrops(speech, "train", CROP, STFT)
+    wave = speech[int(crops.clips[0])] * np.float32(crops.scales[0])
+    room = len(wave) - CROP
+    assert room > 0
+    for start in (0.0, 0.5, 0.999):
+        begin = int(start * room)
+        cut = crops[(0, start, 0.0, 0)]
+        assert cut.dtype == torch.float32
+        np.testing.assert_allclose(cut, wave[begin : begin + CROP], rtol=1e-5)
+        np.testing.assert_allclose(crops[(0, start, 20.0, 0)], 10 * cut, rtol=1e-5)
+
+
+def test_short_clips_are_padded_with_zeros(speech):
+    crops = SpeechCrops(speech, "train", 10_000, STFT)
+    cut = crops[(0, 0.7, 0.0, 0)]
+    n = len(speech[int(crops.clips[0])])
+    assert cut.shape == (10_000,)
+    assert not cut[n:].any()
+    assert cut[:n].abs().max() > 0
+
+
+def test_mixture_crops_have_the_ratio_that_was_drawn(speech, noise):
+    for snr_db in ((5.0, 5.0), (-8.0, -8.0)):
+        crops = MixtureCrops(speech, "train", CROP, STFT, noise, snr_db)
+        for seed in range(30):  # both noise clips and babble
+            clean, added = crops[(seed % 12, 0.5, -3.0, seed)].double()
+            ratio = clean.square().mean() / added.square().mean()
+            assert float(10 * ratio.log10()) == pytest.approx(snr_db[0], abs=1e-3)
+            assert torch.equal(
+                clean.float(), SpeechCrops.__getitem__(crops, (seed % 12, 0.5, -3.0, seed))
+            )
+
+
+def test_mixture_ratios_fill_their_range(speech, noise):
+    crops = MixtureCrops(speech, "train", CROP, STFT, noise, (-8.0, 15.0))
+    found = []
+    for seed in range(300):
+        clean, added = crops[(0, 0.5, 0.0, seed)].double()
+        found.append(float(10 * (clean.square().mean() / added.square().mean()).log10()))
+    assert -8.01 < min(found) < -7.0  # none of 300 in the lowest 1 dB: odds 1e-6
+    assert 14.0 < max(found) < 15.01
+    assert np.mean(found) == pytest.approx(3.5, abs=6 * 23 / math.sqrt(12 * 300))
+
+
+def test_a_mixture_depends_on_its_seed_only(speech, noise):
+    crops = MixtureCrops(speech, "train", CROP, STFT, noise, (0.0, 10.0))
+    assert torch.equal(crops[(0, 0.5, 0.0, 1)], crops[(0, 0.5, 0.0, 1)])
+    assert not torch.equal(crops[(0, 0.5, 0.0, 1)][1], crops[(0, 0.5, 0.0, 2)][1])
+
+
+def test_noise_of_a_split_stays_in_it(speech, noise):
+    for split in ("train", "dev"):
+        crops = MixtureCrops(speech, split, CROP, STFT, noise, (0.0, 0.0))
+        assert {noise.clips[int(i)].split for i in crops.noise_clips} == {split}
+        assert {speech.clips[int(i)].split for i in crops.clips} == {split}
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_split_without_clips_is_told(split, speech, noise):
+    only = [c for c in speech.clips if c.split != split]
+    empty = SpeechCache(speech.samples, speech.offsets[: len(only) + 1], tuple(only), RATE_HZ)
+    with pytest.raises(ValueError, match=f"the cache has no clip in the split '{split}'"):
+        SpeechCrops(empty, split, CROP, STFT)
+    none = SpeechCache(noise.samples, noise.offsets[:1], (), RATE_HZ)
+    with pytest.raises(ValueError, match=f"the noise cache has no clip in the split '{split}'"):
+        MixtureCrops(speech, split, CROP, STFT, none, (0.0, 0.0))
+
+
+# Batches
+
+
+def batches(speech, epoch=0, **options):
+    crops = SpeechCrops(speech, "train", CROP, STFT)
+    sampler = CropBatches(crops, **{"batch": 4, "seed": 3, **options})
+    sampler.set_epoch(epoch)
+    return sampler, list(sampler)
+
+
+def test_batches_have_their_size_and_number(speech):
+    sampler, found = batches(speech)
+    assert len(found) == len(sampler)
+    assert all(len(batch) == 4 for batch in found)
+    seconds = sum(max(len(speech[int(i)]) / CROP, 1.0) for i in speech.indices("train"))
+    assert len(sampler) == int(seconds) // 4 >= 4
+
+
+def test_an_epoch_depends_on_its_number_and_the_seed_only(speech):
+    _, found = batches(speech, level_jitter_db=6.0)
+    assert batches(speech, level_jitter_db=6.0)[1] == found
+    assert batches(speech, epoch=1, level_jitter_db=6.0)[1] != found
+    assert batches(speech, seed=4, level_jitter_db=6.0)[1] != found
+
+
+def test_crops_are_drawn_by_length_everywhere_at_every_gain(speech):
+    crops = SpeechCrops(speech, "train", CROP, STFT)
+    sampler = CropBatches(crops, batch=4, seed=0, level_jitter_db=6.0)
+    drawn = []
+    for epoch in range(400):
+        sampler.set_epoch(epoch)
+        drawn += [crop for batch in sampler for crop in batch]
+    clips, starts, gains, seeds = (np.array(column) for column in zip(*drawn, strict=True))
+    n = len(drawn)  # 6 standard errors throughout: odds below 1e-7 in all
+    assert gains.mean() == pytest.approx(0.0, abs=6 * 6 / math.sqrt(n))
+    assert gains.std() == pytest.approx(6.0, rel=6 / math.sqrt(2 * n))
+    assert starts.mean() == pytest.approx(0.5, abs=6 / math.sqrt(12 * n))
+    assert len(set(seeds.tolist())) > 0.99 * n
+    lengths = np.array([max(len(speech[int(i)]) / CROP, 1.0) for i in crops.clips])
+    share = lengths / lengths.sum()
+    found = np.bincount(clips.astype(int), minlength=len(crops)) / n
+    assert (np.abs(found - share) < 6 * np.sqrt(share / n)).all()
+
+
+def test_validation_takes_every_clip_once_in_order_without_gain(speech):
+    crops = SpeechCrops(speech, "dev", CROP, STFT)
+    sampler = CropBatches(crops, batch=2, seed=0, level_jitter_db=6.0, shuffle=False)
+    assert list(sampler) == [
+        [(0, 0.5, 0.0, 0), (1, 0.5, 0.0, 1)],
+        [(2, 0.5, 0.0, 2), (3, 0.5, 0.0, 3)],
+    ]
+    sampler.set_epoch(5)
+    assert next(iter(sampler))[0] == (0, 0.5, 0.0, 0)
+
+
+# Losses
+
+
+class Certain(VaeNetwork):
+    """Draws its means, so that the loss is a number and no random variable."""
+
+    def encode(self, power, sample=False):
+        self.asked = sample
+        return super().encode(power)
+
+
+def arrays(*tensors):
+    return [tensor.detach().double().numpy() for tensor in tensors]
+
+
+@pytest.fixture
+def certain(monkeypatch):
+    from avse_ppl.training import fit
+
+    monkeypatch.setattr(fit, "NETWORKS", {"vae": Certain})
+    torch.manual_seed(0)
+    return VaeTraining(RECIPE, STFT)
+
+
+def test_the_loss_is_itakura_saito_and_half_the_kl_sum(certain):
+    waves = 0.2 * torch.randn(4, CROP)
+    losses = certain.losses(waves)
+    assert certain.network.asked  # the loss is that of a draw
+    power = STFT.forward(waves).abs().square() + POWER_FLOOR
+    mean, logvar, z = certain.network.encode(power)
+    p, m, v, ell = arrays(power, mean, logvar, certain.network.decode(z))
+    fit = (ell + p * np.exp(-ell)).sum(1).mean()
+    kl = (0.5 * (m**2 + np.exp(v) - 1 - v)).sum(1).mean()
+    assert float(losses["fit"].detach()) == pytest.approx(fit, rel=1e-4)
+    assert float(losses["kl"].detach()) == pytest.approx(kl, rel=1e-4)
+    assert float(losses["loss"].detach()) == pytest.approx(fit + kl, rel=1e-4)
+
+
+def test_the_weight_of_the_kl_rises_to_one_and_is_one_for_validation(monkeypatch):
+    module = VaeTraining(replace(RECIPE, kl_warmup_epochs=4), STFT)
+    waves = 0.2 * torch.randn(4, CROP)
+    weights = []
+    for epoch in range(6):
+        monkeypatch.setattr(VaeTraining, "current_epoch", epoch)
+        losses = {name: float(value.detach()) for name, value in module.losses(waves).items()}
+        weights.append((losses["loss"] - losses["fit"]) / losses["kl"])
+    assert weights == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0], abs=1e-3)
+    monkeypatch.setattr(VaeTraining, "current_epoch", 0)
+    losses = {k: float(v.detach()) for k, v in module.eval().losses(waves).items()}
+    assert losses["loss"] == pytest.approx(losses["fit"] + losses["kl"])
+
+
+def test_the_encoder_learns_from_what_its_teacher_sees_in_clean_speech(certain):
+    module = EncoderTraining(RECIPE, STFT, certain.network)
+    with torch.no_grad():  # now teacher and pupil differ
+        for parameter in module.network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    pair = torch.randn(4, 2, CROP) * torch.tensor([0.2, 0.1])[:, None]
+    found = module.losses(pair)["loss"]
+    assert module.teacher.asked  # the target is a draw
+    clean, added = STFT.forward(pair).unbind(1)
+    seen = (clean + added).abs().square() + POWER_FLOOR
+    level = seen.mean((1, 2), keepdim=True)
+    target, _, _ = module.teacher.encode((clean.abs().square() + POWER_FLOOR) / level)
+    mean, logvar, _ = module.network.encode(seen / level)
+    log_density = torch.distributions.Normal(mean, torch.exp(0.5 * logvar)).log_prob(target)
+    assert float(found.detach()) == pytest.approx(
+        -float(log_density.detach().sum(1).mean()), rel=1e-4
+    )
+    louder = float(module.losses(10 * pair)["loss"].detach())
+    assert louder == pytest.approx(float(found.detach()), rel=1e-3)  # as a mixture is normalised
+
+
+def test_the_teacher_is_a_frozen_copy(certain):
+    module = EncoderTraining(RECIPE, STFT, certain.network)
+    assert same(module.teacher.state_dict(), certain.network.state_dict())
+    assert not any(p.requires_grad for p in module.teacher.parameters())
+    pair = torch.randn(4, 2, CROP)
+    module.losses(pair)["loss"].backward()
+    assert all(p.grad is None for p in module.teacher.parameters())
+    touched = {n for n, p in module.network.named_parameters() if p.grad is not None}
+    assert touched == {n for n, _ in module.network.named_parameters() if n.startswith("encoder")}
+
+
+def test_the_second_phase_trains_the_encoder_only():
+    network = VaeNetwork(STFT.freq, **RECIPE.settings)
+    module = EncoderTraining(RECIPE, STFT, network)
+    assert module.network is network
+    trained = {n for n, p in network.named_parameters() if p.requires_grad}
+    assert trained == {n for n, _ in network.named_parameters() if n.startswith("encoder")}
+    assert trained
+    (optimiser,), _ = module.configure_optimizers()
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == len(trained)
+
+
+def test_the_learning_rate_falls_along_a_cosine_to_a_hundredth():
+    module = VaeTraining(RECIPE, STFT)
+    module.epochs = 10
+    (optimiser,), (schedule,) = module.configure_optimizers()
+    rates = []
+    for _ in range(11):
+        rates.append(optimiser.param_groups[0]["lr"] / RECIPE.learning_rate)
+        optimiser.step()
+        schedule.step()
+    assert rates[0] == pytest.approx(1.0)
+    assert rates[5] == pytest.approx(0.505)
+    assert rates[10] == pytest.approx(0.01)
+    assert all(a > b for a, b in pairwise(rates))
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_make_their_networks(name):
+    assert VaeTraining(RECIPES[name], Stft()).network.latent == 16
+
+
+# Runs
+
+
+def card_losses(folder):
+    lines = (folder / "README.md").read_text().splitlines()
+    return [float(line.split(": ")[1]) for line in lines if line.startswith("- val_loss:")]
+
+
+class TestRuns:
+    pytestmark = lightning
+
+    def test_training_lowers_the_loss_and_leaves_a_prior(self, speech, tmp_path):
+        start = run(speech, tmp_path / "none", replace(RECIPE, learning_rate=1e-12, epochs=1))
+        out = run(speech, tmp_path / "out", replace(RECIPE, epochs=6))
+        (before,), (after,) = card_losses(start), card_losses(out)
+        assert after < before - 20  # nats a frame, of 65 bins
+        prior = load_speech(out)
+        assert isinstance(prior, LatentSpeech)
+        assert (prior.stft, prior.name, prior.level_db) == (STFT, "tiny", 0.0)
+        config = json.loads((out / "config.json").read_text())
+        assert config["network"] == "vae"
+        card = (out / "README.md").read_text()
+        for line in ("**licence**: none", "**command**: pytest", "**seed**: 0", "- batch: 4"):
+            assert line in card.splitlines()
+
+    def test_a_run_is_repeated_by_its_seed(self, speech, noise, tmp_path):
+        torch.manual_seed(1)
+        np.random.seed(1)
+        first = weights(run(speech, tmp_path / "1", noise=noise, seed=5))
+        torch.manual_seed(2)
+        np.random.seed(2)
+        second = weights(run(speech, tmp_path / "2", noise=noise, seed=5))
+        assert same(first, second)
+        other = weights(run(speech, tmp_path / "3", noise=noise, seed=6))
+        assert not same(first, other)
+
+    def test_every_epoch_has_its_own_crops(self, speech, tmp_path, monkeypatch):
+        seen = []
+        original = VaeTraining.training_step
+
+        def spy(self, waves, index):
+            seen.append((self.current_epoch, index, waves.clone()))
+            return original(self, waves, index)
+
+        monkeypatch.setattr(VaeTraining, "training_step", spy)
+        run(speech, tmp_path, replace(RECIPE, epochs=3))
+        first = {epoch: waves for epoch, index, waves in seen if index == 0}
+        assert sorted(first) == [0, 1, 2]
+        assert not torch.equal(first[0], first[1])
+        assert not torch.equal(first[1], first[2])
+
+    @pytest.mark.parametrize("phase", ["speech", "encoder"])
+    def test_an_interrupted_run_resumes_to_the_same_weights(
+        self, phase, speech, noise, tmp_path, monkeypatch
+    ):
+        recipe = replace(RECIPE, epochs=3, encoder_epochs=3)
+        whole = weights(run(speech, tmp_path / "whole", recipe, noise=noise))
+        kind = VaeTraining if phase == "speech" else EncoderTraining
+        original = VaeTraining.training_step
+
+        def fails(self, waves, index):
+            if type(self) is kind and self.current_epoch == 2 and index == 1:
+                raise OSError("the power went")
+            return original(self, waves, index)
+
+        monkeypatch.setattr(VaeTraining, "training_step", fails)
+        with pytest.raises(OSError, match="the power went"):
+            run(speech, tmp_path / "parts", recipe, noise=noise)
+        assert not (tmp_path / "parts" / "weights.safetensors").exists()
+        monkeypatch.undo()
+        epochs = []
+        original_start = VaeTraining.on_train_epoch_start
+
+        def counted(self):
+            epochs.append((type(self), self.current_epoch))
+            return original_start(self)
+
+        monkeypatch.setattr(VaeTraining, "on_train_epoch_start", counted)
+        resumed = weights(run(speech, tmp_path / "parts", recipe, noise=noise))
+        assert same(whole, resumed)
+        assert (kind, 2) in epochs
+        assert (kind, 0) not in epochs  # it did go on, not begin again
+
+    def test_a_finished_run_has_nothing_left_to_do(self, speech, noise, tmp_path, monkeypatch):
+        first = weights(run(speech, tmp_path, noise=noise))
+        losses = card_losses(tmp_path)
+        steps = []
+        monkeypatch.setattr(VaeTraining, "training_step", lambda *a: steps.append(a))
+        assert same(first, weights(run(speech, tmp_path, noise=noise)))
+        assert steps == []
+        assert card_losses(tmp_path) == pytest.approx(losses, abs=2e-3)
+
+    def test_without_resume_a_run_begins_again(self, speech, tmp_path):
+        first = weights(run(speech, tmp_path, seed=1))
+        assert not same(first, weights(run(speech, tmp_path, seed=2, resume=False)))
+        assert same(first, weights(run(speech, tmp_path, seed=1, resume=False)))
+
+    def test_the_second_phase_leaves_the_prior_as_it_was(self, speech, noise, tmp_path):
+        clean = weights(run(speech, tmp_path / "clean"))
+        both = weights(run(speech, tmp_path / "both", noise=noise))
+        for key, value in clean.items():
+            assert torch.equal(value, both[key]) is key.startswith("decoder"), key
+        skipped = run(speech, tmp_path / "skipped", replace(RECIPE, encoder_epochs=0), noise=noise)
+        assert same(weights(skipped), clean)
+
+    def test_the_second_phase_learns_to_see_through_noise(self, speech, noise, tmp_path):
+        recipe = replace(RECIPE, epochs=4, encoder_epochs=8, snr_db=(0.0, 0.0))
+        clean = load_speech(run(speech, tmp_path / "clean", recipe)).network
+        both = load_speech(run(speech, tmp_path / "both", recipe, noise=noise)).network
+        crops = MixtureCrops(speech, "dev", CROP, STFT, noise, (0.0, 0.0))
+        pair = torch.stack([crops[(i, 0.5, 0.0, i)] for i in range(4)])
+
+        def loss(network):
+            module = EncoderTraining(recipe, STFT, network)
+            module.teacher = clean  # of both
+            torch.manual_seed(0)
+            return float(module.losses(pair)["loss"].detach())
+
+        assert loss(both) < loss(clean) - 0.3  # nats a frame
+
+    def test_an_rvae_trains_too(self, speech, noise, tmp_path):
+        recipe = replace(RECIPE, network="rvae", settings={"latent": 2, "hidden": 4})
+        prior = load_speech(run(speech, tmp_path, recipe, noise=noise))
+        assert prior.network.decode(torch.zeros(1, 2, 5)).shape == (1, 65, 5)
+
+    @pytest.mark.parametrize("which", ["speech", "noise"])
+    def test_a_cache_at_another_rate_is_told(self, which, speech, noise, tmp_path):
+        wrong = {"speech": speech, "noise": noise}
+        wrong[which] = replace(wrong[which], sample_rate_hz=16000)
+        with pytest.raises(ValueError) as caught:
+            run(wrong["speech"], tmp_path / "out", noise=wrong["noise"])
+        assert str(caught.value) == (
+            "the cache is at 16000 Hz, the front end at 8000 Hz; build the cache with "
+            "sample_rate_hz=8000"
+        )
+        assert not (tmp_path / "out").exists()
