@@ -22,7 +22,7 @@ def split(n_samples: int, sample_rate_hz: int, hop: int) -> list[tuple[int, int]
     >>> split(16000 * 12, 16000, 256)
     [(0, 192000)]
     >>> split(16000 * 20, 16000, 256)
-    [(0, 168192), (151808, 320000)]
+    [(0, 168320), (152064, 320000)]
     """
     if n_samples <= LONG_S * sample_rate_hz:
         return [(0, n_samples)]
@@ -35,18 +35,27 @@ def split(n_samples: int, sample_rate_hz: int, hop: int) -> list[tuple[int, int]
 
 
 def fades(spans: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """Weight of each chunk at each of its positions: linear cross-fades that add up to 1."""
+    """Weight of each chunk at each of its positions: linear cross-fades that add up to 1.
+
+    The outer tenths of an overlap are left to the other chunk: there, frames reach past the end of
+    this one.
+    """
     weights = []
     for i, (begin, end) in enumerate(spans):
         weight = np.ones(end - begin, np.float32)
         n = spans[i - 1][1] - begin if i > 0 else 0
         if n > 0:
-            weight[:n] = (np.arange(n) + 0.5) / n
+            weight[:n] = _rise(n)
         n = end - spans[i + 1][0] if i + 1 < len(spans) else 0
         if n > 0:
-            weight[-n:] = 1.0 - (np.arange(n) + 0.5) / n
+            weight[-n:] = 1.0 - _rise(n)
         weights.append(weight)
     return weights
+
+
+def _rise(n: int) -> np.ndarray:
+    margin = n // 10
+    return np.clip((np.arange(n) + 0.5 - margin) / (n - 2 * margin), 0.0, 1.0)
 
 
 def stitch_waves(

@@ -119,7 +119,7 @@ def simulate(
     --------
     >>> simulated = simulate(ruler_scene(noise_known=True), n_samples=8000, recordings=2)
     >>> simulated.mixture.values.shape, simulated.latents["speech.gain"].shape
-    (torch.Size([2, 513, 32]), torch.Size([2, 1, 32]))
+    (torch.Size([2, 513, 33]), torch.Size([2, 1, 33]))
     """
     stft = scene.stft
     check_count("n_samples", n_samples, minimum=stft.n_fft)

@@ -138,6 +138,11 @@ class CropBatches(Sampler[list[Crop]]):
         """Count the batches."""
         return max(1, int(self._crops()) // self.batch)
 
+    @property
+    def sampler(self) -> CropBatches:
+        """Itself: Lightning tells the epoch to a batch sampler's sampler only."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self.epoch = epoch

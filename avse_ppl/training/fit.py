@@ -45,7 +45,7 @@ class VaeTraining(pl.LightningModule):
     def __init__(self, recipe: Recipe, stft: Stft) -> None:
         """Build the network."""
         super().__init__()
-        self.recipe, self.stft, self.epochs = recipe, stft, recipe.epochs
+        self.recipe, self.stft, self.epochs, self.seed = recipe, stft, recipe.epochs, 0
         self.network: Any = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
@@ -58,6 +58,14 @@ class VaeTraining(pl.LightningModule):
         weight = (self.current_epoch + 1) / max(1, self.recipe.kl_warmup_epochs)
         weight = min(1.0, weight) if self.training else 1.0
         return {"loss": fit + weight * kl, "fit": fit, "kl": kl}
+
+    def on_train_batch_start(self, _batch: Tensor, index: int) -> None:
+        """Seed the draws of each step, so that a resumed run draws what a whole one would."""
+        torch.manual_seed(hash((self.seed, self.current_epoch, index)))
+
+    def on_validation_batch_start(self, _batch: Tensor, index: int, *_: int) -> None:
+        """Draw the same for each validation."""
+        torch.manual_seed(hash((self.seed, index)))
 
     def training_step(self, batch: Tensor, _index: int) -> Tensor:
         """One step's loss."""
@@ -190,8 +198,9 @@ def train(
     run = _Run(recipe, stft, output, seed, device, resume, progress)
     crop = round(recipe.crop_s * stft.sample_rate_hz)
     speech = [SpeechCrops(cache, split, crop, stft) for split in ("train", "dev")]
+    pl.seed_everything(seed, verbose=False)  # of the weights that the first phase starts from
     first = VaeTraining(recipe, stft)
-    metrics = {"speech": run.fit(first, "speech", recipe.epochs, *speech, recipe.batch)}
+    metrics = {"speech": run.fit(first, "speech", recipe.epochs, recipe.batch, *speech)}
     if noise is not None and recipe.encoder_epochs > 0:
         mixtures = [
             MixtureCrops(cache, split, crop, stft, noise, recipe.snr_db)
@@ -199,7 +208,7 @@ def train(
         ]
         last = EncoderTraining(recipe, stft, first.network)
         metrics["encoder"] = run.fit(
-            last, "encoder", recipe.encoder_epochs, *mixtures, recipe.encoder_batch
+            last, "encoder", recipe.encoder_epochs, recipe.encoder_batch, *mixtures
         )
     return save_weights(
         output, first.network, recipe.network, dict(recipe.settings), stft, name=name,
@@ -224,13 +233,13 @@ class _Run:
         module: VaeTraining,
         phase: str,
         epochs: int,
+        batch: int,
         train: SpeechCrops,
         dev: SpeechCrops,
-        batch: int,
     ) -> dict[str, float]:
         """Train for so many epochs, or for what is left of them; return what was measured."""
         pl.seed_everything(self.seed, verbose=False)
-        module.epochs = epochs
+        module.epochs, module.seed = epochs, self.seed
         folder = self.output / "checkpoints" / phase
         saver = ModelCheckpoint(folder, save_last=True)
         bar = [RichProgressBar()] if self.progress else []

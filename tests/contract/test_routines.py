@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pyro
@@ -89,7 +89,7 @@ SHAPES = {
     "level": {"level": (1, 1)},
     "known": {},
 }
-STEPS = 6
+STEPS = 6  # half of them are kept by Langevin: as many as there are draws
 ROUTINES = {
     "svi": SVI(steps=STEPS, tolerance=0, draws=DRAWS, tempering=1.0),
     "em-point": EM(rounds=STEPS, draws=DRAWS, tempering=1.0),
@@ -104,16 +104,24 @@ KINDS = {
 }
 TRACES = {"svi": {"elbo"}, "em-point": {"log_joint"}, "em-langevin": {"log_joint"}, "exact": set()}
 LATENT_DRAWS = {"svi": DRAWS, "em-point": 1, "em-langevin": DRAWS, "exact": DRAWS}
+MODELS = [
+    *(
+        (n, "gaussian")
+        for n in ("stationary", "nmf", "heavy-tailed", "known", "hierarchy", "level")
+    ),
+    *((n, p) for n in ("stationary", "nmf", "heavy-tailed", "known") for p in ("vae", "rvae")),
+    ("nmf", "white"),
+]
 CASES = [
-    (routine, noise, prior)
-    for routine in ("svi", "em-point", "em-langevin")
-    for noise in NOISES
-    for prior in PRIORS
-    if (noise, prior) != ("known", "white")
-] + [("exact", n, p) for n in ("known", "level") for p in ("gaussian", "white")]
+    *((r, *model) for r in ("svi", "em-point", "em-langevin") for model in MODELS),
+    *(("exact", n, p) for n in ("known", "level") for p in ("gaussian", "white")),
+]
 
 every_case = pytest.mark.parametrize(
     ("routine", "noise", "prior"), CASES, ids=["-".join(c) for c in CASES]
+)
+every_model = pytest.mark.parametrize(
+    ("noise", "prior"), MODELS[:-1], ids=["-".join(m) for m in MODELS[:-1]]
 )
 every_routine = pytest.mark.parametrize("routine", ROUTINES)
 iterative = pytest.mark.parametrize("routine", ["svi", "em-point", "em-langevin"])
@@ -127,7 +135,7 @@ def scene_of(noise, prior):
     return Scene(PRIORS[prior], NOISES[noise])
 
 
-@lru_cache(maxsize=4)
+@cache
 def batch_of_two(routine, noise, prior):
     return ROUTINES[routine](scene_of(noise, prior), waves(), seed=3)
 
@@ -197,11 +205,10 @@ def test_another_seed_is_another_result(routine, noise, prior):
     np.testing.assert_array_equal(first.mixture, second.mixture)
     assert (first.speech != second.speech).mean() > 0.99
     if LATENT_DRAWS[routine] > 1:
-        # NMF under Langevin EM without speech latents: only its random start differs.
-        for name in first.latents:
-            assert not np.array_equal(first.latents[name], second.latents[name]) or (
-                routine == "em-langevin" and name in SHAPES[noise]
-            ), name
+        # The noise of Langevin EM is a point; few draws of one number on a grid may coincide.
+        drawn = set(first.latents) - (set() if routine == "svi" else set(SHAPES[noise]))
+        for name in drawn:
+            assert not np.array_equal(first.latents[name], second.latents[name]), name
 
 
 @every_case
@@ -394,10 +401,9 @@ def test_recordings_of_different_length_share_a_batch(routine):
 # --- what the iterations do ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("prior", ["gaussian", "vae", "rvae"])
+@every_model
 def test_svi_raises_its_bound(noise, prior):
-    routine = SVI(steps=60, tolerance=0, draws=2, waveforms=False)
+    routine = SVI(steps=50, tolerance=0, draws=2, waveforms=False)
     elbo = routine(scene_of(noise, prior), waves(), seed=0).trace["elbo"]
     before, after = elbo[:10], elbo[-20:]
     error = np.sqrt(before.var(0) / len(before) + after.var(0) / len(after))
@@ -420,12 +426,11 @@ def test_svi_stops_when_nothing_rises():
     assert gain < 0.05 * 33 * TIME  # nats; the tolerance is 0.01 a bin a window
 
 
-@pytest.mark.parametrize("noise", NOISES)
-@pytest.mark.parametrize("prior", ["gaussian", "vae", "rvae"])
+@every_model
 @pytest.mark.parametrize("tempering", [1.0, 0.25])
 def test_em_climbs(noise, prior, tempering):
     # Adam's steps are not monotone by construction, but small ones are, to 0.1 nats in thousands.
-    routine = EM(rounds=30, step_size=0.01, draws=1, waveforms=False, tempering=tempering)
+    routine = EM(rounds=20, step_size=0.01, draws=1, waveforms=False, tempering=tempering)
     log_joint = routine(scene_of(noise, prior), waves(), seed=0).trace["log_joint"]
     assert np.diff(log_joint, axis=0).min() > -0.1
     assert (log_joint[-1] - log_joint[0] > 3).all()

@@ -94,7 +94,7 @@ def test_louder_in_louder_out():
 def test_a_frame_is_a_one_dimensional_integral(tempering):
     scene = ruler_scene(True, noise_power=0.3, gain_sd_db=8.0, stft=STFT)
     simulated = simulate(scene, 480, seed=3)
-    draws = 4000
+    draws = 1500
     exact = Exact(draws=draws, waveforms=False, tempering=tempering)
     posterior = exact(scene, simulated.mixture, seed=0)
     z = posterior.latents["speech.gain"][0, :, 0, 0]  # (draw, time)
@@ -142,7 +142,7 @@ def test_an_unknown_level_adds_an_outer_integral(gain_sd_db):
         False, noise_power=0.4, noise_sd_db=5.0, gain_sd_db=gain_sd_db, stft=Stft(64, 32)
     )
     simulated = simulate(scene, 128, recordings=2, seed=4)
-    draws = 2000
+    draws = 1000
     posterior = Exact(draws=draws, waveforms=False)(scene, simulated.mixture, seed=0)
     for r, values in enumerate(simulated.mixture.values.numpy()):
         mean, variance, level, level_sd = by_double_sum(values, gain_sd_db)
@@ -237,7 +237,7 @@ def test_a_latent_of_noise_for_each_frame_is_fine():
 
 ROUTINES = {
     "svi": lambda w: SVI(
-        steps=500, learning_rate=0.02, tolerance=0, draws=DRAWS, waveforms=False, tempering=w
+        steps=400, learning_rate=0.02, tolerance=0, draws=DRAWS, waveforms=False, tempering=w
     ),
     "em": lambda w: EM(rounds=150, step_size=0.05, waveforms=False, tempering=w),
     "em-langevin": lambda w: EM(
@@ -245,7 +245,7 @@ ROUTINES = {
     ),
 }
 # Noise known or not, power of the likelihood. Two recordings in one batch.
-SETTINGS = [(True, 1.0), (True, 0.25), (False, 1.0), (False, 0.25)]
+SETTINGS = [(True, 1.0), (False, 1.0), (False, 0.25)]
 settings = pytest.mark.parametrize(("known", "tempering"), SETTINGS)
 
 
@@ -355,9 +355,9 @@ def test_the_distances_can_tell():
 
 @pytest.mark.parametrize("name", ROUTINES)
 def test_a_tempered_routine_says_so(name):
-    assert found(name, True, 0.25).kind.endswith(", tempered 0.25")
-    assert "tempered" not in found(name, True, 1.0).kind
-    assert exact(True, 0.25).kind == "exact, tempered 0.25"
+    assert found(name, False, 0.25).kind.endswith(", tempered 0.25")
+    assert "tempered" not in found(name, False, 1.0).kind
+    assert exact(False, 0.25).kind == "exact, tempered 0.25"
 
 
 # --- calibration, in the model's own world --------------------------------------------------------
@@ -396,7 +396,7 @@ def speech_draws(scene, mixture, posterior, seed=0):
 def calibrate(known, recordings, draws=99):
     scene = ruler_scene(known, stft=STFT)
     simulated = simulate(scene, 320, recordings=recordings, seed=11)
-    nodes = 65 if known else 33
+    nodes = 65 if known else 25
     routine = Exact(nodes=nodes, draws=draws, waveforms=False)
     return scene, simulated, routine(scene, simulated.mixture, seed=100)
 
@@ -441,11 +441,11 @@ def test_the_check_of_coverage_can_fail():
 @pytest.mark.slow
 def test_exact_intervals_cover_with_an_unknown_level():
     draws = 99
-    _, simulated, posterior = calibrate(False, recordings=200, draws=draws)
+    _, simulated, posterior = calibrate(False, recordings=100, draws=draws)
     for name, values in posterior.latents.items():
         rank = ranks(simulated.latents[name].numpy(), values[0])
         check_uniform(rank[:, :, :1], draws)  # one a recording: those of a recording are related
-        check_coverage(rank, draws, 0.9, 200)
+        check_coverage(rank, draws, 0.9, 100)
 
 
 @pytest.mark.slow

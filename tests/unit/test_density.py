@@ -295,7 +295,7 @@ def test_the_m_step_never_falls(noise, draws, lengths):
     power = some_speech(density, draws)
     names = density.names(of_noise=True)
     objective = [noise_objective(density, {n: state[n] for n in names}, power)]
-    for _ in range(40):
+    for _ in range(25):
         new = maximise_noise(density, state, power)
         assert {n: u.shape for n, u in new.items()} == {n: state[n].shape for n in names}
         state |= new
@@ -312,7 +312,7 @@ def test_the_m_step_never_falls_when_tempered(noise):
     state, power = random_state(density), some_speech(density)
     names = density.names(of_noise=True)
     objective = [noise_objective(density, {n: state[n] for n in names}, power, 0.25)]
-    for _ in range(40):
+    for _ in range(25):
         state |= maximise_noise(density, state, power, 0.25)
         objective.append(noise_objective(density, {n: state[n] for n in names}, power, 0.25))
     assert float(torch.stack(objective).diff(dim=0).min()) > -0.01

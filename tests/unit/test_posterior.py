@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields, replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -247,6 +248,7 @@ def test_select_counts_from_the_end_too(ragged):
 # --- files ---------------------------------------------------------------------------------------
 
 
+@lru_cache
 def posteriors():
     """One of every form: more waveforms than latents, as many, none; latents and none."""
     scene, known = Scene(SPEECH, NMF(2)), ruler_scene(True, gain_sd_db=0.0, stft=STFT)

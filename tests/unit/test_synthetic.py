@@ -93,7 +93,7 @@ def test_a_bad_power_or_deviation(name, bad):
 
 
 def test_a_negative_deviation_of_the_gain():
-    with pytest.raises(ValueError, match="gain_sd_db must be .*at least 0"):
+    with pytest.raises(ValueError, match=r"gain_sd_db must be .*at least 0"):
         ruler_scene(True, gain_sd_db=-1.0)
 
 

@@ -450,11 +450,14 @@ class TestRuns:
         assert same(weights(skipped), clean)
 
     def test_the_second_phase_learns_to_see_through_noise(self, speech, noise, tmp_path):
-        recipe = replace(RECIPE, epochs=4, encoder_epochs=8, snr_db=(0.0, 0.0))
+        # With hardly any KL the latents say much: the encoder of clean speech is sure and wrong.
+        recipe = replace(
+            RECIPE, epochs=10, encoder_epochs=10, snr_db=(-5.0, -5.0), kl_warmup_epochs=1000
+        )
         clean = load_speech(run(speech, tmp_path / "clean", recipe)).network
         both = load_speech(run(speech, tmp_path / "both", recipe, noise=noise)).network
-        crops = MixtureCrops(speech, "dev", CROP, STFT, noise, (0.0, 0.0))
-        pair = torch.stack([crops[(i, 0.5, 0.0, i)] for i in range(4)])
+        crops = MixtureCrops(speech, "dev", CROP, STFT, noise, (-5.0, -5.0))
+        pair = torch.stack([crops[(i % 4, 0.5, 0.0, i)] for i in range(40)])
 
         def loss(network):
             module = EncoderTraining(recipe, STFT, network)
@@ -462,7 +465,7 @@ class TestRuns:
             torch.manual_seed(0)
             return float(module.losses(pair)["loss"].detach())
 
-        assert loss(both) < loss(clean) - 0.3  # nats a frame
+        assert loss(both) < loss(clean) - 0.15  # nats a frame
 
     def test_an_rvae_trains_too(self, speech, noise, tmp_path):
         recipe = replace(RECIPE, network="rvae", settings={"latent": 2, "hidden": 4})
