@@ -61,7 +61,7 @@ def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
     Examples
     --------
     >>> resolve_noise("nmf").rank
-    4
+    2
     """
     if not isinstance(noise, str):
         return noise
