@@ -59,13 +59,15 @@ class VaeTraining(pl.LightningModule):
         weight = min(1.0, weight) if self.training else 1.0
         return {"loss": fit + weight * kl, "fit": fit, "kl": kl}
 
-    def on_train_batch_start(self, _batch: Tensor, index: int) -> None:
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the draws of each step, so that a resumed run draws what a whole one would."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, index)))
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
 
-    def on_validation_batch_start(self, _batch: Tensor, index: int, *_: int) -> None:
+    def on_validation_batch_start(
+        self, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Draw the same for each validation."""
-        torch.manual_seed(hash((self.seed, index)))
+        torch.manual_seed(hash((self.seed, batch_idx)))
 
     def training_step(self, batch: Tensor, _index: int) -> Tensor:
         """One step's loss."""
