@@ -169,7 +169,9 @@ class _Mover:
         self.step += 1
         for name in self.names:
             state[name] = state[name].detach().requires_grad_()
-        values, log_jacobian = self.density.constrain(state)
+        # The M-step climbs the density of the noise values: only speech is on the real line.
+        values, _ = self.density.constrain(state)
+        _, log_jacobian = self.density.constrain({name: state[name] for name in self.names})
         joint = self.density.joint(values)
         log_joint = self.em.tempering * joint.likelihood + joint.prior + log_jacobian
         if self.names:

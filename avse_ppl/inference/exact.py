@@ -72,7 +72,7 @@ class Exact:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_count("nodes", self.nodes, minimum=9)
+        check_count("nodes", self.nodes, minimum=17)
         check_count("draws", self.draws)
         check_positive("tempering", self.tempering)
 
@@ -144,7 +144,7 @@ class _Grid:
 
         grid = _refine(log_density, site, self.nodes)
         rows = zip(grid.points, grid.weights.flatten(1), inners, strict=True)
-        return [_Outer({site.name: u}, w, inner) for u, w, inner in rows if float(w.max()) > 1e-9]
+        return [_Outer({site.name: u}, w, inner) for u, w, inner in rows]
 
     def inner(self, fixed: Values) -> _Nodes:
         """Grid over the frame's latent, the recording's given."""
@@ -203,6 +203,8 @@ class _Grid:
 def _moments(grid: _Grid, outer: list[_Outer]) -> tuple[Tensor, Tensor]:
     running = Moments()
     for node in outer:
+        if float(node.weight.max()) < 1e-9:
+            continue
         for u, weight in zip(node.inner.points, node.inner.weights, strict=True):
             values = dict(node.fixed)
             if grid.per_frame is not None:
