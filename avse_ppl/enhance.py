@@ -13,6 +13,7 @@ import numpy as np
 
 from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 from avse_ppl.chunks import join, split, stitch, stitch_waves
+from avse_ppl.inference.setup import check_seeds
 from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import NoiseModel, Scene, SpeechPrior
@@ -138,6 +139,7 @@ def enhance_batch(
     >>> len(enhance_batch(batch, speech="gaussian", noise="stationary", draws=2))
     2
     """
+    [seed] = check_seeds([seed])
     scene = Scene(resolve_speech(speech), resolve_noise(noise))
     stft = scene.stft
     audios = [
@@ -154,7 +156,9 @@ def enhance_batch(
     for batch in _batches(pieces):
         clock = np.array([time.perf_counter(), time.process_time()])
         waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
-        posterior = routine(scene, waves, video, seed=seed)
+        # Chunk by chunk, so that a recording's result does not depend on what else is enhanced.
+        seeds = [seed + piece.number for piece in batch]
+        posterior = routine(scene, waves, video, seed=seeds)
         for row, piece in enumerate(batch):
             one = posterior.select(row)
             results[piece] = one if keep_posterior else one.enhance()
@@ -172,6 +176,7 @@ class _Piece:
 
     recording: int
     channel: int
+    number: int  # of the recording's pieces
     begin: int
     end: int
 
@@ -186,12 +191,13 @@ class _Piece:
 
 def _pieces(index: int, audio: Audio, hop: int) -> list[_Piece]:
     spans = split(audio.n_samples, audio.sample_rate_hz, hop)
-    return [
-        _Piece(index, c, *span)
+    heard = [
+        (c, span)
         for c, channel in enumerate(audio.channels())
         for span in spans
         if channel.samples[slice(*span)].any()
     ]
+    return [_Piece(index, c, number, *span) for number, (c, span) in enumerate(heard)]
 
 
 def _batches(pieces: Sequence[_Piece]) -> list[list[_Piece]]:

@@ -212,8 +212,11 @@ class Posterior:
             name: value[:, :, one, ..., : time if value.shape[-1] == padded else None]
             for name, value in self.latents.items()
         }
+        attrs = dict(self.attrs)
+        if isinstance(attrs.get("seed"), (list, tuple, np.ndarray)):
+            attrs["seed"] = int(attrs["seed"][recording])
         return replace(
-            self, mean=self.mean[one, :, :time], variance=self.variance[one, :, :time],
+            self, attrs=attrs, mean=self.mean[one, :, :time], variance=self.variance[one, :, :time],
             mixture=self.mixture[one, :, :time], speech=self.speech[:, :, one, :n],
             latents=latents, n_samples=(n,),
             trace={key: value[:, one] for key, value in self.trace.items()},

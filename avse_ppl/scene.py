@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,11 @@ from avse_ppl.stft import Frames, Spectrogram, Stft
 def plates_reusable() -> Any:
     """Return a handler under which one plate name may be opened again."""
     return poutine.block(hide_fn=lambda msg: type(msg.get("fn")).__name__ == "_Subsample")
+
+
+def numbers_on(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context in which the plain numbers of a model become tensors of that device."""
+    return nullcontext() if device.type == "cpu" else device
 
 
 NoiseModel = Callable[[Frames], ComplexNormal]
@@ -104,6 +110,10 @@ class Scene:
 
     def laws(self, frames: Frames, video: Tensor | None = None) -> Laws:
         """Sample the latents and return the laws; called inside the recording plate."""
+        with numbers_on(frames.device):
+            return self._laws(frames, video)
+
+    def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
         visual = video
         if video is not None and self.reliability is not None:
             visual = self.reliability(frames, video)[..., None, :] * video

@@ -15,7 +15,7 @@ from torch.distributions import biject_to
 
 from avse_ppl.checks import check_scene
 from avse_ppl.distributions import ComplexNormal
-from avse_ppl.scene import Laws, Scene, plates_reusable
+from avse_ppl.scene import Laws, Scene, numbers_on, plates_reusable
 from avse_ppl.stft import Spectrogram
 
 Values = dict[str, Tensor]
@@ -108,6 +108,7 @@ def score_noise(density: Density, values: Mapping[str, Tensor]) -> tuple[Tensor,
         _Score(values, recordings) as score,
         plates_reusable(),
         pyro.validation_enabled(False),
+        numbers_on(density.mixture.scale.device),
         pyro.plate("recording", recordings, dim=-3),
     ):
         law = density.scene.noise(density.mixture.frames)
@@ -157,7 +158,7 @@ def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
         torch.manual_seed(0)
         with both, plates_reusable(), pyro.plate("recording", 1, dim=-3):
             scene.laws(mixture.frames)
-        with noise, plates_reusable(), pyro.plate("recording", 1, dim=-3):
+        with noise, plates_reusable(), numbers_on(device), pyro.plate("recording", 1, dim=-3):
             scene.noise(mixture.frames)
     of_noise = {name for name, *_ in noise.found}
     return [

@@ -14,7 +14,7 @@ from torch import Tensor
 from avse_ppl.checks import check_count, check_positive
 from avse_ppl.inference.density import Density, Values
 from avse_ppl.inference.maximise import maximise_noise
-from avse_ppl.inference.setup import Mixture, Randoms, prepare
+from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.start import warm_start
 from avse_ppl.inference.summary import kind_of, summarise
 from avse_ppl.posterior import Posterior
@@ -106,7 +106,7 @@ class EM:
         mixture: Mixture,
         video: Any = None,
         *,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments.
 
@@ -123,7 +123,7 @@ class EM:
         langevin = self.e_step == "langevin"
         kind = "Langevin, noise a point estimate" if langevin else "point estimate"
         attrs = {
-            "routine": f"em-{self.e_step}", "seed": int(seed), "rounds": self.rounds,
+            "routine": f"em-{self.e_step}", "seed": check_seed(seed), "rounds": self.rounds,
             "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
         return summarise(

@@ -13,7 +13,7 @@ from torch import Tensor
 from avse_ppl.checks import check_count, check_positive
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Density, Site, Values, prior_law
-from avse_ppl.inference.setup import Mixture, Randoms, prepare
+from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.summary import Moments, kind_of, summarise
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
@@ -82,7 +82,7 @@ class Exact:
         mixture: Mixture,
         video: Any = None,
         *,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
         begin = time.perf_counter()
@@ -94,7 +94,7 @@ class Exact:
         moments = _moments(grid, outer)
         draws = [grid.draw(outer, randoms) for _ in range(self.draws)]
         attrs = {
-            "routine": "exact", "seed": int(seed), "tempering": self.tempering,
+            "routine": "exact", "seed": check_seed(seed), "tempering": self.tempering,
             "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
         return summarise(

@@ -16,20 +16,21 @@ from avse_ppl.stft import Spectrogram
 
 Mixture = Any  # Spectrogram, Audio, path, bytes, or waveforms (sample,) as array, tensor or list
 
+Seed = int | Sequence[int]  # of a batch, or of each of its recordings
+
 
 class Randoms:
     """Standard-normal draws with one generator per recording.
 
-    Recording r of a batch draws from the seed ``seed + r``, so that it gets the same numbers
-    alone, with that seed, as in the batch.
+    Recording r of a batch draws from the r-th seed, by default ``seed + r``, so that it gets the
+    same numbers alone, with that seed, as in the batch.
     """
 
-    def __init__(self, seed: int, recordings: int, device: torch.device) -> None:
+    def __init__(self, seed: Seed, recordings: int, device: torch.device) -> None:
         """Seed one generator for each recording."""
         self.device = device
-        self.generators = [
-            torch.Generator(device=device).manual_seed(seed + r) for r in range(recordings)
-        ]
+        seeds = range(seed, seed + recordings) if isinstance(seed, int) else seed
+        self.generators = [torch.Generator(device=device).manual_seed(s) for s in seeds]
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draw ``(recording, ...)``."""
@@ -42,7 +43,7 @@ def prepare(
     scene: Scene,
     mixture: Mixture,
     video: Any,
-    seed: int,
+    seed: Seed,
     device: str,
     dtype: torch.dtype,
 ) -> tuple[Scene, Spectrogram, Randoms]:
@@ -51,11 +52,10 @@ def prepare(
     Raises
     ------
     ValueError
-        If the seed is not a whole number, the device is unknown or absent, video is given to an
-        audio-only prior, or the waveforms are not usable.
+        If the seed is not a whole number, or not one for each recording, the device is unknown or
+        absent, video is given to an audio-only prior, or the waveforms are not usable.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise ValueError(f"seed must be a whole number, not {seed!r}")
+    seeds = check_seed(seed)
     if video is not None:
         raise ValueError(
             "the speech prior of this scene is audio-only and would ignore the video; leave the "
@@ -63,10 +63,41 @@ def prepare(
         )
     target = resolve_device(device)
     spectrogram = mixture if isinstance(mixture, Spectrogram) else _analyse(scene, mixture)
+    _check_spectrogram(spectrogram)
     spectrogram = spectrogram.to(target, dtype)
+    if not isinstance(seeds, int) and len(seeds) != spectrogram.recordings:
+        raise ValueError(
+            f"{len(seeds)} seeds for {spectrogram.recordings} recordings; give one whole number, "
+            "or as many as there are recordings"
+        )
     scene = replace(scene, speech=_moved(scene.speech, target, dtype),
                     noise=_moved(scene.noise, target, dtype))  # fmt: skip
-    return scene, spectrogram, Randoms(int(seed), spectrogram.recordings, target)
+    return scene, spectrogram, Randoms(seeds, spectrogram.recordings, target)
+
+
+def check_seed(seed: Any) -> int | list[int]:
+    """Whole number, or a list of them, one for each recording.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+
+    Examples
+    --------
+    >>> check_seed(3), check_seed([3, 1])
+    (3, [3, 1])
+    """
+    several = isinstance(seed, Sequence) and not isinstance(seed, str)
+    return check_seeds(seed) if several else check_seeds([seed])[0]
+
+
+def check_seeds(seeds: Sequence[Any]) -> list[int]:
+    """Return seeds as Python's whole numbers; raise ValueError unless they are whole numbers."""
+    for one in seeds:
+        if isinstance(one, bool) or not isinstance(one, (int, np.integer)):
+            raise ValueError(f"seed must be a whole number, not {one!r}")
+    return [int(one) for one in seeds]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -126,6 +157,19 @@ def check_waves(waves: Any, min_samples: int) -> Any:
                 "avse_ppl.enhance returns such recordings as they are"
             )
     return waves
+
+
+def _check_spectrogram(spectrogram: Spectrogram) -> None:
+    """Raise unless every recording is finite and not silent."""
+    peaks = spectrogram.values.abs().amax((1, 2))
+    for i, peak in enumerate(peaks.tolist()):
+        if not np.isfinite(peak):
+            raise ValueError(f"recording {i} of the spectrogram holds NaN or infinite values")
+        if peak == 0:
+            raise ValueError(
+                f"recording {i} of the spectrogram is silent (all zeros), so there is nothing to "
+                "infer"
+            )
 
 
 def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -97,11 +97,15 @@ def summarise(
 
 def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: Randoms) -> Tensor:
     """One waveform, ``(recording, sample)``: each bin by its law, overlapping frames in accord."""
-    longest = max(mixture.n_samples)
-    rows = [mixture.stft.unit_noise((), longest, g) for g in randoms.generators]
-    unit = torch.stack(rows).to(law.power.device)
-    values = law.mean + law.power.sqrt() * unit
-    return mixture.stft.inverse(values * mixture.scale[:, None, None], longest)
+    shape, stft = mixture.values.shape, mixture.stft
+    mean, sd = law.mean.expand(shape), law.power.sqrt().expand(shape)
+    waves = sd.new_zeros(mixture.recordings, max(mixture.n_samples))
+    for r, (n, generator) in enumerate(zip(mixture.n_samples, randoms.generators, strict=True)):
+        unit = stft.unit_noise((), n, generator).to(sd.device)
+        time = unit.shape[-1]  # without the padding of a batch
+        values = mean[r, :, :time] + sd[r, :, :time] * unit
+        waves[r, :n] = stft.inverse(values * mixture.scale[r], n)
+    return waves
 
 
 def _no_waves(mixture: Spectrogram) -> np.ndarray:

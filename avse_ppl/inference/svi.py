@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avse_ppl.checks import check_count, check_positive
 from avse_ppl.inference.density import Density, Values
-from avse_ppl.inference.setup import Mixture, Randoms, prepare
+from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.start import requires_grad, warm_start
 from avse_ppl.inference.summary import kind_of, summarise
 from avse_ppl.posterior import Posterior
@@ -103,7 +103,7 @@ class SVI:
         mixture: Mixture,
         video: Any = None,
         *,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> Posterior:
         """Invert a scene.
 
@@ -116,7 +116,7 @@ class SVI:
         video
             Only with audio-visual priors.
         seed
-            Of everything random.
+            Of everything random: a whole number, or one for each recording.
 
         Returns
         -------
@@ -130,8 +130,9 @@ class SVI:
         trace, converged = self._fit(density, location, log_sd, randoms)
         draws = [self._values(density, location, log_sd, randoms) for _ in range(self.draws)]
         attrs = {
-            "routine": "svi", "seed": int(seed), "steps": len(trace), "tempering": self.tempering,
-            "converged": converged, "inference_s": round(time.perf_counter() - begin, 3),
+            "routine": "svi", "seed": check_seed(seed), "steps": len(trace),
+            "tempering": self.tempering, "converged": converged,
+            "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
         return summarise(
             scene, spectrogram, draws, randoms, kind=kind_of("variational", self.tempering),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,22 @@ from torch.utils.data import Dataset, Sampler
 
 from avse_ppl.corpora.cache import SpeechCache
 from avse_ppl.stft import Stft
+from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
 
-# clip, start as a fraction of the room, gain in dB, seed of the noise
-Crop = tuple[int, float, float, int]
 _BABBLE = 0.15  # share of the mixtures whose noise is other people talking
 _TALKERS = 5
+_STEADY = 0.3  # share of the other noises whose phases are drawn anew
+_SECOND = 0.3  # share of the noises that are two clips at once
+
+
+class Crop(NamedTuple):
+    """What to cut, and what to make of it."""
+
+    clip: int
+    start: float  # fraction of the room
+    gain_db: float = 0.0
+    speed: float = 1.0
+    seed: int = 0  # of the noise
 
 
 class SpeechCrops(Dataset[Tensor]):
@@ -47,22 +59,25 @@ class SpeechCrops(Dataset[Tensor]):
 
     def __getitem__(self, which: Crop) -> Tensor:
         """Cut one crop, ``(sample,)``."""
-        index, start, gain_db, _ = which
-        return torch.from_numpy(self.cut(index, start) * np.float32(10 ** (gain_db / 20)))
+        wave = self.cut(which.clip, which.start, which.speed)
+        return torch.from_numpy(wave * np.float32(10 ** (which.gain_db / 20)))
 
-    def cut(self, index: int, start: float) -> np.ndarray:
+    def cut(self, index: int, start: float, speed: float = 1.0) -> np.ndarray:
         """One crop at unit level, ``(sample,)``, float32."""
         wave = self.cache[int(self.clips[index])]
-        begin = int(start * max(0, len(wave) - self.crop))
-        cut = wave[begin : begin + self.crop] * self.scales[index]
-        return np.pad(cut, (0, self.crop - len(cut))).astype(np.float32)
+        wanted = samples_needed(self.crop, speed)
+        begin = int(start * max(0, len(wave) - wanted))
+        cut = wave[begin : begin + wanted] * self.scales[index]
+        cut = np.pad(cut, (0, wanted - len(cut))).astype(np.float32)
+        return change_speed(cut, self.crop)
 
 
 class MixtureCrops(SpeechCrops):
     """Crops of speech, each with a crop of noise to be added: ``(2, sample)``.
 
-    Noise is a clip of the noise corpora or, for some, babble of other training speakers, at a
-    signal-to-noise ratio drawn uniformly.
+    Noise is a clip of the noise corpora (or the sum of two, at another speed and equalised at
+    random, some with their phases drawn anew: stationary noise of that spectrum) or babble of other
+    training speakers, at a signal-to-noise ratio drawn uniformly.
 
     Parameters
     ----------
@@ -87,18 +102,28 @@ class MixtureCrops(SpeechCrops):
 
     def __getitem__(self, which: Crop) -> Tensor:
         """Speech and noise, ``(2, sample)``."""
-        rng = np.random.default_rng(which[3])
+        rng = np.random.default_rng(which.seed)
         speech = super().__getitem__(which).numpy()
-        noise = self._babble(rng) if rng.random() < _BABBLE else self._clip(rng)
+        noise = self._babble(rng) if rng.random() < _BABBLE else self._noise(rng)
         ratio_db = rng.uniform(*self.snr_db)
         loudness = np.sqrt(np.mean(speech**2) / max(np.mean(noise**2), 1e-12))
         noise = noise * np.float32(loudness * 10 ** (-ratio_db / 20))
         return torch.from_numpy(np.stack((speech, noise)))
 
+    def _noise(self, rng: np.random.Generator) -> np.ndarray:
+        noise = self._clip(rng)
+        if rng.random() < _SECOND:
+            noise = noise + self._clip(rng)
+        noise = equalise(noise, rng)
+        return steady(noise, rng) if rng.random() < _STEADY else noise
+
     def _clip(self, rng: np.random.Generator) -> np.ndarray:
         wave = self.noise[int(rng.choice(self.noise_clips))]
-        begin = int(rng.integers(0, max(1, len(wave) - self.crop)))
-        return np.resize(wave[begin : begin + self.crop], self.crop).astype(np.float32)
+        wanted = samples_needed(self.crop, 2 ** rng.uniform(-0.5, 0.5))
+        begin = int(rng.integers(0, max(1, len(wave) - wanted)))
+        cut = np.resize(wave[begin : begin + wanted], wanted).astype(np.float32)
+        cut = change_speed(cut, self.crop)
+        return cut / np.float32(np.sqrt(max(np.mean(cut**2), 1e-12)))
 
     def _babble(self, rng: np.random.Generator) -> np.ndarray:
         talkers = rng.integers(0, len(self.clips), _TALKERS)
@@ -119,24 +144,28 @@ class CropBatches(Sampler[list[Crop]]):
         With the epoch, fixes order, position and gain.
     level_jitter_db
         Standard deviation of the gains.
+    speed
+        Range of the speeds, drawn uniformly in twentieths.
     shuffle
         False gives every clip's middle crop in order, without gain: for validation.
     """
 
     def __init__(
         self, dataset: SpeechCrops, batch: int, seed: int, level_jitter_db: float = 0.0,
-        shuffle: bool = True,
+        speed: tuple[float, float] = (1.0, 1.0), shuffle: bool = True,
     ) -> None:  # fmt: skip
         """Store the settings."""
-        self.dataset, self.batch, self.seed = dataset, batch, seed
+        self.dataset, self.batch, self.seed, self.speed = dataset, batch, seed, speed
         self.level_jitter_db, self.shuffle, self.epoch = level_jitter_db, shuffle, 0
         # Long clips are cropped more often, so that every second counts alike.
         lengths = np.diff(dataset.cache.offsets)[dataset.clips]
         self.weights = np.maximum(lengths / dataset.crop, 1.0)
 
     def __len__(self) -> int:
-        """Count the batches."""
-        return max(1, int(self._crops()) // self.batch)
+        """Count the batches; the last of a validation may be a smaller one."""
+        if not self.shuffle:
+            return -(-len(self.dataset) // self.batch)
+        return max(1, int(self.weights.sum()) // self.batch)
 
     @property
     def sampler(self) -> CropBatches:
@@ -151,19 +180,20 @@ class CropBatches(Sampler[list[Crop]]):
         """Yield the batches of the current epoch."""
         rng = np.random.default_rng((self.seed, self.epoch))
         if not self.shuffle:
-            crops: list[Crop] = [(i, 0.5, 0.0, i) for i in range(len(self.dataset))]
+            crops = [Crop(i, 0.5, seed=i) for i in range(len(self.dataset))]
         else:
-            total = max(self.batch, int(self._crops()))
+            total = max(self.batch, int(self.weights.sum()))
             clips = rng.choice(len(self.dataset), total, p=self.weights / self.weights.sum())
             gains = self.level_jitter_db * rng.standard_normal(total)
             seeds = rng.integers(0, 2**31, total)
-            columns = (clips, rng.random(total), gains, seeds)
-            crops = list(zip(*(column.tolist() for column in columns), strict=True))
+            low, high = (round(20 * bound) for bound in self.speed)
+            # In steps, so that the lengths to resample are few and the transforms stay fast.
+            speeds = rng.integers(low, high + 1, total) / 20
+            columns = (clips, rng.random(total), gains, speeds, seeds)
+            rows = zip(*(column.tolist() for column in columns), strict=True)
+            crops = [Crop(*row) for row in rows]
         for start in range(0, len(self) * self.batch, self.batch):
             yield crops[start : start + self.batch]
-
-    def _crops(self) -> float:
-        return self.weights.sum() if self.shuffle else len(self.dataset)
 
 
 def _level_scale(wave: np.ndarray, stft: Stft) -> float:

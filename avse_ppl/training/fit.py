@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -22,6 +22,7 @@ from avse_ppl.stft import Stft
 from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.recipes import Recipe
 
+Precision = Literal["32-true", "bf16-mixed"]
 POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of the logarithm
 
 
@@ -51,8 +52,8 @@ class VaeTraining(pl.LightningModule):
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         """Loss and its parts, of crops ``(crop, sample)``."""
         power = _power(self.stft.forward(batch))
-        mean, logvar, z = self.network.encode(power, sample=True)
-        log_power = self.network.decode(z)
+        mean, logvar, z = (a.float() for a in self.network.encode(power, sample=True))
+        log_power = self.network.decode(z).float()
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
         kl = 0.5 * (mean.square() + logvar.exp() - logvar - 1.0).sum(-2).mean()
         weight = (self.current_epoch + 1) / max(1, self.recipe.kl_warmup_epochs)
@@ -127,8 +128,8 @@ class EncoderTraining(VaeTraining):
         seen = _power(speech + noise)
         level = seen.mean((-2, -1), keepdim=True)  # as a mixture is normalised for inference
         with torch.no_grad():
-            _, _, z = self.teacher.encode(_power(speech) / level, sample=True)
-        mean, logvar, _ = self.network.encode(seen / level)
+            z = self.teacher.encode(_power(speech) / level, sample=True)[2].float()
+        mean, logvar, _ = (a.float() for a in self.network.encode(seen / level))
         terms = logvar + (z - mean).square() * torch.exp(-logvar)
         return {"loss": 0.5 * (terms + math.log(2 * math.pi)).sum(-2).mean()}
 
@@ -148,6 +149,7 @@ def train(
     stft: Stft | None = None,
     seed: int = 0,
     device: str = "auto",
+    precision: Precision = "32-true",
     resume: bool = True,
     progress: bool = True,
 ) -> Path:
@@ -174,6 +176,8 @@ def train(
         Front end; by default the field's 1024-sample sine window with hop 256 at 16 kHz.
     seed, device
         Seed of everything random, and ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    precision
+        ``"32-true"``, or ``"bf16-mixed"``: nearly twice as fast where the hardware has bfloat16.
     resume
         Whether to continue from the last checkpoint if there is one.
     progress
@@ -197,15 +201,17 @@ def train(
                 f"{stft.sample_rate_hz} Hz; build the cache with "
                 f"sample_rate_hz={stft.sample_rate_hz}"
             )
-    run = _Run(recipe, stft, output, seed, device, resume, progress)
-    crop = round(recipe.crop_s * stft.sample_rate_hz)
+    run = _Run(recipe, stft, output, seed, device, precision, resume, progress)
+    crop, longer = (
+        round(crop_s * stft.sample_rate_hz) for crop_s in (recipe.crop_s, recipe.encoder_crop_s)
+    )
     speech = [SpeechCrops(cache, split, crop, stft) for split in ("train", "dev")]
     pl.seed_everything(seed, verbose=False)  # of the weights that the first phase starts from
     first = VaeTraining(recipe, stft)
     metrics = {"speech": run.fit(first, "speech", recipe.epochs, recipe.batch, *speech)}
     if noise is not None and recipe.encoder_epochs > 0:
         mixtures = [
-            MixtureCrops(cache, split, crop, stft, noise, recipe.snr_db)
+            MixtureCrops(cache, split, longer, stft, noise, recipe.snr_db)
             for split in ("train", "dev")
         ]
         last = EncoderTraining(recipe, stft, first.network)
@@ -227,6 +233,7 @@ class _Run:
     output: Path
     seed: int
     device: str
+    precision: Precision
     resume: bool
     progress: bool
 
@@ -247,11 +254,13 @@ class _Run:
         bar = [RichProgressBar()] if self.progress else []
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="gpu" if self.device == "cuda" else self.device,
-            devices=1, callbacks=[saver, *bar], logger=False, default_root_dir=self.output,
-            enable_progress_bar=self.progress, enable_model_summary=False, gradient_clip_val=5.0,
+            devices=1, precision=self.precision, callbacks=[saver, *bar], logger=False,
+            default_root_dir=self.output, enable_progress_bar=self.progress,
+            enable_model_summary=False, gradient_clip_val=5.0,
             num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
-        batches = CropBatches(train, batch, self.seed, self.recipe.level_jitter_db)
+        recipe = self.recipe
+        batches = CropBatches(train, batch, self.seed, recipe.level_jitter_db, recipe.speed)
         checks = CropBatches(dev, min(batch, len(dev)), self.seed, shuffle=False)
         last = folder / "last.ckpt"
         begin = time.process_time()

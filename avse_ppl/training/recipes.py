@@ -30,9 +30,11 @@ class Recipe:
         Epochs over which the weight of the KL term rises from 0 to 1.
     level_jitter_db
         Standard deviation of the random level given to each crop, dB.
-    encoder_epochs, encoder_batch
-        Passes and crops a step of the second phase, in which the decoder stays and the encoder
-        learns to see speech through noise.
+    speed
+        Range of the random speed given to each crop.
+    encoder_epochs, encoder_batch, encoder_crop_s
+        Passes, crops a step and their length in the second phase, in which the decoder stays and
+        the encoder learns to see speech through noise.
     snr_db
         Range of the signal-to-noise ratios of that phase, dB.
 
@@ -45,19 +47,25 @@ class Recipe:
     network: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     crop_s: float = 1.28
-    batch: int = 64
+    batch: int = 32
     learning_rate: float = 1e-3
     epochs: int = 60
     kl_warmup_epochs: int = 10
     level_jitter_db: float = 6.0
+    speed: tuple[float, float] = (0.9, 1.1)
     encoder_epochs: int = 20
-    encoder_batch: int = 32
+    encoder_batch: int = 16
+    encoder_crop_s: float = 2.56
     snr_db: tuple[float, float] = (-8.0, 15.0)
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
-        "rvae": Recipe("rvae", {"latent": 16, "hidden": 128}, epochs=45),
+        "rvae": Recipe(
+            "rvae",
+            {"latent": 16, "hidden": 128, "encoder_bands": 128, "encoder_layers": 2},
+            epochs=45,
+        ),
     }
 )

@@ -17,7 +17,8 @@ from avse_ppl.corpora import Clip, SpeechCache, build_cache
 from avse_ppl.corpora.mixing import active_power
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.training import RECIPES, Recipe, train
-from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
+from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
+from avse_ppl.training.data import Crop, CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.fit import POWER_FLOOR, EncoderTraining, VaeTraining
 
 RATE_HZ = 8000
@@ -112,15 +113,60 @@ def test_a_crop_is_cut_where_it_is_asked_for(speech):
     assert room > 0
     for start in (0.0, 0.5, 0.999):
         begin = int(start * room)
-        cut = crops[(0, start, 0.0, 0)]
+        cut = crops[Crop(0, start)]
         assert cut.dtype == torch.float32
         np.testing.assert_allclose(cut, wave[begin : begin + CROP], rtol=1e-5)
-        np.testing.assert_allclose(crops[(0, start, 20.0, 0)], 10 * cut, rtol=1e-5)
+        np.testing.assert_allclose(crops[Crop(0, start, 20.0)], 10 * cut, rtol=1e-5)
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
+def test_a_faster_crop_is_higher_by_the_speed(speed):
+    samples = 20_480
+    wanted = samples_needed(samples, speed)
+    assert wanted / samples == pytest.approx(speed, rel=0.05)
+    tone = np.sin(2 * np.pi * 0.05 * np.arange(wanted)).astype(np.float32)
+    faster = change_speed(tone, samples)
+    assert faster.shape == (samples,)
+    assert faster.dtype == np.float32
+    peak = np.abs(np.fft.rfft(faster * np.hanning(samples))).argmax() / samples
+    assert peak / 0.05 == pytest.approx(speed, rel=0.02)
+    assert np.abs(faster[500:-500]).max() == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_crop_at_another_speed_starts_where_it_is_asked_for(speech):
+    crops = SpeechCrops(speech, "train", CROP, STFT)
+    plain, faster = crops[Crop(0, 0.0)], crops[Crop(0, 0.0, speed=1.1)]
+    assert faster.shape == plain.shape
+    loudness = plain.square().mean() / faster.square().mean()
+    assert float(10 * loudness.log10()) == pytest.approx(0.0, abs=1.0)
+    assert not torch.allclose(plain, faster, atol=1e-2)
+
+
+def test_steady_noise_keeps_the_spectrum_and_loses_the_bursts():
+    rng = np.random.default_rng(0)
+    wave = rng.normal(size=4000).astype(np.float32)
+    wave[1000:] *= 1e-3  # one burst
+    spread = steady(wave, rng)
+    assert spread.dtype == np.float32
+    np.testing.assert_allclose(
+        np.abs(np.fft.rfft(spread))[1:-1], np.abs(np.fft.rfft(wave))[1:-1], rtol=1e-3, atol=1e-3
+    )
+    assert np.square(spread[2000:]).mean() > 0.3 * np.square(spread[:2000]).mean()
+
+
+def test_an_equaliser_is_smooth_and_has_the_stated_spread():
+    rng = np.random.default_rng(0)
+    click = np.zeros(4096)
+    click[0] = 1.0
+    gains_db = [20 * np.log10(np.abs(np.fft.rfft(equalise(click, rng)))) for _ in range(400)]
+    at_ends = np.array(gains_db)[:, [0, -1]]
+    assert at_ends.std() == pytest.approx(5.0, rel=0.15)
+    assert np.abs(np.diff(gains_db)[:, 100:]).max() < 1.0  # dB from bin to bin
 
 
 def test_short_clips_are_padded_with_zeros(speech):
     crops = SpeechCrops(speech, "train", 10_000, STFT)
-    cut = crops[(0, 0.7, 0.0, 0)]
+    cut = crops[Crop(0, 0.7)]
     n = len(speech[int(crops.clips[0])])
     assert cut.shape == (10_000,)
     assert not cut[n:].any()
@@ -131,19 +177,18 @@ def test_mixture_crops_have_the_ratio_that_was_drawn(speech, noise):
     for snr_db in ((5.0, 5.0), (-8.0, -8.0)):
         crops = MixtureCrops(speech, "train", CROP, STFT, noise, snr_db)
         for seed in range(30):  # both noise clips and babble
-            clean, added = crops[(seed % 12, 0.5, -3.0, seed)].double()
+            crop = Crop(seed % 12, 0.5, -3.0, seed=seed)
+            clean, added = crops[crop].double()
             ratio = clean.square().mean() / added.square().mean()
             assert float(10 * ratio.log10()) == pytest.approx(snr_db[0], abs=1e-3)
-            assert torch.equal(
-                clean.float(), SpeechCrops.__getitem__(crops, (seed % 12, 0.5, -3.0, seed))
-            )
+            assert torch.equal(clean.float(), SpeechCrops.__getitem__(crops, crop))
 
 
 def test_mixture_ratios_fill_their_range(speech, noise):
     crops = MixtureCrops(speech, "train", CROP, STFT, noise, (-8.0, 15.0))
     found = []
     for seed in range(300):
-        clean, added = crops[(0, 0.5, 0.0, seed)].double()
+        clean, added = crops[Crop(0, 0.5, seed=seed)].double()
         found.append(float(10 * (clean.square().mean() / added.square().mean()).log10()))
     assert -8.01 < min(found) < -7.0  # none of 300 in the lowest 1 dB: odds 1e-6
     assert 14.0 < max(found) < 15.01
@@ -152,8 +197,8 @@ def test_mixture_ratios_fill_their_range(speech, noise):
 
 def test_a_mixture_depends_on_its_seed_only(speech, noise):
     crops = MixtureCrops(speech, "train", CROP, STFT, noise, (0.0, 10.0))
-    assert torch.equal(crops[(0, 0.5, 0.0, 1)], crops[(0, 0.5, 0.0, 1)])
-    assert not torch.equal(crops[(0, 0.5, 0.0, 1)][1], crops[(0, 0.5, 0.0, 2)][1])
+    assert torch.equal(crops[Crop(0, 0.5, seed=1)], crops[Crop(0, 0.5, seed=1)])
+    assert not torch.equal(crops[Crop(0, 0.5, seed=1)][1], crops[Crop(0, 0.5, seed=2)][1])
 
 
 def test_noise_of_a_split_stays_in_it(speech, noise):
@@ -201,16 +246,18 @@ def test_an_epoch_depends_on_its_number_and_the_seed_only(speech):
 
 def test_crops_are_drawn_by_length_everywhere_at_every_gain(speech):
     crops = SpeechCrops(speech, "train", CROP, STFT)
-    sampler = CropBatches(crops, batch=4, seed=0, level_jitter_db=6.0)
+    sampler = CropBatches(crops, batch=4, seed=0, level_jitter_db=6.0, speed=(0.9, 1.1))
     drawn = []
     for epoch in range(400):
         sampler.set_epoch(epoch)
         drawn += [crop for batch in sampler for crop in batch]
-    clips, starts, gains, seeds = (np.array(column) for column in zip(*drawn, strict=True))
+    clips, starts, gains, speeds, seeds = (np.array(column) for column in zip(*drawn, strict=True))
     n = len(drawn)  # 6 standard errors throughout: odds below 1e-7 in all
     assert gains.mean() == pytest.approx(0.0, abs=6 * 6 / math.sqrt(n))
     assert gains.std() == pytest.approx(6.0, rel=6 / math.sqrt(2 * n))
     assert starts.mean() == pytest.approx(0.5, abs=6 / math.sqrt(12 * n))
+    assert set(speeds.tolist()) == {0.9, 0.95, 1.0, 1.05, 1.1}
+    assert speeds.mean() == pytest.approx(1.0, abs=6 * 0.071 / math.sqrt(n))
     assert len(set(seeds.tolist())) > 0.99 * n
     lengths = np.array([max(len(speech[int(i)]) / CROP, 1.0) for i in crops.clips])
     share = lengths / lengths.sum()
@@ -220,13 +267,12 @@ def test_crops_are_drawn_by_length_everywhere_at_every_gain(speech):
 
 def test_validation_takes_every_clip_once_in_order_without_gain(speech):
     crops = SpeechCrops(speech, "dev", CROP, STFT)
-    sampler = CropBatches(crops, batch=2, seed=0, level_jitter_db=6.0, shuffle=False)
-    assert list(sampler) == [
-        [(0, 0.5, 0.0, 0), (1, 0.5, 0.0, 1)],
-        [(2, 0.5, 0.0, 2), (3, 0.5, 0.0, 3)],
-    ]
+    sampler = CropBatches(crops, 3, seed=0, level_jitter_db=6.0, speed=(0.9, 1.1), shuffle=False)
+    found = [Crop(i, 0.5, seed=i) for i in range(4)]
+    assert list(sampler) == [found[:3], found[3:]]  # the last batch is not left out
+    assert len(sampler) == 2
     sampler.set_epoch(5)
-    assert next(iter(sampler))[0] == (0, 0.5, 0.0, 0)
+    assert next(iter(sampler))[0] == Crop(0, 0.5)
 
 
 # Losses
@@ -457,7 +503,7 @@ class TestRuns:
         clean = load_speech(run(speech, tmp_path / "clean", recipe)).network
         both = load_speech(run(speech, tmp_path / "both", recipe, noise=noise)).network
         crops = MixtureCrops(speech, "dev", CROP, STFT, noise, (-5.0, -5.0))
-        pair = torch.stack([crops[(i % 4, 0.5, 0.0, i)] for i in range(40)])
+        pair = torch.stack([crops[Crop(i % 4, 0.5, seed=i)] for i in range(40)])
 
         def loss(network):
             module = EncoderTraining(recipe, STFT, network)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from avse_ppl.models.networks.vae import encoder_input, frequency_first
+
+_SILENT = math.log(2e-6)  # twice what `encoder_input` adds
+_SPREAD = 3.0  # nats: brings log power near unit variance
 
 
 class RvaeNetwork(nn.Module):
@@ -41,12 +46,15 @@ class RvaeNetwork(nn.Module):
 
     def __init__(
         self, freq: int, latent: int, hidden: int = 128, log_input: bool = True,
-        feedback: bool = False,
+        feedback: bool = False, encoder_bands: int = 0, encoder_layers: int = 1,
     ) -> None:  # fmt: skip
         """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent, self.log_input, self.feedback = freq, latent, log_input, feedback
-        self.encoder = nn.LSTM(freq, hidden, bidirectional=True, batch_first=True)
+        self.encoder_bands = nn.Linear(2 * freq, encoder_bands) if encoder_bands else None
+        self.encoder = nn.LSTM(
+            encoder_bands or freq, hidden, encoder_layers, bidirectional=True, batch_first=True
+        )
         self.encoder_feedback = nn.LSTM(latent, hidden, batch_first=True) if feedback else None
         width = 3 * hidden if feedback else 2 * hidden
         self.encoder_mean = nn.Linear(width, latent)
@@ -59,7 +67,10 @@ class RvaeNetwork(nn.Module):
 
         The draw is the mean unless ``sample``.
         """
-        inputs = encoder_input(power, self.log_input).transpose(-1, -2)
+        inputs = encoder_input(power, self.log_input)
+        if self.encoder_bands is not None:
+            inputs = self._bands(inputs, self.encoder_bands)
+        inputs = inputs.transpose(-1, -2)
         batch = inputs.shape[:-2]
         hidden, _ = self.encoder(inputs.reshape(-1, *inputs.shape[-2:]))
         if self.encoder_feedback is None:
@@ -70,6 +81,14 @@ class RvaeNetwork(nn.Module):
         return tuple(  # type: ignore[return-value]
             a.reshape(*batch, *a.shape[-2:]).transpose(-1, -2) for a in (mean, logvar, z)
         )
+
+    def _bands(self, inputs: Tensor, bands: nn.Linear) -> Tensor:
+        """``(..., freq, time)`` log power to ``(..., band, time)``."""
+        # Frames of digital silence, padding among them, say nothing of the noise.
+        heard = (inputs > _SILENT).any(-2, keepdim=True).to(inputs.dtype)
+        mean = (inputs * heard).sum(-1, keepdim=True) / heard.sum(-1, keepdim=True).clamp(min=1)
+        both = torch.cat((inputs / _SPREAD, (inputs - mean) / _SPREAD), -2)
+        return torch.tanh(frequency_first(bands, both.transpose(-1, -2)))
 
     def _encode_with_feedback(
         self, hidden: Tensor, feedback: nn.LSTM, sample: bool
