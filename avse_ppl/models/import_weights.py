@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avse_ppl.models.weights import NETWORKS, save_weights
+from avse_ppl.models.weights import CLEAN_START_GAIN_DB, NETWORKS, save_weights
 from avse_ppl.stft import Stft
 
 # Speech divided by its peak has about this mean STFT power per bin over active frames, dB, with a
@@ -92,7 +92,7 @@ def import_weights(file: str | Path, config: str | Path, output: str | Path) -> 
     }
     return save_weights(
         output, network, kind, keywords, stft, name=f"imported {name}", card=card,
-        level_db=PEAK_NORMALISED_LEVEL_DB,
+        level_db=PEAK_NORMALISED_LEVEL_DB, start_gain_db=CLEAN_START_GAIN_DB,
     )  # fmt: skip
 
 

@@ -48,5 +48,6 @@ def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
     network, config = load_network(folder)
     return LatentSpeech(
         network=cast(PowerDecoder, network), level_db=config["level_db"],
-        stft=Stft(**config["stft"]), name=config.get("name", folder.name),
+        start_gain_db=config["start_gain_db"], stft=Stft(**config["stft"]),
+        name=config.get("name", folder.name),
     )  # fmt: skip

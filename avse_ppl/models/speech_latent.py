@@ -51,6 +51,10 @@ class LatentSpeech:
         L, level of the recording at which the decoder's own scale is right, dB.
     level_sd_db
         :math:`\sigma`, how uncertain the level is, dB.
+    start_gain_db
+        Gain on the encoder's guess where inference starts, dB. An encoder that has only seen clean
+        speech takes a whole mixture for speech: from a quieter start, a noise model explains its
+        share first. 0 for encoders that were trained on mixtures.
     stft
         Front end that the network was trained with.
     name
@@ -60,6 +64,7 @@ class LatentSpeech:
     network: PowerDecoder
     level_db: float = 0.0
     level_sd_db: float = 6.0
+    start_gain_db: float = 0.0
     stft: Stft = field(default_factory=Stft)
     name: str = "latent speech"
 
@@ -85,7 +90,8 @@ class LatentSpeech:
         """
         with torch.no_grad():
             mean, logvar, _ = self.network.encode(power * math.exp(DB * self.level_db))
-        level = torch.zeros(power.shape[0], 1, 1, device=power.device, dtype=power.dtype)
+        start = self.start_gain_db / self.level_sd_db
+        level = torch.full_like(power[:, :1, :1], start)
         return {
             "speech.z": (mean, torch.exp(0.5 * logvar)),
             "speech.level": (level, torch.full_like(level, 0.3)),

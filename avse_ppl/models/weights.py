@@ -19,6 +19,7 @@ from avse_ppl.stft import Stft
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {"vae": VaeNetwork, "rvae": RvaeNetwork}
 )
+CLEAN_START_GAIN_DB = -6.0  # for encoders that have seen clean speech only
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -32,6 +33,7 @@ def save_weights(
     name: str,
     card: Mapping[str, Any],
     level_db: float = 0.0,
+    start_gain_db: float = 0.0,
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
 
@@ -49,6 +51,8 @@ def save_weights(
         What the model card says.
     level_db
         Mean power of active speech in the training data, dB, relative to unit STFT power.
+    start_gain_db
+        See `LatentSpeech`.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def save_weights(
     }
     config = {
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
-        "level_db": level_db,
+        "level_db": level_db, "start_gain_db": start_gain_db,
     }  # fmt: skip
     files = {
         "weights.safetensors": save(tensors),
@@ -132,7 +136,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         if config["network"] not in NETWORKS:
             raise ValueError(f"network is {config['network']!r}, known are {sorted(NETWORKS)}")
         Stft(**config["stft"])
-        config["level_db"] = float(config["level_db"])
+        for key in ("level_db", "start_gain_db"):
+            config[key] = float(config.get(key, 0.0))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a config of this library: {error}") from None
     return config

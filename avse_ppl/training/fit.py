@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.models.weights import NETWORKS, save_weights
+from avse_ppl.models.weights import CLEAN_START_GAIN_DB, NETWORKS, save_weights
 from avse_ppl.stft import Stft
 from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.recipes import Recipe
@@ -33,7 +33,8 @@ class VaeTraining(pl.LightningModule):
         + w \sum_l \tfrac12 (\mu_{lt}^2 + \sigma_{lt}^2 - \log \sigma_{lt}^2 - 1)
 
     The first term is the Itakura-Saito fit, the second the exact KL divergence to N(0, 1); its
-    weight w rises from 0 to 1 during the warm-up and stays there.
+    weight w rises from 0 to the recipe's during the warm-up and stays there. At validation it is 1:
+    what is logged there is the evidence lower bound.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ class VaeTraining(pl.LightningModule):
         log_power = self.network.decode(z).float()
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
         kl = 0.5 * (mean.square() + logvar.exp() - logvar - 1.0).sum(-2).mean()
-        weight = (self.current_epoch + 1) / max(1, self.recipe.kl_warmup_epochs)
-        weight = min(1.0, weight) if self.training else 1.0
+        warm = min(1.0, (self.current_epoch + 1) / max(1, self.recipe.kl_warmup_epochs))
+        weight = warm * self.recipe.kl_weight if self.training else 1.0
         return {"loss": fit + weight * kl, "fit": fit, "kl": kl}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -208,12 +209,14 @@ def train(
     speech = [SpeechCrops(cache, split, crop, stft) for split in ("train", "dev")]
     pl.seed_everything(seed, verbose=False)  # of the weights that the first phase starts from
     first = VaeTraining(recipe, stft)
+    start_gain_db = CLEAN_START_GAIN_DB
     metrics = {"speech": run.fit(first, "speech", recipe.epochs, recipe.batch, *speech)}
     if noise is not None and recipe.encoder_epochs > 0:
         mixtures = [
             MixtureCrops(cache, split, longer, stft, noise, recipe.snr_db)
             for split in ("train", "dev")
         ]
+        start_gain_db = 0.0
         last = EncoderTraining(recipe, stft, first.network)
         metrics["encoder"] = run.fit(
             last, "encoder", recipe.encoder_epochs, recipe.encoder_batch, *mixtures
@@ -221,6 +224,7 @@ def train(
     return save_weights(
         output, first.network, recipe.network, dict(recipe.settings), stft, name=name,
         card={**data, "seed": seed, **_card_metrics(metrics), "recipe": recipe},
+        start_gain_db=start_gain_db,
     )  # fmt: skip
 
 

@@ -390,6 +390,17 @@ def test_a_noise_model_of_the_wrong_shape(routine):
 
 
 @iterative
+def test_each_recording_may_have_its_seed(routine):
+    together = run(routine, "nmf", mixture=waves(2), seed=[9, 4])
+    assert together.attrs["seed"] == [9, 4]
+    for row, seed in enumerate((9, 4)):
+        alone = run(routine, "nmf", mixture=waves(2)[row : row + 1], seed=seed)
+        np.testing.assert_allclose(together.mean[row], alone.mean[0], atol=1e-3)
+        np.testing.assert_allclose(together.speech[:, :, row], alone.speech[:, :, 0], atol=1e-3)
+        assert together.select(row).attrs["seed"] == seed
+
+
+@iterative
 def test_recordings_of_different_length_share_a_batch(routine):
     both = run(routine, "nmf", mixture=[waves()[0], waves()[1][:200]], seed=3)
     assert both.n_samples == (N, 200)

@@ -378,6 +378,16 @@ def test_recordings_of_similar_length_share_a_batch(monkeypatch):
     assert spy.batches == [[10000, 9100], [8900], [5000, 4999, 4998, 4997]]
 
 
+def test_a_result_does_not_depend_on_what_else_is_enhanced():
+    audios = [Audio(wave(n, seed=n), RATE) for n in (5000, 5000, 3000)]
+    together = enhance_batch(audios, **QUICK)
+    for audio, one in zip(audios, together, strict=True):
+        alone = enhance(audio, **QUICK)
+        assert one.posterior.attrs["seed"] == alone.posterior.attrs["seed"] == 0
+        np.testing.assert_allclose(one.speech.samples, alone.speech.samples, atol=1e-4)
+        np.testing.assert_allclose(one.posterior.speech, alone.posterior.speech, atol=1e-4)
+
+
 def test_channels_in_batches_of_their_own_may_stop_at_different_steps(monkeypatch):
     monkeypatch.setattr(MODULE, "_BATCH_SAMPLES", N)
     steps = iter([3, 5])

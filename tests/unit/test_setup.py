@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -44,7 +46,7 @@ def test_draws_have_the_type_asked_for():
     assert draws.shape == (2, 3)
 
 
-@pytest.mark.parametrize("seed", [1.5, "0", None, True, np.float64(3.0), [0]])
+@pytest.mark.parametrize("seed", [1.5, "0", None, True, np.float64(3.0), ["0"], [1.0], [True]])
 def test_a_bad_seed(seed):
     with pytest.raises(ValueError, match="seed must be a whole number, not"):
         ready(waves(), seed=seed)
@@ -55,6 +57,28 @@ def test_whole_numbers_are_seeds(seed):
     _, _, randoms = ready(waves(), seed=seed)
     again = torch.Generator().manual_seed(int(seed))
     assert torch.equal(randoms.normal((1, 4), torch.float32)[0], torch.randn(4, generator=again))
+
+
+def test_each_recording_may_have_its_seed():
+    several = Randoms([5, 5, 1], 3, CPU).normal((3, 2, 4), torch.float32)
+    assert torch.equal(several[0], several[1])
+    assert torch.equal(several[:1], Randoms(5, 1, CPU).normal((1, 2, 4), torch.float32))
+    assert torch.equal(several[2:], Randoms(1, 1, CPU).normal((1, 2, 4), torch.float32))
+
+
+@pytest.mark.parametrize("seeds", [[], [1], [1, 2, 3]])
+def test_seeds_are_as_many_as_recordings(seeds):
+    with pytest.raises(ValueError, match=rf"{len(seeds)} seeds for 2 recordings"):
+        ready(waves(2), seed=seeds)
+
+
+@pytest.mark.parametrize(("bad", "text"), [(float("nan"), "NaN or infinite"), (0.0, "silent")])
+def test_a_spectrogram_that_is_not_usable(bad, text):
+    _, spectrogram, _ = ready(waves(2))
+    values = spectrogram.values.clone()
+    values[1] = bad
+    with pytest.raises(ValueError, match=f"recording 1 of the spectrogram .*{text}"):
+        ready(replace(spectrogram, values=values))
 
 
 # --- devices -------------------------------------------------------------------------------------

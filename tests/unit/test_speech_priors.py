@@ -23,10 +23,12 @@ def make(kind: str, **options):
     if kind == "vae":
         return VaeNetwork(FREQ, LATENT, hidden=(12, 8), **options).eval()
     feedback = kind == "rvae with feedback"
+    if kind == "rvae with bands":
+        options |= {"encoder_bands": 5, "encoder_layers": 2}
     return RvaeNetwork(FREQ, LATENT, hidden=6, feedback=feedback, **options).eval()
 
 
-KINDS = ["vae", "rvae", "rvae with feedback"]
+KINDS = ["vae", "rvae", "rvae with feedback", "rvae with bands"]
 
 
 @pytest.fixture(params=KINDS)
@@ -303,6 +305,44 @@ def test_encode_is_the_networks_guess_at_its_own_level(network):
     assert not level.any()
     assert bool((spread > 0).all())
     assert not guess["speech.z"][0].requires_grad
+
+
+def test_an_encoder_of_bands_does_not_count_digital_silence():
+    network = make("rvae with bands")
+    power = power_of(1, FREQ, TIME)
+    silent = torch.cat((power, torch.zeros(1, FREQ, 3 * TIME)), -1)
+    bands = network.encoder_bands
+    assert bands is not None
+    alone = network._bands((power + 1e-6).log(), bands)
+    padded = network._bands((silent + 1e-6).log(), bands)
+    torch.testing.assert_close(padded[..., :TIME], alone)
+    nothing = network.encode(torch.zeros(1, FREQ, TIME))[0]
+    assert bool(nothing.isfinite().all())
+
+
+def test_an_encoder_of_bands_sees_what_stands_above_a_steady_noise():
+    network = make("rvae with bands")
+    bands = network.encoder_bands
+    with torch.no_grad():
+        bands.weight[:, :FREQ] = 0.0  # look at the second half of what it is shown only
+    power = power_of(1, FREQ, TIME)
+    coloured = power * torch.linspace(0.1, 10.0, FREQ)[:, None]
+    first, second = (network._bands(p.log(), bands) for p in (power, coloured))
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
+
+
+def test_the_level_starts_at_the_stated_gain(network):
+    prior = LatentSpeech(network, level_sd_db=4.0, start_gain_db=-6.0, stft=STFT)
+    power = power_of(2, FREQ, TIME)
+    guess = prior.encode(power)
+    plain = LatentSpeech(network, level_sd_db=4.0, stft=STFT).encode(power)
+    assert guess["speech.level"][0].flatten().tolist() == [-1.5, -1.5]
+    assert torch.equal(guess["speech.z"][0], plain["speech.z"][0])
+    ratio = (
+        law_given(prior, {k: v[0] for k, v in guess.items()}).power
+        / law_given(prior, {k: v[0] for k, v in plain.items()}).power
+    )
+    torch.testing.assert_close(10 * ratio.log10(), torch.full_like(ratio, -6.0))
 
 
 def test_a_decoded_spectrum_is_encoded_at_the_level_it_was_decoded_at():

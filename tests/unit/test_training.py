@@ -313,15 +313,17 @@ def test_the_loss_is_itakura_saito_and_half_the_kl_sum(certain):
     assert float(losses["loss"].detach()) == pytest.approx(fit + kl, rel=1e-4)
 
 
-def test_the_weight_of_the_kl_rises_to_one_and_is_one_for_validation(monkeypatch):
-    module = VaeTraining(replace(RECIPE, kl_warmup_epochs=4), STFT)
+@pytest.mark.parametrize("top", [1.0, 0.1])
+def test_the_weight_of_the_kl_rises_to_its_top_and_is_one_for_validation(monkeypatch, top):
+    module = VaeTraining(replace(RECIPE, kl_weight=top, kl_warmup_epochs=4), STFT)
     waves = 0.2 * torch.randn(4, CROP)
     weights = []
     for epoch in range(6):
         monkeypatch.setattr(VaeTraining, "current_epoch", epoch)
         losses = {name: float(value.detach()) for name, value in module.losses(waves).items()}
         weights.append((losses["loss"] - losses["fit"]) / losses["kl"])
-    assert weights == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0], abs=1e-3)
+    expected = [0.25 * top, 0.5 * top, 0.75 * top, top, top, top]
+    assert weights == pytest.approx(expected, abs=1e-3)
     monkeypatch.setattr(VaeTraining, "current_epoch", 0)
     losses = {k: float(v.detach()) for k, v in module.eval().losses(waves).items()}
     assert losses["loss"] == pytest.approx(losses["fit"] + losses["kl"])
@@ -409,6 +411,7 @@ class TestRuns:
         prior = load_speech(out)
         assert isinstance(prior, LatentSpeech)
         assert (prior.stft, prior.name, prior.level_db) == (STFT, "tiny", 0.0)
+        assert prior.start_gain_db == -6.0  # no second phase: the encoder knows no noise
         config = json.loads((out / "config.json").read_text())
         assert config["network"] == "vae"
         card = (out / "README.md").read_text()

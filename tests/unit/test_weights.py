@@ -63,6 +63,14 @@ def test_weights_come_back_bit_for_bit(kind, tmp_path):
     assert not any(p.requires_grad for p in again.parameters())
 
 
+def test_a_config_of_before_the_start_gain_is_read(tmp_path):
+    _, folder = write(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config["start_gain_db"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_speech(folder).start_gain_db == 0.0
+
+
 def test_extreme_numbers_survive(tmp_path):
     network, _ = write(tmp_path)
     numbers = torch.tensor([0.0, -0.0, 1e-45, -1e-38, 3.4e38, 1 / 3, -(2**-126)])
@@ -74,11 +82,12 @@ def test_extreme_numbers_survive(tmp_path):
 
 
 def test_load_speech_reads_the_folder_as_a_prior(tmp_path):
-    network, folder = write(tmp_path / "mine", "rvae", level_db=3.0)
+    network, folder = write(tmp_path / "mine", "rvae", level_db=3.0, start_gain_db=-5.0)
     for where in (folder, str(folder)):
         prior = load_speech(where)
         assert isinstance(prior, LatentSpeech)
         assert (prior.level_db, prior.stft, prior.name) == (3.0, STFT, "tiny")
+        assert prior.start_gain_db == -5.0
         z = torch.randn(1, 3, 9)
         torch.testing.assert_close(prior.network.decode(z), network.decode(z))
         assert prior(Frames(STFT.freq, 9, hop=16, n_fft=64)).power.shape == (STFT.freq, 9)
@@ -301,6 +310,7 @@ def test_a_config_in_another_encoding_is_told(tmp_path):
         ({"network": ["vae"]}, "unhashable"),
         ({"level_db": "loud"}, "could not convert string to float"),
         ({"level_db": None}, "float"),
+        ({"start_gain_db": "quiet"}, "could not convert string to float"),
         ({"stft": {"n_fft": 64, "hop": 63}}, "hop must be between 1 and"),
         ({"stft": {"n_fft": 64, "step": 16}}, "unexpected keyword argument 'step'"),
         ({"stft": [64, 16]}, "mapping"),

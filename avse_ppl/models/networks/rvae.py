@@ -88,7 +88,7 @@ class RvaeNetwork(nn.Module):
         heard = (inputs > _SILENT).any(-2, keepdim=True).to(inputs.dtype)
         mean = (inputs * heard).sum(-1, keepdim=True) / heard.sum(-1, keepdim=True).clamp(min=1)
         both = torch.cat((inputs / _SPREAD, (inputs - mean) / _SPREAD), -2)
-        return torch.tanh(frequency_first(bands, both.transpose(-1, -2)))
+        return frequency_first(bands, both.transpose(-1, -2))
 
     def _encode_with_feedback(
         self, hidden: Tensor, feedback: nn.LSTM, sample: bool
