@@ -17,8 +17,10 @@ from avse_ppl.inference.maximise import maximise_noise
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.start import warm_start
 from avse_ppl.inference.summary import kind_of, summarise
+from avse_ppl.inference.threads import enough_threads
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
 
 _E_STEPS = ("point", "langevin")
 
@@ -115,15 +117,21 @@ class EM:
         Posterior
             With ``trace["log_joint"]``, nats, ``(round, recording)``.
         """
-        begin = time.perf_counter()
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
+        with enough_threads(spectrogram):
+            return self._invert(scene, spectrogram, randoms, check_seed(seed))
+
+    def _invert(
+        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+    ) -> Posterior:
+        begin = time.perf_counter()
         density = Density(scene, spectrogram)
         state, _ = warm_start(density, randoms)
         draws, trace = self._rounds(density, state, randoms)
         langevin = self.e_step == "langevin"
         kind = "Langevin, noise a point estimate" if langevin else "point estimate"
         attrs = {
-            "routine": f"em-{self.e_step}", "seed": check_seed(seed), "rounds": self.rounds,
+            "routine": f"em-{self.e_step}", "seed": seed, "rounds": self.rounds,
             "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
         return summarise(

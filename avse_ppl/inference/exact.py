@@ -15,8 +15,10 @@ from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Density, Site, Values, prior_law
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.summary import Moments, kind_of, summarise
+from avse_ppl.inference.threads import enough_threads
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
 
 _REACH = 6.0  # prior standard deviations that the first grid spans
 _DROP = 15.0  # nats below the top at which the next grid ends
@@ -85,8 +87,14 @@ class Exact:
         seed: Seed = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
-        begin = time.perf_counter()
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
+        with enough_threads(spectrogram):
+            return self._invert(scene, spectrogram, randoms, check_seed(seed))
+
+    def _invert(
+        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+    ) -> Posterior:
+        begin = time.perf_counter()
         density = Density(scene, spectrogram)
         per_frame, per_recording = _roles(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
@@ -94,7 +102,7 @@ class Exact:
         moments = _moments(grid, outer)
         draws = [grid.draw(outer, randoms) for _ in range(self.draws)]
         attrs = {
-            "routine": "exact", "seed": check_seed(seed), "tempering": self.tempering,
+            "routine": "exact", "seed": seed, "tempering": self.tempering,
             "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
         return summarise(

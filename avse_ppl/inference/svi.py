@@ -17,8 +17,10 @@ from avse_ppl.inference.density import Density, Values
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.start import requires_grad, warm_start
 from avse_ppl.inference.summary import kind_of, summarise
+from avse_ppl.inference.threads import enough_threads
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
 
 _WINDOW = 25  # steps between looks at convergence
 
@@ -123,14 +125,20 @@ class SVI:
         Posterior
             With ``trace["elbo"]``, nats, ``(step, recording)``.
         """
-        begin = time.perf_counter()
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
+        with enough_threads(spectrogram):
+            return self._invert(scene, spectrogram, randoms, check_seed(seed))
+
+    def _invert(
+        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+    ) -> Posterior:
+        begin = time.perf_counter()
         density = Density(scene, spectrogram)
         location, log_sd = warm_start(density, randoms)
         trace, converged = self._fit(density, location, log_sd, randoms)
         draws = [self._values(density, location, log_sd, randoms) for _ in range(self.draws)]
         attrs = {
-            "routine": "svi", "seed": check_seed(seed), "steps": len(trace),
+            "routine": "svi", "seed": seed, "steps": len(trace),
             "tempering": self.tempering, "converged": converged,
             "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip

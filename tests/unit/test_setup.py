@@ -12,6 +12,7 @@ import torch
 from avse_ppl import GaussianSpeech, LatentSpeech, Scene, Stft, stationary
 from avse_ppl.audio import Audio
 from avse_ppl.inference.setup import Randoms, check_waves, prepare, resolve_device
+from avse_ppl.inference.threads import enough_threads
 from avse_ppl.models.networks import VaeNetwork
 
 STFT = Stft(n_fft=64, hop=16)
@@ -195,3 +196,18 @@ def test_an_audio_that_is_too_short():
 def test_check_waves_returns_what_it_got():
     wave = waves(2)
     assert check_waves(wave, 64) is wave
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_samples", "wanted"), [(640, 1), (2_000_000, 2)])
+def test_a_small_mixture_is_inverted_by_one_thread(monkeypatch, n_samples, wanted):
+    used = [2]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    _, spectrogram, _ = ready(waves(1, n_samples))
+    with pytest.raises(KeyError), enough_threads(spectrogram):
+        assert used[-1] == wanted
+        raise KeyError
+    assert used[-1] == 2  # as it was, whatever happened
