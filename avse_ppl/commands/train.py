@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from avse_ppl.training import Recipe
 
 HELP = """
-Fit a speech prior, vae or rvae, to clean speech.
+Fit a speech prior, vae, rvae or tcvae, to clean speech.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
@@ -57,6 +57,7 @@ class Prior(StrEnum):
 
     vae = "vae"
     rvae = "rvae"
+    tcvae = "tcvae"
 
 
 class Precision(StrEnum):

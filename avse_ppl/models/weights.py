@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from avse_ppl.models.networks import RvaeNetwork, VaeNetwork
+from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {"vae": VaeNetwork, "rvae": RvaeNetwork}
+    {"vae": VaeNetwork, "rvae": RvaeNetwork, "tcvae": TcvaeNetwork}
 )
 CLEAN_START_GAIN_DB = -6.0  # for encoders that have seen clean speech only
 PRETRAINED = Path(__file__).parent / "pretrained"

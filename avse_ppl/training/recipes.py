@@ -15,7 +15,7 @@ class Recipe:
     Parameters
     ----------
     network
-        ``"vae"`` or ``"rvae"``.
+        ``"vae"``, ``"rvae"`` or ``"tcvae"``.
     settings
         Keyword arguments of the network.
     crop_s
@@ -51,7 +51,7 @@ class Recipe:
     batch: int = 32
     learning_rate: float = 1e-3
     epochs: int = 60
-    kl_weight: float = 1.0
+    kl_weight: float = 0.1
     kl_warmup_epochs: int = 10
     level_jitter_db: float = 6.0
     speed: tuple[float, float] = (0.9, 1.1)
@@ -69,5 +69,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             {"latent": 16, "hidden": 128, "encoder_bands": 128, "encoder_layers": 2},
             epochs=45,
         ),
+        "tcvae": Recipe("tcvae", {"latent": 16}, batch=16, learning_rate=2e-3, epochs=60),
     }
 )

@@ -25,7 +25,7 @@ from avse_ppl import (
     stationary,
 )
 from avse_ppl.inference.density import Density
-from avse_ppl.models.networks import RvaeNetwork, VaeNetwork
+from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 
 STFT = Stft(n_fft=64, hop=16)
 N = 320
@@ -63,15 +63,20 @@ def known(frames):
 def networks():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return VaeNetwork(33, 3, hidden=(8,)), RvaeNetwork(33, 3, hidden=6)
+        return (
+            VaeNetwork(33, 3, hidden=(8,)),
+            RvaeNetwork(33, 3, hidden=6),
+            TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8),
+        )
 
 
-VAE, RVAE = networks()
+VAE, RVAE, TCVAE = networks()
 PRIORS = {
     "gaussian": GaussianSpeech(stft=STFT),
     "white": GaussianSpeech(gain_sd_db=0.0, stft=STFT),
     "vae": LatentSpeech(VAE, stft=STFT, name="vae"),
     "rvae": LatentSpeech(RVAE, stft=STFT, name="rvae"),
+    "tcvae": LatentSpeech(TCVAE, stft=STFT, name="tcvae"),
 }
 NOISES = {
     "stationary": stationary, "nmf": NMF(2), "heavy-tailed": heavy_tailed,
@@ -82,6 +87,7 @@ SHAPES = {
     "white": {},
     "vae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
     "rvae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
+    "tcvae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
     "stationary": {"noise.power": (33, 1)},
     "nmf": {"noise.spectra": (33, 2), "noise.activations": (2, TIME)},
     "heavy-tailed": {"floor": (1, 1), "texture": (33, TIME)},
@@ -110,6 +116,8 @@ MODELS = [
         for n in ("stationary", "nmf", "heavy-tailed", "known", "hierarchy", "level")
     ),
     *((n, p) for n in ("stationary", "nmf", "heavy-tailed", "known") for p in ("vae", "rvae")),
+    ("nmf", "tcvae"),
+    ("heavy-tailed", "tcvae"),
     ("nmf", "white"),
 ]
 CASES = [

@@ -516,8 +516,9 @@ class TestRuns:
 
         assert loss(both) < loss(clean) - 0.15  # nats a frame
 
-    def test_an_rvae_trains_too(self, speech, noise, tmp_path):
-        recipe = replace(RECIPE, network="rvae", settings={"latent": 2, "hidden": 4})
+    @pytest.mark.parametrize("kind", ["rvae", "tcvae"])
+    def test_the_others_train_too(self, speech, noise, tmp_path, kind):
+        recipe = replace(RECIPE, network=kind, settings={"latent": 2, "hidden": 4})
         prior = load_speech(run(speech, tmp_path, recipe, noise=noise))
         assert prior.network.decode(torch.zeros(1, 2, 5)).shape == (1, 65, 5)
 

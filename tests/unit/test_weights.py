@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from avse_ppl import Frames, GaussianSpeech, LatentSpeech, Stft, load_speech
 from avse_ppl.models import pretrained_names, weights
-from avse_ppl.models.networks import RvaeNetwork, VaeNetwork
+from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.pretrained_speech import PRETRAINED
 from avse_ppl.models.weights import load_network, save_weights
 
@@ -19,13 +19,15 @@ STFT = Stft(64, 16)
 SETTINGS = {
     "vae": {"latent": 3, "hidden": (7, 5), "log_input": False},
     "rvae": {"latent": 3, "hidden": 4},
+    "tcvae": {"latent": 3, "hidden": 4, "encoder_hidden": 6},
 }
 FILES = ["README.md", "config.json", "weights.safetensors"]
 
 
 def write(folder, kind="vae", seed=0, **options):
     torch.manual_seed(seed)
-    network = {"vae": VaeNetwork, "rvae": RvaeNetwork}[kind](freq=STFT.freq, **SETTINGS[kind])
+    kinds = {"vae": VaeNetwork, "rvae": RvaeNetwork, "tcvae": TcvaeNetwork}
+    network = kinds[kind](freq=STFT.freq, **SETTINGS[kind])
     settings = {"name": "tiny", "card": {"data": "made up"}, **options}
     return network, save_weights(folder, network, kind, SETTINGS[kind], STFT, **settings)
 
@@ -44,7 +46,7 @@ def names(folder):
 # Round trip
 
 
-@pytest.mark.parametrize("kind", ["vae", "rvae"])
+@pytest.mark.parametrize("kind", ["vae", "rvae", "tcvae"])
 def test_weights_come_back_bit_for_bit(kind, tmp_path):
     network, folder = write(tmp_path / "deep" / "er", kind, level_db=11.5)
     assert folder == tmp_path / "deep" / "er"
@@ -306,7 +308,7 @@ def test_a_config_in_another_encoding_is_told(tmp_path):
     [
         ({"level_db": ...}, r"it lacks \['level_db'\]"),
         ({"stft": ..., "network": ...}, r"it lacks \['network', 'stft'\]"),
-        ({"network": "unet"}, r"network is 'unet', known are \['rvae', 'vae'\]"),
+        ({"network": "unet"}, r"network is 'unet', known are \['rvae', 'tcvae', 'vae'\]"),
         ({"network": ["vae"]}, "unhashable"),
         ({"level_db": "loud"}, "could not convert string to float"),
         ({"level_db": None}, "float"),

@@ -1,6 +1,7 @@
 """Torch modules of the learned priors: plain functions of tensors, no probability in them."""
 
 from avse_ppl.models.networks.rvae import RvaeNetwork
+from avse_ppl.models.networks.tcvae import TcvaeNetwork
 from avse_ppl.models.networks.vae import VaeNetwork
 
-__all__ = ["RvaeNetwork", "VaeNetwork"]
+__all__ = ["RvaeNetwork", "TcvaeNetwork", "VaeNetwork"]

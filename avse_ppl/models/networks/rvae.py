@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.vae import encoder_input, frequency_first
+from avse_ppl.models.networks.vae import contrast, draw, encoder_input, frequency_first
 
-_SILENT = math.log(2e-6)  # twice what `encoder_input` adds
 _SPREAD = 3.0  # nats: brings log power near unit variance
 
 
@@ -69,26 +66,19 @@ class RvaeNetwork(nn.Module):
         """
         inputs = encoder_input(power, self.log_input)
         if self.encoder_bands is not None:
-            inputs = self._bands(inputs, self.encoder_bands)
+            both = contrast(inputs / _SPREAD, heard=inputs)
+            inputs = frequency_first(self.encoder_bands, both.transpose(-1, -2))
         inputs = inputs.transpose(-1, -2)
         batch = inputs.shape[:-2]
         hidden, _ = self.encoder(inputs.reshape(-1, *inputs.shape[-2:]))
         if self.encoder_feedback is None:
             mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
-            z = _draw(mean, logvar, sample)
+            z = draw(mean, logvar, sample)
         else:
             mean, logvar, z = self._encode_with_feedback(hidden, self.encoder_feedback, sample)
         return tuple(  # type: ignore[return-value]
             a.reshape(*batch, *a.shape[-2:]).transpose(-1, -2) for a in (mean, logvar, z)
         )
-
-    def _bands(self, inputs: Tensor, bands: nn.Linear) -> Tensor:
-        """``(..., freq, time)`` log power to ``(..., band, time)``."""
-        # Frames of digital silence, padding among them, say nothing of the noise.
-        heard = (inputs > _SILENT).any(-2, keepdim=True).to(inputs.dtype)
-        mean = (inputs * heard).sum(-1, keepdim=True) / heard.sum(-1, keepdim=True).clamp(min=1)
-        both = torch.cat((inputs / _SPREAD, (inputs - mean) / _SPREAD), -2)
-        return frequency_first(bands, both.transpose(-1, -2))
 
     def _encode_with_feedback(
         self, hidden: Tensor, feedback: nn.LSTM, sample: bool
@@ -99,7 +89,7 @@ class RvaeNetwork(nn.Module):
             memory, state = feedback(past, state)
             joint = torch.cat((hidden[:, t : t + 1], memory), -1)
             mean, logvar = self.encoder_mean(joint), self.encoder_logvar(joint)
-            past = _draw(mean, logvar, sample)
+            past = draw(mean, logvar, sample)
             steps.append((mean, logvar, past))
         return tuple(torch.cat(parts, 1) for parts in zip(*steps, strict=True))  # type: ignore[return-value]
 
@@ -109,7 +99,3 @@ class RvaeNetwork(nn.Module):
         hidden, _ = self.decoder(inputs.reshape(-1, *inputs.shape[-2:]))
         log_power = frequency_first(self.decoder_logpower, hidden)
         return log_power.reshape(*z.shape[:-2], self.freq, z.shape[-1])
-
-
-def _draw(mean: Tensor, logvar: Tensor, sample: bool) -> Tensor:
-    return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean) if sample else mean

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+_FLOOR = 1e-6  # of the power, -60 dB below active speech
+_SILENT = math.log(2 * _FLOOR)
 
 
 class VaeNetwork(nn.Module):
@@ -56,7 +60,7 @@ class VaeNetwork(nn.Module):
         inputs = encoder_input(power, self.log_input).transpose(-1, -2)
         hidden = self.encoder(inputs)
         mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
-        z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean) if sample else mean
+        z = draw(mean, logvar, sample)
         return mean.transpose(-1, -2), logvar.transpose(-1, -2), z.transpose(-1, -2)
 
     def decode(self, z: Tensor) -> Tensor:
@@ -66,7 +70,23 @@ class VaeNetwork(nn.Module):
 
 def encoder_input(power: Tensor, log_input: bool) -> Tensor:
     """Return what the encoder sees of a power spectrum."""
-    return torch.log(power + 1e-6) if log_input else power
+    return torch.log(power + _FLOOR) if log_input else power
+
+
+def contrast(inputs: Tensor, heard: Tensor) -> Tensor:
+    """Bins, and how far each stands above its mean over time: ``(..., 2 freq, time)``.
+
+    The second half is what a steady noise cannot change. Frames of digital silence, padding among
+    them, do not count in the mean; they are told by ``heard``, what `encoder_input` gives.
+    """
+    counts = (heard > _SILENT).any(-2, keepdim=True).to(inputs.dtype)
+    mean = (inputs * counts).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp(min=1)
+    return torch.cat((inputs, inputs - mean), -2)
+
+
+def draw(mean: Tensor, logvar: Tensor, sample: bool) -> Tensor:
+    """Draw of the latents, or their mean."""
+    return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean) if sample else mean
 
 
 def frequency_first(layer: nn.Linear, hidden: Tensor) -> Tensor:
