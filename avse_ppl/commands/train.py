@@ -112,6 +112,10 @@ ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")
 ]
 
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Further processes, which cut and vary the crops.")
+]
+
 
 def train(
     prior: PriorArgument,
@@ -126,6 +130,7 @@ def train(
     cache: CacheOption = None,
     no_resume: NoResumeOption = False,
     threads: ThreadsOption = None,
+    workers: WorkersOption = 1,
 ) -> None:
     """Fit a speech prior; see ``HELP``."""
     with console.guarded():
@@ -146,7 +151,8 @@ def train(
         _limit_threads(threads)
         folder = _fit(
             _recipe(prior, passes), sources, output, cache, stated,
-            seed=seed, device=kind, precision=precision.value, resume=not no_resume,
+            seed=seed, device=kind, precision=precision.value, workers=workers,
+            resume=not no_resume,
         )  # fmt: skip
         console.print_line(f"{folder}: ready for avse-ppl enhance --speech {folder}")
 

@@ -23,6 +23,7 @@ from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.recipes import Recipe
 
 Precision = Literal["32-true", "bf16-mixed"]
+_PATIENCE = 20  # steps
 POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of the logarithm
 
 
@@ -48,6 +49,7 @@ class VaeTraining(pl.LightningModule):
         """Build the network."""
         super().__init__()
         self.recipe, self.stft, self.epochs, self.seed = recipe, stft, recipe.epochs, 0
+        self.left_out = 0
         self.network: Any = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
@@ -81,6 +83,21 @@ class VaeTraining(pl.LightningModule):
         """Log the losses on unseen speakers."""
         values = {f"val_{key}": value for key, value in self.losses(batch).items()}
         self.log_dict(values, prog_bar=True, batch_size=len(batch))
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clip; leave a step out whose gradient has overflowed, stop if that keeps happening."""
+        trained = [p for p in self.network.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+        self.left_out = 0 if bool(norm.isfinite()) else self.left_out + 1
+        if self.left_out:
+            optimizer.zero_grad()
+        if self.left_out > _PATIENCE:
+            raise FloatingPointError(
+                f"training has diverged: {self.left_out} gradients in a row were not finite; lower "
+                "the recipe's learning rate, and start over with --no-resume"
+            )
 
     def configure_optimizers(self) -> Any:
         """Adam along a cosine down to a hundredth of its rate."""
@@ -151,6 +168,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     precision: Precision = "32-true",
+    workers: int = 0,
     resume: bool = True,
     progress: bool = True,
 ) -> Path:
@@ -179,6 +197,8 @@ def train(
         Seed of everything random, and ``"auto"``, ``"cpu"`` or ``"cuda"``.
     precision
         ``"32-true"``, or ``"bf16-mixed"``: nearly twice as fast where the hardware has bfloat16.
+    workers
+        Processes that cut and vary the crops while this one trains; the result is the same.
     resume
         Whether to continue from the last checkpoint if there is one.
     progress
@@ -202,7 +222,7 @@ def train(
                 f"{stft.sample_rate_hz} Hz; build the cache with "
                 f"sample_rate_hz={stft.sample_rate_hz}"
             )
-    run = _Run(recipe, stft, output, seed, device, precision, resume, progress)
+    run = _Run(recipe, stft, output, seed, device, precision, workers, resume, progress)
     crop, longer = (
         round(crop_s * stft.sample_rate_hz) for crop_s in (recipe.crop_s, recipe.encoder_crop_s)
     )
@@ -238,6 +258,7 @@ class _Run:
     seed: int
     device: str
     precision: Precision
+    workers: int
     resume: bool
     progress: bool
 
@@ -270,7 +291,12 @@ class _Run:
         begin = time.process_time()
         trainer.fit(
             module,
-            DataLoader(train, batch_sampler=batches),
+            DataLoader(
+                train,
+                batch_sampler=batches,
+                num_workers=self.workers,
+                persistent_workers=self.workers > 0,
+            ),
             DataLoader(dev, batch_sampler=checks),
             ckpt_path=last if self.resume and last.exists() else None,
             weights_only=True,

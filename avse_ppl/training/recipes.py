@@ -69,6 +69,8 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             {"latent": 16, "hidden": 128, "encoder_bands": 128, "encoder_layers": 2},
             epochs=45,
         ),
-        "tcvae": Recipe("tcvae", {"latent": 16}, batch=16, learning_rate=2e-3, epochs=60),
+        "tcvae": Recipe(
+            "tcvae", {"latent": 16}, batch=16, learning_rate=1.5e-3, epochs=24, encoder_epochs=12
+        ),
     }
 )

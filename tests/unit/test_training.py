@@ -516,11 +516,36 @@ class TestRuns:
 
         assert loss(both) < loss(clean) - 0.15  # nats a frame
 
+    @pytest.mark.parametrize(("bad", "ends"), [(3, False), (10**6, True)])
+    def test_gradients_that_overflow_are_left_out(self, speech, tmp_path, monkeypatch, bad, ends):
+        plain, steps = VaeTraining.losses, []
+
+        def losses(self, batch):
+            found = plain(self, batch)
+            if self.training:
+                steps.append(batch)
+                if len(steps) <= bad:
+                    found["loss"] = found["loss"] * float("inf")
+            return found
+
+        monkeypatch.setattr(VaeTraining, "losses", losses)
+        recipe = replace(RECIPE, epochs=8)
+        if ends:
+            with pytest.raises(FloatingPointError, match="21 gradients in a row"):
+                run(speech, tmp_path, recipe)
+        else:
+            tensors = weights(run(speech, tmp_path, recipe))
+            assert all(bool(value.isfinite().all()) for value in tensors.values())
+
     @pytest.mark.parametrize("kind", ["rvae", "tcvae"])
     def test_the_others_train_too(self, speech, noise, tmp_path, kind):
         recipe = replace(RECIPE, network=kind, settings={"latent": 2, "hidden": 4})
         prior = load_speech(run(speech, tmp_path, recipe, noise=noise))
         assert prior.network.decode(torch.zeros(1, 2, 5)).shape == (1, 65, 5)
+
+    def test_workers_do_not_change_the_result(self, speech, tmp_path):
+        alone = weights(run(speech, tmp_path / "alone"))
+        assert same(weights(run(speech, tmp_path / "helped", workers=1)), alone)
 
     @pytest.mark.parametrize("which", ["speech", "noise"])
     def test_a_cache_at_another_rate_is_told(self, which, speech, noise, tmp_path):

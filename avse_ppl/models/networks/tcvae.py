@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from avse_ppl.models.networks.vae import contrast, draw, encoder_input
 
 _MEAN, _SPREAD = -7.0, 3.0  # of the log power of speech at unit level: brings it near N(0, 1)
+_LOWEST = -25.0  # nats, far below the floor of training: the same for 1 / power
+_LOGVAR = (-12.0, 4.0)  # keeps its exponential, and so the training, finite
 
 
 class TcvaeNetwork(nn.Module):
@@ -69,14 +71,15 @@ class TcvaeNetwork(nn.Module):
         seen = contrast((inputs - _MEAN) / _SPREAD, heard=inputs)
         batch, shape = seen.shape[:-2], seen.shape[-2:]
         hidden = self.encoder(self.encoder_bands(seen.reshape(-1, *shape)))
-        mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
+        mean = self.encoder_mean(hidden)
+        logvar = self.encoder_logvar(hidden).clamp(*_LOGVAR)
         z = draw(mean, logvar, sample)
         return tuple(a.reshape(*batch, *a.shape[-2:]) for a in (mean, logvar, z))  # type: ignore[return-value]
 
     def decode(self, z: Tensor) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
         hidden = self.decoder(self.decoder_latent(z.reshape(-1, *z.shape[-2:])))
-        log_power = self.decoder_logpower(hidden)
+        log_power = self.decoder_logpower(hidden).clamp_min(_LOWEST)
         return log_power.reshape(*z.shape[:-2], self.freq, z.shape[-1])
 
 
