@@ -58,7 +58,7 @@ class Outcome:
 def enhance_files(
     plan: Plan,
     *,
-    speech: Any = "rvae",
+    speech: Any = "tcvae",
     noise: Any = "nmf",
     inference: Any = "svi",
     seed: int = 0,

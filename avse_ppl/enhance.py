@@ -52,7 +52,7 @@ def enhance(
     noisy: AudioLike,
     video: Any = None,
     *,
-    speech: str | Path | SpeechPrior = "rvae",
+    speech: str | Path | SpeechPrior = "tcvae",
     noise: str | NoiseModel = "nmf",
     inference: str | Callable[..., Posterior] = "svi",
     seed: int = 0,
@@ -72,7 +72,7 @@ def enhance(
     video
         Only with audio-visual priors.
     speech
-        ``"rvae"``, ``"vae"``, ``"gaussian"``, a folder of weights, or a prior.
+        ``"tcvae"``, ``"rvae"``, ``"vae"``, ``"gaussian"``, a folder of weights, or a prior.
     noise
         ``"nmf"``, ``"stationary"``, ``"module:function"``, or a function of frames.
     inference
@@ -106,7 +106,7 @@ def enhance(
     >>> noisy = np.random.default_rng(0).normal(size=8000).astype("float32")
     >>> enhanced = enhance(noisy, sample_rate_hz=16000, speech="gaussian", noise="stationary")
     >>> enhanced.speech.samples.shape, enhanced.posterior.kind
-    ((8000,), 'variational, tempered 0.25')
+    ((8000,), 'variational')
     """
     audio = as_audio(noisy, sample_rate_hz)
     return enhance_batch(
@@ -119,7 +119,7 @@ def enhance_batch(
     recordings: Sequence[Audio],
     video: Any = None,
     *,
-    speech: str | Path | SpeechPrior = "rvae",
+    speech: str | Path | SpeechPrior = "tcvae",
     noise: str | NoiseModel = "nmf",
     inference: str | Callable[..., Posterior] = "svi",
     seed: int = 0,

@@ -31,9 +31,9 @@ ROUTINES: Mapping[str, str] = MappingProxyType(
 )
 
 
-# What a name stands for, where it is not the routine as the model is written: overlapping frames
-# count each sample four times (see SVI's `tempering`), and few steps do after the warm start.
-_SVI = MappingProxyType({"steps": 40, "tempering": 0.25})
+# What a name stands for, where it is not the routine's own defaults: after the warm start few steps
+# do, and for the mean of independent draws few draws.
+_SVI = MappingProxyType({"steps": 40, "moment_draws": 20})
 _LANGEVIN = MappingProxyType({"rounds": 100, "step_size": 0.4, "tempering": 0.4})
 
 

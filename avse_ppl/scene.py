@@ -67,7 +67,7 @@ class Scene:
     Parameters
     ----------
     speech
-        Speech prior, for instance from ``load_speech("rvae")``.
+        Speech prior, for instance from ``load_speech("tcvae")``.
     noise
         Noise model: one of the library's or a function of yours.
     reliability

@@ -20,7 +20,7 @@ from avse_ppl.audio import Audio
 from avse_ppl.corpora import dev_manifest, realise
 from avse_ppl.corpora.mixing import Mixture
 
-LANGEVIN = EM("langevin", rounds=150, step_size=0.4, tempering=0.6, waveforms=False)
+LANGEVIN = EM("langevin", rounds=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False)
 
 
 def main() -> list[str]:
@@ -44,7 +44,8 @@ def main() -> list[str]:
         rvae = imported("RVAE", Path(folder))
         vae = imported("A-VAE", Path(folder))
         runs: list[tuple[str, str, dict]] = [
-            ("rvae (ours)", "default", {}),
+            ("tcvae (ours)", "default", {}),
+            ("rvae (ours)", "default", {"speech": "rvae"}),
             ("vae (ours)", "default", {"speech": "vae"}),
             ("published RVAE", "default", {"speech": rvae}),
             ("published RVAE", "EM-Langevin", {"speech": rvae, "inference": LANGEVIN}),

@@ -89,7 +89,7 @@ def enhance(
     noisy: NoisyArgument,
     output: OutputOption,
     video: VideoOption = None,
-    speech: SpeechOption = "rvae",
+    speech: SpeechOption = "tcvae",
     noise: NoiseOption = "nmf",
     inference: InferenceOption = "svi",
     seed: SeedOption = 0,

@@ -21,7 +21,7 @@ The card of a prior says what it was trained on, under which licence, and how we
 
 \b
   avse-ppl models
-  avse-ppl models rvae
+  avse-ppl models tcvae
   avse-ppl models my_weights/
 """
 

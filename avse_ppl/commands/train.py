@@ -47,7 +47,7 @@ a model card, which states this command, the data and their licences.
 [bold]Example[/]
 
 \b
-  avse-ppl train rvae --speech speechocean762=speechocean762 -o my_rvae/
+  avse-ppl train tcvae --speech speechocean762=speechocean762 -o my_prior/
   avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
 """
 

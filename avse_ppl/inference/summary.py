@@ -56,6 +56,7 @@ def summarise(
     waveforms: int,
     trace: dict[str, np.ndarray] | None = None,
     moments: tuple[Tensor, Tensor] | None = None,
+    counted: int | None = None,
 ) -> Posterior:
     """Posterior over speech from draws of the latents.
 
@@ -74,13 +75,16 @@ def summarise(
         estimates, 0 for none.
     moments
         Mean and variance, where they are known better than the draws tell.
+    counted
+        How many draws the moments are taken over, by default all of them.
     """
     running, waves = Moments(), []
-    for i in range(max(waveforms, len(draws))):
+    counted = min(counted or len(draws), len(draws))
+    for i in range(max(waveforms, counted)):
         values = draws[i % len(draws)]
         laws = scene.laws_given(values, mixture)
         law = laws.speech.condition(laws.noise, mixture.values)
-        if i < len(draws):
+        if i < counted:
             running.add(law)
         if i < waveforms:
             waves.append(_draw_wave(law, mixture, randoms))

@@ -47,6 +47,9 @@ class SVI:
         Draws of the fitted guide, and waveforms, in the posterior.
     waveforms
         Whether to draw waveforms too: needed for intervals, left out for speed.
+    moment_draws
+        Over how many of the draws mean and variance are taken, None for all. Each costs half of
+        what a step does.
     tempering
         Power w of the likelihood; anything but 1 is flagged in ``posterior.kind``. STFT frames
         overlap, so each sample is counted ``n_fft / hop`` times; ``w = hop / n_fft`` undoes that
@@ -84,6 +87,7 @@ class SVI:
     learning_rate: float = 0.05
     draws: int = 50
     waveforms: bool = True
+    moment_draws: int | None = None
     tempering: float = 1.0
     tolerance: float = 1e-4
     device: str = "cpu"
@@ -94,6 +98,8 @@ class SVI:
         """Check the settings."""
         check_count("steps", self.steps)
         check_count("draws", self.draws)
+        if self.moment_draws is not None:
+            check_count("moment_draws", self.moment_draws)
         check_positive("learning_rate", self.learning_rate)
         check_positive("tempering", self.tempering)
         if not self.tolerance >= 0:
@@ -145,6 +151,7 @@ class SVI:
         return summarise(
             scene, spectrogram, draws, randoms, kind=kind_of("variational", self.tempering),
             attrs=attrs, waveforms=self.draws * self.waveforms, trace={"elbo": np.stack(trace)},
+            counted=self.moment_draws,
         )  # fmt: skip
 
     def _fit(

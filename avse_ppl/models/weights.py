@@ -19,7 +19,7 @@ from avse_ppl.stft import Stft
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {"vae": VaeNetwork, "rvae": RvaeNetwork, "tcvae": TcvaeNetwork}
 )
-CLEAN_START_GAIN_DB = -6.0  # for encoders that have seen clean speech only
+CLEAN_START_GAIN_DB = -4.0  # for encoders that have seen clean speech only
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -190,4 +190,4 @@ def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.M
 
 
 def _round(value: object) -> object:
-    return round(value, 3) if isinstance(value, float) else value
+    return f"{value:.7g}" if isinstance(value, float) else value

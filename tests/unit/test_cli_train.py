@@ -70,7 +70,7 @@ def test_train_writes_weights_that_enhance_takes(here):
     ]  # fmt: skip
     card = (here / "mine" / "README.md").read_text()
     stated = "avse-ppl train vae --speech speechocean762=so --noise noise -o mine --epochs 1"
-    assert f"**command**: `{stated} --encoder-epochs 1 --seed 3`" in card
+    assert f"**command**: `{stated} --encoder-epochs 1 --seed 3 --precision 32-true`" in card
     assert "speechocean762: 2 clips, 0.0 min for training; 2 clips held out" in card
     assert "esc10 (noise): 1 clips, 0.0 min for training; 1 clips held out" in card
     assert CORPORA["speechocean762"].licence in card and NOISE_LICENCES["esc10"] in card

@@ -26,7 +26,8 @@ STFT = Stft(128, 32, sample_rate_hz=RATE_HZ)
 CROP = 1600
 RECIPE = Recipe(
     "vae", {"latent": 2, "hidden": (8,)}, crop_s=0.2, batch=4, learning_rate=2e-2, epochs=2,
-    kl_warmup_epochs=1, level_jitter_db=3.0, encoder_epochs=2, encoder_batch=4, snr_db=(0.0, 10.0),
+    kl_weight=1.0, kl_warmup_epochs=1, level_jitter_db=3.0, encoder_epochs=2, encoder_batch=4,
+    snr_db=(0.0, 10.0),
 )  # fmt: skip
 DATA = {"corpora": "made up", "licence": "none", "split": "by clip", "command": "pytest"}
 
@@ -411,7 +412,7 @@ class TestRuns:
         prior = load_speech(out)
         assert isinstance(prior, LatentSpeech)
         assert (prior.stft, prior.name, prior.level_db) == (STFT, "tiny", 0.0)
-        assert prior.start_gain_db == -6.0  # no second phase: the encoder knows no noise
+        assert prior.start_gain_db == -4.0  # no second phase: the encoder knows no noise
         config = json.loads((out / "config.json").read_text())
         assert config["network"] == "vae"
         card = (out / "README.md").read_text()

@@ -131,7 +131,7 @@ def test_the_card_says_what_it_is_told(tmp_path):
         "# tiny",
         f"Speech prior for avse-ppl: `vae`, {count:,} parameters.",
         "**licence**: CC BY 4.0",
-        "- val_loss: 12.346",
+        "- val_loss: 12.34567",
         "- epochs: 3",
         "- batch: 8",
     ):
