@@ -94,7 +94,7 @@ class VaeTraining(pl.LightningModule):
         if self.left_out:
             optimizer.zero_grad()
         if self.left_out > _PATIENCE:
-            raise FloatingPointError(
+            raise ValueError(
                 f"training has diverged: {self.left_out} gradients in a row were not finite; lower "
                 "the recipe's learning rate, and start over with --no-resume"
             )
@@ -212,7 +212,8 @@ def train(
     Raises
     ------
     ValueError
-        If a cache has no clip in one of the splits, or is at another rate than ``stft``.
+        If a cache has no clip in one of the splits, or is at another rate than ``stft``; or if the
+        training diverges.
     """
     stft, output = stft or Stft(), Path(output)
     for what in [cache] if noise is None else [cache, noise]:
