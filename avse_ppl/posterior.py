@@ -155,7 +155,7 @@ class Posterior:
         import arviz
 
         groups = self._datasets()
-        if hasattr(arviz, "InferenceData"):  # arviz 0.x; from 1.0 on it reads data trees
+        if "InferenceData" in vars(arviz):  # arviz 0.x; 1.x reads trees, and warns if asked for it
             stats = groups.pop("routine_trace", None)
             data = arviz.InferenceData(attrs=self._attributes(), **groups)  # type: ignore[arg-type]
             if stats is not None:
