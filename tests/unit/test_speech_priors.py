@@ -329,6 +329,12 @@ def test_an_encoder_of_bands_sees_what_stands_above_a_steady_noise():
     torch.testing.assert_close(first.mean(-1), torch.zeros(1, FREQ), atol=1e-5, rtol=0)
 
 
+def test_improbable_latents_decode_to_a_power_that_is_a_number():
+    log_power = make("tcvae").decode(1e6 * torch.randn(4, LATENT, TIME))
+    assert log_power.min() == -25.0
+    assert log_power.max() == 12.0
+
+
 def test_the_level_starts_at_the_stated_gain(network):
     prior = LatentSpeech(network, level_sd_db=4.0, start_gain_db=-6.0, stft=STFT)
     power = power_of(2, FREQ, TIME)
