@@ -325,6 +325,8 @@ def bad_settings():
                 yield routine, name, bad, f"{name} must be a finite number above 0"
     for bad in (0, 8, 33.0):
         yield "exact", "nodes", bad, "nodes must be a whole number of at least"
+    for bad in (0, 2.5):
+        yield "svi", "moment_draws", bad, "moment_draws must be a whole number of at least"
     for bad in (-1e-6, float("nan")):
         yield "svi", "tolerance", bad, "tolerance must be at least 0"
     for bad in ("mala", "", None):

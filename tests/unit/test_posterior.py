@@ -93,6 +93,15 @@ def test_variance_is_what_the_filter_leaves_and_what_the_draws_do_not_agree_on()
     np.testing.assert_allclose(posterior.sd**2, posterior.variance, rtol=1e-6)
 
 
+def test_moments_may_be_taken_over_fewer_draws():
+    scene, mixture = Scene(SPEECH, stationary), STFT.analyse(waves(2))
+    few = SVI(steps=4, draws=5, waveforms=False)(scene, mixture, seed=0)
+    some = SVI(steps=4, draws=30, moment_draws=5, waveforms=False)(scene, mixture, seed=0)
+    assert some.latents["speech.gain"].shape[1] == 30
+    np.testing.assert_array_equal(some.mean, few.mean)
+    np.testing.assert_array_equal(some.variance, few.variance)
+
+
 def test_kind_says_whether_it_was_tempered():
     assert kind_of("exact", 1.0) == "exact"
     assert kind_of("exact", 0.25) == "exact, tempered 0.25"
