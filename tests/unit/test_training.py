@@ -19,7 +19,7 @@ from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.training import RECIPES, Recipe, train
 from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
 from avse_ppl.training.data import Crop, CropBatches, MixtureCrops, SpeechCrops
-from avse_ppl.training.fit import POWER_FLOOR, EncoderTraining, VaeTraining
+from avse_ppl.training.phases import POWER_FLOOR, EncoderTraining, VaeTraining
 
 RATE_HZ = 8000
 STFT = Stft(128, 32, sample_rate_hz=RATE_HZ)
@@ -293,9 +293,9 @@ def arrays(*tensors):
 
 @pytest.fixture
 def certain(monkeypatch):
-    from avse_ppl.training import fit
+    from avse_ppl.training import phases
 
-    monkeypatch.setattr(fit, "NETWORKS", {"vae": Certain})
+    monkeypatch.setattr(phases, "NETWORKS", {"vae": Certain})
     torch.manual_seed(0)
     return VaeTraining(RECIPE, STFT)
 
