@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -103,8 +104,9 @@ def stitch(
         speech=_stitch_draws(parts, spans, n_samples),
         latents={},
         n_samples=(n_samples,),
-        attrs={**first.attrs, "chunks": len(parts)},
+        attrs={**_merged(parts), "chunks": len(parts)},
         trace={},
+        stats={},
     )
 
 
@@ -124,8 +126,24 @@ def join(channels: Sequence[Posterior]) -> Posterior:
             for name in first.latents
         },
         n_samples=tuple(n for c in channels for n in c.n_samples),
+        attrs={**first.attrs, **_listed(channels)},
         trace={key: _side_by_side([c.trace[key] for c in channels]) for key in first.trace},
+        stats={
+            key: np.concatenate([c.stats[key] for c in channels], axis=2) for key in first.stats
+        },
     )
+
+
+def _merged(parts: Sequence[Posterior]) -> dict[str, Any]:
+    """Attributes of the whole: those of the first part, and the warnings of all."""
+    texts = list(dict.fromkeys(text for part in parts for text in part.warnings))
+    return {**parts[0].attrs, "warnings": [texts]} if texts else parts[0].attrs
+
+
+def _listed(channels: Sequence[Posterior]) -> dict[str, Any]:
+    """Warnings of each channel, where there are any."""
+    rows = [list(channel.warnings) for channel in channels]
+    return {"warnings": rows} if any(rows) else {}
 
 
 def _side_by_side(traces: Sequence[np.ndarray]) -> np.ndarray:

@@ -52,6 +52,9 @@ class Posterior:
         Routine, settings, seed, cost.
     trace
         What the routine logged at each step, ``(step, recording)`` each.
+    stats
+        What a sampler says of each draw, ``(chain, draw, recording)`` each, under arviz's names:
+        ``diverging``, ``energy``, ``lp``, ``n_steps``, ``acceptance_rate``.
 
     Examples
     --------
@@ -75,6 +78,18 @@ class Posterior:
     kind: str
     attrs: dict[str, Any] = field(default_factory=dict)
     trace: Arrays = field(default_factory=dict)
+    stats: Arrays = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the routine found wrong with its own result; empty if nothing.
+
+        ``attrs["warnings"]`` holds a list of texts for each recording.
+        """
+        rows = self.attrs.get("warnings", [])
+        if len(rows) <= 1:
+            return tuple(text for row in rows for text in row)
+        return tuple(f"recording {i}: {text}" for i, row in enumerate(rows) for text in row)
 
     @property
     def recordings(self) -> int:
@@ -149,8 +164,8 @@ class Posterior:
         """Return the same as arviz inference data: groups, named dimensions, coordinates.
 
         Groups: ``posterior`` (latents, and ``speech`` waveforms), ``observed_data`` (mixture),
-        ``constant_data`` (moments of the speech STFT), ``sample_stats`` (traces). Complex arrays
-        are split into ``_re`` and ``_im``.
+        ``constant_data`` (moments of the speech STFT), ``sample_stats`` (of a sampler's draws),
+        ``routine_trace``. Complex arrays are split into ``_re`` and ``_im``.
         """
         import arviz
 
@@ -215,11 +230,14 @@ class Posterior:
         attrs = dict(self.attrs)
         if isinstance(attrs.get("seed"), (list, tuple, np.ndarray)):
             attrs["seed"] = int(attrs["seed"][recording])
+        if "warnings" in attrs:
+            attrs["warnings"] = [list(attrs["warnings"][recording])]
         return replace(
             self, attrs=attrs, mean=self.mean[one, :, :time], variance=self.variance[one, :, :time],
             mixture=self.mixture[one, :, :time], speech=self.speech[:, :, one, :n],
             latents=latents, n_samples=(n,),
             trace={key: value[:, one] for key, value in self.trace.items()},
+            stats={key: value[:, :, one] for key, value in self.stats.items()},
         )  # fmt: skip
 
     def _wave(self, values: np.ndarray, recording: int) -> np.ndarray:

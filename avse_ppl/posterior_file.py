@@ -41,6 +41,10 @@ def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
     if posterior.trace:
         traces = {key: (("step", "recording"), value) for key, value in posterior.trace.items()}
         groups["routine_trace"] = xarray.Dataset(traces)
+    if posterior.stats:
+        dims = ("chain", "draw", "recording")
+        stats = {key: (dims, value) for key, value in posterior.stats.items()}
+        groups["sample_stats"] = xarray.Dataset(stats)
     for data in groups.values():
         data.attrs.update(attributes(posterior))
     return groups
@@ -49,8 +53,9 @@ def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
 def _draws_dataset(posterior: Posterior, coords: dict[str, np.ndarray]) -> xarray.Dataset:
     """Latents and waveforms on one ``draw`` axis.
 
-    Point estimates have fewer draws of the latents than waveforms: each waveform stands beside the
-    latents it was drawn with, so they repeat, and ``draws`` says how many are distinct.
+    Point estimates have fewer draws of the latents than waveforms, chains fewer waveforms than
+    draws: each waveform stands beside latents it was drawn with, so the fewer ones repeat, and
+    ``draws`` says how many are distinct.
     """
     import xarray
 
@@ -65,13 +70,26 @@ def _draws_dataset(posterior: Posterior, coords: dict[str, np.ndarray]) -> xarra
     draws = max((value.shape[1] for _, value in arrays.values()), default=0)
     index = np.arange(draws)
     data = {
-        name: (("chain", "draw", "recording", *names), value[:, index % value.shape[1]],
+        name: (("chain", "draw", "recording", *names), value[:, _repeats(name, value, draws)],
                {"draws": value.shape[1]})
         for name, (names, value) in arrays.items()
     }  # fmt: skip
     sample_s = np.arange(samples) / posterior.stft.sample_rate_hz
     own = {"chain": np.arange(chains), "draw": index, "sample_s": sample_s}
     return xarray.Dataset(data, {**coords, **own})
+
+
+def _repeats(name: str, value: np.ndarray, draws: int) -> np.ndarray:
+    """Which of the draws of one array stands in each of ``draws`` places."""
+    index, found = np.arange(draws), value.shape[1]
+    return index * found // draws if name == "speech" else index % found
+
+
+def _distinct(name: str, value: Any) -> np.ndarray:
+    """Undo the repeats."""
+    draws, found = value.sizes["draw"], int(value.attrs["draws"])
+    index = np.arange(found)
+    return value.values[:, -(-index * draws // found) if name == "speech" else index]
 
 
 def attributes(posterior: Posterior) -> dict[str, Any]:
@@ -105,10 +123,13 @@ def read(path: Path) -> dict[str, Any]:
 
 def _arguments(tree: Any) -> dict[str, Any]:
     draws, constant, observed = tree["posterior"], tree["constant_data"], tree["observed_data"]
-    trace = tree["routine_trace"].data_vars if "routine_trace" in tree.children else {}
+    trace, stats = (
+        {str(key): value.values for key, value in tree[name].data_vars.items()}
+        if name in tree.children else {}
+        for name in ("routine_trace", "sample_stats")
+    )  # fmt: skip
     arrays = {
-        str(name): value.values[:, : int(value.attrs["draws"])]
-        for name, value in draws.data_vars.items()
+        str(name): _distinct(str(name), value) for name, value in draws.data_vars.items()
     }
     no_waves = np.zeros(
         (draws.sizes["chain"], 0, draws.sizes["recording"], draws.sizes["sample_s"]), np.float32
@@ -123,7 +144,8 @@ def _arguments(tree: Any) -> dict[str, Any]:
         "stft": Stft(**json.loads(tree.attrs["stft"])),
         "kind": str(tree.attrs["kind"]),
         "attrs": json.loads(tree.attrs["settings"]),
-        "trace": {str(key): value.values for key, value in trace.items()},
+        "trace": trace,
+        "stats": stats,
     }
 
 

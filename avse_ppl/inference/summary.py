@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ def summarise(
     trace: dict[str, np.ndarray] | None = None,
     moments: tuple[Tensor, Tensor] | None = None,
     counted: int | None = None,
+    chains: int = 1,
+    stats: dict[str, np.ndarray] | None = None,
 ) -> Posterior:
     """Posterior over speech from draws of the latents.
 
@@ -65,38 +67,59 @@ def summarise(
     scene, mixture
         What was inverted.
     draws
-        Values of all latents, one dictionary a draw, ``(recording, ...)`` each.
+        Values of all latents, one dictionary a draw, ``(recording, ...)`` each; the draws of the
+        first chain first.
     randoms
         For the speech draws.
-    kind, attrs, trace
+    kind, attrs, trace, stats
         Stored in the posterior.
     waveforms
-        Number of waveform draws; more than there are draws of the latents if these are point
-        estimates, 0 for none.
+        Number of waveform draws of each chain: 0 for none; more than there are draws of the latents
+        if these are point estimates; if fewer, they are spread evenly over the chain.
     moments
         Mean and variance, where they are known better than the draws tell.
     counted
-        How many draws the moments are taken over, by default all of them.
+        How many draws of each chain the moments are taken over, by default all of them.
+    chains
+        How many chains of equal length the draws are from.
     """
     running, waves = Moments(), []
-    counted = min(counted or len(draws), len(draws))
-    for i in range(max(waveforms, counted)):
-        values = draws[i % len(draws)]
-        laws = scene.laws_given(values, mixture)
+    length = len(draws) // chains
+    for index, count, drawn in _uses(length, min(counted or length, length), waveforms, chains):
+        laws = scene.laws_given(draws[index], mixture)
         law = laws.speech.condition(laws.noise, mixture.values)
-        if i < counted:
+        if count:
             running.add(law)
-        if i < waveforms:
-            waves.append(_draw_wave(law, mixture, randoms))
+        waves += [_draw_wave(law, mixture, randoms) for _ in range(drawn)]
     mean, variance = moments or running.result()
     scale = mixture.scale[:, None, None]
-    latents = {name: _stack([d[name] for d in draws]) for name in draws[0]}
+    latents = {name: _stack([d[name] for d in draws], chains) for name in draws[0]}
     return Posterior(
         mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
         mixture=_numpy(mixture.values * scale), latents=latents,
-        speech=_stack(waves) if waves else _no_waves(mixture),
+        speech=_stack(waves, chains) if waves else _no_waves(mixture, chains),
         n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
+        stats=stats or {},
     )  # fmt: skip
+
+
+def _uses(
+    length: int, counted: int, waveforms: int, chains: int
+) -> Iterator[tuple[int, bool, int]]:
+    """Which draws are needed: their index, whether moments count them, and waveforms of each.
+
+    Waveforms are spread evenly over a chain; where there are more of them than draws, they go round
+    the draws, each of which then stands once for each of its waveforms.
+    """
+    for chain in range(chains):
+        first = chain * length
+        if waveforms > length:
+            yield from ((first + i % length, i < counted, 1) for i in range(waveforms))
+            continue
+        drawn = {-(-i * length // waveforms) for i in range(waveforms)}
+        for i in range(length):
+            if i < counted or i in drawn:
+                yield first + i, i < counted, int(i in drawn)
 
 
 def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: Randoms) -> Tensor:
@@ -112,8 +135,8 @@ def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: Randoms) -> Te
     return waves
 
 
-def _no_waves(mixture: Spectrogram) -> np.ndarray:
-    return np.zeros((1, 0, mixture.recordings, max(mixture.n_samples)), np.float32)
+def _no_waves(mixture: Spectrogram, chains: int) -> np.ndarray:
+    return np.zeros((chains, 0, mixture.recordings, max(mixture.n_samples)), np.float32)
 
 
 def _numpy(values: Tensor) -> np.ndarray:
@@ -121,9 +144,9 @@ def _numpy(values: Tensor) -> np.ndarray:
     return array.astype(np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
-def _stack(rows: Sequence[Tensor]) -> np.ndarray:
-    """``(chain=1, draw, recording, ...)``."""
-    return _numpy(torch.stack(list(rows)))[None]
+def _stack(rows: Sequence[Tensor], chains: int) -> np.ndarray:
+    """``(chain, draw, recording, ...)``."""
+    return _numpy(torch.stack(list(rows)).unflatten(0, (chains, -1)))
 
 
 def kind_of(kind: str, tempering: float) -> str:
