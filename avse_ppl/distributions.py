@@ -10,6 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, kl
 
+from avse_ppl.backends import on_jax
+
 _LOG_PI = math.log(math.pi)
 
 
@@ -17,6 +19,8 @@ class ComplexNormal(TorchDistribution):
     r"""Circular complex Gaussian :math:`N_c(m, v)`.
 
     .. math:: \log p(x) = -\log(\pi v) - |x - m|^2 / v
+
+    Under NumPyro, the same call gives its twin on JAX.
 
     Parameters
     ----------
@@ -52,6 +56,14 @@ class ComplexNormal(TorchDistribution):
     # Complex numbers pass torch's check of this constraint.
     support = constraints.real  # pyright: ignore
     has_rsample = True
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Take the side of the program that is running."""
+        if on_jax():
+            from avse_ppl.distributions_jax import ComplexNormalJax
+
+            return ComplexNormalJax(*args, **kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self, mean: Tensor | complex, power: Tensor | float, validate_args: bool | None = None

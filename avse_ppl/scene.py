@@ -7,25 +7,29 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import pyro
 import torch
 from pyro import poutine
+from pyroapi import handlers, pyro
 from torch import Tensor
 
+from avse_ppl.backends import on_jax
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.stft import Frames, Spectrogram, Stft
 
 
 # Speech, noise and their parts may each open plate("time", ...): hiding a plate's own bookkeeping
 # site keeps a trace from refusing the second of the same name.
-def plates_reusable() -> Any:
+# NumPyro has no such site.
+def plates_reusable() -> AbstractContextManager[Any]:
     """Return a handler under which one plate name may be opened again."""
+    if on_jax():
+        return nullcontext()
     return poutine.block(hide_fn=lambda msg: type(msg.get("fn")).__name__ == "_Subsample")
 
 
-def numbers_on(device: torch.device) -> AbstractContextManager[Any]:
+def numbers_on(device: torch.device | None) -> AbstractContextManager[Any]:
     """Return a context in which the plain numbers of a model become tensors of that device."""
-    return nullcontext() if device.type == "cpu" else device
+    return nullcontext() if device is None or device.type == "cpu" else device
 
 
 NoiseModel = Callable[[Frames], ComplexNormal]
@@ -93,19 +97,27 @@ class Scene:
 
     def __call__(self, mixture: Spectrogram | Frames, video: Tensor | None = None) -> Laws:
         """Run the program: observe a spectrogram, or simulate a mixture on bare frames."""
-        observed = isinstance(mixture, Spectrogram)
-        frames = mixture.frames if observed else mixture
-        recordings = mixture.recordings if observed else 1
+        if isinstance(mixture, Spectrogram):
+            return self.observe(mixture.frames, mixture.values, mixture.mask, video)
+        return self.observe(mixture, None, None, video)
+
+    def observe(
+        self,
+        frames: Frames,
+        values: Tensor | None,
+        mask: Tensor | None,
+        video: Tensor | None = None,
+    ) -> Laws:
+        """Run the program on ``(recording, freq, time)`` values of torch or JAX, or on none."""
+        recordings = 1 if values is None else values.shape[0]
         with plates_reusable(), pyro.plate("recording", recordings, dim=-3):
             laws = self.laws(frames, video)
-            law = laws.mixture
-            mask = mixture.mask if observed else None
             with (
                 pyro.plate("freq", frames.freq, dim=-2),
                 pyro.plate("time", frames.time, dim=-1),
-                poutine.mask(mask=True if mask is None else mask),  # pyright: ignore[reportArgumentType]
+                handlers.mask(mask=True if mask is None else mask),
             ):
-                pyro.sample("mixture", law, obs=mixture.values if observed else None)
+                pyro.sample("mixture", laws.mixture, obs=values)
         return laws
 
     def laws(self, frames: Frames, video: Tensor | None = None) -> Laws:

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from pyroapi import ops
 from torch import Tensor
 
 _CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ class Frames:
     sample_rate_hz, hop, n_fft
         What the grid was made with, in Hz and samples.
     device, dtype
-        Where the arrays below live.
+        Where the arrays below live; ``None`` and a JAX dtype under NumPyro.
 
     Examples
     --------
@@ -50,14 +51,18 @@ class Frames:
     @property
     def freq_hz(self) -> Tensor:
         """Centre frequency of each bin, Hz, ``(freq, 1)``."""
-        bins = torch.arange(self.freq, device=self.device, dtype=self.dtype)
+        bins = ops.arange(self.freq, device=self.device, dtype=self.dtype)
         return (bins * (self.sample_rate_hz / self.n_fft))[:, None]
 
     @property
     def time_s(self) -> Tensor:
         """Centre of each frame, seconds, ``(time,)``."""
-        index = torch.arange(self.time, device=self.device, dtype=self.dtype)
+        index = ops.arange(self.time, device=self.device, dtype=self.dtype)
         return index * (self.hop / self.sample_rate_hz)
+
+    def number(self, value: float) -> Tensor:
+        """Return a number as an array without dimensions, of this grid's device and dtype."""
+        return ops.asarray(value, device=self.device, dtype=self.dtype)
 
 
 @dataclass(frozen=True)

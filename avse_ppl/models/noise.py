@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyro
-import pyro.distributions as dist
 import torch
+from pyroapi import distributions as dist
+from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
@@ -34,7 +34,7 @@ def stationary(frames: Frames) -> ComplexNormal:
     torch.Size([5, 1])
     """
     with pyro.plate("freq", frames.freq, dim=-2):
-        power = pyro.sample("noise.power", dist.LogNormal(_like(frames, -2.0), 2.0))
+        power = pyro.sample("noise.power", dist.LogNormal(frames.number(-2.0), 2.0))
     return ComplexNormal(0.0, power)
 
 
@@ -80,7 +80,7 @@ class NMF:
 
     def __call__(self, frames: Frames) -> ComplexNormal:
         """Sample W and H, return the law of the noise, ``(freq, time)``."""
-        one, rate = _like(frames, 1.0), _like(frames, float(self.rank))
+        one, rate = frames.number(1.0), frames.number(float(self.rank))
         with (
             pyro.plate("freq", frames.freq, dim=-2),
             pyro.plate("component", self.rank, dim=-1),
@@ -149,6 +149,3 @@ def _ratios(noise: Tensor, power: Tensor, speech_power: Tensor) -> tuple[Tensor,
     inverse = 1.0 / (speech_power + (noise + _TINY))
     return (power * inverse.square()).mean(0), inverse.mean(0)
 
-
-def _like(frames: Frames, value: float) -> Tensor:
-    return torch.tensor(value, device=frames.device, dtype=frames.dtype)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import pyro
-import pyro.distributions as dist
-import torch
+from pyroapi import distributions as dist
+from pyroapi import ops, pyro
 from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
@@ -66,14 +65,14 @@ class GaussianSpeech:
         spectrum = self._spectrum(frames)
         if self.gain_sd_db == 0:
             return ComplexNormal(0.0, spectrum)
-        zero = torch.zeros((), device=frames.device, dtype=frames.dtype)
         with pyro.plate("time", frames.time, dim=-1):
-            z = pyro.sample("speech.gain", dist.Normal(zero, 1.0))
-        return ComplexNormal(0.0, spectrum * torch.exp(math.log(10) / 10 * self.gain_sd_db * z))
+            z = pyro.sample("speech.gain", dist.Normal(frames.number(0.0), 1.0))
+        return ComplexNormal(0.0, spectrum * ops.exp(math.log(10) / 10 * self.gain_sd_db * z))
 
     def _spectrum(self, frames: Frames) -> Tensor:
         if self.spectrum is not None:
-            return self.spectrum.to(frames.device, frames.dtype)[:, None]
-        octaves = torch.log2(frames.freq_hz.clamp_min(500.0) / 500.0)
+            given = self.spectrum.cpu().numpy()[:, None]
+            return ops.asarray(given, device=frames.device, dtype=frames.dtype)
+        octaves = ops.log2(ops.clip(frames.freq_hz, 500.0, None) / 500.0)
         spectrum = 10 ** (-0.9 * octaves)
         return spectrum / spectrum.mean()

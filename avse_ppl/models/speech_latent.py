@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import pyro
-import pyro.distributions as dist
 import torch
+from pyroapi import distributions as dist
+from pyroapi import ops, pyro
 from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
+from avse_ppl.models.decoding import decode
 from avse_ppl.stft import Frames, Stft
 
 DB = math.log(10) / 10
@@ -70,7 +71,7 @@ class LatentSpeech:
 
     def __call__(self, frames: Frames, visual: Tensor | None = None) -> ComplexNormal:
         """Sample the innovations, return the law of speech, ``(freq, time)``."""
-        zero = torch.zeros((), device=frames.device, dtype=frames.dtype)
+        zero = frames.number(0.0)
         level = pyro.sample("speech.level", dist.Normal(zero, 1.0))
         with (
             pyro.plate("latent", self.network.latent, dim=-2),
@@ -78,7 +79,7 @@ class LatentSpeech:
         ):
             z = pyro.sample("speech.z", dist.Normal(zero, 1.0))
         gain_db = self.level_sd_db * level - self.level_db
-        return ComplexNormal(0.0, torch.exp(self.network.decode(z) + DB * gain_db))
+        return ComplexNormal(0.0, ops.exp(decode(self.network, z) + DB * gain_db))
 
     def encode(self, power: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Amortised guess of the latents: mean and standard deviation of each site.

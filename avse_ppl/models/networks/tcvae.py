@@ -8,7 +8,7 @@ from avse_ppl.models.networks.vae import contrast, draw, encoder_input
 
 _MEAN, _SPREAD = -7.0, 3.0  # of the log power of speech at unit level: brings it near N(0, 1)
 # Nats, far outside what speech does: improbable latents, too, decode to a power that is a number.
-_LOWEST, _HIGHEST = -25.0, 12.0
+LOWEST, HIGHEST = -25.0, 12.0
 _LOGVAR = (-12.0, 4.0)  # keeps its exponential, and so the training, finite
 
 
@@ -80,7 +80,7 @@ class TcvaeNetwork(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
         hidden = self.decoder(self.decoder_latent(z.reshape(-1, *z.shape[-2:])))
-        log_power = self.decoder_logpower(hidden).clamp(_LOWEST, _HIGHEST)
+        log_power = self.decoder_logpower(hidden).clamp(LOWEST, HIGHEST)
         return log_power.reshape(*z.shape[:-2], self.freq, z.shape[-1])
 
 

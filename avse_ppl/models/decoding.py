@@ -1,0 +1,22 @@
+"""Decoders of the learned priors on torch or JAX, from the same weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avse_ppl.backends import on_jax
+
+
+def decode(network: Any, z: Any) -> Any:
+    """Decode ``(..., latent, time)`` to log power ``(..., freq, time)`` by torch or by JAX.
+
+    Raises
+    ------
+    NotImplementedError
+        If the network has no decoder on JAX.
+    """
+    if not on_jax():
+        return network.decode(z)
+    from avse_ppl.models.networks.jax_decoders import jax_decoder
+
+    return jax_decoder(network)(z)
