@@ -13,9 +13,12 @@ Examples
 """
 
 from avse_ppl.audio import Audio, load_audio, save_audio
+from avse_ppl.compare import compare
+from avse_ppl.comparison import Comparison
+from avse_ppl.diagnostics import Diagnostics, diagnose
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.enhance import Enhanced, enhance, enhance_batch
-from avse_ppl.inference import EM, SVI, Exact
+from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, NumPyroNUTS, merge
 from avse_ppl.metrics import Scores, evaluate
 from avse_ppl.models import NMF, GaussianSpeech, LatentSpeech, load_speech, stationary
 from avse_ppl.posterior import Posterior
@@ -26,26 +29,34 @@ __version__ = "0.1.0"
 
 __all__ = [
     "EM",
+    "HMC",
     "NMF",
+    "NUTS",
     "SVI",
     "Audio",
+    "Comparison",
     "ComplexNormal",
+    "Diagnostics",
     "Enhanced",
     "Exact",
     "Frames",
     "GaussianSpeech",
     "LatentSpeech",
     "Laws",
+    "NumPyroNUTS",
     "Posterior",
     "Scene",
     "Scores",
     "Spectrogram",
     "Stft",
+    "compare",
+    "diagnose",
     "enhance",
     "enhance_batch",
     "evaluate",
     "load_audio",
     "load_speech",
+    "merge",
     "save_audio",
     "stationary",
 ]

@@ -65,6 +65,7 @@ def enhance_files(
     draws: int = 50,
     device: str = "auto",
     force: bool = False,
+    recalibrate: bool = False,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield what became of each as soon as it is known.
 
@@ -79,6 +80,8 @@ def enhance_files(
         As in ``avse_ppl.enhance``.
     force
         Whether to redo what is finished, and to overwrite files that this library did not write.
+    recalibrate
+        As in ``avse_ppl.enhance``; needs posteriors in the plan.
 
     Yields
     ------
@@ -98,11 +101,12 @@ def enhance_files(
     resolve_device(device)
     settings = {"speech": _label(speech), "noise": _label(noise), "inference": _label(inference),
                 "seed": seed, "draws": draws}  # fmt: skip
+    settings |= {"recalibrate": True} if recalibrate else {}  # old ledgers do not have it
     ledger = Ledger(plan.folder / LEDGER if plan.folder else None, settings, (prior, noise_model))
     if not force:
         ledger.refuse_foreign(plan.jobs)
     options = {"speech": prior, "noise": noise_model, "inference": inference, "seed": seed,
-               "draws": draws, "device": device}  # fmt: skip
+               "draws": draws, "device": device, "recalibrate": recalibrate}  # fmt: skip
     for group in _groups(plan.jobs):
         kept = {} if force else {job: record for job in group if (record := ledger.find(job))}
         for job, record in kept.items():
@@ -188,6 +192,7 @@ def _load(path: Path, stft: Any) -> tuple[Audio, list[str]]:
 
 def _written(job: Job, result: Enhanced, remarks: list[str]) -> Outcome:
     posterior = result.posterior
+    remarks = [*remarks, *getattr(result, "warnings", ())]
     nc = job.posterior if posterior is not None else None
     try:
         with _remarks_into(remarks):

@@ -13,6 +13,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from avse_ppl.checks_sites import Watch, check_density, check_sites, check_unchanging
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.scene import Scene, plates_reusable
 from avse_ppl.stft import Frames, Spectrogram
@@ -37,7 +38,8 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
         If speech or noise is not callable, or does not return a ``ComplexNormal``.
     ValueError
         If a law has the wrong shape, a power is not positive, a power or mean is NaN or infinite,
-        the front ends differ, a latent lies on the wrong plate, is discrete or complex, or an
+        the front ends differ, a latent lies on the wrong plate, is discrete or complex, has a
+        reserved name, no proper prior, or a support or shape that depends on other latents, or an
         error arises inside a model.
 
     Examples
@@ -70,6 +72,8 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
     for name, site in cast(Mapping[str, Any], trace.nodes).items():
         if site["type"] == "sample" and not site["is_observed"]:
             _check_site(name, site, mixture)
+            check_density(name, site)
+    check_unchanging(scene, mixture.frames)
     return trace
 
 
@@ -84,10 +88,14 @@ def _check_front_end(scene: Scene, mixture: Spectrogram) -> None:
 def _check_law(model: object, arguments: tuple, role: str, mixture: Spectrogram) -> None:
     title = f"{role} {name_of(model)!r}"
     frames: Frames = mixture.frames
+    watch = Watch()
     try:
-        law = model(*arguments)  # type: ignore[operator]
+        with watch:
+            law = model(*arguments)  # type: ignore[operator]
     except Exception as error:
+        check_sites(title, watch)  # a bad site may be why
         raise ValueError(f"{title} failed: {_reason(error)}") from error
+    check_sites(title, watch)
     if not isinstance(law, ComplexNormal):
         raise TypeError(f"{title} returned {_kind(law)}; expected ComplexNormal(mean, power)")
     expected = (mixture.recordings, frames.freq, frames.time)
@@ -143,18 +151,7 @@ def _check_shape(title: str, found: tuple[int, ...], expected: tuple[int, ...]) 
 
 
 def _check_site(name: str, site: dict, mixture: Spectrogram) -> None:
-    law, value = site["fn"], site["value"]
-    if getattr(law.support, "is_discrete", False) or value.dtype in (torch.int64, torch.bool):
-        raise ValueError(
-            f"site {name!r} is discrete ({type(law).__name__}); the gradient-based routines need "
-            "continuous latents. Use a relaxed law (Beta, RelaxedBernoulli) or sum it out."
-        )
-    if value.is_complex():
-        raise ValueError(
-            f"site {name!r} is complex; expected real latents. Return ComplexNormal(mean, power) "
-            "instead of sampling it: the scene integrates over it exactly."
-        )
-    shape = tuple(law.batch_shape)
+    shape = tuple(site["fn"].batch_shape)
     if len(shape) != 3 or shape[0] != mixture.recordings:
         raise ValueError(
             f"site {name!r} has batch shape {shape}; expected (recording="

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from avse_ppl.commands import doctor, enhance, evaluate, import_weights, mix, models, train
+from avse_ppl.commands import (
+    compare,
+    diagnose,
+    doctor,
+    enhance,
+    evaluate,
+    import_weights,
+    mix,
+    models,
+    train,
+)
 
 HELP = """
 Enhance noisy speech with generative models, and get a posterior over the clean speech.
@@ -61,6 +71,8 @@ def _top(version: VersionOption = False) -> None:
 
 for _name, _function, _help in (
     ("enhance", enhance.enhance, enhance.HELP),
+    ("compare", compare.compare, compare.HELP),
+    ("diagnose", diagnose.diagnose, diagnose.HELP),
     ("evaluate", evaluate.evaluate, evaluate.HELP),
     ("mix", mix.mix, mix.HELP),
     ("train", train.train, train.HELP),

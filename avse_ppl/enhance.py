@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
+from avse_ppl.checks import name_of
 from avse_ppl.chunks import join, split, stitch, stitch_waves
 from avse_ppl.inference.setup import check_seeds
 from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
@@ -40,12 +41,16 @@ class Enhanced:
     kind
         ``Posterior.kind``, also where the posterior was not kept; None where there was nothing to
         infer.
+    warnings
+        What the routine found wrong with its own result, see ``Posterior.warnings``; also where
+        the posterior was not kept.
     """
 
     speech: Audio
     posterior: Posterior | None
     cost: dict[str, float]
     kind: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def enhance(
@@ -60,6 +65,7 @@ def enhance(
     sample_rate_hz: int | None = None,
     draws: int = 50,
     keep_posterior: bool = True,
+    recalibrate: bool = False,
 ) -> Enhanced:
     """Enhance one recording.
 
@@ -88,6 +94,9 @@ def enhance(
         Draws in the posterior.
     keep_posterior
         False saves the time and memory of drawing waveforms.
+    recalibrate
+        Whether to scale variance and draws so that credible intervals cover as they state, see
+        ``Posterior.recalibrated``. The enhanced speech is the same.
 
     Returns
     -------
@@ -111,7 +120,7 @@ def enhance(
     audio = as_audio(noisy, sample_rate_hz)
     return enhance_batch(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
-        draws=draws, keep_posterior=keep_posterior,
+        draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate,
     )[0]  # fmt: skip
 
 
@@ -126,6 +135,7 @@ def enhance_batch(
     device: str = "auto",
     draws: int = 50,
     keep_posterior: bool = True,
+    recalibrate: bool = False,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
 
@@ -141,6 +151,8 @@ def enhance_batch(
     """
     [seed] = check_seeds([seed])
     scene = Scene(resolve_speech(speech), resolve_noise(noise))
+    if recalibrate:
+        _check_recalibration(scene, inference, keep_posterior)
     stft = scene.stft
     audios = [
         check_audio(to_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
@@ -153,21 +165,42 @@ def enhance_batch(
     results: dict[_Piece, Any] = {}
     costs = np.zeros((len(audios), 2))
     kinds: list[str | None] = [None] * len(audios)
+    said: list[list[str]] = [[] for _ in audios]
     for batch in _batches(pieces):
         clock = np.array([time.perf_counter(), time.process_time()])
         waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
         # Chunk by chunk, so that a recording's result does not depend on what else is enhanced.
         seeds = [seed + piece.number for piece in batch]
         posterior = routine(scene, waves, video, seed=seeds)
+        posterior = posterior.recalibrated(seed=seed) if recalibrate else posterior
         for row, piece in enumerate(batch):
             one = posterior.select(row)
             results[piece] = one if keep_posterior else one.enhance()
+            said[piece.recording] += one.warnings
         spent = np.array([time.perf_counter(), time.process_time()]) - clock
         total = sum(piece.n_samples for piece in batch)
         for piece in batch:
             costs[piece.recording] += spent * piece.n_samples / total
             kinds[piece.recording] = posterior.kind
-    return [_finished(i, audio, results, costs[i], kinds[i]) for i, audio in enumerate(audios)]
+    return [
+        replace(_finished(i, audio, results, costs[i], kinds[i]), warnings=_once(said[i]))
+        for i, audio in enumerate(audios)
+    ]
+
+
+def _check_recalibration(scene: Scene, inference: object, keep_posterior: bool) -> None:
+    """Refuse before the work starts what the posterior would refuse after it."""
+    if not keep_posterior:
+        raise ValueError("recalibrate changes the posterior only; keep the posterior, too")
+    if isinstance(inference, str):
+        from avse_ppl.recalibration import find_shipped
+
+        names = {"speech": name_of(scene.speech), "noise": name_of(scene.noise)}
+        find_shipped(routine=inference, **names)
+
+
+def _once(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,36 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from avse_ppl.checks import unknown_name
-from avse_ppl.inference import EM, SVI, Exact
-from avse_ppl.models import NMF, load_speech, pretrained_names, stationary
+from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, NumPyroNUTS
+from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.scene import NoiseModel, SpeechPrior
 
 NOISES: Mapping[str, str] = MappingProxyType(
     {
         "nmf": "sum of a few spectra, each with its own activation over time (the default)",
         "stationary": "one unknown spectrum for the whole recording",
+        "ar1": "one unknown spectrum whose level wanders",
+        "student-t": "one unknown spectrum with heavy tails, bin by bin; student-t(4) fixes them",
+        "alpha-stable": "one unknown spectrum with impulses; alpha-stable(1.8) fixes how strong",
+        "hum": "lines at the multiples of 50 Hz, or hum(60); to be added to others",
+        "clicks": "rare broadband bursts; to be added to others",
+        "wind": "gusts of low-frequency rumble; to be added to others",
+        "learned": "learned from recorded noises; learned('DIR') takes weights of your own",
     }
 )
 ROUTINES: Mapping[str, str] = MappingProxyType(
     {
         "svi": "mean-field variational posterior over all latents (the default)",
+        "svi-structured": "variational, each latent that changes over time a chain",
+        "svi-low-rank": "variational, with a few directions common to all latents",
         "em": "point estimate by expectation-maximisation",
         "em-langevin": "Langevin draws of the speech latents, point estimate of the noise",
+        "nuts": "Hamiltonian draws from the posterior itself; a minute for each second of audio",
+        "numpyro-nuts": "the same on JAX, compiled: a minute or two for a few seconds of audio",
+        "hmc": "Hamiltonian draws by trajectories of a given number of steps",
+        "em-mala": "Metropolis-adjusted Langevin draws of speech, point estimate of the noise",
+        "em-mh": "random walk Metropolis draws of speech, point estimate of the noise",
+        "em-variational": "mean-field posterior of speech, point estimate of the noise",
         "exact": "closed form or grid; for the Gaussian prior with at most one noise unknown",
     }
 )
@@ -33,8 +48,21 @@ ROUTINES: Mapping[str, str] = MappingProxyType(
 
 # What a name stands for, where it is not the routine's own defaults: after the warm start few steps
 # do, and for the mean of independent draws few draws.
-_SVI = MappingProxyType({"steps": 40, "moment_draws": 20})
-_LANGEVIN = MappingProxyType({"rounds": 100, "step_size": 0.4, "tempering": 0.4})
+_SVI = MappingProxyType({"steps": 15, "moment_draws": 20})
+_EM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "em": {},
+        "em-langevin": {"rounds": 100, "step_size": 0.4, "tempering": 0.4},
+        "em-mala": {
+            "rounds": 80, "e_steps": 3, "step_size": 0.2, "warm_up": 40, "tempering": 0.4
+        },
+        "em-mh": {"rounds": 80, "e_steps": 6, "step_size": 1.0, "warm_up": 40, "tempering": 0.4},
+        "em-variational": {"rounds": 60, "step_size": 0.1, "tempering": 0.4},
+    }
+)  # fmt: skip
+_CHAINS = MappingProxyType({"draws": 50, "warmup": 50, "chains": 2})
+_NUMPYRO = MappingProxyType({"draws": 200, "warmup": 225, "chains": 2})
+_NUTS = MappingProxyType({**_CHAINS, "max_tree_depth": 6})
 
 
 def speech_names() -> dict[str, str]:
@@ -51,25 +79,24 @@ def resolve_speech(speech: str | Path | SpeechPrior) -> Any:
 
 
 def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
-    """Noise model from a name, ``module:function``, or itself.
+    """Noise model from a name, ``module:function``, a sum of them, or itself.
 
     Raises
     ------
     ValueError
-        If the name, module or function is unknown.
+        If the name, module or function is unknown, or what stands in brackets is not what the
+        model takes.
 
     Examples
     --------
     >>> resolve_noise("nmf").rank
     2
+    >>> len(resolve_noise("nmf(8)+hum(50)").parts)
+    2
     """
     if not isinstance(noise, str):
         return noise
-    if ":" in noise:
-        return _imported(noise)
-    if noise not in NOISES:
-        raise unknown_name("noise model", noise, [*NOISES, "module:function"])
-    return NMF() if noise == "nmf" else stationary
+    return parse_noise(noise, _imported)
 
 
 def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> Any:
@@ -93,9 +120,23 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
         return Exact(**settings)
     if inference == "svi":
         return SVI(**{**_SVI, **settings})
-    if inference == "em-langevin":
-        return EM(e_step="langevin", **{**_LANGEVIN, **settings})
-    return EM(**settings)
+    if inference.startswith("svi-"):
+        return SVI(**{"guide": inference.removeprefix("svi-"), **settings})
+    if inference == "nuts":
+        return NUTS(**{**_NUTS, **_of_chains(settings)})
+    if inference == "numpyro-nuts":
+        return NumPyroNUTS(**{**_NUMPYRO, **_of_chains(settings)})
+    if inference == "hmc":
+        return HMC(**{**_CHAINS, **_of_chains(settings)})
+    e_step = inference.removeprefix("em").lstrip("-") or "point"
+    return EM(**{"e_step": e_step, **_EM[inference], **settings})
+
+
+def _of_chains(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of chains, whose length is their own: ``draws`` is how many waveforms to keep."""
+    own = dict(settings)
+    draws = own.pop("draws", True)
+    return {**own, "waveforms": draws if own.get("waveforms", True) else False}
 
 
 def _imported(path: str) -> NoiseModel:

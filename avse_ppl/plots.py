@@ -64,11 +64,21 @@ def plot_enhancement(
         axis.set_title(title)
     figure.colorbar(images[0], ax=axes[:, :], label="dB", shrink=0.6, location="left")
     _band(axes[1, 1], one, probability)
-    figure.suptitle(f"{one.kind}   ({one.attrs.get('routine', '')})", fontsize=10)
+    _headline(figure, one)
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     figure.savefig(beside, dpi=120)
     os.replace(beside, path)
     return path
+
+
+def _headline(figure: Any, posterior: Posterior) -> None:
+    """What the figures are, and in red what is wrong with them."""
+    import textwrap
+
+    title = f"{posterior.kind}   ({posterior.attrs.get('routine', '')})"
+    lines = [line for text in posterior.warnings for line in textwrap.wrap(text, 140)]
+    color = "tab:red" if lines else "black"
+    figure.suptitle("\n".join([title, *lines]), fontsize=9 if lines else 10, color=color)
 
 
 def _spectrogram(axis: Any, magnitude: np.ndarray, posterior: Posterior) -> Any:

@@ -14,6 +14,8 @@ from avse_ppl.stft import Stft
 if TYPE_CHECKING:
     import xarray
 
+    from avse_ppl.recalibration import Recalibration
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -122,8 +124,9 @@ class Posterior:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Central credible interval in each sample, or in each bin of the STFT magnitude.
 
-        Both are quantiles over the waveform draws; with D draws, a tail below about 1/D is not
-        resolved.
+        Both are quantiles over the waveform draws: the k-th smallest of D stands for the mass
+        ``k / (D + 1)``, so that few draws hold the truth as often as many. A tail below about 1/D
+        is not resolved.
 
         Parameters
         ----------
@@ -217,6 +220,28 @@ class Posterior:
 
         return cls(**read(Path(path)))
 
+    def recalibrated(
+        self, recalibration: Recalibration | None = None, *, seed: int = 0
+    ) -> Posterior:
+        """Return the same with variance and draws scaled so that intervals cover as they state.
+
+        Parameters
+        ----------
+        recalibration
+            From ``fit_recalibration``; by default the shipped one for this routine, prior and
+            noise model. The attribute ``"recalibration"`` says what it was fitted on.
+        seed
+            Of the order in which the draws get their scales.
+
+        Raises
+        ------
+        ValueError
+            If it was fitted for posteriors of another kind, or none is shipped for this one.
+        """
+        from avse_ppl.recalibration import recalibration_for
+
+        return (recalibration or recalibration_for(self)).apply(self, seed=seed)
+
     def select(self, recording: int) -> Posterior:
         """Posterior of one recording of the batch, padding removed."""
         recording = range(self.recordings)[recording]
@@ -232,6 +257,8 @@ class Posterior:
             attrs["seed"] = int(attrs["seed"][recording])
         if "warnings" in attrs:
             attrs["warnings"] = [list(attrs["warnings"][recording])]
+        if "k_hat" in attrs:
+            attrs["k_hat"] = [attrs["k_hat"][recording]]
         return replace(
             self, attrs=attrs, mean=self.mean[one, :, :time], variance=self.variance[one, :, :time],
             mixture=self.mixture[one, :, :time], speech=self.speech[:, :, one, :n],
@@ -249,7 +276,7 @@ class Posterior:
 
     def _quantiles(self, recording: int, levels: tuple[float, float], of: str) -> np.ndarray:
         values = self.magnitudes(recording) if of == "magnitude" else self.draws(recording)
-        bounds = np.quantile(values, levels, axis=0)
+        bounds = np.quantile(values, levels, axis=0, method="weibull")
         length = self.mean.shape[-1] if of == "magnitude" else max(self.n_samples)
         missing = length - bounds.shape[-1]  # padding of the shorter recordings
         return np.pad(bounds, [(0, 0)] * (bounds.ndim - 1) + [(0, missing)])

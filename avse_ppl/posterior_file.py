@@ -128,9 +128,7 @@ def _arguments(tree: Any) -> dict[str, Any]:
         if name in tree.children else {}
         for name in ("routine_trace", "sample_stats")
     )  # fmt: skip
-    arrays = {
-        str(name): _distinct(str(name), value) for name, value in draws.data_vars.items()
-    }
+    arrays = {str(name): _distinct(str(name), value) for name, value in draws.data_vars.items()}
     no_waves = np.zeros(
         (draws.sizes["chain"], 0, draws.sizes["recording"], draws.sizes["sample_s"]), np.float32
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from pyroapi import ops
 from torch import Tensor
 
 _CPU = torch.device("cpu")
+# How many bins apart those of one frame of white noise are uncorrelated.
+COUPLED_BINS = MappingProxyType({"sine": 2, "hann": 3})
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyroapi import distributions as dist
+from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.checks import check_count, check_positive
@@ -144,14 +144,14 @@ def simulate(
 
 def _known(power: float) -> NoiseModel:
     def known_noise(frames: Frames) -> ComplexNormal:
-        return ComplexNormal(0.0, torch.tensor(power, device=frames.device, dtype=frames.dtype))
+        return ComplexNormal(0.0, frames.number(power))
 
     return known_noise
 
 
 def _unknown(power: float, sd: float) -> NoiseModel:
     def noise_of_unknown_level(frames: Frames) -> ComplexNormal:
-        middle = torch.tensor(math.log(power), device=frames.device, dtype=frames.dtype)
+        middle = frames.number(math.log(power))
         return ComplexNormal(0.0, pyro.sample("noise.level", dist.LogNormal(middle, sd)))
 
     return noise_of_unknown_level

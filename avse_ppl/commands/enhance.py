@@ -79,6 +79,14 @@ PosteriorOption = Annotated[
     ),
 ]
 DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of speech in the posterior.")]
+RecalibrateOption = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate",
+        help="Scale the uncertainty of the posterior so that its intervals cover as they state, as "
+        "fitted on recordings of known speech. Goes with --posterior.",
+    ),
+]
 ForceOption = Annotated[
     bool,
     typer.Option("--force", help="Redo what is finished; overwrite files of other origin in OUT."),
@@ -96,6 +104,7 @@ def enhance(
     device: DeviceOption = Device.auto,
     posterior: PosteriorOption = None,
     draws: DrawsOption = 50,
+    recalibrate: RecalibrateOption = False,
     as_json: JsonOption = False,
     force: ForceOption = False,
 ) -> None:
@@ -108,9 +117,14 @@ def enhance(
                 f"--video {video}: the speech priors of this release are audio-only and would not "
                 "look at it; audio-visual priors are not in this release. Leave --video out"
             )
+        if recalibrate and posterior is None:
+            raise ValueError(
+                "--recalibrate changes the posterior only, which is not asked for; add --posterior "
+                "OUT.nc"
+            )
         todo = plan(noisy, output, posterior)
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
-                    "draws": draws, "device": device.value}  # fmt: skip
+                    "draws": draws, "device": device.value, "recalibrate": recalibrate}  # fmt: skip
         outcomes = _run(todo, settings, force)
         _report(todo, outcomes, settings, remarks, as_json)
 

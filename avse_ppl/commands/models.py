@@ -77,7 +77,8 @@ def _weights(name: str, folder: Path) -> dict[str, Any]:
     _, config = load_network(folder)
     card = folder / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else "no card"
-    return {"name": name, "option": "--speech", "config": config, "card": text}
+    option = f"--{config.get('use', 'speech')}"
+    return {"name": name, "option": option, "config": config, "card": text}
 
 
 def _print_listed(listed: dict[str, dict[str, str]]) -> None:

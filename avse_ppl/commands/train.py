@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -25,15 +25,16 @@ from avse_ppl.commands.training_data import (
 )
 
 if TYPE_CHECKING:
+    from avse_ppl.corpora import SpeechCache
     from avse_ppl.training import Recipe
 
 HELP = """
-Fit a speech prior, vae, rvae or tcvae, to clean speech.
+Fit a speech prior, vae, rvae or tcvae, to clean speech, or noise-vae to noise.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
 a model card, which states this command, the data and their licences.
-[bold]avse-ppl enhance --speech DIR[/] uses them.
+[bold]avse-ppl enhance --speech DIR[/], or --noise "learned('DIR')", uses them.
 
 [bold]Corpora[/] are folders as they were published:
 
@@ -49,6 +50,7 @@ a model card, which states this command, the data and their licences.
 \b
   avse-ppl train tcvae --speech speechocean762=speechocean762 -o my_prior/
   avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
+  avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
 """
 
 
@@ -58,6 +60,7 @@ class Prior(StrEnum):
     vae = "vae"
     rvae = "rvae"
     tcvae = "tcvae"
+    noise_vae = "noise-vae"
 
 
 class Precision(StrEnum):
@@ -69,9 +72,12 @@ class Precision(StrEnum):
 
 PriorArgument = Annotated[Prior, typer.Argument(help="Which prior to train.")]
 SpeechOption = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
-        metavar="CORPUS=DIR", help="A corpus of clean speech; give it again for each further one."
+        metavar="CORPUS=DIR",
+        help="A corpus of clean speech; give it again for each further one. noise-vae learns from "
+        "it to hear noise under speech.",
+        show_default=False,
     ),
 ]
 OutputOption = Annotated[
@@ -81,8 +87,8 @@ NoiseOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Noise for a second phase, in which the encoder learns to see speech through it: "
-        "CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
+        help="Noise for a second phase, in which the encoder learns to see speech through it; of "
+        "noise-vae for the first: CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
     ),
 ]
 EpochsOption = Annotated[
@@ -119,8 +125,8 @@ WorkersOption = Annotated[
 
 def train(
     prior: PriorArgument,
-    speech: SpeechOption,
     output: OutputOption,
+    speech: SpeechOption = None,
     noise: NoiseOption = None,
     epochs: EpochsOption = None,
     encoder_epochs: EncoderEpochsOption = None,
@@ -132,9 +138,10 @@ def train(
     threads: ThreadsOption = None,
     workers: WorkersOption = 1,
 ) -> None:
-    """Fit a speech prior; see ``HELP``."""
+    """Fit a prior; see ``HELP``."""
     with console.guarded():
-        sources = parse_sources(speech, noise)
+        sources = parse_sources(speech or (), noise)
+        _check_given(prior, sources)
         if importlib.util.find_spec("pytorch_lightning") is None:
             raise ImportError("training needs an optional part: pip install 'avse-ppl[train]'")
         from avse_ppl._outputs import check_folder
@@ -150,11 +157,26 @@ def train(
         stated = command(prior.value, sources, output, options)
         _limit_threads(threads)
         folder = _fit(
-            _recipe(prior, passes), sources, output, cache, stated,
+            prior, passes, sources, output, cache, stated,
             seed=seed, device=kind, precision=precision.value, workers=workers,
             resume=not no_resume,
         )  # fmt: skip
-        console.print_line(f"{folder}: ready for avse-ppl enhance --speech {folder}")
+        use = f"--noise \"learned('{folder}')\"" if _of_noise(prior) else f"--speech {folder}"
+        console.print_line(f"{folder}: ready for avse-ppl enhance {use}")
+
+
+def _of_noise(prior: Prior) -> bool:
+    return prior is Prior.noise_vae
+
+
+def _check_given(prior: Prior, sources: Sources) -> None:
+    """Raise unless there is what the first phase learns from."""
+    if _of_noise(prior) and sources.noise is None:
+        raise ValueError(f"{prior.value} learns from noise: give its folder with --noise DIR")
+    if not _of_noise(prior) and not sources.speech:
+        raise ValueError(
+            f"{prior.value} learns from speech: give a corpus with --speech CORPUS=DIR"
+        )
 
 
 def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
@@ -166,22 +188,28 @@ def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
 
 
 def _fit(
-    recipe: Recipe, sources: Sources, output: Path, cache: Path, stated: str, **settings: Any
-) -> Path:
+    prior: Prior, passes: Mapping[str, int | None], sources: Sources, output: Path, cache: Path,
+    stated: str, **settings: Any,
+) -> Path:  # fmt: skip
     from avse_ppl.corpora import build_cache
-    from avse_ppl.training import train as fit
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
-    clips = list_speech(sources)  # both lists before the first is decoded, which takes minutes
+    # Both lists before the first is decoded, which takes minutes.
+    clips = list_speech(sources) if sources.speech else None
     noise_clips = None if sources.noise is None else list_noise(sources.noise)
-    spoken = build_cache(clips, cache / "speech")
+    spoken = None if clips is None else build_cache(clips, cache / "speech")
     noise = None if noise_clips is None else build_cache(noise_clips, cache / "noise")
-    return fit(
-        recipe, spoken, output, name=output.resolve().name,
-        data=card(sources, spoken, noise, stated), noise=noise,
-        progress=console.OUT.is_terminal, **settings,
-    )  # fmt: skip
+    settings |= {"name": output.resolve().name, "data": card(sources, spoken, noise, stated)}
+    settings |= {"progress": console.OUT.is_terminal}
+    recipe = _recipe(prior, passes)
+    if noise is not None and (spoken is None or _of_noise(prior)):
+        from avse_ppl.training.noise import train_noise
+
+        return train_noise(recipe, noise, output, speech=spoken, **settings)
+    from avse_ppl.training import train as fit
+
+    return fit(recipe, cast("SpeechCache", spoken), output, noise=noise, **settings)
 
 
 def _limit_threads(threads: int | None) -> None:

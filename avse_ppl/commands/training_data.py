@@ -144,11 +144,11 @@ def command(prior: str, sources: Sources, output: Path, options: Mapping[str, ob
 
 
 def card(
-    sources: Sources, speech: SpeechCache, noise: SpeechCache | None, stated: str
+    sources: Sources, speech: SpeechCache | None, noise: SpeechCache | None, stated: str
 ) -> dict[str, Any]:
     """Write what the model card says of the data, and the command that is `stated`."""
     names = list(dict.fromkeys(name for name, _ in sources.speech))
-    amounts = {name: _amount(speech, name.replace("-", "_")) for name in names}
+    amounts = {name: _amount(speech, name.replace("-", "_")) for name in names if speech}
     licences = {name: CORPORA[name].licence for name in names}
     splits = {name: CORPORA[name].split for name in names}
     if noise is not None:

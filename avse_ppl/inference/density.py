@@ -88,6 +88,7 @@ class Density:
         """Log prior and log likelihood at given values, per recording."""
         with _Score(values, self.mixture.recordings) as score, pyro.validation_enabled(False):
             laws = self.scene(self.mixture)
+        score.check_all_seen()
         return Joint(score.prior, score.likelihood, laws)
 
     def __call__(self, unconstrained: Mapping[str, Tensor], tempering: float = 1.0) -> Tensor:
@@ -175,10 +176,19 @@ class _Score(Messenger):
         self.values, self.recordings = values, recordings
         self.prior: Any = 0.0
         self.likelihood: Any = 0.0
+        self.seen = 0
+
+    def check_all_seen(self) -> None:
+        """Raise if a latent with a value was not sampled: its prior would be missing."""
+        if self.seen < len(self.values):
+            raise _changing("fewer latents than before")
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
         if msg["name"] in self.values:
             msg["value"], msg["done"] = self.values[msg["name"]], True
+            self.seen += 1
+        elif not msg["is_observed"]:
+            raise _changing(f"a latent {msg['name']!r} that was not there before")
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         terms = msg["fn"].log_prob(msg["value"])
@@ -190,6 +200,13 @@ class _Score(Messenger):
             self.likelihood = self.likelihood + total
         else:
             self.prior = self.prior + total
+
+
+def _changing(what: str) -> ValueError:
+    return ValueError(
+        f"the scene sampled {what}; expected the same latents whatever their values are. Sample "
+        "all of them always, and choose with torch.where or a smooth weight."
+    )
 
 
 def _is_identity(transform: Any) -> bool:

@@ -16,7 +16,7 @@ from numpyro.primitives import Messenger
 from avse_ppl.backends import numpyro_backend
 from avse_ppl.checks import name_of
 from avse_ppl.inference.density import Density
-from avse_ppl.scene import Scene
+from avse_ppl.scene import Laws, Scene
 from avse_ppl.stft import Frames
 
 Latents = dict[str, jax.Array]
@@ -55,11 +55,26 @@ class JaxDensity:
         self, latents: Mapping[str, jax.Array], values: Any, mask: Any, tempering: float = 1.0
     ) -> jax.Array:
         """Log density at unconstrained ``(1, ...)`` latents."""
+        likelihood, prior = self.parts(latents, values, mask)
+        return tempering * likelihood + prior
+
+    def parts(
+        self, latents: Mapping[str, jax.Array], values: Any, mask: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """Log likelihood, and log prior with the Jacobian."""
+        score, _ = self._run(latents, values, mask)
+        _check_sites(self.scene, self.sites, score.found)
+        return score.likelihood, score.prior
+
+    def mixture_power(self, latents: Mapping[str, jax.Array], values: Any, mask: Any) -> jax.Array:
+        """Power of the mixture under the scene, ``(1, freq, time)``."""
+        power: Any = self._run(latents, values, mask)[1].mixture.power
+        return jnp.broadcast_to(power, values.shape)
+
+    def _run(self, latents: Mapping[str, jax.Array], values: Any, mask: Any) -> tuple[_Score, Laws]:
         score = _Score(latents)
         with numpyro_backend(), score:
-            self.scene.observe(self.frames, values, mask)
-        _check_sites(self.scene, self.sites, score.found)
-        return tempering * score.likelihood + score.prior
+            return score, self.scene.observe(self.frames, values, mask)
 
 
 def jax_density(density: Density) -> JaxDensity:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from avse_ppl.checks import check_count, check_positive
 from avse_ppl.inference.density import Density, Values
+from avse_ppl.inference.e_steps import EStep, GradientStep, Move, VariationalStep
+from avse_ppl.inference.frame_score import FrameScore
 from avse_ppl.inference.maximise import maximise_noise
+from avse_ppl.inference.memory import check_memory, memory_explained
+from avse_ppl.inference.metropolis import Metropolis
+from avse_ppl.inference.plans import plans_for
+from avse_ppl.inference.proposals import LangevinWalk, RandomWalk
+from avse_ppl.inference.rounds import Rounds
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.start import warm_start
 from avse_ppl.inference.summary import kind_of, summarise
@@ -22,7 +27,17 @@ from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
-_E_STEPS = ("point", "langevin")
+_KINDS = {
+    "point": "point estimate",
+    "langevin": "Langevin, noise a point estimate",
+    "mala": "Metropolis-adjusted Langevin, noise a point estimate",
+    "mh": "random walk Metropolis, noise a point estimate",
+    "variational": "variational, noise a point estimate",
+}
+_METROPOLIS = ("mala", "mh")
+_TARGETS = {"mala": 0.57, "mh": 0.25}  # acceptance: what is best in many dimensions, and in few
+_WARM_UP_STEP = 0.4  # of the Langevin steps before: it need not be right, only get near
+_SEEN = 4  # moves of a round, at most, that the M-step averages over
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class EM:
     r"""Monte-Carlo EM for scenes with one speech prior and one noise model.
 
     The E-step moves the speech latents z given the noise; the M-step moves the noise latents up
-    their log posterior given the speech draws, never down.
+    their log posterior given the speech draws, never down. The noise is a point estimate in all.
 
     - ``e_step="point"``: Adam steps to the mode of z (PEEM). Flagged as a point estimate: its
       variance is what Wiener filtering leaves and nothing else.
@@ -40,21 +55,35 @@ class EM:
           + \sqrt{\epsilon P}\, \xi
 
       with P the inverse root of a running mean of squared gradients. Unadjusted: its draws carry
-      a bias that shrinks with the step. The noise is a point estimate in both.
+      a bias that shrinks with the step.
+    - ``e_step="mala"``: such steps, accepted or refused, so that given the noise the draws are
+      from the posterior of z. Where the prior couples frames, all of a recording are accepted
+      together.
+    - ``e_step="mh"``: random walks, which need no gradient. Few frames move at once where the
+      prior couples them; see `avse_ppl.inference.metropolis.Metropolis`.
+    - ``e_step="variational"``: a mean-field normal guide over z that starts at the encoder's
+      guess (VEM); the noise follows its draws.
+
+    Which frames a prior couples it declares as ``reach``, in frames to either side; one that does
+    not is taken to couple all.
 
     Parameters
     ----------
     e_step
-        ``"point"`` or ``"langevin"``.
+        One of the above.
     rounds
         EM rounds.
     e_steps
-        Moves of z in each round; the M-step averages over all of them.
+        Moves of z in each round; the M-step averages over up to 4 of them.
     step_size
-        Adam's rate, or the Langevin step.
+        Adam's rate, the Langevin step, or where the steps of ``"mala"`` and ``"mh"`` start, in
+        posterior deviations; these are adapted until draws are kept.
+    warm_up
+        For ``"mala"`` and ``"mh"``: how many rounds, at first, are one Langevin step each. They
+        go where the posterior is much faster, and find out how wide it is.
     draws
         Waveforms in the posterior, and at most so many draws of z, from the last half of the
-        rounds.
+        rounds after the warm-up.
     waveforms
         Whether to draw waveforms too: needed for intervals, left out for speed.
     tempering
@@ -65,27 +94,38 @@ class EM:
     Raises
     ------
     ValueError
-        If a setting is out of range.
+        If a setting is out of range or, when called, the log joint stops being a finite number.
+
+    Warns
+    -----
+    UserWarning
+        If interrupted (Ctrl-C): the result is then of the rounds so far, and says so in
+        ``attrs["interrupted"]``.
 
     References
     ----------
-    Leglaive, Girin and Horaud, MLSP 2018 (Monte-Carlo EM). Sadeghi and Serizel, "Fast and
-    efficient speech enhancement with variational autoencoders", ICASSP 2023 (Langevin EM). Li,
-    Chen, Carlson and Carin, "Preconditioned stochastic gradient Langevin dynamics", AAAI 2016.
+    Leglaive, Girin and Horaud, MLSP 2018 (Monte-Carlo EM). Leglaive, Alameda-Pineda, Girin and
+    Horaud, ICASSP 2020 (variational EM). Sadeghi and Serizel, "Fast and efficient speech
+    enhancement with variational autoencoders", ICASSP 2023 (Langevin EM). Li, Chen, Carlson and
+    Carin, "Preconditioned stochastic gradient Langevin dynamics", AAAI 2016.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from avse_ppl import EM, NMF, GaussianSpeech, Scene
+    >>>     >>> from avse_ppl import EM, NMF, GaussianSpeech, Scene
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
-    >>> EM(rounds=5, draws=5)(Scene(GaussianSpeech(), NMF(2)), wave, seed=0).kind
+    >>> scene = Scene(GaussianSpeech(), NMF(2))
+    >>> EM(rounds=5, draws=5)(scene, wave, seed=0).kind
     'point estimate'
+    >>> posterior = EM("mh", rounds=8, e_steps=4, step_size=1.0, draws=4)(scene, wave, seed=0)
+    >>> posterior.stats["acceptance_rate"].shape
+    (1, 4, 1)
     """
 
     e_step: str = "point"
     rounds: int = 150
     e_steps: int = 1
     step_size: float = 0.05
+    warm_up: int = 0
     draws: int = 50
     waveforms: bool = True
     tempering: float = 1.0
@@ -95,10 +135,16 @@ class EM:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.e_step not in _E_STEPS:
-            raise ValueError(f"e_step must be one of {_E_STEPS}, not {self.e_step!r}")
+        if self.e_step not in _KINDS:
+            raise ValueError(f"e_step must be one of {tuple(_KINDS)}, not {self.e_step!r}")
         for what in ("rounds", "e_steps", "draws"):
             check_count(what, getattr(self, what))
+        check_count("warm_up", self.warm_up, minimum=0)
+        if self.warm_up and (self.e_step not in _METROPOLIS or self.warm_up >= self.rounds):
+            raise ValueError(
+                f"warm_up must be 0, or below rounds={self.rounds} with one of {_METROPOLIS} as "
+                f"e_step; found {self.warm_up} with {self.e_step!r}"
+            )
         check_positive("step_size", self.step_size)
         check_positive("tempering", self.tempering)
 
@@ -115,10 +161,13 @@ class EM:
         Returns
         -------
         Posterior
-            With ``trace["log_joint"]``, nats, ``(round, recording)``.
+            With ``trace["log_joint"]``, nats, ``(round, recording)``, or ``trace["elbo"]`` of the
+            variational E-step. ``"mala"`` and ``"mh"`` come with statistics of their draws, ``lp``
+            (given the noise before it followed the draw) and ``acceptance_rate``, and warn in
+            ``attrs["warnings"]`` if draws hardly move.
         """
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram):
+        with enough_threads(spectrogram), memory_explained(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
@@ -126,76 +175,86 @@ class EM:
     ) -> Posterior:
         begin = time.perf_counter()
         density = Density(scene, spectrogram)
-        state, _ = warm_start(density, randoms)
-        draws, trace = self._rounds(density, state, randoms)
-        langevin = self.e_step == "langevin"
-        kind = "Langevin, noise a point estimate" if langevin else "point estimate"
+        check_memory(density, draws=self._kept_rounds(), waveforms=self.draws * self.waveforms)
+        log = self._rounds(density, randoms)
+        draws = self._draws(density, log)
         attrs = {
-            "routine": f"em-{self.e_step}", "seed": seed, "rounds": self.rounds,
+            "routine": f"em-{self.e_step}", "seed": seed, "rounds": len(log.objective),
             "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
+            **log.remarks(spectrogram.recordings),
         }  # fmt: skip
+        trace = {"elbo" if self.e_step == "variational" else "log_joint": log.trace()}
         return summarise(
-            scene, spectrogram, draws, randoms, kind=kind_of(kind, self.tempering), attrs=attrs,
-            waveforms=self.draws * self.waveforms, trace={"log_joint": np.stack(trace)},
+            scene, spectrogram, draws, randoms, kind=kind_of(_KINDS[self.e_step], self.tempering),
+            attrs=attrs, waveforms=self.draws * self.waveforms, trace=trace,
+            stats=log.stats(len(draws)),
         )  # fmt: skip
 
-    def _rounds(
-        self, density: Density, state: Values, randoms: Randoms
-    ) -> tuple[list[Values], list[np.ndarray]]:
-        mover = _Mover(self, density, state, randoms)
-        trace: list[Tensor] = []
-        kept: list[Values] = []
-        last = range(self.rounds - self._kept_rounds(), self.rounds)
-        for index in range(self.rounds):
-            moves = [mover.move(state) for _ in range(self.e_steps)]
-            powers = torch.stack([power for _, power in moves])
-            state |= maximise_noise(density, state, powers, self.tempering)
-            trace.append(moves[-1][0])
-            if index in last:
-                kept.append({k: v.clone() for k, v in density.constrain(state)[0].items()})
-            if self.progress is not None:
-                self.progress(index + 1, self.rounds)
-        return kept, list(torch.stack(trace).cpu().numpy())
+    def _rounds(self, density: Density, randoms: Randoms) -> Rounds:
+        state, log_sd = warm_start(density, randoms)
+        log = Rounds(self.rounds, dict(state))
+        try:
+            for step, count in self._steps(density, state, log_sd, randoms):
+                done = len(log.objective)
+                burn_in = done < self.rounds - self._kept_rounds()
+                moves = step.moves(state, count, burn_in)
+                powers = torch.stack([move.power for move in _some(moves)])
+                state |= maximise_noise(density, state, powers, self.tempering)
+                log.add(step, moves, state, keep=not burn_in)
+                log.check_finite(self.step_size)
+                if self.progress is not None:
+                    self.progress(done + 1, self.rounds)
+        except KeyboardInterrupt:
+            if not log.objective:
+                raise
+            log.interrupted = True
+        return log
+
+    def _steps(
+        self, density: Density, state: Values, log_sd: Values, randoms: Randoms
+    ) -> Iterator[tuple[EStep, int]]:
+        """E-step of each round, and how many moves it takes."""
+        score = FrameScore(density, self.tempering)
+        scale = {name: value.exp() for name, value in log_sd.items()}
+        if self.warm_up:
+            warm = GradientStep(score, randoms, _WARM_UP_STEP, noisy=True)
+            yield from [(warm, 1)] * self.warm_up
+            scale = warm.scale()
+        step = self._step(score, state, log_sd, scale, randoms)
+        yield from [(step, self.e_steps)] * (self.rounds - self.warm_up)
+
+    def _step(
+        self, score: FrameScore, state: Values, log_sd: Values, scale: Values, randoms: Randoms
+    ) -> EStep:
+        if self.e_step == "variational":
+            steps = self.rounds * self.e_steps
+            return VariationalStep(score, randoms, state, log_sd, self.step_size, steps)
+        if self.e_step not in _METROPOLIS:
+            return GradientStep(score, randoms, self.step_size, noisy=self.e_step == "langevin")
+        scale = score.speech_of(scale)
+        proposal = LangevinWalk(scale) if self.e_step == "mala" else RandomWalk(scale)
+        reach = getattr(score.density.scene.speech, "reach", None)
+        plans = plans_for(score, reach, proposal.gradients)
+        return Metropolis(
+            score, plans, proposal, randoms, step_size=self.step_size,
+            target=_TARGETS[self.e_step],
+        )  # fmt: skip
 
     def _kept_rounds(self) -> int:
         """Count the rounds whose state is a draw: the last one, or up to the last half."""
-        return 1 if self.e_step == "point" else max(1, min(self.draws, self.rounds // 2))
+        if self.e_step in ("point", "variational"):
+            return 1
+        return max(1, min(self.draws, (self.rounds - self.warm_up) // 2))
+
+    def _draws(self, density: Density, log: Rounds) -> list[Values]:
+        if isinstance(log.step, VariationalStep):
+            states = [log.last | log.step.draw() for _ in range(self.draws)]
+        else:
+            states = log.kept or [log.last]
+        return [density.constrain(state)[0] for state in states]
 
 
-class _Mover:
-    """Moves the speech latents, in place, by one step of the chosen kind."""
-
-    def __init__(self, em: EM, density: Density, state: Values, randoms: Randoms) -> None:
-        self.em, self.density, self.randoms = em, density, randoms
-        self.names = density.names(of_noise=False)
-        self.step = 0
-        self.first = {name: torch.zeros_like(state[name]) for name in self.names}
-        self.second = {name: torch.zeros_like(state[name]) for name in self.names}
-
-    def move(self, state: Values) -> tuple[Tensor, Tensor]:
-        """Take one step; return the log joint before it, and the speech power it saw."""
-        self.step += 1
-        for name in self.names:
-            state[name] = state[name].detach().requires_grad_()
-        # The M-step climbs the density of the noise values: only speech is on the real line.
-        values, _ = self.density.constrain(state)
-        _, log_jacobian = self.density.constrain({name: state[name] for name in self.names})
-        joint = self.density.joint(values)
-        log_joint = self.em.tempering * joint.likelihood + joint.prior + log_jacobian
-        if self.names:
-            gradients = torch.autograd.grad(log_joint.sum(), [state[n] for n in self.names])
-            for name, gradient in zip(self.names, gradients, strict=True):
-                state[name] = state[name].detach() + self._increment(name, gradient)
-        power = joint.laws.speech.power.detach()
-        return log_joint.detach(), power.expand(self.density.mixture.values.shape)
-
-    def _increment(self, name: str, gradient: Tensor) -> Tensor:
-        decay = 0.99
-        self.second[name].mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
-        root = (self.second[name] / (1 - decay**self.step)).sqrt() + 1e-8
-        size = self.em.step_size
-        if self.em.e_step == "point":
-            self.first[name].mul_(0.9).add_(gradient, alpha=0.1)
-            return size * self.first[name] / (1 - 0.9**self.step) / root
-        drift = 0.5 * size * gradient / root
-        return drift + (size / root).sqrt() * self.randoms.normal(gradient.shape, gradient.dtype)
+def _some(moves: list[Move]) -> list[Move]:
+    """Return the last move and a few before it, evenly spaced."""
+    stride = -(-len(moves) // _SEEN)
+    return moves[::-1][::stride]

@@ -13,6 +13,7 @@ from torch import Tensor
 from avse_ppl.checks import check_count, check_positive
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Density, Site, Values, prior_law
+from avse_ppl.inference.memory import check_memory, memory_explained
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.summary import Moments, kind_of, summarise
 from avse_ppl.inference.threads import enough_threads
@@ -88,7 +89,7 @@ class Exact:
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram):
+        with enough_threads(spectrogram), memory_explained(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
@@ -96,6 +97,7 @@ class Exact:
     ) -> Posterior:
         begin = time.perf_counter()
         density = Density(scene, spectrogram)
+        check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
         per_frame, per_recording = _roles(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
         outer = grid.outer()

@@ -16,7 +16,7 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
 
     Latents of a prior with ``encode`` start at the encoder's guess for the mixture; those of a
     noise model with ``initial`` and ``maximise`` at a few of its own updates against that guess;
-    all others at the median of their prior.
+    those of one with ``initial`` alone there; all others at the median of their prior.
     """
     location = {site.name: site.start.clone() for site in density.sites}
     log_sd = {name: torch.full_like(value, -2.3) for name, value in location.items()}
@@ -31,7 +31,7 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
 
 
 def _fit_noise(density: Density, location: Values, randoms: Randoms) -> Values:
-    """Run a few closed-form updates of the noise against the speech of the start."""
+    """Start of the noise, after a few closed-form updates if it has them."""
     noise = density.scene.noise
     values, _ = density.constrain(location)
     speech_power = density.scene.laws_given(values, density.mixture).speech.power
@@ -42,8 +42,9 @@ def _fit_noise(density: Density, location: Values, randoms: Randoms) -> Values:
         for r, generator in enumerate(randoms.generators)
     ]
     found: Values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    for _ in range(_NOISE_FITS):
-        found = noise.maximise(found, power, speech_power[None])  # type: ignore[attr-defined]
+    maximise = getattr(noise, "maximise", None)
+    for _ in range(_NOISE_FITS if maximise else 0):
+        found = maximise(found, power, speech_power[None])  # type: ignore[misc]
     return found
 
 

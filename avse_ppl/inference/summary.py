@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avse_ppl.checks import name_of
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Values
 from avse_ppl.inference.setup import Randoms
@@ -93,6 +94,7 @@ def summarise(
         waves += [_draw_wave(law, mixture, randoms) for _ in range(drawn)]
     mean, variance = moments or running.result()
     scale = mixture.scale[:, None, None]
+    attrs = {**attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)}
     latents = {name: _stack([d[name] for d in draws], chains) for name in draws[0]}
     return Posterior(
         mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),

@@ -2,47 +2,60 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from avse_ppl.checks import check_count, check_positive
-from avse_ppl.inference.density import Density, Values
+from avse_ppl.inference.ascent import Ascent, ascend, still_rising
+from avse_ppl.inference.density import Density
+from avse_ppl.inference.guides import Guide, check_guide, make_guide
+from avse_ppl.inference.memory import check_memory, memory_explained
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.start import requires_grad, warm_start
+from avse_ppl.inference.start import warm_start
 from avse_ppl.inference.summary import kind_of, summarise
 from avse_ppl.inference.threads import enough_threads
+from avse_ppl.inference.trust import K_HAT_DRAWS, k_hat, texts_on
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
-_WINDOW = 25  # steps between looks at convergence
+_ROUTINES = {"mean-field": "svi", "structured": "svi-structured", "low-rank": "svi-low-rank"}
+_NEGLIGIBLE = 1e-4  # rise of the ELBO a bin, nats
 
 
 @dataclass(frozen=True)
 class SVI:
-    r"""Mean-field variational inference over all latents, many recordings at once.
+    r"""Variational inference with a normal guide over all latents, many recordings at once.
 
-    .. math:: \max_{m, s} \; E_{u \sim N(m, s^2)}[w \log p(x | u) + \log p(u)] + H[N(m, s^2)]
+    .. math:: \max_q \; E_{u \sim q}[w \log p(x | u) + \log p(u)] + H[q]
 
-    on the real line, by Adam on reparametrised draws. Starts from the prior's encoder; stops when
-    the evidence lower bound (ELBO) of every recording has stopped rising.
+    on the real line, by Adam on reparametrised draws. Starts from the prior's encoder and the noise
+    model's own updates; stops when the evidence lower bound (ELBO) of every recording has stopped
+    rising.
 
-    What it approximates: the guide has no correlations, so variances come out too small where the
-    posterior has them.
+    What it approximates: a mean-field guide has no correlations, so variances come out too small
+    where the posterior has them; the other guides have some. How far the guide is from the
+    posterior is in ``posterior.attrs["k_hat"]``, one for each recording: the shape of the tail of
+    the importance ratios ``p(x, u) / q(u)``. Above 0.7, ``posterior.warnings`` says so.
 
     Parameters
     ----------
     steps
         At most this many gradient steps.
     learning_rate
-        Adam's; it falls to a tenth over the last third of the steps.
+        Adam's; it falls linearly to a tenth.
+    guide
+        ``"mean-field"``; ``"structured"``, in which each latent with a value for each frame is a
+        chain over time; or ``"low-rank"``, with a few directions common to all latents.
+    rank
+        Number of those directions.
+    noise_updates
+        Closed-form updates of the noise, before the first step and again after the fourth, where
+        the noise model has them (``maximise``, as NMF does).
     draws
         Draws of the fitted guide, and waveforms, in the posterior.
     waveforms
@@ -50,6 +63,9 @@ class SVI:
     moment_draws
         Over how many of the draws mean and variance are taken, None for all. Each costs half of
         what a step does.
+    k_hat_draws
+        Draws behind k-hat, at least 25, or 0 to leave it out; each costs half of what a step does.
+        Only computed where waveforms are drawn.
     tempering
         Power w of the likelihood; anything but 1 is flagged in ``posterior.kind``. STFT frames
         overlap, so each sample is counted ``n_fft / hop`` times; ``w = hop / n_fft`` undoes that
@@ -65,13 +81,15 @@ class SVI:
     Raises
     ------
     ValueError
-        If a setting is out of range.
+        If a setting is out of range; when called, if the scene has no latents, or its posterior is
+        improper or unbounded.
 
     References
     ----------
     Hoffman, Blei, Wang and Paisley, "Stochastic variational inference", JMLR 2013. Kucukelbir et
     al., "Automatic differentiation variational inference", JMLR 2017. Varin, Reid and Firth, "An
-    overview of composite likelihood methods", Statistica Sinica 2011.
+    overview of composite likelihood methods", Statistica Sinica 2011. Yao, Vehtari, Simpson and
+    Gelman, "Yes, but did it work?: evaluating variational inference", ICML 2018.
 
     Examples
     --------
@@ -83,11 +101,15 @@ class SVI:
     ('variational', (1, 5, 1, 4000))
     """
 
-    steps: int = 200
-    learning_rate: float = 0.05
+    steps: int = 120
+    learning_rate: float = 0.15
+    guide: str = "mean-field"
+    rank: int = 5
+    noise_updates: int = 20
     draws: int = 50
     waveforms: bool = True
     moment_draws: int | None = None
+    k_hat_draws: int = 100
     tempering: float = 1.0
     tolerance: float = 1e-4
     device: str = "cpu"
@@ -98,6 +120,11 @@ class SVI:
         """Check the settings."""
         check_count("steps", self.steps)
         check_count("draws", self.draws)
+        check_count("rank", self.rank)
+        check_count("noise_updates", self.noise_updates, minimum=0)
+        check_guide(self.guide)
+        if self.k_hat_draws != 0 or isinstance(self.k_hat_draws, bool):
+            check_count("k_hat_draws", self.k_hat_draws, minimum=K_HAT_DRAWS)
         if self.moment_draws is not None:
             check_count("moment_draws", self.moment_draws)
         check_positive("learning_rate", self.learning_rate)
@@ -132,7 +159,7 @@ class SVI:
             With ``trace["elbo"]``, nats, ``(step, recording)``.
         """
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram):
+        with enough_threads(spectrogram), memory_explained(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
@@ -140,70 +167,43 @@ class SVI:
     ) -> Posterior:
         begin = time.perf_counter()
         density = Density(scene, spectrogram)
-        location, log_sd = warm_start(density, randoms)
-        trace, converged = self._fit(density, location, log_sd, randoms)
-        draws = [self._values(density, location, log_sd, randoms) for _ in range(self.draws)]
+        check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
+        guide = self._start(density, randoms)
+        course = ascend(density, guide, randoms, self._ascent())
+        with torch.no_grad():
+            draws = [density.constrain(guide.draw(randoms))[0] for _ in range(self.draws)]
+        size = _NEGLIGIBLE * density.mixture.values[0].numel() * self.tempering
         attrs = {
-            "routine": "svi", "seed": seed, "steps": len(trace),
-            "tempering": self.tempering, "converged": converged,
+            "routine": _ROUTINES[self.guide], "seed": seed, "steps": len(course.elbo),
+            "tempering": self.tempering, "converged": course.converged,
+            "warnings": still_rising(course, size),
             "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
-        return summarise(
-            scene, spectrogram, draws, randoms, kind=kind_of("variational", self.tempering),
-            attrs=attrs, waveforms=self.draws * self.waveforms, trace={"elbo": np.stack(trace)},
+        posterior = summarise(
+            scene, spectrogram, draws, randoms, kind=kind_of(guide.kind, self.tempering),
+            attrs=attrs, waveforms=self.draws * self.waveforms, trace={"elbo": course.elbo},
             counted=self.moment_draws,
         )  # fmt: skip
+        if self.waveforms and self.k_hat_draws:
+            # After all other draws, so that checking does not change what is checked.
+            found = k_hat(density, guide, randoms, self.k_hat_draws, self.tempering)
+            attrs["k_hat"] = found
+            for texts, more in zip(attrs["warnings"], texts_on(found), strict=True):
+                texts += more
+        return posterior
 
-    def _fit(
-        self, density: Density, location: Values, log_sd: Values, randoms: Randoms
-    ) -> tuple[list[np.ndarray], bool]:
-        parameters = requires_grad(location) + requires_grad(log_sd)
-        optimiser = torch.optim.Adam(parameters, self.learning_rate, betas=(0.9, 0.99))
-        trace: list[Tensor] = []
-        for step in range(self.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate * _cooling(step, self.steps)
-            elbo = self._elbo(density, location, log_sd, randoms)
-            optimiser.zero_grad()
-            (-elbo.sum()).backward()
-            optimiser.step()
-            trace.append(elbo.detach())
-            if self.progress is not None:
-                self.progress(step + 1, self.steps)
-            if self._converged(trace, density):
-                break
-        rows = list(torch.stack(trace).cpu().numpy())
-        return rows, len(rows) < self.steps
+    def _start(self, density: Density, randoms: Randoms) -> Guide:
+        if not density.sites:
+            raise ValueError(
+                "the scene has no latents, so there is nothing to fit: its posterior is one Wiener "
+                "filter; use Exact() ('exact')"
+            )
+        location, log_sd = warm_start(density, randoms)
+        time_frames = density.mixture.frames.time
+        return make_guide(self.guide, location, log_sd, time_frames, self.rank, randoms)
 
-    def _elbo(self, density: Density, location: Values, log_sd: Values, randoms: Randoms) -> Tensor:
-        entropy, draw = torch.zeros((), device=randoms.device), {}
-        for name, mean in location.items():
-            sd = log_sd[name].exp()
-            draw[name] = mean + sd * randoms.normal(mean.shape, mean.dtype)
-            constant = 0.5 * math.log(2 * math.pi * math.e)
-            entropy = entropy + (log_sd[name] + constant).flatten(1).sum(1)
-        return density(draw, self.tempering) + entropy
-
-    def _converged(self, trace: list[Tensor], density: Density) -> bool:
-        """Whether no recording's ELBO has risen by more than the tolerance over a window."""
-        if self.tolerance == 0 or len(trace) % _WINDOW or len(trace) < 2 * _WINDOW:
-            return False
-        now = torch.stack(trace[-_WINDOW:]).mean(0)
-        before = torch.stack(trace[-2 * _WINDOW : -_WINDOW]).mean(0)
-        size = density.mixture.values[0].numel() * self.tempering
-        return bool((now - before < self.tolerance * size).all())
-
-    def _values(
-        self, density: Density, location: Values, log_sd: Values, randoms: Randoms
-    ) -> Values:
-        with torch.no_grad():
-            draw = {
-                name: mean + log_sd[name].exp() * randoms.normal(mean.shape, mean.dtype)
-                for name, mean in location.items()
-            }
-            return density.constrain(draw)[0]
-
-
-def _cooling(step: int, steps: int) -> float:
-    """1 over the first two thirds, then linearly down to 0.1."""
-    return min(1.0, 0.1 + 0.9 * 3.0 * (1.0 - step / steps))
+    def _ascent(self) -> Ascent:
+        return Ascent(
+            self.steps, self.learning_rate, self.tempering, self.tolerance, self.noise_updates,
+            self.progress,
+        )  # fmt: skip

@@ -3,6 +3,7 @@
 Writing another takes a dozen lines: sample what you do not know, on ``plate("freq", frames.freq,
 dim=-2)`` and ``plate("time", frames.time, dim=-1)`` where it varies, and return a
 ``ComplexNormal``. The mixture has unit mean power, so a power of 1 is as loud as the recording.
+What the other files ``noise_*.py`` hold is called in the same way, and all of it can be added up.
 """
 
 from __future__ import annotations
@@ -16,30 +17,55 @@ from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
+from avse_ppl.models.noise_sum import Summable, floor, settled
 from avse_ppl.stft import Frames
 
 _TINY = 1e-8
 
 
-def stationary(frames: Frames) -> ComplexNormal:
-    r"""Stationary noise of unknown spectrum.
+@dataclass(frozen=True)
+class Stationary(Summable):
+    r"""Stationary noise of unknown spectrum; `stationary` is one, ready for use.
 
     .. math:: b_{ft} \sim N_c(0, v_f), \quad \log v_f \sim N(-2, 2^2)
 
     Site ``noise.power``: ``(freq, 1)``.
+
+    Parameters
+    ----------
+    site
+        What the name of the latent begins with.
 
     Examples
     --------
     >>> stationary(Frames(freq=5, time=7)).power.shape
     torch.Size([5, 1])
     """
-    with pyro.plate("freq", frames.freq, dim=-2):
-        power = pyro.sample("noise.power", dist.LogNormal(frames.number(-2.0), 2.0))
-    return ComplexNormal(0.0, power)
+
+    site: str = "noise"
+
+    def __call__(self, frames: Frames) -> ComplexNormal:
+        """Sample the spectrum, return the law of the noise, ``(freq, 1)``."""
+        with pyro.plate("freq", frames.freq, dim=-2):
+            power = pyro.sample(f"{self.site}.power", dist.LogNormal(frames.number(-2.0), 2.0))
+        return ComplexNormal(0.0, power)
+
+    def initial(
+        self, power: Tensor, speech_power: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Start at what is left over beside speech."""
+        return {f"{self.site}.power": settled(power, speech_power)}
+
+    def beneath(self, power: Tensor) -> dict[str, Tensor]:
+        """Start as a part of a sum: at the floor, what rises above it is for the others."""
+        return {f"{self.site}.power": floor(power)}
+
+
+stationary = Stationary()
 
 
 @dataclass(frozen=True)
-class NMF:
+class NMF(Summable):
     r"""Noise power as a product of a few spectra and their activations.
 
     .. math:: b_{ft} \sim N_c(0, (W H)_{ft}), \quad W_{fk} \sim \mathrm{Exp}(1), \quad
@@ -54,6 +80,8 @@ class NMF:
     rank
         Number of components K; more than a few explain speech too (2 was best on the development
         set).
+    site
+        What the names of the latents begin with.
 
     Raises
     ------
@@ -72,6 +100,7 @@ class NMF:
     """
 
     rank: int = 2
+    site: str = "noise"
 
     def __post_init__(self) -> None:
         """Check the rank."""
@@ -85,12 +114,12 @@ class NMF:
             pyro.plate("freq", frames.freq, dim=-2),
             pyro.plate("component", self.rank, dim=-1),
         ):
-            spectra = pyro.sample("noise.spectra", dist.Exponential(one))
+            spectra = pyro.sample(self._w, dist.Exponential(one))
         with (
             pyro.plate("component", self.rank, dim=-2),
             pyro.plate("time", frames.time, dim=-1),
         ):
-            activations = pyro.sample("noise.activations", dist.Exponential(rate))
+            activations = pyro.sample(self._h, dist.Exponential(rate))
         return ComplexNormal(0.0, spectra @ activations + _TINY)
 
     def maximise(
@@ -124,12 +153,12 @@ class NMF:
         dict
             The new values.
         """
-        w, h = values["noise.spectra"], values["noise.activations"]
+        w, h = values[self._w], values[self._h]
         ratio, inverse = _ratios(w @ h, power, speech_power)
         h = (h * (w.mT @ ratio / (w.mT @ inverse + self.rank / tempering)).sqrt()).clamp_min(_TINY)
         ratio, inverse = _ratios(w @ h, power, speech_power)
         w = (w * (ratio @ h.mT / (inverse @ h.mT + 1.0 / tempering)).sqrt()).clamp_min(_TINY)
-        return {"noise.spectra": w, "noise.activations": h}
+        return {self._w: w, self._h: h}
 
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
@@ -140,12 +169,18 @@ class NMF:
         w = 0.5 + torch.rand(recordings, freq, self.rank, **options)
         h = 0.5 + torch.rand(recordings, self.rank, time, **options)
         # A geometric mean over time ignores bursts of speech: each bin starts at its floor.
-        floor = power.clamp_min(1e-6).log().mean(-1, keepdim=True).exp()
-        return {"noise.spectra": w * floor, "noise.activations": h / self.rank}
+        return {self._w: w * floor(power), self._h: h / self.rank}
+
+    @property
+    def _w(self) -> str:
+        return f"{self.site}.spectra"
+
+    @property
+    def _h(self) -> str:
+        return f"{self.site}.activations"
 
 
 def _ratios(noise: Tensor, power: Tensor, speech_power: Tensor) -> tuple[Tensor, Tensor]:
     """``V / Vhat^2`` and ``1 / Vhat``, averaged over draws of the speech power."""
     inverse = 1.0 / (speech_power + (noise + _TINY))
     return (power * inverse.square()).mean(0), inverse.mean(0)
-

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from avse_ppl.checks import unknown_name
 from avse_ppl.models.speech_gaussian import GaussianSpeech
@@ -13,8 +15,9 @@ from avse_ppl.stft import Stft
 
 
 def pretrained_names() -> list[str]:
-    """Names of the weights shipped with the library."""
-    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+    """Names of the speech priors shipped with the library."""
+    configs = PRETRAINED.glob("*/config.json")
+    return sorted(p.parent.name for p in configs if _use(json.loads(p.read_text())) == "speech")
 
 
 def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
@@ -29,7 +32,8 @@ def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
     Raises
     ------
     ValueError
-        If the name is unknown, or the folder's files are corrupt or do not belong together.
+        If the name is unknown, the weights are those of a noise prior, or the folder's files are
+        corrupt or do not belong together.
     FileNotFoundError
         If a file of the folder is missing.
 
@@ -46,8 +50,18 @@ def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
         if not folder.is_dir():
             raise unknown_name("speech prior", str(name), ["gaussian", *pretrained_names()])
     network, config = load_network(folder)
+    if _use(config) != "speech":
+        raise ValueError(
+            f"{folder} holds a {_use(config)} prior; expected a speech prior. Use it as the noise "
+            "of a scene, with load_noise"
+        )
     return LatentSpeech(
         network=cast(PowerDecoder, network), level_db=config["level_db"],
         start_gain_db=config["start_gain_db"], stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
     )  # fmt: skip
+
+
+def _use(config: Mapping[str, Any]) -> str:
+    """What a network is a prior of; configs that do not say are of speech."""
+    return str(config.get("use", "speech"))

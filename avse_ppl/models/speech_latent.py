@@ -81,6 +81,11 @@ class LatentSpeech:
         gain_db = self.level_sd_db * level - self.level_db
         return ComplexNormal(0.0, ops.exp(decode(self.network, z) + DB * gain_db))
 
+    @property
+    def reach(self) -> int | None:
+        """Frames to either side whose law the latents of a frame change; None: any."""
+        return getattr(self.network, "reach", None)
+
     def encode(self, power: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Amortised guess of the latents: mean and standard deviation of each site.
 

@@ -34,6 +34,7 @@ def save_weights(
     card: Mapping[str, Any],
     level_db: float = 0.0,
     start_gain_db: float = 0.0,
+    use: str = "speech",
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
 
@@ -53,6 +54,8 @@ def save_weights(
         Mean power of active speech in the training data, dB, relative to unit STFT power.
     start_gain_db
         See `LatentSpeech`.
+    use
+        What it is a prior of, ``"speech"`` or ``"noise"``.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def save_weights(
     }
     config = {
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
-        "level_db": level_db, "start_gain_db": start_gain_db,
+        "level_db": level_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
     files = {
         "weights.safetensors": save(tensors),
@@ -172,10 +175,11 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:
     parameters = sum(p.numel() for p in network.parameters())
+    kind = f"{config['use'].capitalize()} prior"
     lines = [
         f"# {config['name']}",
         "",
-        f"Speech prior for avse-ppl: `{config['network']}`, {parameters:,} parameters.",
+        f"{kind} for avse-ppl: `{config['network']}`, {parameters:,} parameters.",
         "",
     ]
     for key, value in card.items():

@@ -82,14 +82,8 @@ def train(
         training diverges.
     """
     stft, output = stft or Stft(), Path(output)
-    for what in [cache] if noise is None else [cache, noise]:
-        if what.sample_rate_hz != stft.sample_rate_hz:
-            raise ValueError(
-                f"the cache is at {what.sample_rate_hz} Hz, the front end at "
-                f"{stft.sample_rate_hz} Hz; build the cache with "
-                f"sample_rate_hz={stft.sample_rate_hz}"
-            )
-    run = _Run(recipe, stft, output, seed, device, precision, workers, resume, progress)
+    check_rates(stft, cache, noise)
+    run = Run(recipe, stft, output, seed, device, precision, workers, resume, progress)
     crop, longer = (
         round(crop_s * stft.sample_rate_hz) for crop_s in (recipe.crop_s, recipe.encoder_crop_s)
     )
@@ -110,13 +104,24 @@ def train(
         )
     return save_weights(
         output, first.network, recipe.network, dict(recipe.settings), stft, name=name,
-        card={**data, "seed": seed, **_card_metrics(metrics), "recipe": recipe},
+        card={**data, "seed": seed, **card_metrics(metrics), "recipe": recipe},
         start_gain_db=start_gain_db,
     )  # fmt: skip
 
 
+def check_rates(stft: Stft, *caches: SpeechCache | None) -> None:
+    """Raise unless all caches that are given are at the rate of the front end."""
+    for cache in caches:
+        if cache is not None and cache.sample_rate_hz != stft.sample_rate_hz:
+            raise ValueError(
+                f"the cache is at {cache.sample_rate_hz} Hz, the front end at "
+                f"{stft.sample_rate_hz} Hz; build the cache with "
+                f"sample_rate_hz={stft.sample_rate_hz}"
+            )
+
+
 @dataclass(frozen=True)
-class _Run:
+class Run:
     """What all phases of a training share."""
 
     recipe: Recipe
@@ -174,7 +179,7 @@ class _Run:
         return {**{key: float(v) for key, v in found.items()}, "epochs": epochs, "cpu_s": cpu_s}
 
 
-def _card_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def card_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Metrics of each phase, under a heading that says what they are."""
     return {
         f"metrics of the {phase} phase (nats a frame; val: dev split; cpu_s: the last run)": values

@@ -72,5 +72,17 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "tcvae": Recipe(
             "tcvae", {"latent": 16}, batch=16, learning_rate=1.5e-3, epochs=24, encoder_epochs=12
         ),
+        # Evidence as it is: a noise prior is to fit, and to leave to speech what does not.
+        "noise-vae": Recipe(
+            "tcvae",
+            {"latent": 8, "hidden": 96, "encoder_hidden": 96, "encoder_blocks": 4},
+            batch=16,
+            learning_rate=1.5e-3,
+            epochs=24,
+            kl_weight=1.0,
+            kl_warmup_epochs=6,
+            speed=(0.75, 1.35),
+            encoder_epochs=4,
+        ),
     }
 )

@@ -13,7 +13,9 @@ import torch
 
 from avse_ppl import (
     EM,
+    HMC,
     NMF,
+    NUTS,
     SVI,
     ComplexNormal,
     Exact,
@@ -25,6 +27,7 @@ from avse_ppl import (
     stationary,
 )
 from avse_ppl.inference.density import Density
+from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 
 STFT = Stft(n_fft=64, hop=16)
@@ -81,7 +84,12 @@ PRIORS = {
 NOISES = {
     "stationary": stationary, "nmf": NMF(2), "heavy-tailed": heavy_tailed,
     "hierarchy": hierarchy, "level": unknown_level, "known": known,
+    "ar1": AR1Gain(), "student-t": StudentT(), "alpha-stable": AlphaStable(),
+    "hum": stationary + Hum(1000.0, harmonics=3), "clicks": stationary + Clicks(),
+    "wind": stationary + Wind(), "learned": NoiseVae(VAE, stft=STFT),
 }  # fmt: skip
+CATALOGUE = ("ar1", "student-t", "alpha-stable", "hum", "clicks", "wind", "learned")
+ONE, GRID, SPECTRUM = (1, 1), (33, TIME), {"noise.power": (33, 1)}
 SHAPES = {
     "gaussian": {"speech.gain": (1, TIME)},
     "white": {},
@@ -94,22 +102,62 @@ SHAPES = {
     "hierarchy": {"middle": (1, 1), "power": (33, 1)},
     "level": {"level": (1, 1)},
     "known": {},
-}
+    "ar1": {**SPECTRUM, "noise.gain_sd_db": ONE, "noise.innovations": (1, TIME)},
+    "student-t": {**SPECTRUM, "noise.tail": ONE, "noise.texture": GRID},
+    "alpha-stable": {**SPECTRUM, "noise.tail": ONE, "noise.angle": GRID, "noise.energy": GRID},
+    "hum": {**SPECTRUM, "noise.1.drift": ONE, "noise.1.lines": (3, 1)},
+    "clicks": {**SPECTRUM, "noise.1.colour": (33, 1), "noise.1.clicks": (1, TIME)},
+    "wind": {
+        **SPECTRUM, "noise.1.level": ONE, "noise.1.slope": ONE, "noise.1.corner_hz": ONE,
+        "noise.1.gain_sd_db": ONE, "noise.1.innovations": (1, TIME),
+    },
+    "learned": {"noise.level": ONE, "noise.equaliser": (9, 1), "noise.z": (3, TIME)},
+}  # fmt: skip
 STEPS = 6  # half of them are kept by Langevin: as many as there are draws
 ROUTINES = {
     "svi": SVI(steps=STEPS, tolerance=0, draws=DRAWS, tempering=1.0),
+    "svi-structured": SVI(
+        guide="structured", steps=STEPS, tolerance=0, draws=DRAWS, k_hat_draws=25, tempering=1.0
+    ),
+    "svi-low-rank": SVI(
+        guide="low-rank",
+        rank=2,
+        steps=STEPS,
+        tolerance=0,
+        draws=DRAWS,
+        k_hat_draws=25,
+        tempering=1.0,
+    ),
     "em-point": EM(rounds=STEPS, draws=DRAWS, tempering=1.0),
     "em-langevin": EM(e_step="langevin", rounds=STEPS, draws=DRAWS, tempering=1.0),
+    "em-mala": EM(e_step="mala", rounds=STEPS, step_size=0.3, draws=DRAWS, tempering=1.0),
+    "em-mh": EM(e_step="mh", rounds=STEPS, e_steps=9, step_size=0.3, draws=DRAWS, tempering=1.0),
+    "em-variational": EM(e_step="variational", rounds=STEPS, draws=DRAWS, tempering=1.0),
+    "nuts": NUTS(draws=DRAWS, warmup=2, chains=2, start_steps=40, max_tree_depth=2, tempering=1.0),
+    "hmc": HMC(draws=DRAWS, warmup=2, chains=2, start_steps=40, steps=2, tempering=1.0),
     "exact": Exact(nodes=17, draws=DRAWS, tempering=1.0),
 }
+CHAINS = {name: 2 if name in ("nuts", "hmc") else 1 for name in ROUTINES}
 KINDS = {
     "svi": "variational",
+    "svi-structured": "variational, structured guide",
+    "svi-low-rank": "variational, low-rank guide",
     "em-point": "point estimate",
     "em-langevin": "Langevin, noise a point estimate",
+    "em-mala": "Metropolis-adjusted Langevin, noise a point estimate",
+    "em-mh": "random walk Metropolis, noise a point estimate",
+    "em-variational": "variational, noise a point estimate",
+    "nuts": "NUTS",
+    "hmc": "HMC",
     "exact": "exact",
 }
-TRACES = {"svi": {"elbo"}, "em-point": {"log_joint"}, "em-langevin": {"log_joint"}, "exact": set()}
-LATENT_DRAWS = {"svi": DRAWS, "em-point": 1, "em-langevin": DRAWS, "exact": DRAWS}
+TRACES = {
+    "svi": {"elbo"}, "svi-structured": {"elbo"}, "svi-low-rank": {"elbo"},
+    "em-point": {"log_joint"}, "em-langevin": {"log_joint"},
+    "em-mala": {"log_joint"}, "em-mh": {"log_joint"}, "em-variational": {"elbo"}, "exact": set(),
+    "nuts": set(), "hmc": set(),
+}  # fmt: skip
+LATENT_DRAWS = {name: 1 if name == "em-point" else DRAWS for name in ROUTINES}
 MODELS = [
     *(
         (n, "gaussian")
@@ -120,8 +168,19 @@ MODELS = [
     ("heavy-tailed", "tcvae"),
     ("nmf", "white"),
 ]
+DIVERSE = [  # each prior, and noises with and without an M-step of their own
+    ("known", "gaussian"),
+    ("heavy-tailed", "vae"),
+    ("nmf", "rvae"),
+    ("nmf", "tcvae"),
+    ("nmf", "white"),
+]
 CASES = [
     *((r, *model) for r in ("svi", "em-point", "em-langevin") for model in MODELS),
+    *((r, n, "gaussian") for r in ("svi", "em-point", "em-langevin", "nuts") for n in CATALOGUE),
+    *((r, *model) for r in ("svi-structured", "svi-low-rank") for model in DIVERSE),
+    *((r, *model) for r in ("em-mala", "em-mh", "em-variational") for model in DIVERSE),
+    *((r, *model) for r in ("nuts", "hmc") for model in DIVERSE),
     *(("exact", n, p) for n in ("known", "level") for p in ("gaussian", "white")),
 ]
 
@@ -132,7 +191,9 @@ every_model = pytest.mark.parametrize(
     ("noise", "prior"), MODELS[:-1], ids=["-".join(m) for m in MODELS[:-1]]
 )
 every_routine = pytest.mark.parametrize("routine", ROUTINES)
-iterative = pytest.mark.parametrize("routine", ["svi", "em-point", "em-langevin"])
+iterative = pytest.mark.parametrize(
+    "routine", [name for name in ROUTINES if name not in ("exact", "nuts", "hmc")]
+)
 
 
 def waves(count=2, n_samples=N, seed=0):
@@ -167,11 +228,11 @@ def test_it_runs_and_returns_what_it_says(routine, noise, prior):
     grid = (2, 33, TIME)
     assert posterior.mean.shape == posterior.variance.shape == posterior.mixture.shape == grid
     assert posterior.mean.dtype == posterior.mixture.dtype == np.complex64
-    assert posterior.speech.shape == (1, DRAWS, 2, N)
+    assert posterior.speech.shape == (CHAINS[routine], DRAWS, 2, N)
     shapes = {**SHAPES[prior], **SHAPES[noise]}
     drawn = LATENT_DRAWS[routine]
     assert {k: v.shape for k, v in posterior.latents.items()} == {
-        name: (1, drawn, 2, *shape) for name, shape in shapes.items()
+        name: (CHAINS[routine], drawn, 2, *shape) for name, shape in shapes.items()
     }
     assert posterior.n_samples == (N, N)
     assert posterior.stft == STFT
@@ -214,7 +275,7 @@ def test_another_seed_is_another_result(routine, noise, prior):
     assert (first.speech != second.speech).mean() > 0.99
     if LATENT_DRAWS[routine] > 1:
         # The noise of Langevin EM is a point; few draws of one number on a grid may coincide.
-        drawn = set(first.latents) - (set() if routine == "svi" else set(SHAPES[noise]))
+        drawn = set(first.latents) - (set() if routine.startswith("svi") else set(SHAPES[noise]))
         for name in drawn:
             assert not np.array_equal(first.latents[name], second.latents[name]), name
 
@@ -241,7 +302,15 @@ def test_a_batch_is_the_loop(routine, noise, prior):
 def test_cuda_is_near_the_cpu(routine, noise, prior):
     # The generators of the two differ, and with them starts and draws: the same posterior up to
     # its own spread, and to the bit where nothing was drawn.
-    settings = {} if routine == "exact" else {"steps" if routine == "svi" else "rounds": 150}
+    longer = {
+        "exact": {},
+        "svi": {"steps": 150},
+        "svi-structured": {"steps": 150},
+        "svi-low-rank": {"steps": 150},
+        "nuts": {"warmup": 50},
+        "hmc": {"warmup": 50},
+    }
+    settings = longer.get(routine.split("-")[0], {"rounds": 150})
     cpu, cuda = (
         replace(ROUTINES[routine], device=device, draws=50, **settings)(
             scene_of(noise, prior), waves(), seed=3
@@ -277,7 +346,7 @@ def test_tempering_is_flagged(routine, tempering):
 @every_routine
 def test_waveforms_can_be_left_out(routine):
     lean, full = run(routine, waveforms=False), run(routine)
-    assert lean.speech.shape == (1, 0, 1, N)
+    assert lean.speech.shape == (CHAINS[routine], 0, 1, N)
     np.testing.assert_array_equal(lean.mean, full.mean)
     np.testing.assert_array_equal(lean.variance, full.variance)
     assert set(lean.latents) == set(full.latents)
@@ -287,8 +356,8 @@ def test_waveforms_can_be_left_out(routine):
 @pytest.mark.parametrize("draws", [1, 7])
 def test_as_many_draws_as_asked_for(routine, draws):
     posterior = run(routine, draws=draws)
-    assert posterior.speech.shape == (1, draws, 1, N)
-    assert posterior.draws().shape == (draws, N)
+    assert posterior.speech.shape == (CHAINS[routine], draws, 1, N)
+    assert posterior.draws().shape == (CHAINS[routine] * draws, N)
 
 
 @every_routine
@@ -309,12 +378,14 @@ def test_progress_is_reported(routine):
 
 def bad_settings():
     counts = {
-        "svi": ["steps", "draws"],
+        "svi": ["steps", "draws", "rank"],
         "em-point": ["rounds", "e_steps", "draws"],
+        "nuts": ["draws", "chains", "start_steps", "warmup", "max_tree_depth"],
+        "hmc": ["steps"],
         "exact": ["draws"],
     }
     numbers = {"svi": ["learning_rate", "tempering"], "em-point": ["step_size", "tempering"],
-               "exact": ["tempering"]}  # fmt: skip
+               "exact": ["tempering"], "nuts": ["tempering"]}  # fmt: skip
     for routine, names in counts.items():
         for name in names:
             for bad in (0, -1, 2.5, True, "5"):
@@ -327,10 +398,21 @@ def bad_settings():
         yield "exact", "nodes", bad, "nodes must be a whole number of at least"
     for bad in (0, 2.5):
         yield "svi", "moment_draws", bad, "moment_draws must be a whole number of at least"
+    for bad in (-1, 1.5, True, "5"):
+        yield "svi", "noise_updates", bad, "noise_updates must be a whole number of at least 0"
+    for bad in (-1, 1, 24, 50.0, True, False):
+        yield "svi", "k_hat_draws", bad, "k_hat_draws must be a whole number of at least 25"
+    for bad in ("banded", "", None):
+        yield "svi", "guide", bad, "unknown guide"
     for bad in (-1e-6, float("nan")):
         yield "svi", "tolerance", bad, "tolerance must be at least 0"
-    for bad in ("mala", "", None):
+    for bad in ("gibbs", "", None):
         yield "em-point", "e_step", bad, "e_step must be one of"
+    for bad in (0.0, 1.0, float("nan")):
+        yield "nuts", "target_acceptance", bad, "target_acceptance must be between 0 and 1"
+    for bad in (0, 2.5):
+        yield "nuts", "waveforms", bad, "waveforms must be a whole number of at least"
+    yield "nuts", "start", "encoder", "start must be one of"
 
 
 @pytest.mark.parametrize(("routine", "name", "bad", "text"), list(bad_settings()))
@@ -396,6 +478,23 @@ def test_a_noise_model_of_the_wrong_shape(routine):
 
     scene = Scene(PRIORS["gaussian"], flat)
     with pytest.raises(ValueError, match=r"noise model 'flat' returned shape \(33,\)"):
+        ROUTINES[routine](scene, waves(1), seed=0)
+
+
+@every_routine
+@pytest.mark.parametrize(
+    ("name", "law", "text"),
+    [
+        ("on", dist.Bernoulli(0.5), "is discrete"),
+        ("speech", dist.LogNormal(0.0, 1.0), "has a reserved name"),
+        ("a/b", dist.LogNormal(0.0, 1.0), "cannot be stored"),
+        ("level", dist.Uniform(0.0, float("inf")), "need not exist"),
+    ],
+    ids=["discrete", "reserved", "slash", "improper"],
+)
+def test_a_latent_that_cannot_be_inferred(routine, name, law, text):
+    scene = Scene(PRIORS["gaussian"], lambda frames: ComplexNormal(0.0, pyro.sample(name, law)))
+    with pytest.raises(ValueError, match=text):
         ROUTINES[routine](scene, waves(1), seed=0)
 
 

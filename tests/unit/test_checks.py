@@ -14,6 +14,7 @@ from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, stationary
 from avse_ppl.checks import check_count, check_positive, check_scene, name_of, unknown_name
+from avse_ppl.checks_sites import check_unchanging
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
@@ -365,6 +366,184 @@ def test_an_error_that_depends_on_the_second_run():
         return ComplexNormal(0.0, 1.0)
 
     assert refused(my_noise) == "the scene cannot be run: out of luck"
+
+
+# Names and priors of sites
+
+
+@pytest.mark.parametrize("name", ["mixture", "speech", "recording", "freq", "time", "chain", "_x"])
+def test_a_reserved_name(name):
+    message = refused(
+        lambda frames: ComplexNormal(0.0, pyro.sample(name, dist.LogNormal(0.0, 1.0)))
+    )
+    assert message == (
+        f"site {name!r} of noise model '<lambda>' has a reserved name; the scene and the "
+        "posterior's file use mixture, speech, recording, freq, time, chain, draw, freq_hz, "
+        "time_s, sample_s, and names that start with '_'. Call it "
+        f"'noise.{name.lstrip('_')}', for instance."
+    )
+
+
+@pytest.mark.parametrize(("name", "instead"), [("a/b", "a.b"), ("", "noise.level")])
+def test_a_name_that_cannot_be_stored(name, instead):
+    message = refused(
+        lambda frames: ComplexNormal(0.0, pyro.sample(name, dist.LogNormal(0.0, 1.0)))
+    )
+    assert message == (
+        f"site {name!r} of noise model '<lambda>' cannot be stored: expected a name without '/', "
+        f"which NetCDF takes for a group. Call it {instead!r}."
+    )
+
+
+def test_a_name_used_twice_in_one_model():
+    def my_noise(frames):
+        levels = [pyro.sample("level", dist.LogNormal(0.0, 1.0)) for _ in range(3)]
+        return ComplexNormal(0.0, levels[0] + levels[1] + levels[2])
+
+    assert refused(my_noise) == (
+        "noise model 'my_noise' samples 'level' 3 times; expected one site of a name. In a loop, "
+        'number them, f"level_{i}", or sample them together on a plate.'
+    )
+
+
+def test_a_discrete_site_explains_why_a_model_failed():
+    def my_noise(frames):
+        return ComplexNormal(0.0, [0.1, 1.0][pyro.sample("kind", dist.Categorical(torch.ones(2)))])
+
+    assert refused(my_noise).startswith("site 'kind' is discrete (Categorical)")
+
+
+def test_a_discrete_site_is_named_before_the_power_that_it_makes():
+    assert refused(sampled(dist.Bernoulli(1e-6))).startswith("site 'site' is discrete (Bernoulli)")
+
+
+POSITIVE = torch.distributions.constraints.positive
+IMPROPER_END = (
+    "; with it the posterior need not exist. Use a proper prior whose draws are finite numbers, "
+    "for instance LogNormal(0.0, 2.0), or Uniform between finite bounds."
+)
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        (dist.ImproperUniform(POSITIVE, (), ()), "(ImproperUniform) is flat or masked"),
+        (dist.LogNormal(0.0, 1.0).mask(False), "(LogNormal) is flat or masked"),
+        (
+            dist.LogNormal(0.0, 1.0).mask(torch.tensor([[[True], [False]]])),
+            "(LogNormal) is flat or masked",
+        ),
+    ],
+    ids=["improper", "masked", "partly masked"],
+)
+def test_a_flat_prior(law, said):
+    expected = f"the prior of 'site' {said}, and has no integral{IMPROPER_END}"
+    assert refused(sampled(law, lambda value: value.sum((-2, -1), True))) == expected
+
+
+def test_a_prior_that_is_masked_from_outside():
+    def my_noise(frames):
+        with poutine.mask(mask=False):
+            return ComplexNormal(0.0, pyro.sample("site", dist.LogNormal(0.0, 1.0)))
+
+    assert "(LogNormal) is flat or masked" in refused(my_noise)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, math.inf), (-math.inf, 0.0), (-math.inf, math.inf)]
+)
+def test_a_uniform_prior_without_bounds(low, high):
+    noise = sampled(dist.Uniform(torch.tensor(low), torch.tensor(high)), torch.exp)
+    expected = f"the prior of 'site' (Uniform) gave a draw that is not finite{IMPROPER_END}"
+    assert refused(noise) == expected
+
+
+def test_a_prior_without_a_density_at_its_own_draw():
+    class Broken(dist.LogNormal):
+        def log_prob(self, value):
+            return super().log_prob(value) - math.inf
+
+        def expand(self, batch_shape, _instance=None):
+            return super().expand(batch_shape, self._get_checked_instance(Broken, _instance))
+
+    assert refused(sampled(Broken(0.0, 1.0))) == (
+        f"the prior of 'site' (Broken) has no finite density at its own draw{IMPROPER_END}"
+    )
+
+
+def test_a_plate_that_takes_a_random_part():
+    def my_noise(frames):
+        with pyro.plate("some", frames.freq, subsample_size=4, dim=-2):
+            power = pyro.sample("site", dist.LogNormal(0.0, 1.0))
+        return ComplexNormal(0.0, power.sum(-2, keepdim=True))
+
+    assert refused(my_noise) == (
+        "plate 'some' of noise model 'my_noise' takes a random part of its rows each time; "
+        "expected all of them, so that the density is the same each time. Leave subsample_size out."
+    )
+
+
+# Sites that change
+
+
+def test_a_site_that_is_not_always_there():
+    def my_noise(frames):
+        level = pyro.sample("level", dist.LogNormal(0.0, 1.0))
+        if float(level.max()) > 1.0:
+            level = level + pyro.sample("burst", dist.LogNormal(0.0, 1.0))
+        return ComplexNormal(0.0, level)
+
+    assert refused(my_noise, recordings=1) == (
+        "site 'burst' is there in some runs of the scene and not in others; expected the same "
+        "sites whatever the others' values are. Sample it always, and choose with torch.where or "
+        "a smooth weight."
+    )
+
+
+def test_a_site_whose_shape_depends_on_another():
+    def my_noise(frames):
+        level = pyro.sample("level", dist.Exponential(0.3))
+        with pyro.plate("lines", 1 + int(level.max()), dim=-2):
+            lines = pyro.sample("line", dist.LogNormal(0.0, 1.0))
+        return ComplexNormal(0.0, lines.sum(-2, keepdim=True))
+
+    message = refused(my_noise, recordings=1)
+    assert message.startswith("site 'line' has shape (1, ")
+    assert message.endswith(
+        "in another; expected one shape whatever the other latents are. Sample the largest, and "
+        "mask what is not used."
+    )
+
+
+def test_a_site_whose_support_depends_on_another():
+    def my_noise(frames):
+        top = pyro.sample("top", dist.LogNormal(0.0, 1.0))
+        return ComplexNormal(0.0, 0.1 + pyro.sample("level", dist.Uniform(torch.zeros(()), top)))
+
+    assert refused(my_noise) == (
+        "the support of 'level' (Uniform) depends on other latents; expected the same bounds "
+        "always. Sample on fixed bounds, for instance Uniform(0.0, 1.0), and scale the value in "
+        "the model."
+    )
+
+
+def test_priors_may_depend_on_others_and_bounds_may_be_fixed():
+    def my_noise(frames):
+        middle = pyro.sample("middle", dist.Uniform(-1.0, 0.0))
+        with pyro.plate("freq", frames.freq, dim=-2):
+            power = pyro.sample("power", dist.LogNormal(middle, 0.5))
+            share = pyro.sample("share", dist.Dirichlet(torch.ones(3)))
+        return ComplexNormal(0.0, power * (0.1 + share[..., 0]))
+
+    check_scene(Scene(SPEECH, my_noise), mixture())
+
+
+def test_looking_for_changes_leaves_the_random_numbers_alone():
+    torch.manual_seed(3)
+    check_unchanging(Scene(SPEECH, stationary), mixture().frames)
+    found = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(found, torch.rand(3))
 
 
 # Names and numbers

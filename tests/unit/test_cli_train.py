@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from avse_ppl.cli import app
 from avse_ppl.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
+from avse_ppl.names import resolve_noise, resolve_speech
 
 RATE = 16000
 
@@ -88,6 +89,32 @@ def test_train_without_noise_and_with_a_cache_elsewhere(here):
     assert train("-o", "mine", "--cache", "decoded", "--no-resume").exit_code == 0
     assert sorted(os.listdir("decoded")) == ["speech.npy", "speech.npz"]
     assert sorted(os.listdir("mine/checkpoints")) == ["speech"]
+
+
+@pytest.mark.parametrize("speech", [(), ("--speech", "speechocean762=so")])
+def test_train_writes_a_noise_prior_that_enhance_takes(here, speech):
+    options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--threads", 1)
+    result = run("train", "noise-vae", "--noise", "noise", *speech, "-o", "mine", *options)
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    assert result.stdout.endswith("""ready for avse-ppl enhance --noise "learned('mine')"\n""")
+    assert sorted(os.listdir("mine/checkpoints")) == (["encoder"] if speech else []) + ["noise"]
+    card = (here / "mine" / "README.md").read_text()
+    assert "Noise prior for avse-ppl: `tcvae`" in card
+    assert "train noise-vae" in card and "esc10 (noise): 1 clips" in card
+    assert ("speechocean762: 2 clips" in card) is bool(speech)
+    shown = json.loads(run("models", "mine", "--json").stdout)
+    assert (shown["option"], shown["config"]["use"]) == ("--noise", "noise")
+    assert resolve_noise("learned('mine')").name == "mine"
+    with pytest.raises(ValueError, match="mine holds a noise prior; expected a speech prior"):
+        resolve_speech("mine")
+
+
+def test_train_says_what_the_prior_learns_from(here):
+    said = refused(run("train", "noise-vae", "--speech", "speechocean762=so", "-o", "w"))
+    assert said == "noise-vae learns from noise: give its folder with --noise DIR"
+    said = refused(run("train", "vae", "--noise", "noise", "-o", "w"))
+    assert said == "vae learns from speech: give a corpus with --speech CORPUS=DIR"
+    assert sorted(os.listdir()) == ["noise", "so"]
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 
-from avse_ppl import EM, NMF, SVI, Exact, GaussianSpeech, load_speech, stationary
+from avse_ppl import EM, HMC, NMF, NUTS, SVI, Exact, GaussianSpeech, load_speech, stationary
 from avse_ppl.models import pretrained_names
 from avse_ppl.names import (
     NOISES,
@@ -93,7 +94,7 @@ def test_noise_from_an_installed_module():
 @pytest.mark.parametrize("name", ["nfm", "", "NMF", "stationry"])
 def test_unknown_noise(name):
     with pytest.raises(
-        ValueError, match=f"unknown noise model '{name}'; known are module:function"
+        ValueError, match=f"unknown noise model '{name}'; known are alpha-stable, ar1, clicks, "
     ):
         resolve_noise(name)
 
@@ -161,7 +162,20 @@ def test_a_module_without_the_function(here):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("svi", SVI), ("em", EM), ("em-langevin", EM), ("exact", Exact)]
+    ("name", "kind"),
+    [
+        ("svi", SVI),
+        ("svi-structured", SVI),
+        ("svi-low-rank", SVI),
+        ("em", EM),
+        ("em-langevin", EM),
+        ("em-mala", EM),
+        ("em-mh", EM),
+        ("em-variational", EM),
+        ("exact", Exact),
+        ("nuts", NUTS),
+        ("hmc", HMC),
+    ],
 )
 def test_routine_by_name(name, kind):
     assert name in ROUTINES
@@ -169,13 +183,15 @@ def test_routine_by_name(name, kind):
 
 
 def test_every_routine_that_is_listed_is_there():
-    assert len(ROUTINES) == 4
+    assert len(ROUTINES) == 12
     assert all(callable(resolve_inference(name)) for name in ROUTINES)
 
 
 def test_em_differs_by_its_e_step():
     assert resolve_inference("em").e_step == "point"
-    assert resolve_inference("em-langevin").e_step == "langevin"
+    for e_step in ("langevin", "mala", "mh", "variational"):
+        assert resolve_inference(f"em-{e_step}").e_step == e_step
+        assert resolve_inference(f"em-{e_step}", tempering=1.0).tempering == 1.0
 
 
 def test_settings_reach_the_routine():
@@ -184,6 +200,14 @@ def test_settings_reach_the_routine():
     assert resolve_inference("em", draws=7).draws == 7
     with pytest.raises(TypeError, match="no_such_setting"):
         resolve_inference("svi", no_such_setting=1)
+
+
+def test_draws_of_chains_are_waveforms_to_keep():
+    own = NUTS(draws=50, warmup=50, chains=2, max_tree_depth=6)
+    assert resolve_inference("nuts") == own
+    assert resolve_inference("nuts", draws=30) == replace(own, waveforms=30)
+    assert resolve_inference("nuts", draws=30, waveforms=False) == replace(own, waveforms=False)
+    assert resolve_inference("hmc", draws=30, chains=3).chains == 3
 
 
 def test_a_routine_stands_for_itself():
@@ -195,6 +219,7 @@ def test_unknown_routine():
     with pytest.raises(ValueError) as caught:
         resolve_inference("svl")
     assert str(caught.value) == (
-        "unknown inference routine 'svl'; known are em, em-langevin, exact, svi; did you mean "
-        "'svi'?"
+        "unknown inference routine 'svl'; known are em, em-langevin, em-mala, em-mh, "
+        "em-variational, exact, hmc, numpyro-nuts, nuts, svi, svi-low-rank, svi-structured; did "
+        "you mean 'svi'?"
     )

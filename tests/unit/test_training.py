@@ -390,7 +390,7 @@ def test_the_learning_rate_falls_along_a_cosine_to_a_hundredth():
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_recipes_make_their_networks(name):
-    assert VaeTraining(RECIPES[name], Stft()).network.latent == 16
+    assert VaeTraining(RECIPES[name], Stft()).network.latent == RECIPES[name].settings["latent"]
 
 
 # Runs

@@ -1,0 +1,59 @@
+"""Pictures of a calibration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from avse_ppl.calibration.ranks import rank_ecdf, simultaneous_band
+from avse_ppl.calibration.simulation import SimulationBasedCalibration
+
+
+def plot_ranks(
+    result: SimulationBasedCalibration, path: str | Path, *, probability: float = 0.95
+) -> Path:
+    """Draw the ECDF of each quantity's ranks minus the diagonal, over the band of uniform ranks.
+
+    A hump says that the posterior lies too high, a wave that starts upwards that it is too narrow.
+
+    Parameters
+    ----------
+    result
+        From `simulation_based_calibration`.
+    path
+        PNG, PDF or SVG file.
+    probability
+        That the ECDF of uniform ranks stays in the band.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg", force=False)
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    band = simultaneous_band(result.simulations, result.draws, probability)
+    rows = -(-len(result.ranks) // 4)
+    figure = Figure(figsize=(11, 2.2 * rows), layout="constrained")
+    axes: Any = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False)
+    for axis in axes.flat[len(result.ranks) :]:
+        axis.axis("off")
+    for axis, (name, rank) in zip(axes.flat, result.ranks.items(), strict=False):
+        points, ecdf = rank_ecdf(rank, result.draws)
+        axis.fill_between(
+            points, band.lower - points, band.upper - points, color="0.85", step="mid"
+        )
+        axis.plot(points, ecdf - points, color="C0", lw=1.2)
+        axis.set_title(name, fontsize=9)
+    figure.supxlabel("rank of the truth / number of draws", fontsize=9)
+    figure.supylabel("ECDF - diagonal", fontsize=9)
+    figure.suptitle(f"{result.simulations} simulations, posterior {result.kind}", fontsize=10)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    figure.savefig(beside, dpi=120)
+    os.replace(beside, path)
+    return path

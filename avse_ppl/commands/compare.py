@@ -1,0 +1,120 @@
+"""``avse-ppl compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avse_ppl.commands import console
+from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
+
+if TYPE_CHECKING:
+    from avse_ppl.comparison import Comparison
+
+HELP = """
+Compare noise models on one recording.
+
+Each model is inverted together with the speech prior, and judged by how well it predicts each
+time-frequency bin from all others that share no samples with it: the expected log predictive
+density (elpd), by Pareto-smoothed importance sampling. The table has the best model first, the
+differences to it with their standard errors, and the weights of the best mixture (stacking).
+
+[bold]Examples[/]
+
+\b
+  avse-ppl compare noisy.wav --noise stationary nmf nmf+clicks
+  avse-ppl compare noisy.wav --noise nmf my_noise:hiss --plot where.png
+
+The picture shows where in time and frequency the best model gains on each of the others.
+"""
+
+NoisyArgument = Annotated[Path, typer.Argument(metavar="NOISY", help="The recording.")]
+NoiseOption = Annotated[
+    list[str],
+    typer.Option("--noise", metavar="NAME|module:function", help="Noise models, two or more."),
+]
+SpeechOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="Speech prior.")]
+InferenceOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Routine that inverts each; not a point estimate.")
+]
+# Lets several names stand after one --noise: what is left over on the line.
+MoreArgument = Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)]
+DrawsOption = Annotated[int, typer.Option(help="Draws of the latents, 100 or more.")]
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="WHERE.png", help="Also draw where the best model gains.")
+]
+
+
+def compare(
+    noisy: NoisyArgument,
+    noise: NoiseOption,
+    more: MoreArgument = None,
+    speech: SpeechOption = "tcvae",
+    inference: InferenceOption = "svi",
+    seed: SeedOption = 0,
+    device: DeviceOption = Device.auto,
+    draws: DrawsOption = 200,
+    plot: PlotOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare noise models; see ``HELP``."""
+    with console.guarded() as remarks:
+        from avse_ppl.compare import compare as run
+
+        if plot is not None and not plot.absolute().parent.is_dir():
+            raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
+        with console.stdout_kept_clean():
+            comparison = run(
+                noisy, [*noise, *(more or [])], speech=speech, inference=inference, seed=seed,
+                device=device.value, draws=draws,
+            )  # fmt: skip
+            if plot is not None:
+                from avse_ppl.plots_compare import plot_comparison
+
+                plot_comparison(comparison, plot)
+        for text in comparison.warnings:
+            console.warn(text)
+        if as_json:
+            console.print_json(_report(comparison, plot, [*remarks, *comparison.warnings]))
+        else:
+            _print(comparison, plot)
+
+
+def _report(comparison: Comparison, plot: Path | None, said: list[str]) -> dict[str, Any]:
+    return {
+        "best": comparison.best,
+        "models": comparison.table(),
+        "kind": comparison.kind,
+        "plot": None if plot is None else str(plot),
+        "settings": comparison.attrs,
+        "warnings": said,
+    }
+
+
+def _print(comparison: Comparison, plot: Path | None) -> None:
+    for line in table_lines(comparison):
+        console.print_line(line)
+    console.print_line(
+        f"nats, of {comparison.power.size} time-frequency bins; draws: {comparison.kind}"
+    )
+    if plot is not None:
+        console.print_line(f"{plot}: where {comparison.best} gains on the others")
+
+
+def table_lines(comparison: Comparison) -> list[str]:
+    """Lines of a table of the models, the best first."""
+    rows = comparison.table()
+    width = max(5, *(len(row["model"]) for row in rows))
+    has_elbo = any(row["elbo"] is not None for row in rows)
+    heading = f"{'model':<{width}}  {'elpd':>10}  {'difference':>10}  {'s.e.':>7}  {'weight':>6}"
+    lines = [heading + f"  {'p_loo':>7}  {'bad k':>6}" + (f"  {'ELBO':>10}" if has_elbo else "")]
+    for row in rows:
+        line = (
+            f"{row['model']:<{width}}  {row['elpd']:>10.0f}  {row['difference']:>10.0f}  "
+            f"{row['difference_se']:>7.0f}  {row['weight']:>6.2f}  {row['p_loo']:>7.0f}  "
+            f"{row['bad_k']:>6.1%}"
+        )
+        lines.append(line + (f"  {row['elbo']:>10.0f}" if row["elbo"] is not None else ""))
+    return lines

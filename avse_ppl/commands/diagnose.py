@@ -1,0 +1,99 @@
+"""``avse-ppl diagnose``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avse_ppl.commands import console
+from avse_ppl.commands.console import JsonOption
+
+if TYPE_CHECKING:
+    from avse_ppl.diagnostics import Diagnostics
+
+HELP = """
+Say how far a saved posterior is to be trusted.
+
+From the file alone: what the routine warned of, whether its bound still rose, Pareto k-hat,
+divergences and energy. With [bold]--noise[/] (and [bold]--speech[/]), the models it was made with,
+also R-hat and effective sample sizes of the powers of speech and noise, where the draws are from
+chains, and posterior predictive checks: whether the recording looks like what the model expects.
+
+[bold]Examples[/]
+
+\b
+  avse-ppl diagnose posterior.nc
+  avse-ppl diagnose posterior.nc --noise nmf --json
+
+Exit code: 0 if nothing was found, 1 if something was, 2 if the input was refused.
+"""
+FOUND = 1
+
+PosteriorArgument = Annotated[
+    Path, typer.Argument(metavar="POSTERIOR.nc", help="From avse-ppl enhance --posterior.")
+]
+SpeechOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="Speech prior it is from.")]
+NoiseOption = Annotated[
+    str | None, typer.Option(metavar="NAME|module:function", help="Noise model it is from.")
+]
+
+
+def diagnose(
+    posterior: PosteriorArgument,
+    speech: SpeechOption = "tcvae",
+    noise: NoiseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Diagnose a posterior; see ``HELP``."""
+    with console.guarded() as remarks:
+        from avse_ppl.diagnostics import diagnose as run
+        from avse_ppl.posterior import Posterior
+
+        with console.stdout_kept_clean():
+            loaded = Posterior.load(posterior)
+            found = run(loaded, _scene(speech, noise))
+        if as_json:
+            console.print_json({**_report(found), "warnings": remarks})
+        else:
+            _print(posterior, found)
+        if not found.passed.all():
+            raise typer.Exit(FOUND)
+
+
+def _scene(speech: str, noise: str | None) -> Any:
+    if noise is None:
+        return None
+    from avse_ppl.names import resolve_noise, resolve_speech
+    from avse_ppl.scene import Scene
+
+    return Scene(resolve_speech(speech), resolve_noise(noise))
+
+
+def _report(found: Diagnostics) -> dict[str, Any]:
+    rows = zip(found.passed.tolist(), found.figures, found.warnings, strict=True)
+    return {
+        "kind": found.kind,
+        "recordings": [
+            {"passed": passed, **figures, "found": list(texts)} for passed, figures, texts in rows
+        ],
+    }
+
+
+def _print(path: Path, found: Diagnostics) -> None:
+    several = len(found.figures) > 1
+    console.print_line(f"{path}: posterior {found.kind}")
+    for row, (figures, texts) in enumerate(zip(found.figures, found.warnings, strict=True)):
+        before = f"recording {row}: " if several else ""
+        for name, value in figures.items():
+            if value is not None:
+                console.print_line(f"  {before}{name:<12} {_shown(value)}")
+        for text in texts:
+            console.warn(before + text)
+        if not texts:
+            console.print_line(f"  {before}nothing was found against it")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

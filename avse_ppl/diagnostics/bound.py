@@ -1,0 +1,68 @@
+"""Has a bound, or an objective, stopped rising."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_WINDOW = 25
+_ERRORS = 3.0
+_TOLERANCE = 1e-4  # nats a bin over a window: what SVI itself calls converged
+
+
+@dataclass(frozen=True)
+class Rise:
+    """How a trace ends.
+
+    Parameters
+    ----------
+    steps
+        Its length.
+    rise, error
+        How far it rose from the window before the last to the last one, and the standard error of
+        that; NaN where it is shorter than two windows of 5 steps.
+    window
+        Length of a window, steps.
+    rising
+        Whether it rose by more than three standard errors and more than matters.
+    """
+
+    steps: int
+    rise: float
+    error: float
+    window: int
+    rising: bool
+
+
+def rise_of(trace: np.ndarray, bins: int) -> Rise:
+    """Judge the end of a trace of an evidence lower bound or log joint density.
+
+    Parameters
+    ----------
+    trace
+        Nats, ``(step,)``; NaN after the end of a run that stopped early.
+    bins
+        Number of time-frequency bins: a rise of under 1e-4 nats a bin does not matter.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=100)
+    >>> rise_of(noise, 1000).rising, rise_of(noise + np.arange(100), 1000).rising
+    (False, True)
+    """
+    values = np.asarray(trace, float)
+    values = values[np.isfinite(values)]
+    window = min(_WINDOW, len(values) // 2)
+    if window < 5:
+        return Rise(len(values), np.nan, np.nan, window, False)
+    now, before = values[-window:], values[-2 * window : -window]
+    rise = float(now.mean() - before.mean())
+    error = float(np.sqrt(_scatter(now) / window + _scatter(before) / window))
+    rising = rise > _ERRORS * error and rise > _TOLERANCE * bins
+    return Rise(len(values), rise, error, window, bool(rising))
+
+
+def _scatter(values: np.ndarray) -> float:
+    """Variance about a trend, from successive differences."""
+    return float(np.square(np.diff(values)).mean() / 2)

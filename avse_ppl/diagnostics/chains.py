@@ -1,0 +1,202 @@
+"""Convergence of chains, and how much their draws say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from avse_ppl.diagnostics.arviz_calls import ess, r_hat
+
+R_HAT = 1.05
+ESS_PER_CHAIN = 100
+BFMI = 0.3
+
+Figures = dict[str, Any]
+
+
+def chain_figures(
+    powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]
+) -> list[Figures]:
+    """Worst R-hat and effective sample sizes, divergences and energy of each recording.
+
+    Parameters
+    ----------
+    powers
+        Identified quantities, ``(chain, draw, recording, ...)`` each, from `log_powers`. What is
+        NaN throughout (padding) or constant throughout (known to the model) is left out.
+    stats
+        The sampler's, ``(chain, draw, recording)`` each; ``diverging`` and ``energy`` are read.
+
+    Returns
+    -------
+    list of dict
+        For each recording: ``chains``, ``draws``, ``quantities`` (how many were judged),
+        ``r_hat``, ``ess_bulk`` and ``ess_tail`` with the quantity that is worst (``r_hat_of`` and
+        so on), ``divergences``, ``bfmi`` (the lowest of the chains). None where there is nothing
+        to compute it from.
+
+    References
+    ----------
+    Vehtari, Gelman, Simpson, Carpenter and Bürkner, "Rank-normalization, folding, and
+    localization: an improved R-hat", Bayesian Analysis 2021. Betancourt, "Diagnosing suboptimal
+    cotangent disintegrations in Hamiltonian Monte Carlo", 2016 (E-BFMI).
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(0).normal(size=(4, 500, 1, 3))
+    >>> [figures] = chain_figures({"speech.band": draws}, {})
+    >>> figures["quantities"], figures["r_hat"] < 1.05, figures["ess_bulk"] > 400
+    (3, True, True)
+    """
+    recordings = next(iter(powers.values())).shape[2]
+    return [_figures(powers, stats, row) for row in range(recordings)]
+
+
+def chain_warnings(
+    powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]
+) -> list[list[str]]:
+    """What is wrong with the chains of each recording, in words; see `chain_figures`.
+
+    A recording is warned of if R-hat exceeds 1.05, an effective sample size is below 100 a chain,
+    a draw diverged, or the energy's fraction of missing information (BFMI) is below 0.3.
+
+    Examples
+    --------
+    >>> gap = np.arange(4.0)[:, None, None, None]
+    >>> apart = np.random.default_rng(0).normal(size=(4, 500, 1, 3)) + gap
+    >>> [[text, *_]] = chain_warnings({"speech.band": apart}, {})
+    >>> text
+    'chains disagree: R-hat ... for speech.band[...], expected below 1.05; run longer chains'
+    """
+    return [warnings_of(figures) for figures in chain_figures(powers, stats)]
+
+
+def chain_attrs(
+    powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]
+) -> dict[str, list[Any]]:
+    """Figures and texts of each recording, as `Posterior.attrs` keeps them.
+
+    Returns
+    -------
+    dict
+        ``"diagnostics"`` from `chain_figures` and ``"warnings"`` from `chain_warnings`.
+
+    Examples
+    --------
+    >>> draws = np.random.default_rng(0).normal(size=(4, 500, 2, 3))
+    >>> chain_attrs({"speech.band": draws}, {})["warnings"]
+    [[], []]
+    """
+    figures = chain_figures(powers, stats)
+    return {"diagnostics": figures, "warnings": [warnings_of(one) for one in figures]}
+
+
+def warnings_of(figures: Figures) -> list[str]:
+    """Texts about one recording's figures; empty if they pass."""
+    if figures["quantities"] == 0:
+        return ["the chains did not move: every draw is the same; use another step size or start"]
+    if figures["r_hat"] is None:
+        return [
+            f"{figures['draws']} draws a chain are too few to judge; run with draws=500 or more"
+        ]
+    texts = [_too_different(figures), *_too_few(figures), _diverged(figures), _stuck(figures)]
+    return [text for text in texts if text]
+
+
+def _too_different(figures: Figures) -> str:
+    if figures["r_hat"] <= R_HAT:
+        return ""
+    who = "chains disagree" if figures["chains"] > 1 else "the halves of the chain disagree"
+    return (
+        f"{who}: R-hat {figures['r_hat']:.2f} for {figures['r_hat_of']}, expected below {R_HAT}; "
+        "run longer chains"
+    )
+
+
+def _too_few(figures: Figures) -> list[str]:
+    least = ESS_PER_CHAIN * figures["chains"]
+    return [
+        f"few effective draws: {kind} ESS {figures[f'ess_{kind}']:.0f} of "
+        f"{figures['chains'] * figures['draws']} for {figures[f'ess_{kind}_of']}, expected at "
+        f"least {least}; run longer chains"
+        for kind in ("bulk", "tail")
+        if not figures[f"ess_{kind}"] >= least
+    ]
+
+
+def _diverged(figures: Figures) -> str:
+    count = figures["divergences"]
+    if not count:
+        return ""
+    total = figures["chains"] * figures["draws"]
+    return (
+        f"{count} of {total} draws diverged: parts of the posterior were not reached; use smaller "
+        "steps (a higher target acceptance) or another parametrisation"
+    )
+
+
+def _stuck(figures: Figures) -> str:
+    bfmi = figures["bfmi"]
+    if bfmi is None or bfmi >= BFMI:
+        return ""
+    return (
+        f"energy: BFMI {bfmi:.2f}, expected at least {BFMI}: heavy tails were explored slowly; run "
+        "longer chains or use another parametrisation"
+    )
+
+
+def _figures(
+    powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], row: int
+) -> Figures:
+    values, names = _columns(powers, row)
+    figures: Figures = {
+        "chains": values.shape[0], "draws": values.shape[1], "quantities": len(names),
+    }  # fmt: skip
+    for name, column, worst in (
+        ("r_hat", r_hat(values), np.nanargmax),
+        ("ess_bulk", ess(values, "bulk"), np.nanargmin),
+        ("ess_tail", ess(values, "tail"), np.nanargmin),
+    ):
+        known = np.isfinite(column) | (column == np.inf)
+        index = int(worst(column)) if known.any() else None
+        figures[name] = None if index is None else float(column[index])
+        figures[f"{name}_of"] = None if index is None else names[index]
+    return figures | {"divergences": divergences_of(stats, row), "bfmi": bfmi_of(stats, row)}
+
+
+def divergences_of(stats: Mapping[str, np.ndarray], row: int) -> int | None:
+    """How many draws of a recording diverged; None if the sampler does not say."""
+    diverging = stats.get("diverging")
+    return None if diverging is None else int(diverging[:, :, row].sum())
+
+
+def bfmi_of(stats: Mapping[str, np.ndarray], row: int) -> float | None:
+    """Energy's fraction of missing information of a recording, that of its worst chain.
+
+    ``E[(E_n - E_{n-1})^2] / Var[E]``; None if the sampler has no energy.
+    """
+    energy = stats.get("energy")
+    return None if energy is None else _bfmi(energy[:, :, row])
+
+
+def _columns(powers: Mapping[str, np.ndarray], row: int) -> tuple[np.ndarray, list[str]]:
+    """Quantities of one recording that vary, ``(chain, draw, quantity)``, and their names."""
+    blocks, names = [], []
+    for name, array in powers.items():
+        values = array[:, :, row].reshape(*array.shape[:2], -1)
+        varying = np.nonzero(np.ptp(values, axis=(0, 1)) > 0)[0]  # False for NaN as well
+        blocks.append(values[..., varying])
+        names += [f"{name}[{index}]" for index in varying]
+    return np.concatenate(blocks, axis=-1), names
+
+
+def _bfmi(energy: np.ndarray) -> float | None:
+    """Lowest over chains, ``(chain, draw)`` given; None if there is no variance."""
+    if energy.shape[1] < 2:
+        return None
+    variance = energy.var(axis=1, ddof=1)
+    if not (variance > 0).all():
+        return None
+    return float((np.square(np.diff(energy, axis=1)).mean(axis=1) / variance).min())

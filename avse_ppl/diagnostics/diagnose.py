@@ -1,0 +1,159 @@
+"""All there is to say about how far a posterior is to be trusted, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from avse_ppl.diagnostics.bound import rise_of
+from avse_ppl.diagnostics.chains import Figures, bfmi_of, chain_figures, divergences_of, warnings_of
+from avse_ppl.diagnostics.observed import check_scene_of, latent_draws, observed
+from avse_ppl.diagnostics.powers import log_powers
+from avse_ppl.diagnostics.predictive import PredictiveCheck, predictive_check
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+_GOOD_K = 0.7
+_TRACES = ("elbo", "log_joint")
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Figures and findings about each recording of a posterior.
+
+    Parameters
+    ----------
+    kind
+        What the draws are, see `Posterior.kind`.
+    figures
+        For each recording: ``steps``, ``rise`` and ``rise_se`` of an iterative routine's trace over
+        its last steps, nats; ``k_hat`` of its draws; those of `chain_figures`, if the draws are
+        from chains and the scene was given; ``divergences`` and ``bfmi``; ``p_law``, ``p_time``,
+        ``p_frequency`` of `predictive_check`. Those that do not apply are missing.
+    warnings
+        For each recording, what is wrong, in words.
+    predictive
+        The posterior predictive checks, if the scene was given.
+    """
+
+    kind: str
+    figures: tuple[Figures, ...]
+    warnings: tuple[tuple[str, ...], ...]
+    predictive: PredictiveCheck | None = None
+
+    @property
+    def passed(self) -> np.ndarray:
+        """Whether nothing was found against each recording, ``(recording,)``."""
+        return np.array([not texts for texts in self.warnings])
+
+
+def diagnose(
+    posterior: Posterior, scene: Scene | None = None, mixture: Spectrogram | None = None
+) -> Diagnostics:
+    """Say how far a posterior is to be trusted.
+
+    Judged are the end of the trace of an iterative routine, Pareto k-hat where the routine has
+    left one, and for draws from chains R-hat, effective sample sizes, divergences and energy
+    (of log powers of speech and noise, which are identified, and not of the latents behind them).
+    With the scene, the posterior predictive checks of the mixture as well. What the routine itself
+    warned of is repeated.
+
+    Parameters
+    ----------
+    posterior
+        From any routine, or loaded.
+    scene
+        What was inverted: needed for all that is computed from the latents.
+    mixture
+        As for `predictive_check`.
+
+    Raises
+    ------
+    ValueError
+        If the posterior holds other latents than the scene's.
+
+    Examples
+    --------
+    >>> from avse_ppl import SVI, GaussianSpeech, stationary
+    >>> wave = np.random.default_rng(0).normal(size=9000).astype("float32")
+    >>> scene = Scene(GaussianSpeech(), stationary)
+    >>> posterior = SVI(steps=20, draws=8)(scene, wave, seed=0)
+    >>> [texts] = diagnose(posterior).warnings
+    >>> texts
+    ('elbo still rose by ... over the last 10 of 20 steps; run more steps',)
+    """
+    rows = range(posterior.recordings)
+    figures: list[Figures] = [{} for _ in rows]
+    texts = [_own(posterior, row) for row in rows]
+    for row in rows:
+        texts[row] += _bound(posterior, row, figures[row]) + _k_hat(posterior, row, figures[row])
+    check = None
+    if scene is not None:
+        mixture = mixture or observed(posterior)
+        check_scene_of(posterior, scene, mixture)
+        check = predictive_check(posterior, scene, mixture)
+        for row, said in enumerate(check.texts()):
+            figures[row] |= {f"p_{name}": float(p[row]) for name, p in check.p_values.items()}
+            texts[row] += said
+    for row, found in enumerate(_chains(posterior, scene, mixture)):
+        figures[row] |= found
+        texts[row] += warnings_of(found) if "r_hat" in found else []
+    unique = tuple(tuple(dict.fromkeys(row)) for row in texts)
+    return Diagnostics(posterior.kind, tuple(figures), unique, check)
+
+
+def _own(posterior: Posterior, row: int) -> list[str]:
+    rows = posterior.attrs.get("warnings") or []
+    return list(rows[row]) if row < len(rows) else []
+
+
+def _bound(posterior: Posterior, row: int, figures: Figures) -> list[str]:
+    name = next((name for name in _TRACES if name in posterior.trace), None)
+    if name is None:
+        return []
+    bins = posterior.mean.shape[1] * posterior.stft.frame_count(posterior.n_samples[row])
+    end = rise_of(posterior.trace[name][:, row], bins)
+    figures |= {"steps": end.steps, "rise": end.rise, "rise_se": end.error}
+    if not end.rising or any("ELBO" in text for text in _own(posterior, row)):
+        return []
+    return [
+        f"{name} still rose by {end.rise:.0f} nats ({end.rise / bins:.2g} a bin) over the last "
+        f"{end.window} of {end.steps} steps; run more steps"
+    ]
+
+
+def _k_hat(posterior: Posterior, row: int, figures: Figures) -> list[str]:
+    found = posterior.attrs.get("k_hat")
+    if found is None:
+        return []
+    figures["k_hat"] = k_hat = float(np.ravel(found)[row])
+    if k_hat <= _GOOD_K or any("k-hat" in text for text in _own(posterior, row)):
+        return []
+    return [
+        f"Pareto k-hat {k_hat:.2f}, expected below {_GOOD_K}: the approximation is far from the "
+        "posterior, and its intervals are not to be relied on; use a sampler"
+    ]
+
+
+def _chains(
+    posterior: Posterior, scene: Scene | None, mixture: Spectrogram | None
+) -> list[Figures]:
+    """Figures of a sampler's draws; of their powers too, where the scene is known."""
+    stats = posterior.stats
+    if not stats:
+        return []
+    if scene is None or mixture is None or not posterior.latents:
+        return [_of_stats(stats, row) for row in range(posterior.recordings)]
+    draws = list(latent_draws(posterior))
+    return chain_figures(log_powers(scene, mixture, draws, chains=_count(posterior)), stats)
+
+
+def _of_stats(stats: Mapping[str, np.ndarray], row: int) -> Figures:
+    return {"divergences": divergences_of(stats, row), "bfmi": bfmi_of(stats, row)}
+
+
+def _count(posterior: Posterior) -> int:
+    return next(iter(posterior.latents.values())).shape[0]

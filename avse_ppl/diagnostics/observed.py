@@ -1,0 +1,86 @@
+"""What a posterior keeps of its own making, as scenes take it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+
+def observed(posterior: Posterior) -> Spectrogram:
+    """Return the spectrogram that a posterior is about, at unit mean power.
+
+    What `Stft.analyse` made of the waveform. A mixture that was not normalised (from `simulate`)
+    cannot be had back from the posterior.
+
+    Examples
+    --------
+    >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
+    >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+    >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+    >>> round(float(observed(posterior).power.mean()), 3)
+    1.0
+    """
+    values = torch.from_numpy(np.ascontiguousarray(posterior.mixture))
+    counts = torch.tensor([posterior.stft.frame_count(n) for n in posterior.n_samples])
+    energy = values.abs().square().sum((1, 2))
+    scale = (energy / (counts * values.shape[1])).clamp_min(1e-20).sqrt()
+    frames = posterior.stft.frames(max(posterior.n_samples))
+    values = values / scale[:, None, None]
+    return Spectrogram(values, frames, posterior.n_samples, scale, posterior.stft)
+
+
+def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict[str, Tensor]]:
+    """Values of all latents, ``(recording, ...)`` each, chain after chain; or some of each chain.
+
+    One empty mapping if the scene has no latents.
+    """
+    if not posterior.latents:
+        yield {}
+        return
+    chains, draws = next(iter(posterior.latents.values())).shape[:2]
+    for chain in range(chains):
+        for index in spread(draws, most and -(-most // chains)):
+            yield {n: torch.from_numpy(v[chain, index]) for n, v in posterior.latents.items()}
+
+
+def spread(count: int, most: int | None) -> Sequence[int]:
+    """At most so many of ``range(count)``, evenly spread.
+
+    Examples
+    --------
+    >>> list(spread(10, 3)), list(spread(2, 5))
+    ([0, 3, 6], [0, 1])
+    """
+    kept = min(count, most or count)
+    return [i * count // kept for i in range(kept)]
+
+
+def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> None:
+    """Raise unless the posterior holds the latents of the scene.
+
+    Raises
+    ------
+    ValueError
+        If it holds others, or the mixture is of another shape.
+    """
+    from avse_ppl.inference.density import Density
+
+    if mixture.values.shape != posterior.mixture.shape:
+        raise ValueError(
+            f"the mixture has shape {tuple(mixture.values.shape)}, the posterior is about one of "
+            f"shape {posterior.mixture.shape}; pass the mixture that was inverted"
+        )
+    expected = {site.name for site in Density(scene, mixture).sites}
+    if expected != set(posterior.latents):
+        raise ValueError(
+            f"the scene has the latents {sorted(expected)}, the posterior holds "
+            f"{sorted(posterior.latents)}; pass the scene that was inverted. Of recordings over "
+            "15 s, enhanced in chunks, no latents are kept: check a shorter part"
+        )

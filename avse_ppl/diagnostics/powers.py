@@ -1,0 +1,93 @@
+"""What of a posterior is identified and can be judged: log powers of speech and of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Frames, Spectrogram
+
+_BANDS = 16
+_LOWEST_HZ = 100.0
+
+
+def log_powers(
+    scene: Scene,
+    mixture: Spectrogram,
+    draws: Sequence[Mapping[str, Tensor]],
+    *,
+    chains: int = 1,
+) -> dict[str, np.ndarray]:
+    r"""Log power of speech and of noise in each frame and in each frequency band, for each draw.
+
+    .. math:: \log \frac1F \sum_f S_{ft}, \quad \log \frac{1}{|b| T} \sum_{f \in b, t} S_{ft}
+
+    The latents themselves cannot be judged: factors may be permuted and rescaled, and a level may
+    be moved from one latent to another. The powers they stand for are what the data speak about.
+
+    Parameters
+    ----------
+    scene, mixture
+        What was inverted.
+    draws
+        Values of all latents, one mapping a draw, ``(recording, ...)`` each; the draws of the
+        first chain first.
+    chains
+        How many chains of equal length the draws are from.
+
+    Returns
+    -------
+    dict
+        ``"speech.frame"`` and ``"noise.frame"``, ``(chain, draw, recording, time)``, NaN in the
+        padding of a recording; ``"speech.band"`` and ``"noise.band"``, ``(chain, draw, recording,
+        band)``, up to 16 bands of equal width on a log scale above 100 Hz. Nats.
+
+    Examples
+    --------
+    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> scene = ruler_scene(noise_known=False)
+    >>> simulated = simulate(scene, n_samples=4096)
+    >>> powers = log_powers(scene, simulated.mixture, [simulated.latents] * 6, chains=2)
+    >>> powers["noise.frame"].shape, powers["speech.band"].shape
+    ((2, 3, 1, 17), (2, 3, 1, 16))
+    """
+    weights = _bands(mixture.frames)
+    rows = [_summaries(scene, mixture, values, weights) for values in draws]
+    return {
+        name: np.stack([row[name] for row in rows]).reshape(chains, -1, *rows[0][name].shape)
+        for name in rows[0]
+    }
+
+
+def _summaries(
+    scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor], bands: Tensor
+) -> dict[str, np.ndarray]:
+    mask, found = mixture.mask, {}
+    for role, law in scene.laws_given(values, mixture)._asdict().items():
+        power = _power(law).expand(mixture.values.shape).to(bands.dtype)
+        heard = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
+        frame = power.mean(1).log().masked_fill(heard[:, 0] == 0, torch.nan)
+        band = ((bands @ power) * heard).sum(-1) / heard.sum(-1)
+        found[f"{role}.frame"] = frame.cpu().numpy()
+        found[f"{role}.band"] = band.log().cpu().numpy()
+    return found
+
+
+def _power(law: ComplexNormal) -> Tensor:
+    """Second moment: power and squared mean."""
+    return law.power if law.zero_mean else law.power + law.mean.abs().square()
+
+
+def _bands(frames: Frames) -> Tensor:
+    """Weights ``(band, freq)`` that average over each band; bands without a bin are left out."""
+    top = frames.sample_rate_hz / 2
+    edges = torch.logspace(np.log10(_LOWEST_HZ), np.log10(top), _BANDS + 1, dtype=torch.float64)
+    index = torch.bucketize(frames.freq_hz[:, 0].double().cpu(), edges[1:-1], right=True)
+    member = torch.nn.functional.one_hot(index, _BANDS).T.to(frames.dtype)
+    member = member[member.sum(1) > 0].to(frames.device)
+    return member / member.sum(1, keepdim=True)

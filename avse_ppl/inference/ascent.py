@@ -1,0 +1,171 @@
+"""Gradient ascent of the evidence lower bound, and what its course says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.inference.density import Density, score_noise
+from avse_ppl.inference.guides import Guide
+from avse_ppl.inference.setup import Randoms
+
+_WINDOW = 25  # steps between looks at convergence
+_BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
+_SETTLED = 4  # steps after which the speech of the start is much improved
+_FAR = 20.0  # prior standard deviations
+_FALL = 5.0  # nats
+_RISING = (
+    "the ELBO was still rising, by {rise:.0f} nats over the last {last} of {steps} steps: the "
+    "guide is not yet as close to the posterior as it gets; allow more steps"
+)
+
+
+class Ascent(NamedTuple):
+    """Settings of the ascent; see `SVI`."""
+
+    steps: int
+    learning_rate: float
+    tempering: float
+    tolerance: float
+    noise_updates: int = 0
+    progress: Callable[[int, int], None] | None = None
+
+
+class Course(NamedTuple):
+    """ELBO at each step, nats, ``(step, recording)``, and whether it stopped by itself."""
+
+    elbo: np.ndarray
+    converged: bool
+
+
+def ascend(density: Density, guide: Guide, randoms: Randoms, settings: Ascent) -> Course:
+    """Fit a guide in place, by Adam on one draw a step, the noise also by updates of its own.
+
+    Raises
+    ------
+    ValueError
+        If the bound has no maximum: it is not finite, or rises as the guide leaves all that the
+        prior expects.
+    """
+    start = guide.location.detach().clone()
+    optimiser = torch.optim.Adam(guide.parameters(), settings.learning_rate, betas=_BETAS)
+    trace: list[Tensor] = []
+    for step in range(settings.steps):
+        if step in (0, _SETTLED):
+            refine_noise(density, guide, settings.noise_updates, settings.tempering)
+        optimiser.param_groups[0]["lr"] = settings.learning_rate * cooling(step, settings.steps)
+        elbo = density(guide.draw(randoms), settings.tempering) + guide.entropy()
+        optimiser.zero_grad()
+        (-elbo.sum()).backward()
+        optimiser.step()
+        trace.append(elbo.detach())
+        if settings.progress is not None:
+            settings.progress(step + 1, settings.steps)
+        if (step + 1) % _WINDOW == 0:
+            _check_finite(trace)
+            if _flat(trace, density, settings):
+                break
+    _check_finite(trace)
+    course = Course(torch.stack(trace).cpu().numpy(), len(trace) < settings.steps)
+    _check_bounded(course, density, guide, start)
+    return course
+
+
+def refine_noise(density: Density, guide: Guide, updates: int, tempering: float = 1.0) -> None:
+    """Move the noise of a guide by closed-form updates, against the speech of its location.
+
+    Noise models without ``maximise`` stay where they are. What takes the gradient dozens of steps
+    is done in the time of a few.
+    """
+    maximise = getattr(density.scene.noise, "maximise", None)
+    if updates == 0 or maximise is None:
+        return
+    location = guide.layout.split(guide.location.detach())
+    values, _ = density.constrain(location)
+    speech = density.scene.laws_given(values, density.mixture).speech.power
+    speech = speech.expand(density.mixture.values.shape)
+    power, mask = density.mixture.power, density.mixture.mask
+    noise = {name: values[name] for name in density.names(of_noise=True)}
+    for _ in range(updates):
+        if mask is not None:  # an unobserved frame explains itself
+            power = torch.where(mask, power, speech + score_noise(density, noise)[1].power)
+        noise = maximise(noise, power, speech[None], tempering)
+    for name, found in density.unconstrain(noise).items():
+        # A factor that is best at 0 goes there; on the real line that is far from its mean.
+        location[name].copy_(torch.maximum(found, location[name] - _FALL))
+
+
+def cooling(step: int, steps: int) -> float:
+    """Share of the learning rate: from 1 linearly down to 0.1."""
+    return 1.0 - 0.9 * step / steps
+
+
+def _flat(trace: list[Tensor], density: Density, settings: Ascent) -> bool:
+    """Whether no recording's ELBO has risen by more than the tolerance over a window."""
+    if settings.tolerance == 0 or len(trace) < 2 * _WINDOW:
+        return False
+    now = torch.stack(trace[-_WINDOW:]).mean(0)
+    before = torch.stack(trace[-2 * _WINDOW : -_WINDOW]).mean(0)
+    size = density.mixture.values[0].numel() * settings.tempering
+    return bool((now - before < settings.tolerance * size).all())
+
+
+def _check_finite(trace: list[Tensor]) -> None:
+    if not bool(torch.stack(trace[-_WINDOW:]).isfinite().all()):
+        raise _improper("is not finite")
+
+
+def _check_bounded(course: Course, density: Density, guide: Guide, start: Tensor) -> None:
+    """Raise if the ELBO rose ever faster while a latent went further than any prior reaches."""
+    third = len(course.elbo) // 3
+    if third == 0:
+        return
+    first, middle, last = (course.elbo[i * third : (i + 1) * third].mean(0) for i in range(3))
+    faster = torch.as_tensor((middle > first) & (last - middle > middle - first))
+    with torch.no_grad():
+        moved = guide.layout.split((guide.location - start).abs() + guide.log_sd.exp())
+    for site in density.sites:
+        distance = (moved[site.name] / site.spread.clamp_min(1e-6)).flatten(1).amax(1)
+        if bool((faster & (distance.cpu() > _FAR)).any()):
+            raise _improper(f"rises without end as {site.name!r} runs off")
+
+
+def _improper(what: str) -> ValueError:
+    return ValueError(
+        f"the evidence lower bound {what}: improper or unbounded posterior. Give every latent a "
+        "proper prior, keep powers above a floor (a power of 0 in a silent bin has infinite "
+        "density), or lower learning_rate if the prior is proper"
+    )
+
+
+def still_rising(course: Course, size: float) -> list[list[str]]:
+    """Texts for each recording whose ELBO rose in the last third of the steps, beyond its noise.
+
+    Parameters
+    ----------
+    course
+        Of the ascent.
+    size
+        Rise, nats, below which it does not matter.
+
+    Examples
+    --------
+    >>> still_rising(Course(np.linspace(0, 900, 30)[:, None], False), size=10.0)[0][0]
+    'the ELBO was still rising, by 310 nats over the last 10 of 30 steps: ...'
+    """
+    steps, recordings = course.elbo.shape
+    third = steps // 3
+    if third < 2:
+        return [[] for _ in range(recordings)]
+    last, middle = course.elbo[-third:], course.elbo[-2 * third : -third]
+    rise = last.mean(0) - middle.mean(0)
+    # Differences of neighbours: the noise of a step, without the rise.
+    noise = np.sqrt(np.diff(course.elbo[-2 * third :], axis=0).var(axis=0) / third)
+    return [
+        [_RISING.format(rise=r, last=third, steps=steps)] if r > max(size, 3 * n) else []
+        for r, n in zip(rise, noise, strict=True)
+    ]

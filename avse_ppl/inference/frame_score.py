@@ -1,0 +1,129 @@
+"""The log joint of the speech latents frame by frame, the noise given: what E-steps climb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+from avse_ppl.inference.density import Density, Site, Values
+
+
+class Score(NamedTuple):
+    """Log joint of some speech latents on the real line, and what came with it.
+
+    Parameters
+    ----------
+    frames
+        What belongs to one frame, ``(recording, time)``: its likelihood, and the prior of the
+        latents on the plate over time.
+    rest
+        Everything else, ``(recording,)``.
+    power
+        Power of speech, ``(recording, freq, time)``.
+    gradients
+        Those of the sum, by name; empty if not asked for.
+    """
+
+    frames: Tensor
+    rest: Tensor
+    power: Tensor
+    gradients: Values
+
+    @property
+    def total(self) -> Tensor:
+        """Log joint, ``(recording,)``."""
+        return self.frames.sum(-1) + self.rest
+
+
+class FrameScore:
+    r"""Log joint of the speech latents u on the real line, the noise latents b given.
+
+    .. math:: w \log p(x | u, b) + \log p(\theta(u)) + \log |\partial \theta / \partial u|
+        + \log p(b)
+
+    Parameters
+    ----------
+    density
+        The scene and its mixture.
+    tempering
+        Power w of the likelihood.
+    """
+
+    def __init__(self, density: Density, tempering: float = 1.0) -> None:
+        """List the speech latents."""
+        self.density, self.tempering = density, tempering
+        self.sites = [site for site in density.sites if not site.of_noise]
+
+    def per_frame(self, site: Site) -> bool:
+        """Whether a latent lies on the plate over time."""
+        return site.shape[-1] == self.density.mixture.frames.time
+
+    def noise_of(self, state: Mapping[str, Tensor]) -> Values:
+        """Noise latents of unconstrained ``state``, on their supports."""
+        names = self.density.names(of_noise=True)
+        return self.density.constrain({name: state[name] for name in names})[0]
+
+    def speech_of(self, state: Mapping[str, Tensor]) -> Values:
+        """Speech latents of ``state``, as they are."""
+        return {site.name: state[site.name] for site in self.sites}
+
+    def __call__(self, speech: Values, noise: Mapping[str, Tensor], gradients: bool) -> Score:
+        """Score speech latents on the real line, noise latents on their supports."""
+        if not gradients or not speech:
+            with torch.no_grad():
+                return self._score(speech, noise)
+        points = {name: u.detach().requires_grad_() for name, u in speech.items()}
+        frames, rest, power, _ = self._score(points, noise)
+        total = frames.sum() + rest.sum()
+        found = torch.autograd.grad(total, list(points.values()))
+        slopes = dict(zip(points, found, strict=True))
+        return Score(frames.detach(), rest.detach(), power.detach(), slopes)
+
+    def _score(self, speech: Values, noise: Mapping[str, Tensor]) -> Score:
+        mixture = self.density.mixture
+        values = dict(noise)
+        terms = _Terms(values, mixture.values, self.tempering)
+        for site in self.sites:
+            u = speech[site.name]
+            values[site.name] = site.transform(u)
+            terms.add(site.transform.log_abs_det_jacobian(u, values[site.name]))
+        with terms, pyro.validation_enabled(False):
+            laws = self.density.scene(mixture)
+        power = laws.speech.power.expand(mixture.values.shape)
+        return Score(terms.frames, terms.rest, power, {})
+
+
+class _Terms(Messenger):
+    """Puts values in at the sample sites, and adds log densities up by frame."""
+
+    def __init__(self, values: Values, mixture: Tensor, tempering: float) -> None:
+        super().__init__()
+        self.values, self.tempering = values, tempering
+        self.recordings, _, self.time = mixture.shape
+        zero = torch.zeros((), dtype=mixture.real.dtype, device=mixture.device)
+        self.frames = zero.expand(self.recordings, self.time)
+        self.rest = zero.expand(self.recordings)
+
+    def add(self, terms: Tensor) -> None:
+        """Count log densities ``(recording or 1, ...)``."""
+        terms = terms.expand(self.recordings, *terms.shape[1:])
+        if terms.ndim == 3 and terms.shape[-1] == self.time:
+            self.frames = self.frames + terms.sum(1)
+        else:
+            self.rest = self.rest + terms.flatten(1).sum(1)
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.values:
+            msg["value"], msg["done"] = self.values[msg["name"]], True
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        terms = msg["fn"].log_prob(msg["value"])
+        mask = msg["mask"]
+        if isinstance(mask, Tensor):
+            terms = torch.where(mask, terms, terms.new_zeros(()))
+        self.add(self.tempering * terms if msg["is_observed"] else terms)

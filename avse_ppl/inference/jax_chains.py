@@ -1,0 +1,154 @@
+"""All chains of one recording at once, by NumPyro's sampler, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.infer.hmc import hmc
+
+from avse_ppl.inference.density_jax import JaxDensity, Latents
+from avse_ppl.inference.metric import Layout, Metric, fisher_metric, to_latents, to_whitened
+
+BLOCK = 25  # draws between looks at the keyboard
+FIRST_STEP = 0.1  # in whitened coordinates; the warm-up adapts it
+
+
+class Draws(NamedTuple):
+    """Some draws of all chains, each array ``(draw, chain, ...)``."""
+
+    latents: Latents
+    lp: jax.Array
+    energy: jax.Array
+    diverging: jax.Array
+    n_steps: jax.Array
+    acceptance_rate: jax.Array
+    step_size: jax.Array
+
+
+class Recording(NamedTuple):
+    """What the chains of one recording depend on."""
+
+    values: jax.Array
+    mask: jax.Array
+
+
+class JaxChains:
+    """NumPyro's No-U-Turn sampler for recordings of one length; compiled once.
+
+    Parameters
+    ----------
+    density, places
+        What is sampled, and which latents share a block of the metric.
+    example
+        Latents of one state, for their shapes.
+    tempering, target_acceptance, max_tree_depth
+        As for `NumPyroNUTS`.
+    """
+
+    def __init__(
+        self, density: JaxDensity, places: Layout, example: Latents, *, tempering: float,
+        target_acceptance: float, max_tree_depth: int,
+    ) -> None:  # fmt: skip
+        """Build the sampler; see the class."""
+        self.density, self.places, self.tempering = density, places, tempering
+        self.target_acceptance, self.max_tree_depth = target_acceptance, max_tree_depth
+        roots = jax.eval_shape(self._metric, _stacked(example), *_shapes(density))
+        zeros = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), roots)
+        self._unravel = ravel_pytree(to_whitened(places, zeros, example))[1]
+        self._init, self._step = hmc(potential_fn_gen=self._potential, algo="NUTS")
+        self.metric = jax.jit(self._metric)
+        self._start = jax.jit(self._starts, static_argnums=5)
+        self._run = jax.jit(self._block)
+
+    def run(
+        self, states: Latents, metric: Metric, of: Recording, key: Any,
+        lengths: tuple[int, int], step_size: float = FIRST_STEP,
+    ) -> Iterator[Draws]:  # fmt: skip
+        """Warm up and draw; yields `BLOCK` draws at a time, those of the warm-up first.
+
+        Parameters
+        ----------
+        states
+            Where the chains start, ``(chain, 1, ...)`` each.
+        metric, of, key
+            Metric, recording and random key.
+        lengths
+            Draws of the warm-up and after it, multiples of `BLOCK`.
+        step_size
+            Where its adaptation starts.
+        """
+        warmup, draws = lengths
+        state = self._start(states, metric, of, key, step_size, warmup)
+        for _ in range((warmup + draws) // BLOCK):
+            state, drawn = self._run(state, metric, of)
+            yield jax.block_until_ready(drawn)
+
+    def _metric(self, states: Latents, values: Any, mask: Any, key: Any) -> Metric:
+        return fisher_metric(
+            self.density, self.places, states, values, mask, key, tempering=self.tempering
+        )
+
+    def _potential(self, metric: Metric, of: Recording) -> Any:
+        def potential(flat: jax.Array) -> jax.Array:
+            latents = self._latents(metric, flat)
+            return -self.density(latents, of.values, of.mask, self.tempering)
+
+        return potential
+
+    def _latents(self, metric: Metric, flat: jax.Array) -> Latents:
+        return to_latents(self.places, metric, self._unravel(flat))
+
+    def _starts(
+        self, states: Latents, metric: Metric, of: Recording, key: Any, step_size: Any, warmup: int
+    ) -> Any:
+        def start(latents: Latents, key: Any) -> Any:
+            flat = ravel_pytree(to_whitened(self.places, metric, latents))[0]
+            return self._init(
+                flat, warmup, step_size, adapt_mass_matrix=False,
+                target_accept_prob=self.target_acceptance, max_tree_depth=self.max_tree_depth,
+                model_args=(metric, of), rng_key=key,
+            )  # fmt: skip
+
+        chains = len(next(iter(states.values())))
+        return jax.vmap(start)(states, jax.random.split(key, chains))
+
+    def _block(self, state: Any, metric: Metric, of: Recording) -> tuple[Any, Draws]:
+        step = partial(self._step, model_args=(metric, of))
+
+        def one(state: Any, _: None) -> tuple[Any, Draws]:
+            state = jax.vmap(step)(state)
+            latents = jax.vmap(partial(self._latents, metric))(state.z)
+            return state, Draws(
+                latents, -state.potential_energy, state.energy, state.diverging,
+                state.num_steps, state.accept_prob, state.adapt_state.step_size,
+            )  # fmt: skip
+
+        return jax.lax.scan(one, state, None, length=BLOCK)
+
+
+def spread_over(drawn: Draws, count: int) -> Latents:
+    """Evenly spaced states of all chains, ``(count, 1, ...)`` each."""
+
+    def thin(value: jax.Array) -> jax.Array:
+        flat = value.reshape(-1, *value.shape[2:])
+        return flat[np.linspace(0, len(flat) - 1, count).astype(int)]
+
+    return jax.tree.map(thin, drawn.latents)
+
+
+def _stacked(example: Latents) -> Latents:
+    return {name: value[None] for name, value in example.items()}
+
+
+def _shapes(density: JaxDensity) -> tuple[Any, Any, Any]:
+    """Stand-ins for values, mask and key."""
+    shape = (1, density.frames.freq, density.frames.time)
+    kind = jnp.complex128 if density.frames.dtype == jnp.float64 else jnp.complex64
+    mask = jax.ShapeDtypeStruct((1, 1, shape[2]), jnp.bool_)
+    return jax.ShapeDtypeStruct(shape, kind), mask, jax.random.key(0)

@@ -1,0 +1,68 @@
+"""How far a guide is from the posterior that it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from avse_ppl.inference.density import Density
+from avse_ppl.inference.guides import Guide
+from avse_ppl.inference.psis import psis
+from avse_ppl.inference.setup import Randoms
+
+K_HAT_DRAWS = 25  # fewer leave no tail to fit a shape to
+_LIMIT = 0.7
+_HIGH = (
+    "k-hat is {k:.2f}, above 0.7: the guide is far from the posterior, and its intervals are not "
+    "those of the model. Sample instead (inference 'nuts' or 'numpyro-nuts'), or try "
+    "guide='structured' or 'low-rank'"
+)
+
+
+def k_hat(
+    density: Density, guide: Guide, randoms: Randoms, draws: int, tempering: float = 1.0
+) -> list[float]:
+    r"""Shape of the upper tail of the importance ratios of a guide, for each recording.
+
+    .. math:: \log r_d = w \log p(x | u_d) + \log p(u_d) - \log q(u_d), \quad u_d \sim q
+
+    Parameters
+    ----------
+    density, guide
+        p, and q.
+    randoms
+        For the draws.
+    draws
+        Their number, at least 25.
+    tempering
+        w, the power of the likelihood.
+
+    Returns
+    -------
+    list of float
+        0.5 and below: the guide is close; above 0.7: it is not. One for each recording.
+
+    References
+    ----------
+    Yao, Vehtari, Simpson and Gelman, "Yes, but did it work?: evaluating variational inference",
+    ICML 2018.
+    """
+    rows = []
+    with torch.no_grad():
+        for _ in range(draws):
+            values = guide.draw(randoms)
+            rows.append(density(values, tempering) - guide.log_density(values))
+    log_ratios = torch.stack(rows, dim=1).double().cpu().numpy()
+    return [round(float(k), 3) for k in psis(log_ratios)[1]]
+
+
+def texts_on(k_hats: Sequence[float]) -> list[list[str]]:
+    """Warnings for each recording.
+
+    Examples
+    --------
+    >>> [len(texts) for texts in texts_on([0.3, 0.71])]
+    [0, 1]
+    """
+    return [[_HIGH.format(k=k)] if k > _LIMIT else [] for k in k_hats]

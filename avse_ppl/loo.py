@@ -1,0 +1,223 @@
+"""Predictive density of each time-frequency bin given the others, from draws of the latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.bins import BinDensity, bins_of
+from avse_ppl.inference.density import Density
+from avse_ppl.inference.psis import psis
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
+from avse_ppl.stft import COUPLED_BINS, Spectrogram, Stft
+
+FEWEST_DRAWS = 100
+_ELEMENTS = 4_000_000  # log densities smoothed at once: bounds the memory
+
+
+@dataclass(frozen=True)
+class Loo:
+    """What a model expects of each bin, having seen all others that share no samples with it.
+
+    Parameters
+    ----------
+    elpd
+        Log predictive density, ``(freq, time)``, nats; of the recording at unit mean power.
+    k_hat
+        Pareto shape of the importance ratios of each bin, ``(freq, time)``.
+    in_sample
+        Log predictive density of each bin, the bin itself seen, ``(freq, time)``.
+    good_k
+        What ``k_hat`` should stay below, with so many draws.
+    integrated
+        Latents of one bin each, which were integrated out.
+    """
+
+    elpd: np.ndarray
+    k_hat: np.ndarray
+    in_sample: np.ndarray
+    good_k: float
+    integrated: tuple[str, ...] = ()
+
+    @property
+    def p_loo(self) -> float:
+        """Effective number of parameters: what having seen a bin does for it, over all bins."""
+        return float((self.in_sample - self.elpd).sum())
+
+    @property
+    def bad_share(self) -> float:
+        """Share of the bins whose ``k_hat`` is not good."""
+        return float((self.k_hat > self.good_k).mean())
+
+
+def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int = 0) -> Loo:
+    r"""Leave-one-out density of each bin by Pareto-smoothed importance sampling (PSIS-LOO).
+
+    .. math:: \log p(x_i | x_{-i}) \approx \log \sum_d w^d_i\, p(x_i | \theta^d), \quad
+        w^d_i \propto 1 / p(x_i | \theta^d)
+
+    over draws :math:`\theta^d` of the posterior, the weights smoothed. The bins next to i, in
+    frames that overlap with its own or coupled to it by the window, hold copies of what was left
+    out: a model would be credited for having seen them, and the more so the more latents it has.
+    They are left out as well, to first order,
+
+    .. math:: \log p(x_i | x_{-N(i)}) \approx \log p(x_i | x_{-i}) - \sum_{j \in N(i), j \ne i}
+        \mathrm{Cov}_\theta[\log p(x_i | \theta), \log p(x_j | \theta)]
+
+    which is what the importance weights of all N(i) bins give where they are nearly even.
+
+    Latents with a value for each bin are integrated out first,
+    :math:`p(x_{ft} | \theta) = \int p(x_{ft} | \theta, u)\, p(u | \theta)\, du`: given its own
+    latent a bin says nothing about the others, and leaving it out would leave that latent to the
+    prior, which no reweighting of posterior draws brings about.
+
+    The draws are taken as draws of the posterior. Where they are not (variational, tempered), the
+    result is that approximation's.
+
+    Parameters
+    ----------
+    scene, mixture
+        What was inverted: one recording, on the scene's device.
+    posterior
+        Of that recording.
+    seed
+        Of the integration over latents of single bins.
+
+    Raises
+    ------
+    ValueError
+        If the posterior is a point estimate, holds other latents than the scene's or under 100
+        draws of them, or there are several recordings.
+
+    References
+    ----------
+    Vehtari, Gelman and Gabry, "Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC", Statistics and Computing 2017. Vehtari, Mononen, Tolvanen, Sivula
+    and Winther, "Bayesian leave-one-out cross-validation approximations for Gaussian latent
+    variable models", JMLR 2016, and Merkle, Furr and Rabe-Hesketh, "Bayesian comparison of latent
+    variable models", Psychometrika 2019 (integrating out the latents of an observation). Burman,
+    Chow and Nolan, "A cross-validatory method for dependent data", Biometrika 1994 (leaving out
+    neighbours).
+
+    Examples
+    --------
+    >>> from avse_ppl import SVI
+    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> scene = ruler_scene(noise_known=False)
+    >>> mixture = simulate(scene, n_samples=4096).mixture
+    >>> posterior = SVI(steps=60, draws=200)(scene, mixture, seed=0)
+    >>> result = loo(scene, mixture, posterior)
+    >>> result.elpd.shape, result.bad_share < 0.05
+    ((513, 17), True)
+    """
+    _check(mixture, posterior)
+    density = Density(scene, mixture)
+    _check_latents(density, posterior)
+    bins = bins_of(density, posterior, seed)
+    tempering = float(posterior.attrs.get("tempering", 1.0))
+    logs, near = _log_densities(bins, _draws(posterior, density))
+    elpd, k_hat, seen = _psis_loo(logs, tempering)
+    return Loo(elpd - tempering * _covariance(logs, near - logs), k_hat, seen, _good_k(len(logs)),
+               bins.local)  # fmt: skip
+
+
+def _log_densities(
+    bins: BinDensity, draws: Iterable[Mapping[str, Tensor]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log densities of each bin, and of its neighbourhood, ``(draw, freq, time)``."""
+    logs, near = [], []
+    for draw in draws:
+        log_p = bins(draw).float()
+        logs.append(log_p[0].cpu().numpy())
+        near.append(_around(log_p, bins.density.mixture.stft)[0].cpu().numpy())
+    return np.stack(logs), np.stack(near)
+
+
+def _around(log_p: Tensor, stft: Stft) -> Tensor:
+    """Sums over the neighbourhood of each bin, ``(1, freq, time)``."""
+    reach = COUPLED_BINS[stft.window] - 1, math.ceil(stft.n_fft / stft.hop) - 1
+    size = [2 * r + 1 for r in reach]
+    return torch.nn.functional.avg_pool2d(log_p, size, 1, reach, divisor_override=1)
+
+
+def _covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Covariance over draws, ``(draw, freq, time)`` given."""
+    total = np.zeros(first.shape[1:])
+    middle = first.mean(axis=0), second.mean(axis=0)
+    for a, b in zip(first, second, strict=True):
+        total += (a - middle[0]) * (b - middle[1])
+    return total / max(1, len(first) - 1)
+
+
+def _good_k(draws: int) -> float:
+    return min(0.7, 1.0 - 1.0 / math.log10(draws)) if draws > 1 else 0.0
+
+
+def _psis_loo(logs: np.ndarray, tempering: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PSIS over draws, ``(draw, freq, time)`` given, some bins at a time."""
+    draws, shape = len(logs), logs.shape[1:]
+    rows = logs.reshape(draws, -1)
+    elpd, k_hat, seen = (np.zeros(rows.shape[1]) for _ in range(3))
+    step = max(1, _ELEMENTS // draws)
+    for begin in range(0, rows.shape[1], step):
+        some = slice(begin, begin + step)
+        log_p = rows[:, some].T.astype(float)
+        log_weights, k_hat[some] = psis(-tempering * log_p)
+        elpd[some] = np.logaddexp.reduce(log_weights + log_p, axis=1)
+        seen[some] = np.logaddexp.reduce(log_p, axis=1) - math.log(draws)
+    return elpd.reshape(shape), k_hat.reshape(shape), seen.reshape(shape)
+
+
+def _draws(posterior: Posterior, density: Density) -> Iterator[dict[str, Tensor]]:
+    """Values of all latents, ``(1, ...)`` each, chain after chain; one empty if there are none."""
+    like = density.mixture.scale
+    if not posterior.latents:
+        yield {}
+        return
+    chains, count = next(iter(posterior.latents.values())).shape[:2]
+    for chain in range(chains):
+        for index in range(count):
+            yield {
+                name: torch.as_tensor(value[chain, index]).to(like)
+                for name, value in posterior.latents.items()
+            }
+
+
+def check_kind(posterior: Posterior) -> None:
+    """Raise unless the draws spread as a posterior does."""
+    if "point estimate" in posterior.kind:
+        raise ValueError(
+            f"the posterior is of kind {posterior.kind!r}: leaving a bin out needs draws of all "
+            "latents, not a point estimate; use inference='svi', 'exact' or a sampler"
+        )
+
+
+def _check(mixture: Spectrogram, posterior: Posterior) -> None:
+    check_kind(posterior)
+    if mixture.recordings != 1 or posterior.recordings != 1:
+        raise ValueError(
+            f"expected one recording, found {mixture.recordings} in the mixture and "
+            f"{posterior.recordings} in the posterior; use select(i) of both"
+        )
+    counts = [value.shape[0] * value.shape[1] for value in posterior.latents.values()]
+    if counts and min(counts) < FEWEST_DRAWS:
+        raise ValueError(
+            f"the posterior holds {min(counts)} draws of its latents; leave-one-out weights need "
+            f"at least {FEWEST_DRAWS}: run the routine with draws=200 or more"
+        )
+
+
+def _check_latents(density: Density, posterior: Posterior) -> None:
+    expected = {site.name for site in density.sites}
+    if expected != set(posterior.latents):
+        raise ValueError(
+            f"the scene has the latents {sorted(expected)}, the posterior holds "
+            f"{sorted(posterior.latents)}; pass the scene that was inverted, and a recording that "
+            "was not cut into chunks"
+        )

@@ -1,0 +1,120 @@
+"""What a text such as ``nmf(8)+hum(50)`` stands for; nothing in it is run but our own models."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from avse_ppl.checks import unknown_name
+from avse_ppl.models.noise import NMF, Stationary, stationary
+from avse_ppl.models.noise_clicks import Clicks
+from avse_ppl.models.noise_gain import AR1Gain, Wind
+from avse_ppl.models.noise_heavy import AlphaStable, StudentT
+from avse_ppl.models.noise_hum import Hum
+from avse_ppl.models.noise_learned import load_noise
+from avse_ppl.models.noise_sum import Sum
+
+MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "nmf": NMF,
+        "stationary": Stationary,
+        "ar1": AR1Gain,
+        "student-t": StudentT,
+        "alpha-stable": AlphaStable,
+        "hum": Hum,
+        "clicks": Clicks,
+        "wind": Wind,
+        "learned": load_noise,
+    }
+)
+_TERM = re.compile(r"\s*([^()\s]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_NOT_NUMBERS = ("noise", "site")  # what a model takes besides: from Python only
+
+
+def parse_noise(text: str, imported: Callable[[str], Any]) -> Any:
+    """Noise model from a sum of names, each with numbers in brackets if need be.
+
+    Parameters
+    ----------
+    text
+        For instance ``"nmf(8)+hum(50)"``, ``"student-t(df=4)"`` or ``"wind+my_noise:hiss"``.
+    imported
+        Gets the model of a ``module:function``.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or what stands in brackets is not what its model takes.
+
+    Examples
+    --------
+    >>> noise = parse_noise("nmf(8) + hum(60)", imported=lambda path: None)
+    >>> noise.parts[0].rank, noise.parts[1].freq_hz
+    (8, 60)
+    """
+    parts = [_part(term, text, imported) for term in _terms(text)]
+    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
+
+
+def _terms(text: str) -> list[str]:
+    """Split at the plus signs outside of brackets."""
+    terms, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "+" and depth == 0:
+            terms.append("")
+        else:
+            terms[-1] += letter
+    return terms
+
+
+def _part(term: str, text: str, imported: Callable[[str], Any]) -> Any:
+    found = _TERM.fullmatch(term)
+    if found is None:
+        raise ValueError(
+            f"noise {text!r}: {term.strip()!r} is not of the form name or name(numbers), such as "
+            "nmf(8)+hum(50)"
+        )
+    name, given = found.groups()
+    if ":" in name and given is None:
+        return imported(name)
+    if name not in MODELS:
+        raise unknown_name("noise model", name, [*MODELS, "module:function"])
+    if name == "stationary" and not given:
+        return stationary
+    arguments, options = _arguments(given or "", term.strip())
+    return _called(name, arguments, options, term.strip())
+
+
+def _arguments(given: str, term: str) -> tuple[list[Any], dict[str, Any]]:
+    """Literals between the brackets."""
+    try:
+        call = ast.parse(f"f({given})", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError
+        if any(keyword.arg is None for keyword in call.keywords):
+            raise ValueError
+        arguments = [ast.literal_eval(value) for value in call.args]
+        options = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+    except (ValueError, SyntaxError):
+        raise ValueError(
+            f"noise {term!r}: expected numbers in the brackets, such as nmf(8) or nmf(rank=8), "
+            f"found {given!r}"
+        ) from None
+    return arguments, options
+
+
+def _called(name: str, arguments: list[Any], options: dict[str, Any], term: str) -> Any:
+    taken = [p for p in inspect.signature(MODELS[name]).parameters if p not in _NOT_NUMBERS]
+    unknown = [option for option in options if option not in taken]
+    if unknown or len(arguments) > len(taken):
+        kind = f"has no setting {unknown[0]!r}" if unknown else "has fewer settings"
+        raise ValueError(f"noise {term!r}: {name} {kind}; it takes {', '.join(taken) or 'nothing'}")
+    try:
+        return MODELS[name](*arguments, **options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"noise {term!r}: {error}") from error

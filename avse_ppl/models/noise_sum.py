@@ -1,0 +1,220 @@
+"""Sums of noise models, and what the parts of a sum have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import count
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.stft import Frames
+
+_FITS = 20  # of a part that has updates of its own
+_QUIET = 1e-6  # -60 dB below the recording
+
+
+class Noise(Protocol):
+    """A function of frames that samples its latents and returns the law of the noise."""
+
+    def __call__(self, frames: Frames, /) -> ComplexNormal:
+        """Law of the noise, broadcastable to ``(freq, time)``."""
+        ...
+
+
+class Summable:
+    """What ``+`` makes a `Sum` of: all noise models of the library.
+
+    Each has a field ``site``, what the names of its latents begin with.
+    """
+
+    def __add__(self, other: Noise) -> Sum:
+        """Add another model, of the library or a function of yours."""
+        return Sum((self, other))  # type: ignore[arg-type]  # every one of ours is callable
+
+    def __radd__(self, other: Noise) -> Sum:
+        """Add to a function of yours."""
+        return Sum((other, self))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Sum(Summable):
+    r"""Several independent noises at once.
+
+    .. math:: b_{ft} = \sum_i b^{(i)}_{ft} \sim N_c\left(\sum_i m^{(i)}_{ft},
+        \sum_i v^{(i)}_{ft}\right)
+
+    Usually written with ``+``. Latents of the first part keep their names; a later part of the
+    library whose names begin the same is renamed, from ``noise.power`` to ``noise.1.power``, with
+    its place in the sum as the number.
+
+    Parameters
+    ----------
+    parts
+        Noise models. A `Sum` among them counts as its parts.
+
+    Raises
+    ------
+    TypeError
+        If a part is not callable, or does not return a ``ComplexNormal``.
+    ValueError
+        If there is no part, or one function of yours is there twice: the names of its latents
+        are its own, and would be the same.
+
+    Examples
+    --------
+    >>> from avse_ppl.models import NMF, hum
+    >>> noise = NMF(rank=2) + hum(50)
+    >>> [part.site for part in noise.parts]
+    ['noise', 'noise.1']
+    >>> noise(Frames(freq=513, time=7)).power.shape
+    torch.Size([513, 7])
+    """
+
+    parts: tuple[Noise, ...]
+
+    def __post_init__(self) -> None:
+        """Check the parts, and give their latents names of their own."""
+        parts: list[Any] = []
+        for part in self.parts:
+            parts += part.parts if isinstance(part, Sum) else [part]
+        _check_parts(parts)
+        object.__setattr__(self, "parts", tuple(_told_apart(parts)))
+
+    def __call__(self, frames: Frames) -> ComplexNormal:
+        """Sample the latents of all parts, return the law of their sum."""
+        return reduce(ComplexNormal.convolve, (_law(part, frames) for part in self.parts))
+
+    def initial(
+        self, power: Tensor, speech_power: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Starts of the parts that have one.
+
+        Stationary noise starts beneath the others, at the floor, if there are any that start at the
+        data too and so hold what rises above it; all others start as if they were alone.
+        """
+        found: dict[str, Tensor] = {}
+        floors = [getattr(part, "beneath", None) for part in self.parts]
+        above = any(hasattr(p, "initial") and not f for p, f in zip(self.parts, floors, strict=True))
+        for part, floor_of in zip(self.parts, floors, strict=True):
+            beneath = floor_of if above else None
+            found |= beneath(power) if beneath else start(part, power, speech_power, generator)
+        return found
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Sum:
+        """Return the same sum with its learned parts on another device or dtype."""
+        return Sum(tuple(moved(part, device, dtype) for part in self.parts))
+
+
+def with_site(model: Any, site: str) -> Any:
+    """Return a model of the library with its latents renamed; a function as it is.
+
+    Examples
+    --------
+    >>> from avse_ppl.models import NMF
+    >>> with_site(NMF(rank=2), "hiss").site
+    'hiss'
+    """
+    if isinstance(model, Sum):
+        names = [f"{site}.{i}" if i else site for i in range(len(model.parts))]
+        return Sum(tuple(map(with_site, model.parts, names)))
+    return replace(model, site=site) if hasattr(model, "site") else model
+
+
+def moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a model on another device or dtype, if it holds anything there."""
+    return model.to(device, dtype) if hasattr(model, "to") else model
+
+
+def scaled(law: ComplexNormal, gain: Any) -> ComplexNormal:
+    """Law of the same noise, its deviation from the mean with ``gain`` times the power."""
+    return ComplexNormal(0.0 if law.zero_mean else law.mean, law.power * gain)
+
+
+def floor(power: Tensor) -> Tensor:
+    """Level of each bin that bursts hardly move: ``(recording, freq, time)`` to ``(..., 1)``.
+
+    The geometric mean over the frames that hold sound.
+    """
+    heard = (power > 0).any(-2, keepdim=True)
+    logs = torch.where(heard, power.clamp_min(_QUIET).log(), 0.0)
+    return (logs.sum(-1, keepdim=True) / heard.sum(-1, keepdim=True).clamp_min(1)).exp()
+
+
+def settled(power: Tensor, speech_power: Tensor) -> Tensor:
+    r"""Spectrum that is left over beside speech, ``(recording, freq, 1)``, from the floor upwards.
+
+    By multiplicative updates, those of `NMF` with one constant activation:
+    :math:`v \leftarrow v \, (\sum_t |x|^2 / \hat V^2 / \sum_t 1 / \hat V)^{1/2}`,
+    :math:`\hat V = S + v`.
+    """
+    heard = (power > 0).any(-2, keepdim=True).to(power.dtype)
+    spectrum = floor(power)
+    for _ in range(_FITS):
+        inverse = heard / (speech_power + spectrum)
+        ratio = (power * inverse.square()).sum(-1, keepdim=True) / inverse.sum(-1, keepdim=True)
+        spectrum = (spectrum * ratio.sqrt()).clamp_min(_QUIET)
+    return spectrum
+
+
+def start(
+    model: Any, power: Tensor, speech_power: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Start of a model's latents, after a few of its own updates if it has them (NMF)."""
+    initial, maximise = getattr(model, "initial", None), getattr(model, "maximise", None)
+    values = initial(power, speech_power, generator) if initial else {}
+    for _ in range(_FITS if maximise else 0):
+        values = maximise(values, power, speech_power[None])  # type: ignore[misc]
+    return values
+
+
+def _check_parts(parts: list[Any]) -> None:
+    if not parts:
+        raise ValueError("a sum of noise models needs at least one part, found none")
+    for part in parts:
+        if not callable(part):
+            raise TypeError(
+                f"a part of a sum of noise models must be a function of frames, found "
+                f"{type(part).__name__}: {part!r}"
+            )
+    own = [part for part in parts if not hasattr(part, "site")]
+    twice = [part for i, part in enumerate(own) if part in own[:i]]
+    if twice:
+        name = getattr(twice[0], "__name__", type(twice[0]).__name__)
+        raise ValueError(
+            f"{name!r} is in the sum twice, and its latents would have the same names; write a "
+            "second function with names of its own"
+        )
+
+
+def _told_apart(parts: list[Any]) -> list[Any]:
+    """Parts whose latents all begin differently."""
+    taken: set[str] = set()
+    for i, part in enumerate(parts):
+        names = (f"noise.{k}" for k in count(i))
+        while _sites(parts[i]) & taken:
+            parts[i] = with_site(part, next(names))
+        taken |= _sites(parts[i])
+    return parts
+
+
+def _sites(model: Any) -> set[str]:
+    """What the names of a model's latents begin with, and of those inside it."""
+    if isinstance(model, Sum):
+        return set().union(*map(_sites, model.parts))
+    own = {model.site} if hasattr(model, "site") else set()
+    return own | (_sites(model.noise) if hasattr(model, "noise") else set())
+
+
+def _law(part: Any, frames: Frames) -> ComplexNormal:
+    law = part(frames)
+    if not hasattr(law, "convolve"):
+        name = getattr(part, "__name__", type(part).__name__)
+        raise TypeError(
+            f"{name!r}, a part of a sum of noise models, returned {type(law).__name__}; expected "
+            "ComplexNormal(mean, power)"
+        )
+    return law

@@ -1,0 +1,282 @@
+"""Posteriors with the coverage that they state: scales fitted on recordings of known speech."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avse_ppl.posterior import Posterior
+
+TABLES = Path(__file__).parent / "calibration" / "tables"
+MAIN = 0.9  # the mass at which variances are matched
+_ORIGIN = ("routine", "kind", "speech", "noise")
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    r"""How much wider or narrower the regions of one kind of posterior have to be.
+
+    Bins are grouped by their posterior signal-to-noise ratio :math:`\xi = |m|^2 / v`. With
+    :math:`q_{gp}` the p-quantile of :math:`|s - m|^2 / v` over the bins of group g in recordings
+    whose speech s is known (split conformal prediction), the disc of radius
+    :math:`\sqrt{q_{gp} v}` covers as stated on such recordings, whatever the law of the errors.
+    Applied to a posterior,
+
+    .. math:: v'_{ft} = v_{ft}\, \frac{q_{g, 0.9}}{-\log 0.1}, \qquad
+        s'_d = m + e^{a + \tau \epsilon_d}\, \sqrt{v' / v}\, (s_d - m)
+
+    so that the 90 % disc of ``N_c(m, v')`` is the conformal one. In the waveform, errors of many
+    bins add up: a and :math:`\tau` are fitted to the intervals of its samples. The scale of a
+    draw is itself unknown, :math:`\epsilon_d \sim N(0, 1)`, one number a draw.
+
+    The guarantee is on average over recordings like those of the fit, not for each of them, and
+    not for others.
+
+    Parameters
+    ----------
+    routine, kind, speech, noise
+        Which posteriors it is for: ``attrs["routine"]``, ``kind``, names of prior and noise model.
+    fitted_on
+        Which recordings, in words.
+    recordings
+        How many.
+    edges_db
+        Between the groups, :math:`10 \log_{10} \xi`, dB.
+    probabilities
+        Masses p.
+    quantiles
+        :math:`q_{gp}`, ``(group, probability)``.
+    log_scale, log_spread
+        a and :math:`\tau`.
+
+    References
+    ----------
+    Vovk, Gammerman and Shafer, "Algorithmic learning in a random world", 2005. Angelopoulos and
+    Bates, "Conformal prediction: a gentle introduction", 2023.
+
+    Examples
+    --------
+    >>> table = shipped_recalibrations()[0]
+    >>> table.speech, table.recordings
+    ('tcvae', 108)
+    """
+
+    routine: str
+    kind: str
+    speech: str
+    noise: str
+    fitted_on: str
+    recordings: int
+    edges_db: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    quantiles: tuple[tuple[float, ...], ...]
+    log_scale: float = 0.0
+    log_spread: float = 0.0
+
+    def apply(self, posterior: Posterior, *, seed: int = 0) -> Posterior:
+        """Recalibrated posterior: same mean, other variance and waveform draws.
+
+        Parameters
+        ----------
+        posterior
+            From the routine, prior and noise model of the fit.
+        seed
+            Of the order in which the draws get their scales.
+
+        Raises
+        ------
+        ValueError
+            If it came about in another way, or is recalibrated already.
+        """
+        self.check(posterior)
+        factor = self.factor(posterior.mean, posterior.variance)
+        attrs = {**posterior.attrs, "recalibration": f"fitted on {self.fitted_on}"}
+        return replace(
+            posterior, variance=posterior.variance * factor, attrs=attrs,
+            kind=f"{posterior.kind}, recalibrated", speech=self._draws(posterior, factor, seed),
+        )  # fmt: skip
+
+    def check(self, posterior: Posterior) -> None:
+        """Raise ValueError unless a posterior is of the kind that this was fitted for."""
+        if "recalibration" in posterior.attrs:
+            raise ValueError("this posterior is recalibrated already; take the one before")
+        found = origin(posterior)
+        wanted = {name: getattr(self, name) for name in _ORIGIN}
+        wrong = [name for name in _ORIGIN if found[name] != wanted[name]]
+        if wrong:
+            told = "; ".join(f"{name} {wanted[name]!r}, found {found[name]!r}" for name in wrong)
+            raise ValueError(
+                f"this recalibration was fitted for {told}. Fit one for yours with "
+                "avse_ppl.recalibration_fit.fit_recalibration on recordings of known speech"
+            )
+
+    def factor(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Ratio of the variance after and before, of the shape of ``variance``."""
+        at_main = [self._quantile(row, MAIN) for row in self.quantiles]
+        factors = np.array(at_main, variance.dtype) / -np.log1p(-MAIN)
+        return factors.astype(variance.dtype)[group_of(mean, variance, self.edges_db)]
+
+    def radius(self, posterior: Posterior, probability: float) -> np.ndarray:
+        """Radius of the disc about the mean that holds the stated mass.
+
+        Better than ``disc_radius`` of the recalibrated variance, which is right at 90 % only.
+
+        Parameters
+        ----------
+        posterior
+            Before it is recalibrated.
+        probability
+            Mass, at most the largest of ``probabilities``.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(recording, freq, time)``, on the scale of the waveform's STFT.
+
+        Raises
+        ------
+        ValueError
+            If the mass is out of range, or the posterior is of another kind.
+        """
+        self.check(posterior)
+        if not 0 < probability <= max(self.probabilities):
+            raise ValueError(
+                f"probability must be between 0 and {max(self.probabilities)}, the largest that "
+                f"was fitted, not {probability}"
+            )
+        squared = np.array([self._quantile(row, probability) for row in self.quantiles])
+        group = group_of(posterior.mean, posterior.variance, self.edges_db)
+        return np.sqrt(squared[group] * posterior.variance)
+
+    def save(self, path: str | Path) -> Path:
+        """Write as JSON, beside the place and then renamed."""
+        path = Path(path)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_text(f"{json.dumps(asdict(self), indent=1)}\n", encoding="utf-8")
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recalibration:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is something else.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no recalibration at {path}")
+        try:
+            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            for name in ("edges_db", "probabilities"):
+                fields[name] = tuple(fields[name])
+            fields["quantiles"] = tuple(tuple(row) for row in fields["quantiles"])
+            found = cls(**fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a recalibration ({error}); expected the JSON of Recalibration.save"
+            ) from None
+        return found
+
+    def _quantile(self, row: tuple[float, ...], probability: float) -> float:
+        """Between the fitted masses: linear against the quantiles of the Gaussian."""
+        gaussian = -np.log1p(-np.array([0.0, *self.probabilities]))
+        return float(np.interp(-np.log1p(-probability), gaussian, [0.0, *row]))
+
+    def _draws(self, posterior: Posterior, factor: np.ndarray, seed: int) -> np.ndarray:
+        scales = draw_scales(posterior.speech.shape[:2], self.log_spread, seed)
+        speech = posterior.speech.copy()
+        for r, n in enumerate(posterior.n_samples):
+            mean = posterior.enhance(r)
+            gaps = scaled(posterior, np.sqrt(factor[r]), r)
+            speech[:, :, r, :n] = mean + np.exp(self.log_scale) * scales[..., None] * gaps
+        return speech
+
+
+def shipped_recalibrations() -> list[Recalibration]:
+    """Recalibrations that come with the library."""
+    return [Recalibration.load(path) for path in sorted(TABLES.glob("*.json"))]
+
+
+def recalibration_for(posterior: Posterior) -> Recalibration:
+    """Find the shipped recalibration of posteriors that came about like this one.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    return find_shipped(**origin(posterior))
+
+
+def find_shipped(**wanted: str) -> Recalibration:
+    """Find the shipped recalibration by ``routine``, ``speech``, ``noise`` and perhaps ``kind``.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> find_shipped(routine="svi", speech="tcvae", noise="NMF").kind
+    'variational'
+    """
+    tables = shipped_recalibrations()
+    for table in tables:
+        if all(getattr(table, name) == value for name, value in wanted.items()):
+            return table
+    known = "; ".join(f"{t.routine} ({t.kind}) with {t.speech} and {t.noise}" for t in tables)
+    asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
+    raise ValueError(
+        f"no recalibration is shipped for {asked}; there are: {known}. Leave it out, or fit one "
+        "with avse_ppl.recalibration_fit.fit_recalibration on recordings of known speech"
+    )
+
+
+def origin(posterior: Posterior) -> dict[str, str]:
+    """Say how a posterior came about, as far as a recalibration asks."""
+    names = {name: str(posterior.attrs.get(name, "unknown")) for name in _ORIGIN}
+    return {**names, "kind": posterior.kind}
+
+
+def group_of(mean: np.ndarray, variance: np.ndarray, edges_db: tuple[float, ...]) -> np.ndarray:
+    """Group of each bin by its posterior signal-to-noise ratio ``|m|^2 / v``."""
+    ratio = (np.real(mean) ** 2 + np.imag(mean) ** 2) / variance
+    return np.searchsorted(10 ** (np.array(edges_db) / 10), ratio)
+
+
+def scaled(posterior: Posterior, factor: np.ndarray, recording: int) -> np.ndarray:
+    """Deviations of the waveform draws, each bin times ``factor``: ``(chain, draw, sample)``."""
+    import torch
+
+    n, stft = posterior.n_samples[recording], posterior.stft
+    mean = posterior.enhance(recording)
+    gains = torch.from_numpy(np.ascontiguousarray(factor[:, : stft.frame_count(n)]))
+    gaps = posterior.speech[:, :, recording, :n] - mean
+    for gap in gaps.reshape(-1, n):  # one at a time: their STFT is four times their size
+        values = stft.forward(torch.from_numpy(gap)) * gains
+        gap[:] = stft.inverse(values, n).numpy()
+    return gaps
+
+
+def draw_scales(shape: tuple[int, ...], log_spread: float, seed: int) -> np.ndarray:
+    """Scale of each draw: evenly spread quantiles of a log-normal law, in random order."""
+    from scipy.special import ndtri
+
+    count = int(np.prod(shape))
+    scores = ndtri((np.arange(count) + 0.5) / count)
+    order = np.random.default_rng(seed).permutation(count)
+    return np.exp(log_spread * scores[order]).astype(np.float32).reshape(shape)

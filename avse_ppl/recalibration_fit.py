@@ -1,0 +1,207 @@
+"""Fitting a `Recalibration` on recordings whose clean speech is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from avse_ppl.calibration.coverage import clean_stft
+from avse_ppl.posterior import Posterior
+from avse_ppl.recalibration import MAIN, Recalibration, draw_scales, group_of, origin, scaled
+
+EDGES_DB = (-20.0, -10.0, -3.0, 3.0, 8.0, 12.0, 16.0, 20.0)
+PROBABILITIES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+_CHECKED = (0.5, 0.8, 0.95)  # beside the main one, what the shape of the draws is fitted to
+_SPREADS = np.arange(0.0, 1.05, 0.1)
+_FEWEST = 200  # bins of a group; with fewer it takes the values of the next
+_SAMPLES = 1000  # of a recording
+
+
+class _Errors(NamedTuple):
+    """Normalised squared errors, their groups and weights, one number a bin."""
+
+    group: np.ndarray
+    ratio: np.ndarray
+    weight: np.ndarray
+
+
+class _Gaps(NamedTuple):
+    """Some samples of a waveform: deviations of the truth ``(sample,)`` and draws, weights."""
+
+    truth: np.ndarray
+    draws: np.ndarray
+    weight: np.ndarray
+
+
+def fit_recalibration(
+    pairs: Iterable[tuple[Posterior, np.ndarray]],
+    *,
+    fitted_on: str,
+    edges_db: tuple[float, ...] = EDGES_DB,
+    probabilities: tuple[float, ...] = PROBABILITIES,
+) -> Recalibration:
+    r"""Fit the quantiles and the scales of a `Recalibration`.
+
+    A bin of a recording of n bins counts as
+    :math:`\tfrac{1}{2} (1 / n + e_{ft} / \sum e), \; e = |m|^2 + v`: half of the weight is spread
+    evenly, half by the expected energy of speech, so that both coverages come out right. Each
+    recording counts the same.
+
+    Parameters
+    ----------
+    pairs
+        Posteriors of one recording each, with waveform draws, from one routine, prior and noise
+        model; and the clean waveform of each, ``(sample,)``. Gone through twice: a list, or
+        anything else that can be iterated again.
+    fitted_on
+        Which recordings these are, in words.
+    edges_db
+        Between groups of bins, posterior signal-to-noise ratio, dB.
+    probabilities
+        Masses of the quantiles; 0.9 among them.
+
+    Returns
+    -------
+    Recalibration
+        For posteriors of the same kind.
+
+    Raises
+    ------
+    ValueError
+        If there are no pairs, they can be iterated only once, the posteriors are of several kinds,
+        have fewer than 10 draws, or are recalibrated already.
+
+    Examples
+    --------
+    >>> from avse_ppl import Exact, Stft
+    >>> from avse_ppl.synthetic import ruler_scene
+    >>> stft = Stft(64, 16)
+    >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+    >>> posterior = Exact(draws=20)(ruler_scene(True, stft=stft), wave, seed=0)
+    >>> fitted = fit_recalibration([(posterior, 0.5 * wave)], fitted_on="white noise")
+    >>> posterior.recalibrated(fitted).kind
+    'exact, recalibrated'
+    """
+    if iter(pairs) is pairs:
+        raise ValueError("pairs are gone through twice; give a list, not a generator")
+    if MAIN not in probabilities:
+        raise ValueError(f"probabilities must hold {MAIN}, found {probabilities}")
+    origins, errors = [], []
+    for posterior, clean in pairs:
+        _check(posterior)
+        origins.append(origin(posterior))
+        errors.append(_errors(posterior, clean, edges_db))
+    if not errors or any(one != origins[0] for one in origins):
+        found = sorted({str(one) for one in origins})
+        raise ValueError(f"expected posteriors of one kind, found {found or 'none'}")
+    table = Recalibration(
+        **origins[0], fitted_on=fitted_on, recordings=len(errors), edges_db=tuple(edges_db),
+        probabilities=tuple(probabilities),
+        quantiles=_quantiles(errors, len(edges_db) + 1, probabilities),
+    )  # fmt: skip
+    log_scale, log_spread = fit_draws([_gaps(table, *pair) for pair in pairs])
+    return replace(table, log_scale=log_scale, log_spread=log_spread)
+
+
+def fit_draws(gaps: list[_Gaps]) -> tuple[float, float]:
+    """Scale and spread of the draws for which intervals of samples hold the truth as stated.
+
+    For each spread, the scale that makes the 90 % interval right is a quantile itself: that of the
+    scale at which each sample would just be inside. Of those pairs, the one that is nearest at the
+    other masses.
+    """
+    best = (np.inf, 0.0, 0.0)
+    weight = np.concatenate([gap.weight for gap in gaps])
+    for spread in _SPREADS:
+        needed = np.concatenate([_needed(gap, float(spread)) for gap in gaps], axis=1)
+        scale = weighted_quantiles(needed[0], weight, (MAIN,))[0]
+        inside = ((needed[1:] <= scale) * weight).sum(axis=1) / weight.sum()
+        miss = float(np.square(inside - _CHECKED).sum())
+        best = min(best, (miss, float(np.log(scale)), float(spread)))
+    return best[1], best[2]
+
+
+def weighted_quantiles(
+    values: np.ndarray, weight: np.ndarray, probabilities: tuple[float, ...]
+) -> np.ndarray:
+    """Smallest values with at least those shares of the weight at or below them.
+
+    Examples
+    --------
+    >>> weighted_quantiles(np.array([3.0, 1.0, 2.0]), np.ones(3), (0.5, 0.9)).tolist()
+    [2.0, 3.0]
+    """
+    order = np.argsort(values)
+    share = weight[order].cumsum(dtype=np.float64)
+    index = np.searchsorted(share, np.array(probabilities) * share[-1])
+    return values[order][np.minimum(index, len(values) - 1)]
+
+
+def _check(posterior: Posterior) -> None:
+    if posterior.recordings != 1:
+        raise ValueError(
+            f"expected posteriors of one recording, found {posterior.recordings}; use "
+            "posterior.select(index)"
+        )
+    count = posterior.speech.shape[0] * posterior.speech.shape[1]
+    if count < 10:
+        raise ValueError(f"expected at least 10 waveform draws, found {count}")
+    if "recalibration" in posterior.attrs:
+        raise ValueError("a posterior of pairs is recalibrated already; take the one before")
+
+
+def _errors(posterior: Posterior, clean: np.ndarray, edges_db: tuple[float, ...]) -> _Errors:
+    mean, variance = posterior.mean[0], posterior.variance[0]
+    ratio = np.abs(clean_stft(posterior, clean) - mean) ** 2 / variance
+    energy = np.abs(mean) ** 2 + variance
+    return _Errors(
+        group_of(mean, variance, edges_db).ravel(), ratio.ravel(), _weight(energy).ravel()
+    )
+
+
+def _weight(energy: np.ndarray) -> np.ndarray:
+    """Half evenly, half by energy."""
+    return 0.5 / energy.size + 0.5 * energy / energy.sum(dtype=np.float64)
+
+
+def _quantiles(
+    errors: list[_Errors], groups: int, probabilities: tuple[float, ...]
+) -> tuple[tuple[float, ...], ...]:
+    group, ratio, weight = (np.concatenate(parts) for parts in zip(*errors, strict=True))
+    counts = np.bincount(group, minlength=groups)
+    full = np.flatnonzero(counts >= min(_FEWEST, counts.max()))
+    rows = {
+        int(g): weighted_quantiles(ratio[group == g], weight[group == g], probabilities)
+        for g in full
+    }
+    nearest = [int(full[np.abs(full - g).argmin()]) for g in range(groups)]
+    return tuple(tuple(round(float(q), 6) for q in rows[g]) for g in nearest)
+
+
+def _gaps(table: Recalibration, posterior: Posterior, clean: np.ndarray) -> _Gaps:
+    factor = table.factor(posterior.mean[0], posterior.variance[0])
+    draws = scaled(posterior, np.sqrt(factor), 0)
+    draws = draws.reshape(-1, draws.shape[-1])
+    energy = _expected_energy(posterior.draws())
+    some = slice(None, None, max(1, draws.shape[1] // _SAMPLES))
+    truth = clean - posterior.enhance()
+    return _Gaps(truth[some], draws[:, some], _weight(energy[some]))
+
+
+def _expected_energy(draws: np.ndarray) -> np.ndarray:
+    return draws.mean(axis=0) ** 2 + draws.var(axis=0)
+
+
+def _needed(gaps: _Gaps, spread: float) -> np.ndarray:
+    """Scale at which each sample is just inside the interval of each mass, ``(mass, sample)``."""
+    draws = draw_scales((len(gaps.draws),), spread, 0)[:, None] * gaps.draws
+    tails = [(1 - p) / 2 for p in (MAIN, *_CHECKED)]
+    levels = [*tails, *(1 - t for t in tails)]
+    bounds = np.quantile(draws, levels, axis=0, method="weibull")
+    low, high = bounds.reshape(2, len(tails), -1)
+    bound = np.where(gaps.truth < 0, np.minimum(low, 0.0), np.maximum(high, 0.0))
+    with np.errstate(divide="ignore"):
+        return np.where(gaps.truth == 0, 0.0, np.abs(gaps.truth) / np.abs(bound))

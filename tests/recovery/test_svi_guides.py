@@ -1,0 +1,161 @@
+"""Guides against posteriors that are normal, with correlations worked out by hand.
+
+Latents move the mean of the noise: the posterior is normal with precision ``I + p A^T A``, where A
+says how latents move the mean of a frame and p is how sharply the bins of a frame show it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from avse_ppl import SVI, ComplexNormal, GaussianSpeech, Scene, Stft
+from avse_ppl.synthetic import simulate
+
+STFT = Stft(n_fft=64, hop=16)
+SPEECH = GaussianSpeech(gain_sd_db=0.0, stft=STFT)
+POWER, SIZE, MEMORY = 0.5, 0.6, 0.9
+DRAWS = 1500
+GUIDES = ("mean-field", "structured", "low-rank")
+
+
+def chain(frames):
+    """The mean of a frame is a weighted sum of its own latent and the one before."""
+    with pyro.plate("time", frames.time, dim=-1):
+        u = pyro.sample("u", dist.Normal(torch.tensor(0.0), 1.0))
+    before = torch.nn.functional.pad(u, (1, 0))[..., :-1]
+    return ComplexNormal(SIZE * (u + MEMORY * before), torch.tensor(POWER))
+
+
+def shared(frames):
+    """The mean of a frame is its own latent, plus one that all frames share."""
+    level = pyro.sample("level", dist.Normal(torch.tensor(0.0), 1.0))
+    with pyro.plate("time", frames.time, dim=-1):
+        u = pyro.sample("u", dist.Normal(torch.tensor(0.0), 1.0))
+    return ComplexNormal(SIZE * (u + level), torch.tensor(POWER))
+
+
+SCENES = {"chain": Scene(SPEECH, chain), "shared": Scene(SPEECH, shared)}
+
+
+@lru_cache
+def mixture_of(name):
+    return simulate(SCENES[name], 320, recordings=2, seed=3).mixture
+
+
+@lru_cache
+def exact(name):
+    """Means ``(recording, latent)`` and covariance of the latents; a shared one comes last."""
+    mixture = mixture_of(name)
+    frames = mixture.frames
+    speech = SPEECH(frames).power.numpy()
+    sharpness = 2.0 / (speech + POWER)  # a real mean is seen by the real part, of power v / 2
+    p = sharpness.sum()
+    seen = (sharpness * mixture.values.real.numpy()).sum(axis=1)  # (recording, time)
+    a = SIZE * np.eye(frames.time)
+    if name == "chain":
+        a = a + SIZE * MEMORY * np.eye(frames.time, k=-1)
+    else:
+        a = np.concatenate([a, np.full((frames.time, 1), SIZE)], axis=1)
+    covariance = np.linalg.inv(np.eye(a.shape[1]) + p * a.T @ a)
+    return seen @ a @ covariance, covariance
+
+
+@lru_cache
+def fitted(name, guide):
+    rank = 1 if guide == "low-rank" else 5
+    return SVI(
+        guide=guide, rank=rank, steps=1200, learning_rate=0.03, tolerance=0, draws=DRAWS,
+        moment_draws=1, k_hat_draws=25, waveforms=False,
+    )(SCENES[name], mixture_of(name), seed=0)  # fmt: skip
+
+
+def draws_of(posterior, recording=0):
+    """``(draw, latent)``, in the order of `exact`."""
+    names = [name for name in ("u", "level") if name in posterior.latents]
+    rows = [posterior.latents[name][0, :, recording] for name in names]
+    return np.concatenate([row.reshape(len(row), -1) for row in rows], axis=1)
+
+
+def correlations(covariance):
+    sd = np.sqrt(np.diag(covariance))
+    return covariance / sd[:, None] / sd
+
+
+@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_guide_has_the_means(name, guide):
+    # A mean over 1500 draws is known to 0.03 sd; the last of 60 means is three times that.
+    means, covariance = exact(name)
+    sd = np.sqrt(np.diag(covariance))
+    for r in range(2):
+        gap = (draws_of(fitted(name, guide), r).mean(0) - means[r]) / sd
+        assert np.abs(gap).max() < 0.35
+
+
+@pytest.mark.parametrize(("name", "guide"), [("chain", "structured"), ("shared", "low-rank")])
+def test_the_guide_that_holds_the_posterior_finds_it(name, guide):
+    # An sd from 1500 draws is known to 0.02, a correlation to 0.03 at most; the rest is what the
+    # last steps of the ascent still move.
+    _, covariance = exact(name)
+    for r in range(2):
+        found = np.cov(draws_of(fitted(name, guide), r).T)
+        ratio = np.sqrt(np.diag(found) / np.diag(covariance))
+        assert 0.8 < ratio.min() < ratio.max() < 1.25
+        assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
+        gap = np.abs(correlations(found) - correlations(covariance))
+        assert gap.max() < 0.3
+        assert np.sqrt(np.mean(gap**2)) < 0.06
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_mean_field_cannot(name):
+    # What it finds is known as well: the conditional deviations, 1 / sqrt of the precision.
+    _, covariance = exact(name)
+    conditional = 1.0 / np.sqrt(np.diag(np.linalg.inv(covariance)))
+    sd = np.sqrt(np.diag(covariance))
+    found = draws_of(fitted(name, "mean-field"))
+    ratio = found.std(0) / conditional
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
+    assert (found.std(0) / sd).min() < 0.5
+    true = correlations(covariance)
+    off = ~np.eye(len(true), dtype=bool)
+    assert np.abs(true[off]).max() > 0.7
+    assert np.abs(correlations(np.cov(found.T))[off]).max() < 0.2
+
+
+def test_each_structure_has_its_scene():
+    # A few common directions miss a chain, and chains miss what all frames share.
+    for name, wrong, right in (
+        ("chain", "low-rank", "structured"), ("shared", "structured", "low-rank")
+    ):  # fmt: skip
+        sd = np.sqrt(np.diag(exact(name)[1]))
+        low, high = ((draws_of(fitted(name, guide)).std(0) / sd).min() for guide in (wrong, right))
+        assert low < 0.7 * high
+
+
+def test_the_elbo_orders_the_guides():
+    for name, right in (("chain", "structured"), ("shared", "low-rank")):
+        means = {guide: fitted(name, guide).trace["elbo"][-200:].mean(0) for guide in GUIDES}
+        assert (means[right] > means["mean-field"] + 1.0).all()
+
+
+@pytest.mark.parametrize(("name", "right"), [("chain", "structured"), ("shared", "low-rank")])
+def test_k_hat_tells_the_guides_apart(name, right):
+    found = {}
+    for guide in ("mean-field", right):
+        routine = SVI(
+            guide=guide, rank=1, steps=1200, learning_rate=0.03, tolerance=0, draws=2,
+            k_hat_draws=400,
+        )  # fmt: skip
+        posterior = routine(SCENES[name], mixture_of(name), seed=0)
+        found[guide] = posterior.attrs["k_hat"]
+        high = [k > 0.7 for k in found[guide]]
+        told = [any("k-hat" in text for text in row) for row in posterior.attrs["warnings"]]
+        assert told == high
+    assert max(found[right]) < 0.7 < min(found["mean-field"])

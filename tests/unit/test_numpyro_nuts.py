@@ -1,0 +1,211 @@
+"""NumPyro's sampler as a routine: what it promises, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pyro
+import pyro.distributions as torch_dist
+import pytest
+import torch
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("numpyro")
+
+import jax.numpy as jnp  # noqa: E402
+
+from avse_ppl import NMF, ComplexNormal, GaussianSpeech, NumPyroNUTS, Scene, Stft  # noqa: E402
+from avse_ppl.inference.density import Density  # noqa: E402
+from avse_ppl.inference.density_jax import jax_density, observed, to_jax  # noqa: E402
+from avse_ppl.inference.metric import (  # noqa: E402
+    fisher_metric,
+    layout,
+    to_latents,
+    to_whitened,
+)
+from avse_ppl.synthetic import ruler_scene, simulate  # noqa: E402
+
+STFT = Stft(n_fft=64, hop=16)
+QUICK = NumPyroNUTS(draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20)
+
+
+def waves(count=1, n_samples=320, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
+
+
+def nmf_scene():
+    return Scene(GaussianSpeech(stft=STFT), NMF(2))
+
+
+# --- the routine ---------------------------------------------------------------------------------
+
+
+def test_it_runs_is_reproducible_and_a_batch_is_a_loop():
+    steps = []
+    routine = NumPyroNUTS(
+        draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20,
+        progress=lambda done, total: steps.append((done, total)),
+    )  # fmt: skip
+    mixtures = waves(2)
+    batch = routine(nmf_scene(), mixtures, seed=5)
+    assert batch.kind == "NUTS"
+    assert batch.attrs["routine"] == "numpyro-nuts"
+    assert batch.speech.shape == (2, 25, 2, 320)
+    assert batch.latents["noise.spectra"].shape == (2, 25, 2, 33, 2)
+    assert {name: values.shape for name, values in batch.stats.items()} == dict.fromkeys(
+        ("lp", "energy", "diverging", "n_steps", "acceptance_rate"), (2, 25, 2)
+    )
+    assert np.isfinite(batch.mean).all()
+    assert (batch.variance > 0).all()
+    assert len(batch.attrs["warnings"]) == 2  # so few draws have to be warned of
+    assert all(batch.attrs["warnings"])
+    assert steps == [(25, 100), (50, 100), (75, 100), (100, 100)]
+    alone = QUICK(nmf_scene(), mixtures[1], seed=6)
+    np.testing.assert_array_equal(alone.latents["speech.gain"][:, :, 0],
+                                  batch.latents["speech.gain"][:, :, 1])  # fmt: skip
+    np.testing.assert_allclose(alone.speech[:, :, 0], batch.speech[:, :, 1], atol=1e-6)
+
+
+def test_an_interrupt_keeps_the_draws_so_far():
+    def stop(done, total):
+        if done >= 100:
+            raise KeyboardInterrupt
+
+    routine = NumPyroNUTS(
+        draws=200, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20, progress=stop
+    )
+    posterior = routine(nmf_scene(), waves(), seed=0)
+    assert posterior.latents["speech.gain"].shape[:2] == (2, 50)
+    assert posterior.attrs["interrupted"]
+    assert "interrupted: kept 50 draws of 2 chains" in posterior.warnings[0]
+
+
+def test_an_interrupt_in_the_warm_up_is_one():
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        NumPyroNUTS(draws=25, warmup=25, chains=1, progress=stop)(nmf_scene(), waves(), seed=0)
+
+
+def test_a_scene_without_latents_needs_no_chain():
+    scene = ruler_scene(noise_known=True, gain_sd_db=0.0, stft=STFT)
+    posterior = QUICK(scene, waves(), seed=0)
+    assert posterior.latents == {}
+    assert (posterior.variance > 0).all()
+
+
+def test_a_plain_pyro_model_is_told_how_to_port_it():
+    def hiss(frames):
+        return ComplexNormal(0.0, pyro.sample("floor", torch_dist.LogNormal(-1.0, 1.0)))
+
+    with pytest.raises(ValueError, match="'hiss' does not run on NumPyro"):
+        QUICK(Scene(GaussianSpeech(stft=STFT), hiss), waves(), seed=0)
+
+
+def test_without_jax_it_says_what_to_install(monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "numpyro" else found(name)
+    )
+    with pytest.raises(ImportError, match=r"pip install 'avse-ppl\[jax\]'"):
+        QUICK(nmf_scene(), waves(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"metrics": 0}, "metrics must be"), ({"max_tree_depth": 0}, "max_tree_depth must be")],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ValueError, match=message):
+        NumPyroNUTS(**settings)
+
+
+# --- its metric ----------------------------------------------------------------------------------
+
+
+def metric_of(scene, mixture, states=400):
+    density = Density(scene, mixture)
+    twin = jax_density(density)
+    values, mask = observed(density)
+    start = {site.name: to_jax(site.start[:1]) for site in density.sites}
+    places = layout(start, mixture.frames.freq, mixture.frames.time)
+    many = {name: jnp.repeat(value[None], states, 0) for name, value in start.items()}
+    metric = fisher_metric(twin, places, many, values[0], mask[0], jax.random.key(0))
+    return density, places, metric, start
+
+
+def test_whitening_is_undone():
+    _, places, metric, start = metric_of(nmf_scene(), STFT.analyse(waves()), states=40)
+    latents = {name: value + 0.3 * jnp.ones_like(value) for name, value in start.items()}
+    back = to_latents(places, metric, to_whitened(places, metric, latents))
+    for name, value in latents.items():
+        np.testing.assert_allclose(back[name], value, atol=1e-4)
+
+
+def test_latents_are_sorted_by_what_they_share():
+    sizes = {"z": (1, 3, 9), "w": (1, 33, 2), "level": (1, 1, 1), "bins": (1, 33, 9),
+             "wide": (1, 63, 9), "odd": (1, 5, 1)}  # fmt: skip
+    places = layout({name: np.zeros(size) for name, size in sizes.items()}, freq=33, time=9)
+    assert places.time == ("z", "bins")
+    assert places.freq == ("w",)
+    assert places.shared == ("level",)
+    assert set(places.alone) == {"odd", "wide"}
+
+
+def test_the_metric_is_the_inverse_of_the_expected_curvature():
+    # Power exp(u_t) in each of 33 bins: information 33 from the data and 1 from the prior.
+    def level(frames):
+        from pyroapi import distributions as dist
+        from pyroapi import ops
+        from pyroapi import pyro as program
+
+        with program.plate("time", frames.time, dim=-1):
+            return ComplexNormal(0.0, ops.exp(program.sample("u", dist.Normal(0.0, 1.0))))
+
+    speech = GaussianSpeech(spectrum=torch.full((33,), 1e-6), gain_sd_db=0.0, stft=STFT)
+    _, _, metric, _ = metric_of(Scene(speech, level), STFT.analyse(waves()))
+    # 400 scores make a variance to 1 / sqrt(200) = 7 %: the sd to half of that.
+    np.testing.assert_allclose(metric.time[:, 0, 0], 34**-0.5, rtol=4 * 0.035)
+
+
+def test_a_level_that_frames_can_make_up_for_has_the_spread_of_its_ridge():
+    # Power exp(l + u_t): given u the data know l to 1 / sqrt(33 T + 1), but u may give way.
+    def level(frames):
+        from pyroapi import distributions as dist
+        from pyroapi import ops
+        from pyroapi import pyro as program
+
+        shared = program.sample("l", dist.Normal(0.0, 1.0))
+        with program.plate("time", frames.time, dim=-1):
+            return ComplexNormal(0.0, ops.exp(shared + program.sample("u", dist.Normal(0.0, 1.0))))
+
+    speech = GaussianSpeech(spectrum=torch.full((33,), 1e-6), gain_sd_db=0.0, stft=STFT)
+    mixture = STFT.analyse(waves())
+    _, _, metric, _ = metric_of(Scene(speech, level), mixture)
+    time = mixture.frames.time
+    exact = (1 + time * (33 - 33**2 / 34)) ** -0.5  # Schur complement, prior curvatures of 1
+    assert float(metric.shared[0, 0]) == pytest.approx(exact, rel=0.35)
+    assert float(metric.shared[0, 0]) > 3 * (1 + 33 * time) ** -0.5
+
+
+# --- against the exact posterior -----------------------------------------------------------------
+
+
+def test_it_finds_the_exact_posterior_of_the_ruler():
+    from avse_ppl import Exact
+
+    scene = ruler_scene(noise_known=False, stft=STFT)
+    mixture = simulate(scene, n_samples=320, seed=2).mixture
+    exact = Exact(draws=2000, waveforms=False)(scene, mixture, seed=0)
+    drawn = NumPyroNUTS(draws=500, warmup=150, chains=4, waveforms=False)(scene, mixture, seed=0)
+    assert drawn.warnings == ()
+    for name, truth in exact.latents.items():
+        mean, sd = truth[0].mean(0), truth[0].std(0)
+        found = drawn.latents[name].reshape(-1, *truth.shape[2:])
+        # 2000 draws each, of which NUTS keeps at least 400 effective ones: sd / 20.
+        assert (np.abs(found.mean(0) - mean) / sd).max() < 0.25
+        np.testing.assert_allclose(found.std(0), sd, rtol=0.25)
+    gap = np.abs(drawn.mean - exact.mean) / exact.sd
+    assert gap.max() < 0.25
