@@ -25,6 +25,10 @@ class Correlation(Protocol):
         """What is fitted."""
         ...
 
+    def fixed(self) -> Correlation:
+        """Return the same law as a constant, through which no gradient flows."""
+        ...
+
     def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
         """X from standard-normal numbers ``(recording, latent)``, and more if need be."""
         ...
@@ -53,6 +57,10 @@ class Independent:
     def parameters(self) -> list[Tensor]:
         """Return nothing."""
         return []
+
+    def fixed(self) -> Independent:
+        """Return itself."""
+        return self
 
     def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
         """Return the standard-normal numbers."""
@@ -103,6 +111,10 @@ class Markov:
         """Return r."""
         return [self.r]
 
+    def fixed(self) -> Markov:
+        """Return the same law as a constant."""
+        return Markov(self.r.detach())
+
     def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
         """Run the chains from standard-normal numbers."""
         rho, log_spread = self._rho()
@@ -138,13 +150,18 @@ class Markov:
 class LowRank:
     r"""A few directions common to all latents, on top of independent ones.
 
-    .. math:: x = \epsilon + V \eta, \quad C = I + V V^T, \quad
-        \log |C| = \log |I + V^T V|, \quad C^{-1} = I - V (I + V^T V)^{-1} V^T
+    .. math:: x = \epsilon + F \eta, \quad F = V\, s_0 / s, \quad C = I + F F^T, \quad
+        \log |C| = \log |I + F^T F|, \quad C^{-1} = I - F (I + F^T F)^{-1} F^T
+
+    The directions are in units of the scales :math:`s_0` of the start, so that they stay what they
+    are as the scale s of what is independent shrinks.
 
     Parameters
     ----------
-    factors
+    directions
         V, ``(recording, latent, rank)``.
+    log_sd, log_start
+        :math:`\log s` and :math:`\log s_0`, ``(recording, latent)``.
 
     References
     ----------
@@ -153,38 +170,49 @@ class LowRank:
 
     Examples
     --------
-    >>> pair = LowRank(torch.ones(1, 2, 1))  # C = [[2, 1], [1, 2]]
-    >>> pair.log_det() * 2, pair.quadratic(torch.tensor([[1.0, 1.0]]))
+    >>> pair = LowRank(torch.ones(1, 2, 1), torch.zeros(1, 2), torch.zeros(1, 2))
+    >>> pair.log_det() * 2, pair.quadratic(torch.tensor([[1.0, 1.0]]))  # C = [[2, 1], [1, 2]]
     (tensor([1.0986]), tensor([0.6667]))
     """
 
-    factors: Tensor
+    directions: Tensor
+    log_sd: Tensor
+    log_start: Tensor
     name: str = "low-rank guide"
 
     def parameters(self) -> list[Tensor]:
         """Return V."""
-        return [self.factors]
+        return [self.directions]
+
+    def fixed(self) -> LowRank:
+        """Return the same law as a constant."""
+        return LowRank(self.directions.detach(), self.log_sd.detach(), self.log_start)
 
     def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
         """Add the common directions to standard-normal numbers."""
-        recordings, _, rank = self.factors.shape
+        recordings, _, rank = self.directions.shape
         common = randoms.normal((recordings, rank, 1), unit.dtype)
-        return unit + (self.factors @ common).squeeze(2)
+        return unit + (self._factors() @ common).squeeze(2)
 
     def log_det(self) -> Tensor:
         """By the determinant lemma."""
-        return self._cholesky().diagonal(dim1=1, dim2=2).log().sum(1)
+        return _cholesky(self._factors()).diagonal(dim1=1, dim2=2).log().sum(1)
 
     def quadratic(self, x: Tensor) -> Tensor:
         """By Woodbury's identity."""
-        inner = self.factors.mT @ x[:, :, None]
-        whitened = torch.linalg.solve_triangular(self._cholesky(), inner, upper=False)
+        factors = self._factors()
+        inner = factors.mT @ x[:, :, None]
+        whitened = torch.linalg.solve_triangular(_cholesky(factors), inner, upper=False)
         return x.square().sum(1) - whitened.square().flatten(1).sum(1)
 
-    def _cholesky(self) -> Tensor:
-        inner = self.factors.mT @ self.factors
-        eye = torch.eye(inner.shape[-1], device=inner.device, dtype=inner.dtype)
-        return torch.linalg.cholesky(inner + eye)
+    def _factors(self) -> Tensor:
+        return self.directions * (self.log_start - self.log_sd).exp()[:, :, None]
+
+
+def _cholesky(factors: Tensor) -> Tensor:
+    """Lower factor of ``I + F^T F``."""
+    inner = factors.mT @ factors
+    return torch.linalg.cholesky(inner + torch.eye(inner.shape[-1]).to(inner))
 
 
 def linear_recurrence(factor: Tensor, drive: Tensor) -> Tensor:

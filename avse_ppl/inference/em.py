@@ -111,7 +111,8 @@ class EM:
 
     Examples
     --------
-    >>>     >>> from avse_ppl import EM, NMF, GaussianSpeech, Scene
+    >>> import numpy as np
+    >>> from avse_ppl import EM, NMF, GaussianSpeech, Scene
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> scene = Scene(GaussianSpeech(), NMF(2))
     >>> EM(rounds=5, draws=5)(scene, wave, seed=0).kind

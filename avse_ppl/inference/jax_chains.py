@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from avse_ppl.inference.density_jax import JaxDensity, Latents
 from avse_ppl.inference.metric import Layout, Metric, fisher_metric, to_latents, to_whitened
 
 BLOCK = 25  # draws between looks at the keyboard
+_KEPT = 4  # compiled samplers
 FIRST_STEP = 0.1  # in whitened coordinates; the warm-up adapts it
 
 
@@ -130,6 +132,29 @@ class JaxChains:
             )  # fmt: skip
 
         return jax.lax.scan(one, state, None, length=BLOCK)
+
+
+_compiled: OrderedDict[Any, JaxChains] = OrderedDict()
+
+
+def chains_of(
+    density: JaxDensity, places: Layout, example: Latents, **settings: float
+) -> JaxChains:
+    """Sampler of a scene: the one that was compiled for it before, if it was among the last few.
+
+    A scene whose models cannot be hashed is compiled anew each time.
+    """
+    shapes = tuple((name, value.shape, value.dtype) for name, value in sorted(example.items()))
+    key = (density, places, shapes, tuple(sorted(settings.items())))
+    try:
+        known = _compiled.pop(key, None)
+    except TypeError:
+        return JaxChains(density, places, example, **settings)  # type: ignore[arg-type]
+    made = known or JaxChains(density, places, example, **settings)  # type: ignore[arg-type]
+    _compiled[key] = made
+    if len(_compiled) > _KEPT:
+        _compiled.popitem(last=False)
+    return made
 
 
 def spread_over(drawn: Draws, count: int) -> Latents:

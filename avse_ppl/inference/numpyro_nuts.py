@@ -152,13 +152,13 @@ class NumPyroNUTS(Hamiltonian):
     def _program(self, part: Part, programs: dict[int, JaxChains]) -> JaxChains:
         """Compiled sampler for recordings of this length."""
         from avse_ppl.inference.density_jax import jax_density, to_jax
-        from avse_ppl.inference.jax_chains import JaxChains
+        from avse_ppl.inference.jax_chains import chains_of
         from avse_ppl.inference.metric import layout
 
         frames = part.density.mixture.frames
         if frames.time not in programs:
             example = {name: to_jax(value) for name, value in part.location.items()}
-            programs[frames.time] = JaxChains(
+            programs[frames.time] = chains_of(
                 jax_density(part.density), layout(example, frames.freq, frames.time), example,
                 tempering=self.tempering, target_acceptance=self.target_acceptance,
                 max_tree_depth=self.max_tree_depth,

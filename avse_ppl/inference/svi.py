@@ -187,8 +187,8 @@ class SVI:
         if self.waveforms and self.k_hat_draws:
             # After all other draws, so that checking does not change what is checked.
             found = k_hat(density, guide, randoms, self.k_hat_draws, self.tempering)
-            attrs["k_hat"] = found
-            for texts, more in zip(attrs["warnings"], texts_on(found), strict=True):
+            posterior.attrs["k_hat"] = found
+            for texts, more in zip(posterior.attrs["warnings"], texts_on(found), strict=True):
                 texts += more
         return posterior
 

@@ -97,10 +97,9 @@ class Sum(Summable):
         data too and so hold what rises above it; all others start as if they were alone.
         """
         found: dict[str, Tensor] = {}
-        floors = [getattr(part, "beneath", None) for part in self.parts]
-        above = any(hasattr(p, "initial") and not f for p, f in zip(self.parts, floors, strict=True))
-        for part, floor_of in zip(self.parts, floors, strict=True):
-            beneath = floor_of if above else None
+        above = [p for p in self.parts if hasattr(p, "initial") and not hasattr(p, "beneath")]
+        for part in self.parts:
+            beneath = getattr(part, "beneath", None) if above else None
             found |= beneath(power) if beneath else start(part, power, speech_power, generator)
         return found
 

@@ -188,7 +188,7 @@ def test_a_known_gaussian_covers_as_stated():
     # The law of the truth itself has a mean CRPS of sd / sqrt(pi).
     root = float(STFT.forward(torch.from_numpy(truth)).abs().square().mean().sqrt())
     expected = np.sqrt(posterior.variance[0, 0, 0] / 2 / np.pi)
-    assert found.crps_bins * root == pytest.approx(expected, rel=0.03)
+    assert found.crps_bins * root == pytest.approx(expected, rel=0.02)
     draws = crps_gaussian(truth, posterior.speech.mean((0, 1)), 0.5).mean()
     assert found.crps_waveform * np.sqrt((truth**2).mean()) == pytest.approx(draws, rel=0.02)
 

@@ -220,7 +220,7 @@ def test_the_table():
 FAST = SVI(steps=100, draws=100, waveforms=False)
 
 
-def simulated_wave(heavy, seed, n=8000):
+def simulated_wave(heavy, seed, n=3000):
     """White noise, or white noise that bursts."""
     rng = np.random.default_rng(seed)
     wave = rng.normal(size=n)
@@ -263,7 +263,7 @@ def test_heavy_tails_are_found_in_ticks_and_not_in_rain(clip, prefers):
 
 
 def test_the_same_seed_gives_the_same_and_the_order_does_not_matter():
-    wave = simulated_wave(True, 1, 2000)
+    wave = simulated_wave(True, 1, 1000)
     quick = replace(FAST, steps=15)
     options = {"speech": QUIET, "inference": quick, "sample_rate_hz": RATE}
     first = compare(wave, ["stationary", "student-t"], seed=3, **options)
@@ -354,7 +354,7 @@ def test_the_picture(tmp_path, monkeypatch):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    soundfile.write("n.wav", 0.1 * noisy(6000), RATE, subtype="FLOAT")
+    soundfile.write("n.wav", 0.1 * noisy(4000), RATE, subtype="FLOAT")
     return tmp_path
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
+from torch import Tensor
 
 from avse_ppl.inference.correlations import Independent, LowRank, Markov, linear_recurrence
 from avse_ppl.inference.guides import GUIDES, Guide, Layout, check_guide, make_guide
@@ -37,7 +38,11 @@ def guide_of(correlation):
 CORRELATIONS = {
     "independent": Independent(),
     "markov": Markov(normal(2, LAYOUT.chains, TIME - 1, seed=2)),
-    "low-rank": LowRank(normal(2, LAYOUT.size, 3, seed=3)),
+    "low-rank": LowRank(
+        normal(2, LAYOUT.size, 3, seed=3),
+        0.3 * normal(2, LAYOUT.size, seed=1),
+        0.2 * normal(2, LAYOUT.size, seed=5),
+    ),
 }
 every_correlation = pytest.mark.parametrize("name", CORRELATIONS)
 
@@ -46,7 +51,8 @@ def covariance_of_x(correlation, row):
     """From what the definition says, ``(latent, latent)``."""
     size = LAYOUT.size
     if isinstance(correlation, LowRank):
-        factors = correlation.factors[row].numpy()
+        ratio = (correlation.log_start - correlation.log_sd)[row].exp().numpy()
+        factors = correlation.directions[row].numpy() * ratio[:, None]
         return np.eye(size) + factors @ factors.T
     full = np.eye(size)
     if isinstance(correlation, Markov):
@@ -112,9 +118,8 @@ def many_draws(guide, row, draws=3000):
     def alike(values):
         return values[row : row + 1].expand(draws, *values.shape[1:])
 
-    correlation = guide.correlation
-    if correlation.parameters():
-        correlation = type(correlation)(alike(*correlation.parameters()))
+    parts = [value for value in vars(guide.correlation).values() if isinstance(value, Tensor)]
+    correlation = type(guide.correlation)(*map(alike, parts))
     copies = Guide(LAYOUT, alike(guide.location), alike(guide.log_sd), correlation)
     values = copies.draw(Randoms(4, draws, CPU))
     return LAYOUT.join(values).numpy(), copies.log_density(values).numpy()

@@ -15,7 +15,15 @@ pytest.importorskip("numpyro")
 
 import jax.numpy as jnp  # noqa: E402
 
-from avse_ppl import NMF, ComplexNormal, GaussianSpeech, NumPyroNUTS, Scene, Stft  # noqa: E402
+from avse_ppl import (  # noqa: E402
+    NMF,
+    ComplexNormal,
+    GaussianSpeech,
+    LatentSpeech,
+    NumPyroNUTS,
+    Scene,
+    Stft,
+)
 from avse_ppl.inference.density import Density  # noqa: E402
 from avse_ppl.inference.density_jax import jax_density, observed, to_jax  # noqa: E402
 from avse_ppl.inference.metric import (  # noqa: E402
@@ -24,9 +32,19 @@ from avse_ppl.inference.metric import (  # noqa: E402
     to_latents,
     to_whitened,
 )
+from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
+from avse_ppl.names import resolve_noise  # noqa: E402
 from avse_ppl.synthetic import ruler_scene, simulate  # noqa: E402
 
 STFT = Stft(n_fft=64, hop=16)
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    PRIORS = {
+        "gaussian": GaussianSpeech(stft=STFT),
+        "vae": LatentSpeech(VaeNetwork(33, 3, hidden=(8,)), stft=STFT),
+        "rvae": LatentSpeech(RvaeNetwork(33, 3, hidden=6), stft=STFT),
+        "tcvae": LatentSpeech(TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8), stft=STFT),
+    }
 QUICK = NumPyroNUTS(draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20)
 
 
@@ -120,6 +138,28 @@ def test_without_jax_it_says_what_to_install(monkeypatch):
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         NumPyroNUTS(**settings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", ["gaussian", "vae", "rvae", "tcvae"])
+@pytest.mark.parametrize(
+    "noise",
+    ["stationary", "nmf(2)", "ar1", "student-t", "alpha-stable(1.8)", "stationary+hum(1000)",
+     "stationary+clicks", "stationary+wind", "nmf(1)+nmf(2)"],
+)  # fmt: skip
+def test_it_runs_every_noise_model_with_every_prior(noise, prior):
+    scene = Scene(PRIORS[prior], resolve_noise(noise))
+    mixtures = waves(2)
+    batch = QUICK(scene, mixtures, seed=0)
+    again = QUICK(scene, mixtures, seed=0)
+    assert batch.mean.shape == batch.variance.shape == (2, 33, 21)
+    assert batch.speech.shape == (2, 25, 2, 320)
+    assert (batch.variance > 0).all()
+    for name, values in {"mean": batch.mean, "speech": batch.speech, **batch.latents}.items():
+        assert np.isfinite(values).all(), name
+    np.testing.assert_array_equal(again.speech, batch.speech)
+    alone = QUICK(scene, mixtures[1], seed=1)
+    np.testing.assert_allclose(alone.mean[0], batch.mean[1], atol=1e-4)
 
 
 # --- its metric ----------------------------------------------------------------------------------
