@@ -175,7 +175,7 @@ def _kind(value: object) -> str:
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:
     """Error for a name that is not known, with the close matches."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
     return ValueError(f"unknown {what} {name!r}; known are {', '.join(names)}{hint}")
 

@@ -135,15 +135,21 @@ def join(channels: Sequence[Posterior]) -> Posterior:
 
 
 def _merged(parts: Sequence[Posterior]) -> dict[str, Any]:
-    """Attributes of the whole: those of the first part, and the warnings of all."""
+    """Attributes of the whole: those of the first part, the warnings of all, the worst k-hat."""
     texts = list(dict.fromkeys(text for part in parts for text in part.warnings))
-    return {**parts[0].attrs, "warnings": [texts]} if texts else parts[0].attrs
+    merged = {**parts[0].attrs, "warnings": [texts]} if texts else dict(parts[0].attrs)
+    if "k_hat" in merged:
+        merged["k_hat"] = [max(k for part in parts for k in part.attrs["k_hat"])]
+    return merged
 
 
 def _listed(channels: Sequence[Posterior]) -> dict[str, Any]:
-    """Warnings of each channel, where there are any."""
+    """Warnings and k-hat of each channel, where there are any."""
     rows = [list(channel.warnings) for channel in channels]
-    return {"warnings": rows} if any(rows) else {}
+    listed: dict[str, Any] = {"warnings": rows} if any(rows) else {}
+    if "k_hat" in channels[0].attrs:
+        listed["k_hat"] = [k for channel in channels for k in channel.attrs["k_hat"]]
+    return listed
 
 
 def _side_by_side(traces: Sequence[np.ndarray]) -> np.ndarray:

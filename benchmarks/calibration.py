@@ -276,10 +276,15 @@ ENDING = """## What recalibration promises
 
 `posterior.recalibrated()` (and `avse-ppl enhance --recalibrate`) applies the table shipped for the
 routine, fitted on all 108 mixtures. It is on average right for recordings like these, and not for
-each of them: the tables by noise show how far single kinds are off. Noise that the noise model
-takes for speech is where a posterior is too sure, and nothing in the posterior tells. Other corpora
-have other noise floors in their pauses, which most bins are; fit on your own pairs of clean and
-noisy recordings with `avse_ppl.recalibration_fit.fit_recalibration`.
+each of them: the tables by noise show how far single kinds are off. Noise that the speech prior
+takes for speech is where a posterior is too sure, and no summary of the posterior that was tried
+(estimated signal-to-noise ratio, misfit of the mixture's power, spread of the noise) tells it well.
+
+Other corpora have other noise floors in their pauses, which most bins are. Measured once, on 66
+mixtures of 15 speakers of speechocean762 and one of GRID in 22 other kinds of noise, the shipped
+`svi` table takes 90 % regions from 85.4 to 84.0 % of bins, 80.3 to 84.2 % by energy, 86.8 to 89.5 %
+of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs of clean
+and noisy recordings with `avse_ppl.recalibration_fit.fit_recalibration`.
 """
 
 

@@ -81,9 +81,9 @@ def diagnose(
     >>> wave = np.random.default_rng(0).normal(size=9000).astype("float32")
     >>> scene = Scene(GaussianSpeech(), stationary)
     >>> posterior = SVI(steps=20, draws=8)(scene, wave, seed=0)
-    >>> [texts] = diagnose(posterior).warnings
-    >>> texts
-    ('elbo still rose by ... over the last 10 of 20 steps; run more steps',)
+    >>> found = diagnose(posterior)
+    >>> found.figures[0]["steps"], found.passed  # stopped too early
+    (20, array([False]))
     """
     rows = range(posterior.recordings)
     figures: list[Figures] = [{} for _ in rows]

@@ -68,8 +68,8 @@ class PredictiveCheck:
         """What each recording fails, in words."""
         return [
             [
-                f"{_SAYS[name].format(size=self.sizes[name][row])} (p = {p[row]:.2g}); the model "
-                "does not fit, try another noise model"
+                f"{_SAYS[name].format(size=self.sizes[name][row])} (p = {p[row]:.2g}); the "
+                "model or its fit is off: run more steps, or try another noise model"
                 for name, p in self.p_values.items()
                 if p[row] <= self.level / 6
             ]

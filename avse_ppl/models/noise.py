@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pyroapi import distributions as dist
@@ -43,6 +44,7 @@ class Stationary(Summable):
     """
 
     site: str = "noise"
+    name: ClassVar[str] = "stationary"
 
     def __call__(self, frames: Frames) -> ComplexNormal:
         """Sample the spectrum, return the law of the noise, ``(freq, 1)``."""

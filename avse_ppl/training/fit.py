@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,6 +169,7 @@ class Run:
                 batch_sampler=batches,
                 num_workers=self.workers,
                 persistent_workers=self.workers > 0,
+                multiprocessing_context=_context(self.workers),
             ),
             DataLoader(dev, batch_sampler=checks),
             ckpt_path=last if self.resume and last.exists() else None,
@@ -177,6 +179,11 @@ class Run:
         # Once more, so that the card has its figures also when nothing was left to train.
         found = trainer.validate(module, DataLoader(dev, batch_sampler=checks), verbose=False)[0]
         return {**{key: float(v) for key, v in found.items()}, "epochs": epochs, "cpu_s": cpu_s}
+
+
+def _context(workers: int) -> str | None:
+    """How workers are started: JAX, where it is loaded, has threads that a fork would leave."""
+    return "spawn" if workers and "jax" in sys.modules else None
 
 
 def card_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:

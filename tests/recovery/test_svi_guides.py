@@ -20,7 +20,7 @@ from avse_ppl.synthetic import simulate
 STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(gain_sd_db=0.0, stft=STFT)
 POWER, SIZE, MEMORY = 0.5, 0.6, 0.9
-DRAWS = 1500
+DRAWS, STEPS = 1500, 400
 GUIDES = ("mean-field", "structured", "low-rank")
 
 
@@ -68,10 +68,9 @@ def exact(name):
 
 @lru_cache
 def fitted(name, guide):
-    rank = 1 if guide == "low-rank" else 5
     return SVI(
-        guide=guide, rank=rank, steps=1200, learning_rate=0.03, tolerance=0, draws=DRAWS,
-        moment_draws=1, k_hat_draws=25, waveforms=False,
+        guide=guide, rank=1, steps=STEPS, learning_rate=0.1, tolerance=0, draws=DRAWS,
+        moment_draws=1, waveforms=False,
     )(SCENES[name], mixture_of(name), seed=0)  # fmt: skip
 
 
@@ -90,27 +89,27 @@ def correlations(covariance):
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_guide_has_the_means(name, guide):
-    # A mean over 1500 draws is known to 0.03 sd; the last of 60 means is three times that.
+    # A mean over 1500 draws is known to 0.03 sd, the worst of forty to three times that. The mean
+    # field moves one latent at a time along directions that the posterior leaves open.
+    allowed = 0.7 if guide == "mean-field" else 0.35
     means, covariance = exact(name)
     sd = np.sqrt(np.diag(covariance))
     for r in range(2):
         gap = (draws_of(fitted(name, guide), r).mean(0) - means[r]) / sd
-        assert np.abs(gap).max() < 0.35
+        assert np.abs(gap).max() < allowed
 
 
 @pytest.mark.parametrize(("name", "guide"), [("chain", "structured"), ("shared", "low-rank")])
 def test_the_guide_that_holds_the_posterior_finds_it(name, guide):
-    # An sd from 1500 draws is known to 0.02, a correlation to 0.03 at most; the rest is what the
-    # last steps of the ascent still move.
+    # An sd from 1500 draws is known to 0.02, a correlation to 0.03 at most.
     _, covariance = exact(name)
     for r in range(2):
         found = np.cov(draws_of(fitted(name, guide), r).T)
         ratio = np.sqrt(np.diag(found) / np.diag(covariance))
-        assert 0.8 < ratio.min() < ratio.max() < 1.25
-        assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
+        assert 0.9 < ratio.min() < ratio.max() < 1.1
         gap = np.abs(correlations(found) - correlations(covariance))
-        assert gap.max() < 0.3
-        assert np.sqrt(np.mean(gap**2)) < 0.06
+        assert gap.max() < 0.15
+        assert np.sqrt(np.mean(gap**2)) < 0.05
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -150,7 +149,7 @@ def test_k_hat_tells_the_guides_apart(name, right):
     found = {}
     for guide in ("mean-field", right):
         routine = SVI(
-            guide=guide, rank=1, steps=1200, learning_rate=0.03, tolerance=0, draws=2,
+            guide=guide, rank=1, steps=STEPS, learning_rate=0.1, tolerance=0, draws=2,
             k_hat_draws=400,
         )  # fmt: skip
         posterior = routine(SCENES[name], mixture_of(name), seed=0)

@@ -1,0 +1,218 @@
+"""What SVI says of itself: convergence, k-hat, posteriors that have no maximum."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from avse_ppl import NMF, SVI, ComplexNormal, GaussianSpeech, Posterior, Scene, Stft, stationary
+from avse_ppl.inference.ascent import (
+    Course,
+    _check_finite,
+    cooling,
+    refine_noise,
+    still_rising,
+)
+from avse_ppl.inference.density import Density
+from avse_ppl.inference.guides import make_guide
+from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.start import warm_start
+from avse_ppl.inference.trust import k_hat, texts_on
+
+STFT = Stft(n_fft=64, hop=16)
+SCENE = Scene(GaussianSpeech(stft=STFT), stationary)
+FAST = SVI(steps=20, draws=3, k_hat_draws=25)
+
+
+def waves(count=2, n_samples=320, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+def test_a_scene_without_latents_is_not_for_svi():
+    scene = Scene(GaussianSpeech(gain_sd_db=0.0, stft=STFT), lambda frames: ComplexNormal(0.0, 0.3))
+    with pytest.raises(ValueError, match=r"has no latents.*use Exact\(\)"):
+        FAST(scene, waves(1), seed=0)
+
+
+def test_the_rate_falls_to_a_tenth():
+    rates = [cooling(step, 100) for step in range(100)]
+    assert rates[0] == 1.0
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+    assert (np.diff(rates) < 0).all()
+
+
+# --- k-hat ---------------------------------------------------------------------------------------
+
+
+def test_k_hat_is_there_with_waveforms_and_changes_nothing():
+    with_it = FAST(SCENE, waves(), seed=3)
+    without = replace(FAST, k_hat_draws=0)(SCENE, waves(), seed=3)
+    lean = replace(FAST, waveforms=False)(SCENE, waves(), seed=3)
+    assert len(with_it.attrs["k_hat"]) == 2
+    assert "k_hat" not in without.attrs
+    assert "k_hat" not in lean.attrs
+    np.testing.assert_array_equal(with_it.speech, without.speech)
+    np.testing.assert_array_equal(with_it.mean, lean.mean)
+
+
+def test_each_recording_has_its_own():
+    both = FAST(SCENE, waves(), seed=3)
+    alone = FAST(SCENE, waves()[1], seed=4)
+    assert both.select(1).attrs["k_hat"] == [both.attrs["k_hat"][1]]
+    assert both.attrs["k_hat"][1] == pytest.approx(alone.attrs["k_hat"][0], abs=0.02)
+    assert both.attrs["k_hat"][0] != both.attrs["k_hat"][1]
+
+
+def test_a_high_k_hat_is_said_and_saved(tmp_path):
+    hasty = replace(FAST, steps=2)(SCENE, waves(1), seed=0)
+    [k] = hasty.attrs["k_hat"]
+    assert k > 0.7
+    [text] = [text for text in hasty.warnings if "k-hat" in text]
+    assert text.startswith(f"k-hat is {k:.2f}, above 0.7")
+    assert "numpyro-nuts" in text
+    hasty.save(tmp_path / "posterior.nc")
+    loaded = Posterior.load(tmp_path / "posterior.nc")
+    assert loaded.attrs["k_hat"] == [k]
+    assert loaded.warnings == hasty.warnings
+
+
+def test_k_hat_of_the_posterior_itself_is_low():
+    # One latent a frame and many bins: nearly normal, nearly independent.
+    scene = Scene(GaussianSpeech(stft=STFT), lambda frames: ComplexNormal(0.0, 0.3))
+    fitted = replace(FAST, steps=300, tolerance=0, k_hat_draws=200)(scene, waves(1), seed=0)
+    [k] = fitted.attrs["k_hat"]
+    assert k < 0.7
+    assert not any("k-hat" in text for text in fitted.warnings)
+
+
+def test_k_hat_is_of_the_tempered_posterior():
+    density = Density(SCENE, STFT.analyse(waves(1)))
+    location, log_sd = warm_start(density, Randoms(0, 1, torch.device("cpu")))
+    time = density.mixture.frames.time
+
+    def found(tempering):
+        randoms = Randoms(0, 1, torch.device("cpu"))
+        guide = make_guide("mean-field", location, log_sd, time, 1, randoms)
+        return k_hat(density, guide, randoms, 50, tempering)
+
+    assert found(1.0) != found(0.25)
+
+
+def test_the_limit():
+    assert [bool(row) for row in texts_on([0.0, 0.7, 0.701, np.inf])] == [False, False, True, True]
+
+
+# --- convergence ---------------------------------------------------------------------------------
+
+
+def test_too_few_steps_are_said():
+    few = replace(FAST, steps=12, learning_rate=0.02)(SCENE, waves(), seed=0)
+    assert all(any("still rising" in text for text in row) for row in few.attrs["warnings"])
+    assert not few.attrs["converged"]
+    many = replace(FAST, steps=400)(SCENE, waves(), seed=0)
+    assert not any("still rising" in text for text in many.warnings)
+
+
+def test_noise_is_not_a_rise():
+    noise = np.random.default_rng(0).normal(size=(90, 200))
+    flat = still_rising(Course(100.0 * noise, False), size=0.0)
+    assert sum(map(bool, flat)) <= 2  # three sd, one side
+    rising = still_rising(Course(100.0 * noise + 3.0 * np.arange(90)[:, None], False), size=0.0)
+    assert sum(map(bool, rising)) > 150
+    assert not any(still_rising(Course(np.arange(90.0)[:, None], False), size=31.0))
+    assert still_rising(Course(np.zeros((5, 2)), False), size=0.0) == [[], []]
+
+
+# --- no maximum ----------------------------------------------------------------------------------
+
+
+def test_a_posterior_without_bound_is_refused():
+    def improper(frames):
+        level = pyro.sample("level", dist.LogNormal(torch.tensor(-1.0), 1.0))
+        pyro.factor("reward", (level.log() ** 2).squeeze(-1).squeeze(-1))
+        return ComplexNormal(0.0, 0.3 + 0.0 * level)
+
+    scene = Scene(GaussianSpeech(stft=STFT), improper)
+    with pytest.raises(ValueError, match=r"rises without end as 'level' runs off: improper or unb"):
+        replace(FAST, steps=100, learning_rate=1.0, tolerance=0)(scene, waves(1), seed=0)
+
+
+def test_a_bound_that_is_no_number_is_refused():
+    trace = [torch.zeros(2), torch.tensor([0.0, float("nan")])]
+    with pytest.raises(ValueError, match=r"is not finite: improper or unbounded posterior. Give"):
+        _check_finite(trace)
+
+    def overflowing(frames):
+        level = pyro.sample("level", dist.LogNormal(torch.tensor(-1.0), 1.0))
+        return ComplexNormal(0.0, 0.3 + (200.0 * level).exp())
+
+    scene = Scene(GaussianSpeech(stft=STFT), overflowing)
+    with pytest.raises(ValueError, match="is not finite: improper or unbounded"):
+        replace(FAST, steps=60, learning_rate=2.0, tolerance=0)(scene, waves(1), seed=0)
+
+
+def test_far_from_the_start_alone_is_no_reason():
+    # A very quiet noise lies many prior deviations from the prior's median: found, not refused.
+    def floor(frames):
+        return ComplexNormal(0.0, pyro.sample("floor", dist.LogNormal(torch.tensor(8.0), 0.1)))
+
+    scene = Scene(GaussianSpeech(stft=STFT), floor)
+    posterior = replace(FAST, steps=300, learning_rate=0.2, tolerance=0)(scene, waves(1), seed=0)
+    assert np.log(posterior.latents["floor"]).mean() < 7.0
+
+
+# --- closed-form updates of the noise ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lengths", [(320, 320), (320, 200)])
+def test_the_updates_raise_the_joint_density(lengths):
+    rows = [wave[:n] for wave, n in zip(waves(), lengths, strict=True)]
+    scene = Scene(GaussianSpeech(stft=STFT), NMF(2))
+    density = Density(scene, STFT.analyse(rows))
+    location, log_sd = warm_start(density, Randoms(0, 2, torch.device("cpu")))
+    frames = density.mixture.frames.time
+    guide = make_guide(
+        "mean-field", location, log_sd, frames, 1, Randoms(0, 2, torch.device("cpu"))
+    )
+
+    def joint():
+        values, _ = density.constrain(guide.layout.split(guide.location.detach()))
+        found = density.joint(values)
+        return found.likelihood + found.prior
+
+    before, speech = joint(), location["speech.gain"].clone()
+    refine_noise(density, guide, 0)
+    assert torch.equal(joint(), before)
+    refine_noise(density, guide, 5)
+    after = joint()
+    assert (after > before).all()
+    assert torch.equal(guide.layout.split(guide.location.detach())["speech.gain"], speech)
+
+
+def test_noise_without_updates_is_left_alone():
+    density = Density(SCENE, STFT.analyse(waves(1)))
+    location, log_sd = warm_start(density, Randoms(0, 1, torch.device("cpu")))
+    time, randoms = density.mixture.frames.time, Randoms(0, 1, torch.device("cpu"))
+    guide = make_guide("mean-field", location, log_sd, time, 1, randoms)
+    before = guide.location.detach().clone()
+    refine_noise(density, guide, 5)
+    assert torch.equal(guide.location.detach(), before)
+
+
+def test_they_take_the_place_of_steps():
+    scene = Scene(GaussianSpeech(stft=STFT), NMF(2))
+    elbo = {
+        updates: replace(FAST, noise_updates=updates, waveforms=False)(scene, waves(), seed=0)
+        .trace["elbo"][-5:]
+        .mean(0)
+        for updates in (0, 20)
+    }
+    assert (elbo[20] > elbo[0]).all()
