@@ -12,6 +12,8 @@ from torch.nn.functional import pad, softplus
 
 from avse_ppl.inference.setup import Randoms
 
+_STRIDE = 14.0  # what a step adds to the length of a direction, in learning rates
+
 
 class Correlation(Protocol):
     """Law of x, normal with mean 0, ``(recording, latent)``."""
@@ -19,6 +21,11 @@ class Correlation(Protocol):
     @property
     def name(self) -> str:
         """What ``posterior.kind`` says of it; empty for none."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of its parameters, times that of locations and scales."""
         ...
 
     def parameters(self) -> list[Tensor]:
@@ -53,6 +60,7 @@ class Independent:
     """
 
     name: str = ""
+    rate: float = 1.0
 
     def parameters(self) -> list[Tensor]:
         """Return nothing."""
@@ -106,6 +114,7 @@ class Markov:
 
     r: Tensor
     name: str = "structured guide"
+    rate: float = 3.0
 
     def parameters(self) -> list[Tensor]:
         """Return r."""
@@ -179,6 +188,14 @@ class LowRank:
     log_sd: Tensor
     log_start: Tensor
     name: str = "low-rank guide"
+
+    @property
+    def rate(self) -> float:
+        """So that one step changes the length of a direction as much for many latents as for few.
+
+        Adam moves every entry of V at its rate, also those whose gradient is noise.
+        """
+        return min(3.0, _STRIDE / math.sqrt(self.directions.shape[1]))
 
     def parameters(self) -> list[Tensor]:
         """Return V."""
