@@ -7,7 +7,11 @@ from pathlib import Path
 
 import batching
 import dev_quality
+import em_family
+import noise_models
+import nuts
 import published_sample
+import svi
 from common import PEERS, SHARED, machine
 
 
@@ -21,12 +25,15 @@ def main() -> None:
     ]
     if PEERS.is_dir():
         parts += ["", "## Published sample, published weights", "", *published_sample.main()]
+        parts += ["", "## The EM family on the published sample", "", *em_family.main()]
     else:
         print("left out: the published sample is not part of the project")
     if (SHARED / "data").is_dir():
         parts += ["", "## Development set (108 mixtures)", "", *dev_quality.main()]
+        parts += ["", "## Noise models", "", *noise_models.main()]
     else:
         print("left out: the development corpora are not part of the project")
+    parts += ["", "## Variational inference", "", *svi.main(), "", *nuts.main()]
     parts += ["", "## Batches and long recordings (bundled clips)", "", *batching.main()]
     text = "\n".join(parts) + "\n"
     print(text)

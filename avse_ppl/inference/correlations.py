@@ -12,7 +12,7 @@ from torch.nn.functional import pad, softplus
 
 from avse_ppl.inference.setup import Randoms
 
-_STRIDE = 14.0  # what a step adds to the length of a direction, in learning rates
+_ENTRIES = 100.0  # of a direction that may move at the learning rate
 
 
 class Correlation(Protocol):
@@ -191,11 +191,8 @@ class LowRank:
 
     @property
     def rate(self) -> float:
-        """So that one step changes the length of a direction as much for many latents as for few.
-
-        Adam moves every entry of V at its rate, also those whose gradient is noise.
-        """
-        return min(3.0, _STRIDE / math.sqrt(self.directions.shape[1]))
+        """Slower for many latents: Adam moves also those entries whose gradient is noise."""
+        return min(3.0, _ENTRIES / self.directions.shape[1])
 
     def parameters(self) -> list[Tensor]:
         """Return V."""

@@ -55,7 +55,7 @@ class SVI:
         Number of those directions.
     noise_updates
         Closed-form updates of the noise, before the first step and again after the fourth, where
-        the noise model has them (``maximise``, as NMF does).
+        the noise model has them (``maximise``, as NMF does) and the speech prior an encoder.
     draws
         Draws of the fitted guide, and waveforms, in the posterior.
     waveforms
@@ -169,7 +169,7 @@ class SVI:
         density = Density(scene, spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
         guide = self._start(density, randoms)
-        course = ascend(density, guide, randoms, self._ascent())
+        course = ascend(density, guide, randoms, self._ascent(scene))
         with torch.no_grad():
             draws = [density.constrain(guide.draw(randoms))[0] for _ in range(self.draws)]
         size = _NEGLIGIBLE * density.mixture.values[0].numel() * self.tempering
@@ -202,8 +202,9 @@ class SVI:
         time_frames = density.mixture.frames.time
         return make_guide(self.guide, location, log_sd, time_frames, self.rank, randoms)
 
-    def _ascent(self) -> Ascent:
+    def _ascent(self, scene: Scene) -> Ascent:
+        # Noise that is fitted to speech which is not even a guess takes speech for its own.
+        updates = self.noise_updates if hasattr(scene.speech, "encode") else 0
         return Ascent(
-            self.steps, self.learning_rate, self.tempering, self.tolerance, self.noise_updates,
-            self.progress,
-        )  # fmt: skip
+            self.steps, self.learning_rate, self.tempering, self.tolerance, updates, self.progress
+        )

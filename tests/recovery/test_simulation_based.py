@@ -38,7 +38,7 @@ def test_nuts_is_uniform(engine):
         pytest.importorskip("numpyro")
     routine = getattr(inference, engine)(draws=200, warmup=200, chains=2, waveforms=False)
     # Effective draws are fewer than draws: every eighth of 400 is nearly independent.
-    result = calibrated(routine, simulations=100, keep=49, n_samples=128)
+    result = calibrated(routine, simulations=30, keep=49, n_samples=128)
     assert all(result.uniform(INSIDE).values()), result.distance()
 
 

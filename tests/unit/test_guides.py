@@ -157,6 +157,38 @@ def test_everything_is_fitted(name):
         parameter.requires_grad_(False)
 
 
+@every_correlation
+def test_the_gradient_along_a_draw_is_on_average_that_of_the_entropy(name):
+    guide, draws = guide_of(CORRELATIONS[name]), 400
+    location = guide.location.clone().requires_grad_()
+    guide = Guide(LAYOUT, location, guide.log_sd, guide.correlation)
+    rows, randoms = [], Randoms(0, 2, CPU)
+    for _ in range(draws):
+        path = guide.entropy_along(guide.draw(randoms))
+        rows.append(torch.autograd.grad(path.sum(), location)[0])
+    torch.testing.assert_close(path.detach(), guide.entropy())
+    # The entropy does not depend on the location: 0 on average, and never 0.
+    gradients = torch.stack(rows)
+    assert (gradients.mean(0).abs() < 5 * gradients.std(0) / np.sqrt(draws)).all()
+    assert bool((gradients != 0).all())
+
+
+def test_where_the_guide_is_the_posterior_no_noise_is_left():
+    guide = guide_of(CORRELATIONS["markov"])
+    target = Guide(
+        LAYOUT, guide.location.clone(), guide.log_sd.clone(), Markov(guide.correlation.r)
+    )
+    for parameter in guide.parameters():
+        parameter.requires_grad_()
+    for seed in range(3):
+        draw = guide.draw(Randoms(seed, 2, CPU))
+        bound = target.log_density(draw) + guide.entropy_along(draw)
+        for gradient in torch.autograd.grad(bound.sum(), guide.parameters()):
+            assert gradient.abs().max() < 1e-9
+    for parameter in guide.parameters():
+        parameter.requires_grad_(False)
+
+
 def test_strong_correlations_stay_finite():
     chain = Markov(torch.full((1, 1, 7), 30.0), "")
     assert float(chain.log_det()) == pytest.approx(7 * (np.log(2) - 30), abs=1e-3)
