@@ -42,6 +42,8 @@ def shared(frames):
 
 SCENES = {"chain": Scene(SPEECH, chain), "shared": Scene(SPEECH, shared)}
 
+RIGHT = {"chain": "structured", "shared": "low-rank"}
+
 
 @lru_cache
 def mixture_of(name):
@@ -89,9 +91,9 @@ def correlations(covariance):
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_guide_has_the_means(name, guide):
-    # A mean over 1500 draws is known to 0.03 sd, the worst of forty to three times that. The mean
-    # field moves one latent at a time along directions that the posterior leaves open.
-    allowed = 0.7 if guide == "mean-field" else 0.35
+    # A mean over 1500 draws is known to 0.03 sd, the worst of forty to three times that. A guide
+    # without the posterior's correlations moves slowly along the directions that those leave open.
+    allowed = 0.25 if guide == RIGHT[name] else 0.8
     means, covariance = exact(name)
     sd = np.sqrt(np.diag(covariance))
     for r in range(2):
@@ -99,7 +101,7 @@ def test_every_guide_has_the_means(name, guide):
         assert np.abs(gap).max() < allowed
 
 
-@pytest.mark.parametrize(("name", "guide"), [("chain", "structured"), ("shared", "low-rank")])
+@pytest.mark.parametrize(("name", "guide"), RIGHT.items())
 def test_the_guide_that_holds_the_posterior_finds_it(name, guide):
     # An sd from 1500 draws is known to 0.02, a correlation to 0.03 at most.
     _, covariance = exact(name)
@@ -139,12 +141,12 @@ def test_each_structure_has_its_scene():
 
 
 def test_the_elbo_orders_the_guides():
-    for name, right in (("chain", "structured"), ("shared", "low-rank")):
+    for name, right in RIGHT.items():
         means = {guide: fitted(name, guide).trace["elbo"][-200:].mean(0) for guide in GUIDES}
         assert (means[right] > means["mean-field"] + 1.0).all()
 
 
-@pytest.mark.parametrize(("name", "right"), [("chain", "structured"), ("shared", "low-rank")])
+@pytest.mark.parametrize(("name", "right"), RIGHT.items())
 def test_k_hat_tells_the_guides_apart(name, right):
     found = {}
     for guide in ("mean-field", right):
@@ -157,4 +159,5 @@ def test_k_hat_tells_the_guides_apart(name, right):
         high = [k > 0.7 for k in found[guide]]
         told = [any("k-hat" in text for text in row) for row in posterior.attrs["warnings"]]
         assert told == high
-    assert max(found[right]) < 0.7 < min(found["mean-field"])
+    assert max(found[right]) < 0.7 < max(found["mean-field"])
+    assert all(k < other for k, other in zip(found[right], found["mean-field"], strict=True))
