@@ -1,9 +1,11 @@
-"""All chains of one recording at once, by NumPyro's sampler, compiled."""
+"""The chains of one recording side by side, by NumPyro's sampler, compiled."""
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -64,9 +66,9 @@ class JaxChains:
         zeros = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), roots)
         self._unravel = ravel_pytree(to_whitened(places, zeros, example))[1]
         self._init, self._step = hmc(potential_fn_gen=self._potential, algo="NUTS")
-        self.metric = jax.jit(self._metric)
-        self._start = jax.jit(self._starts, static_argnums=5)
-        self._run = jax.jit(self._block)
+        self.metric = _compiled_for(self._metric)
+        self._start = _compiled_for(self._starts, static_argnums=5)
+        self._run = _compiled_for(self._block)
 
     def run(
         self, states: Latents, metric: Metric, of: Recording, key: Any,
@@ -86,10 +88,28 @@ class JaxChains:
             Where its adaptation starts.
         """
         warmup, draws = lengths
-        state = self._start(states, metric, of, key, step_size, warmup)
-        for _ in range((warmup + draws) // BLOCK):
-            state, drawn = self._run(state, metric, of)
-            yield jax.block_until_ready(drawn)
+        chains = len(next(iter(states.values())))
+        keys = jax.random.split(key, chains)
+        # On a CPU chain by chain, side by side on its cores: none waits for another's trajectory.
+        size = 1 if jax.default_backend() == "cpu" else chains
+        parts = [slice(first, first + size) for first in range(0, chains, size)]
+        running = [
+            self._start(
+                {name: value[part] for name, value in states.items()}, metric, of, keys[part],
+                step_size, warmup,
+            )
+            for part in parts
+        ]  # fmt: skip
+
+        def move(state: Any) -> tuple[Any, Draws]:
+            return jax.block_until_ready(self._run(state, metric, of))
+
+        with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as cores:
+            for block in range((warmup + draws) // BLOCK):
+                # The first one compiles, which is done once and not by each thread.
+                moved = list(cores.map(move, running) if block else map(move, running))
+                running = [state for state, _ in moved]
+                yield jax.tree.map(_side_by_side, *(drawn for _, drawn in moved))
 
     def _metric(self, states: Latents, values: Any, mask: Any, key: Any) -> Metric:
         return fisher_metric(
@@ -107,7 +127,7 @@ class JaxChains:
         return to_latents(self.places, metric, self._unravel(flat))
 
     def _starts(
-        self, states: Latents, metric: Metric, of: Recording, key: Any, step_size: Any, warmup: int
+        self, states: Latents, metric: Metric, of: Recording, keys: Any, step_size: Any, warmup: int
     ) -> Any:
         def start(latents: Latents, key: Any) -> Any:
             flat = ravel_pytree(to_whitened(self.places, metric, latents))[0]
@@ -117,8 +137,7 @@ class JaxChains:
                 model_args=(metric, of), rng_key=key,
             )  # fmt: skip
 
-        chains = len(next(iter(states.values())))
-        return jax.vmap(start)(states, jax.random.split(key, chains))
+        return jax.vmap(start)(states, keys)
 
     def _block(self, state: Any, metric: Metric, of: Recording) -> tuple[Any, Draws]:
         step = partial(self._step, model_args=(metric, of))
@@ -132,6 +151,20 @@ class JaxChains:
             )  # fmt: skip
 
         return jax.lax.scan(one, state, None, length=BLOCK)
+
+
+def _side_by_side(*arrays: jax.Array) -> jax.Array:
+    """Join draws of several chains, ``(draw, chain, ...)`` each."""
+    return jnp.concatenate(arrays, 1)
+
+
+def _compiled_for(function: Callable[..., Any], **how: Any) -> Any:
+    """Compile for one core of a CPU.
+
+    With its own threads, XLA now and then waits for itself without end (as others have found, too:
+    its pool of threads is entered again from one of them).
+    """
+    return jax.jit(function, compiler_options={"xla_cpu_multi_thread_eigen": False}, **how)
 
 
 _compiled: OrderedDict[Any, JaxChains] = OrderedDict()
