@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,10 +133,8 @@ def guides(scene: Scene) -> list[str]:
     for guide in ("mean-field", "structured", "low-rank"):
         found = []
         for seed, wave in enumerate(waves):
-            checked, plain = (
-                timed(lambda r=SVI(guide=guide, k_hat_draws=k), w=wave, s=seed: r(scene, w, seed=s))
-                for k in (100, 0)
-            )
+            routines = [SVI(guide=guide, k_hat_draws=k) for k in (100, 0)]
+            checked, plain = (timed(partial(r, scene, wave, seed=seed)) for r in routines)
             posterior = checked[0]
             elbo = posterior.trace["elbo"][-20:].mean()
             found.append((elbo, posterior.attrs["k_hat"][0], checked[2], checked[2] - plain[2]))
