@@ -282,9 +282,9 @@ takes for speech is where a posterior is too sure, and no summary of the posteri
 
 Other corpora have other noise floors in their pauses, which most bins are. Measured once, on 66
 mixtures of 15 speakers of speechocean762 and one of GRID in 22 other kinds of noise, an earlier fit
-of the `svi` table takes 90 % regions from 85.4 to 84.0 % of bins, 80.3 to 84.2 % by energy, 86.8 to 89.5 %
-of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs of clean
-and noisy recordings with `avse_ppl.recalibration_fit.fit_recalibration`.
+of the `svi` table takes 90 % regions from 85.4 to 84.0 % of bins, 80.3 to 84.2 % by energy, 86.8 to
+89.5 % of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs of
+clean and noisy recordings with `avse_ppl.recalibration_fit.fit_recalibration`.
 """
 
 
