@@ -80,10 +80,12 @@ def enhance(
     speech
         ``"tcvae"``, ``"rvae"``, ``"vae"``, ``"gaussian"``, a folder of weights, or a prior.
     noise
-        ``"nmf"``, ``"stationary"``, ``"module:function"``, or a function of frames.
+        A name or a sum of them, as in ``"nmf(8)+hum(50)"`` (see `avse_ppl.names.NOISES`),
+        ``"module:function"``, or a function of frames.
     inference
-        ``"svi"``, ``"em"``, ``"em-langevin"``, ``"exact"``, or a configured routine (which then
-        keeps its own ``device`` and ``draws``).
+        A name, such as ``"svi"``, ``"em-langevin"`` or ``"numpyro-nuts"`` (see
+        `avse_ppl.names.ROUTINES`), or a configured routine (which then keeps its own ``device`` and
+        ``draws``).
     seed
         Of everything random.
     device

@@ -48,7 +48,7 @@ ROUTINES: Mapping[str, str] = MappingProxyType(
 
 # What a name stands for, where it is not the routine's own defaults: after the warm start few steps
 # do, and for the mean of independent draws few draws.
-_SVI = MappingProxyType({"steps": 13, "moment_draws": 20})
+_SVI = MappingProxyType({"steps": 13, "moment_draws": 20, "k_hat_draws": 50})
 _EM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "em": {},

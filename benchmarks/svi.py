@@ -32,7 +32,7 @@ from avse_ppl.metrics import si_sdr
 _BOUND_DRAWS, _MOMENT_DRAWS = 100, 20
 _ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 # Steps of the textbook loop, and those in which SVI gets at least as far on every average below.
-_PAIRS = ((40, 13), (200, 95))
+_PAIRS = ((40, 15), (200, 95))
 
 Fit = tuple[Callable[[], dict[str, Tensor]], Callable[[], Tensor]]  # draw, entropy
 

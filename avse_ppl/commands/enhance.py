@@ -65,7 +65,11 @@ SpeechOption = Annotated[
     ),
 ]
 NoiseOption = Annotated[
-    str, typer.Option(metavar="NAME|module:function", help="Noise model, by name or your own.")
+    str,
+    typer.Option(
+        metavar="NAME|module:function",
+        help='Noise model, by name or your own, or a sum: "nmf(8)+hum(50)".',
+    ),
 ]
 InferenceOption = Annotated[
     str, typer.Option(metavar="NAME", help="Routine that inverts the two, by name.")
