@@ -1,0 +1,199 @@
+"""Pictures out of any container, with the time of each.
+
+What the video pipeline reads: FFmpeg (PyAV) decodes, and this file answers for what containers do
+to pictures: rotation of phones, pixels that are not square, variable rate, damaged packets.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from avse_ppl._media import Readable, _opened
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+_RATE_HZ = 25.0  # of a container that states neither times nor a rate
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One decoded picture.
+
+    Parameters
+    ----------
+    index
+        Which picture of the video it is, from 0.
+    time_s
+        When it is shown, seconds after the first one.
+    frame
+        What FFmpeg decoded.
+    aspect
+        Width of a pixel divided by its height.
+    """
+
+    index: int
+    time_s: float
+    frame: VideoFrame
+    aspect: float = 1.0
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height as shown: upright, with square pixels."""
+        width, height = round(self.frame.width * self.aspect), self.frame.height
+        return (height, width) if self._quarter_turns % 2 else (width, height)
+
+    @property
+    def _quarter_turns(self) -> int:
+        return round(getattr(self.frame, "rotation", 0) / 90) % 4
+
+    def grey(self, scale: float = 1.0) -> np.ndarray:
+        """Return ``(height, width)`` uint8, full range, `scale` times as large."""
+        return self._shown("gray", scale)
+
+    def colour(self, scale: float = 1.0) -> np.ndarray:
+        """Return ``(height, width, 3)`` uint8 in the order blue, green, red."""
+        return self._shown("bgr24", scale)
+
+    def _shown(self, pixels: str, scale: float) -> np.ndarray:
+        width = max(round(self.frame.width * self.aspect * scale), 1)
+        height = max(round(self.frame.height * scale), 1)
+        array = self.frame.reformat(width=width, height=height, format=pixels).to_ndarray()
+        return np.ascontiguousarray(np.rot90(array, self._quarter_turns))
+
+
+def pictures(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
+    """Decode the pictures of a video one after the other.
+
+    Parameters
+    ----------
+    source
+        A path, or the bytes of an encoded file.
+    quiet
+        Whether to leave out the warning about damaged pictures (for a second reading).
+
+    Yields
+    ------
+    Picture
+        In the order of their times, which always grow. Pictures that are damaged are left out.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the path cannot be opened.
+    ValueError
+        If the file is empty, holds no video, or none of its pictures can be decoded.
+
+    Warns
+    -----
+    UserWarning
+        If some pictures are damaged, or fewer are there than the file promises.
+
+    Examples
+    --------
+    >>> next(pictures("examples/data/speech.mkv")).size_px
+    (360, 288)
+    """
+    with _opened_video(source) as (container, track, name):
+        faults = [0]
+        last_s, index = -np.inf, 0
+        for frame in _decoded(container, track, faults):
+            time_s = _time_s(frame, track, index)
+            if time_s <= last_s:
+                continue
+            yield Picture(index, time_s, frame, float(track.sample_aspect_ratio or 1))
+            last_s, index = time_s, index + 1
+        if index == 0:
+            raise ValueError(
+                f"{name} is damaged: none of its pictures can be decoded; copy or record it again"
+            )
+        if faults[0] and not quiet:
+            message = f"{faults[0]} pictures of {name} are damaged and were left out"
+            warnings.warn(message, UserWarning, stacklevel=2)
+
+
+def picture_count(source: Readable) -> int:
+    """Return how many pictures a container states or its length suggests; 0 if neither.
+
+    Examples
+    --------
+    >>> picture_count("examples/data/speech.mkv")
+    75
+    """
+    with _opened_video(source) as (container, track, _):
+        if track.frames:
+            return track.frames
+        rate_hz = float(track.average_rate or 0)
+        return round((container.duration or 0) / 1e6 * rate_hz)
+
+
+@contextmanager
+def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStream, str]]:
+    import av
+    from av.error import FFmpegError
+    from av.stream import Disposition
+
+    with _opened(source) as (handle, name):
+        handle.seek(0)
+        try:
+            container = av.open(handle, mode="r")
+        except (FFmpegError, IndexError) as error:
+            raise ValueError(
+                f"expected video in {name}, found none ({error}); "
+                "is it another kind of file, or cut short?"
+            ) from error
+        with container:
+            moving = [
+                track
+                for track in container.streams.video
+                if not track.disposition & Disposition.attached_pic
+            ]
+            if not moving:
+                raise ValueError(
+                    f"expected pictures in {name}, found no video track; "
+                    "give the video of the speaker, or enhance the sound without video"
+                )
+            moving[0].thread_type = "AUTO"
+            yield container, moving[0], name
+
+
+def _decoded(
+    container: InputContainer, track: VideoStream, faults: list[int]
+) -> Iterator[VideoFrame]:
+    """Decode what can be decoded, and count in `faults[0]` what cannot."""
+    from av.error import FFmpegError
+
+    packets = container.demux(track)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except FFmpegError:
+            faults[0] += 1
+            return
+        try:
+            frames = packet.decode()
+        except FFmpegError:
+            faults[0] += 1
+            continue
+        for frame in frames:
+            if frame.is_corrupt:
+                faults[0] += 1
+            else:
+                yield frame
+
+
+def _time_s(frame: VideoFrame, track: VideoStream, index: int) -> float:
+    if frame.time is None:
+        return index / float(track.average_rate or _RATE_HZ)
+    start_s = float((track.start_time or 0) * (track.time_base or 0))
+    return frame.time - start_s

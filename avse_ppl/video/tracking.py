@@ -1,0 +1,238 @@
+"""Following faces from picture to picture, each with its identity.
+
+Faces are detected on key frames, ten a second, in an upright chip around where they should be;
+between them their keypoints follow the optical flow, and the drift that the next detection shows
+is taken out evenly. What no detection confirms is not kept: `tracks.py` bridges short gaps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from avse_ppl.video.alignment import crop_transform, cut_out
+from avse_ppl.video.detector import Face, FaceDetector
+from avse_ppl.video.flow import eye_distance, follow
+from avse_ppl.video.pictures import Picture
+
+_WORK_PX = 640  # longer side of the pictures that are searched
+_KEY_S = 0.099  # between detections of a known face
+_SEARCH_S = 0.99  # between searches for new faces
+_LOST_S = 0.5  # a face not detected for so long is lost
+_SEARCH_PX, _SEARCH_FAR_PX = 320, 640
+_CHIP_PX = 160
+_CHIP = np.array([[0.66, 0.0, 51.0], [0.0, 0.66, 73.0]])  # from the mouth crop: a whole face
+_LOOK_PX = 24
+_LOOK = np.array([[0.22, 0.0, 2.3], [0.0, 0.22, 8.0]])  # from the mouth crop: eyes to chin
+_SAME_FACE, _ANY_PLACE = 0.5, 0.75  # correlation of two looks
+_FACE_SIDE = 1.0  # eye distances within which two detections are the same face
+
+
+@dataclass(eq=False)
+class Track:
+    """One face over time.
+
+    Parameters
+    ----------
+    keypoints
+        ``(5, 2)`` pixels of the source, by the index of the picture.
+    score
+        Of the detection, by the index of the picture.
+    """
+
+    keypoints: dict[int, np.ndarray] = field(default_factory=dict)
+    score: dict[int, float] = field(default_factory=dict)
+    now: np.ndarray = field(default_factory=lambda: np.zeros((5, 2)))
+    look: np.ndarray = field(default_factory=lambda: np.zeros(_LOOK_PX**2))
+    seen_s: float = 0.0
+    loose: list[int] = field(default_factory=list)  # pictures since the last detection
+    missed: bool = False
+
+    def confirm(self, index: int, time_s: float, face: Face, look: np.ndarray) -> None:
+        """Take a detection, and spread the drift since the last one over the pictures between."""
+        drift = face.keypoints - self.now
+        for step, loose in enumerate(self.loose, start=1):
+            self.keypoints[loose] += drift * (step / (len(self.loose) + 1))
+        self._keep(index, face.keypoints, face.score)
+        self.look, self.seen_s, self.loose, self.missed = look, time_s, [], False
+
+    def drift_on(self, index: int, keypoints: np.ndarray) -> None:
+        """Follow the flow until the next detection."""
+        self.now = keypoints
+        if not self.missed:
+            self._keep(index, keypoints, self.score[max(self.score)])
+            self.loose.append(index)
+
+    def miss(self) -> None:
+        """Forget the pictures since the last detection, which was not confirmed."""
+        for index in self.loose:
+            del self.keypoints[index], self.score[index]
+        self.loose, self.missed = [], True
+
+    def _keep(self, index: int, keypoints: np.ndarray, score: float) -> None:
+        self.now = keypoints.copy()
+        self.keypoints[index], self.score[index] = keypoints.copy(), score
+
+
+class Tracker:
+    """Follows every face of a video; feed it the pictures in order.
+
+    Parameters
+    ----------
+    detector
+        What finds faces in one picture.
+    """
+
+    def __init__(self, detector: FaceDetector) -> None:
+        self.detector = detector
+        self.tracks: list[Track] = []
+        self._live: list[Track] = []
+        self._previous: np.ndarray | None = None
+        self._key_s = self._search_s = self._far_s = -np.inf
+
+    def step(self, picture: Picture) -> None:
+        """Follow the faces into the next picture, and look for new ones from time to time."""
+        scale = min(1.0, _WORK_PX / max(picture.size_px))
+        grey = picture.grey(scale)
+        flowing = [self._flow(track, picture.index, grey, scale) for track in self._live]
+        due = picture.time_s - self._key_s >= _KEY_S
+        search_due = picture.time_s - self._search_s >= _SEARCH_S
+        if due or search_due or not all(flowing):
+            colour = picture.colour(scale)
+            lost = [t for t in self._live if not self._redetect(t, picture, colour, scale)]
+            self._key_s = picture.time_s
+            if search_due or lost or not self._live:
+                self._search(picture, colour, scale)
+            self._live = [t for t in self._live if picture.time_s - t.seen_s <= _LOST_S]
+            self._part()
+        self._previous = grey
+
+    def _flow(self, track: Track, index: int, grey: np.ndarray, scale: float) -> bool:
+        moved = None
+        if self._previous is not None and self._previous.shape == grey.shape:
+            moved = follow(self._previous, grey, track.now * scale)
+        if moved is None:
+            track.loose = []  # there is no telling drift from motion
+            return False
+        track.drift_on(index, moved / scale)
+        return True
+
+    def _redetect(self, track: Track, picture: Picture, colour: np.ndarray, scale: float) -> bool:
+        """Detect a known face in an upright chip around where it should be."""
+        if track.loose and track.loose[-1] == picture.index:
+            track.loose.pop()  # the detection replaces it
+        chip_from = _onto(_CHIP, crop_transform(track.now * scale))
+        faces = self.detector(cut_out(colour, chip_from, _CHIP_PX), _CHIP_PX)
+        faces = [_moved(face, _inverse(chip_from), 1.0 / scale) for face in faces]
+        near = [face for face in faces if _apart(face.keypoints, track.now) < _FACE_SIDE]
+        if near:
+            face = min(near, key=lambda face: _apart(face.keypoints, track.now))
+            look = _look(colour, face.keypoints * scale)
+            if look @ track.look > _SAME_FACE:
+                track.confirm(picture.index, picture.time_s, face, look)
+                return True
+        track.keypoints.pop(picture.index, None)
+        track.score.pop(picture.index, None)
+        track.miss()
+        return False
+
+    def _search(self, picture: Picture, colour: np.ndarray, scale: float) -> None:
+        """Look for faces that are not followed, in the whole picture."""
+        faces = self.detector(colour, _SEARCH_PX)
+        if not faces and not self._live and picture.time_s - self._far_s >= _LOST_S:
+            faces = self._search_far(colour)
+            self._far_s = picture.time_s
+        self._search_s = picture.time_s
+        for face in faces:
+            face = Face(face.score, face.box / scale, face.keypoints / scale)
+            taken = [
+                track
+                for track in self._live
+                if not track.missed and _apart(face.keypoints, track.now) < _FACE_SIDE
+            ]
+            if not taken:
+                look = _look(colour, face.keypoints * scale)
+                track = self._known(face, look, picture.time_s) or self._begin(look)
+                track.loose = []
+                track.confirm(picture.index, picture.time_s, face, look)
+
+    def _search_far(self, colour: np.ndarray) -> list[Face]:
+        """Look for small faces, then for lying and upside-down ones."""
+        faces = self.detector(colour, _SEARCH_FAR_PX)
+        for turns in (2, 1, 3):
+            if not faces:
+                turned = np.ascontiguousarray(np.rot90(colour, turns))
+                back = _turned_back(turns, colour.shape[1], colour.shape[0])
+                faces = [_moved(face, back) for face in self.detector(turned, _SEARCH_PX)]
+        return faces
+
+    def _known(self, face: Face, look: np.ndarray, time_s: float) -> Track | None:
+        """Find the track that a new face continues: it is alike, and near or very much alike."""
+        best, alike = None, _SAME_FACE
+        for track in self.tracks:
+            if track in self._live and not track.missed:
+                continue
+            near = time_s - track.seen_s < 2 * _LOST_S
+            near = near and _apart(face.keypoints, track.now) < 2 * _FACE_SIDE
+            if track.look @ look > (alike if near else max(alike, _ANY_PLACE)):
+                best, alike = track, float(track.look @ look)
+        if best is not None and best not in self._live:
+            self._live.append(best)
+        return best
+
+    def _begin(self, look: np.ndarray) -> Track:
+        track = Track(look=look)
+        self.tracks.append(track)
+        self._live.append(track)
+        return track
+
+    def _part(self) -> None:
+        """Drop the younger of two tracks that have come to follow one face."""
+        kept: list[Track] = []
+        for track in sorted(self._live, key=lambda track: (track.missed, self.tracks.index(track))):
+            if all(_apart(track.now, other.now) > _FACE_SIDE / 2 for other in kept):
+                kept.append(track)
+        self._live = kept
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean distance of the keypoints of two faces, in eye distances."""
+    size = max(eye_distance(one), eye_distance(other), 1e-6)
+    return float(np.linalg.norm(one - other, axis=1).mean() / size)
+
+
+def _onto(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Transform by the first, then by the second."""
+    turn = second[:, :2]
+    return np.column_stack([turn @ first[:, :2], turn @ first[:, 2] + second[:, 2]])
+
+
+def _inverse(transform: np.ndarray) -> np.ndarray:
+    back = np.linalg.inv(transform[:, :2])
+    return np.column_stack([back, -back @ transform[:, 2]])
+
+
+def _turned_back(turns: int, width: int, height: int) -> np.ndarray:
+    """Return what undoes `np.rot90` for pixels of a picture of this size."""
+    return np.array(
+        {
+            1: [[0.0, -1.0, width - 1.0], [1.0, 0.0, 0.0]],
+            2: [[-1.0, 0.0, width - 1.0], [0.0, -1.0, height - 1.0]],
+            3: [[0.0, 1.0, 0.0], [-1.0, 0.0, height - 1.0]],
+        }[turns]
+    )
+
+
+def _moved(face: Face, transform: np.ndarray, scale: float = 1.0) -> Face:
+    keypoints = (face.keypoints @ transform[:, :2].T + transform[:, 2]) * scale
+    low, high = keypoints.min(axis=0), keypoints.max(axis=0)
+    return Face(face.score, np.concatenate([low, high]), keypoints)
+
+
+def _look(colour: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """How a face looks: a small grey chip, centred and of unit length."""
+    chip = cut_out(colour, _onto(_LOOK, crop_transform(keypoints)), _LOOK_PX)
+    values = chip.mean(axis=-1).ravel()
+    values = values - values.mean()
+    return values / max(float(np.linalg.norm(values)), 1e-6)
