@@ -15,6 +15,7 @@ from avse_ppl.commands import (
     import_weights,
     mix,
     models,
+    prepare,
     train,
 )
 
@@ -75,6 +76,7 @@ for _name, _function, _help in (
     ("diagnose", diagnose.diagnose, diagnose.HELP),
     ("evaluate", evaluate.evaluate, evaluate.HELP),
     ("mix", mix.mix, mix.HELP),
+    ("prepare", prepare.prepare, prepare.HELP),
     ("train", train.train, train.HELP),
     ("import-weights", import_weights.import_weights, import_weights.HELP),
     ("models", models.models, models.HELP),

@@ -2,14 +2,7 @@
 
 from avse_ppl.corpora.babble import babble
 from avse_ppl.corpora.cache import SpeechCache, build_cache, load_cache
-from avse_ppl.corpora.clips import (
-    DEV_NOISES,
-    Clip,
-    read_grid,
-    read_lrw_ar,
-    read_noise,
-    read_speechocean762,
-)
+from avse_ppl.corpora.clips import DEV_NOISES, Clip
 from avse_ppl.corpora.decoding import decode, highpass
 from avse_ppl.corpora.manifest import (
     DEV_SNRS_DB,
@@ -20,6 +13,12 @@ from avse_ppl.corpora.manifest import (
     save_manifest,
 )
 from avse_ppl.corpora.mixing import Mixture, active_mask, active_power, mix
+from avse_ppl.corpora.readers import (
+    read_grid,
+    read_lrw_ar,
+    read_noise,
+    read_speechocean762,
+)
 
 __all__ = [
     "DEV_NOISES",

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from avse_ppl.corpora.clips import Clip
 from avse_ppl.corpora.decoding import decode
+from avse_ppl.corpora.flat import clip_columns, clips_of, extras, read_index, write_pair
 
 _FORMAT = 1
-_COLUMNS = (
-    *("format", "checksum", "sample_rate_hz", "offsets"),
-    *("paths", "corpora", "speakers", "splits", "labels"),
-)
+_COLUMNS = ("sample_rate_hz",)
 
 
 @dataclass(frozen=True)
@@ -102,27 +97,47 @@ def build_cache(
         If a clip is missing.
     """
     out_path = Path(out_path)
-    _check_settings(clips, sample_rate_hz, highpass_hz)
-    checksum = _checksum(clips, sample_rate_hz, highpass_hz)
-    if _stored_checksum(out_path) == checksum:
+    check_settings(clips, sample_rate_hz, highpass_hz)
+    checksum = cache_checksum(clips, sample_rate_hz, highpass_hz)
+    if stored_checksum(out_path) == checksum:
         return load_cache(out_path)
-    out_path.parent.mkdir(parents=True, exist_ok=True)
-    samples_path, index_path = _files(out_path)
     decoded = (decode(clip, sample_rate_hz, highpass_hz) for clip in clips)
-    beside = samples_path.with_name(f".{samples_path.name}.{os.getpid()}")
-    index_beside = index_path.with_name(f".{index_path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            offsets = _write_samples(file, _with_progress(decoded, len(clips), out_path.name))
-        with index_beside.open("wb") as file:
-            np.savez(file, **_index(clips, offsets, sample_rate_hz, checksum))  # pyright: ignore[reportArgumentType]
-        # The index goes last and the old one first: an index always describes its samples.
-        index_path.unlink(missing_ok=True)
-        os.replace(beside, samples_path)
-        os.replace(index_beside, index_path)
-    finally:
-        beside.unlink(missing_ok=True)
-        index_beside.unlink(missing_ok=True)
+    tracked = _with_progress(decoded, len(clips), out_path.name)
+    return write_cache(clips, tracked, out_path, sample_rate_hz, checksum)
+
+
+def write_cache(
+    clips: Sequence[Clip],
+    decoded: Iterable[np.ndarray],
+    out_path: str | Path,
+    sample_rate_hz: int,
+    checksum: str,
+) -> SpeechCache:
+    """Store decoded clips; `build_cache` and `prepare` decode them.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        What was decoded.
+    decoded : iterable of numpy.ndarray
+        Shape ``(samples,)`` each, in the order of `clips`.
+    out_path, sample_rate_hz
+        As `build_cache` takes them.
+    checksum : str
+        `cache_checksum` of the clips and settings.
+
+    Returns
+    -------
+    SpeechCache
+        Mapped from disk.
+    """
+
+    def index(offsets: np.ndarray) -> dict[str, np.ndarray]:
+        settings = {"format": _FORMAT, "checksum": checksum, "sample_rate_hz": sample_rate_hz}
+        columns = {name: np.array(value) for name, value in settings.items()}
+        return {**columns, "offsets": offsets, **clip_columns(clips)}
+
+    write_pair(_files(Path(out_path)), decoded, "<f2", index)
     return load_cache(out_path)
 
 
@@ -150,14 +165,12 @@ def load_cache(path: str | Path) -> SpeechCache:
     for file in (samples_path, index_path):
         if not file.is_file():
             raise FileNotFoundError(f"no {file}; build the cache with build_cache(clips, {path!r})")
-    index = _read_index(index_path)
+    index = read_index(index_path, _FORMAT, _COLUMNS)
     if index is None:
         raise ValueError(
             f"{index_path} is not a cache index of format {_FORMAT}; delete it and build again"
         )
     offsets = index["offsets"]
-    columns = [index[name].tolist() for name in ("corpora", "speakers", "splits", "labels")]
-    paths = index["paths"].tolist()
     sample_rate_hz = int(index["sample_rate_hz"])
     samples = np.load(samples_path, mmap_mode="r")
     if samples.shape != (offsets[-1],):
@@ -165,24 +178,7 @@ def load_cache(path: str | Path) -> SpeechCache:
             f"{samples_path} holds {samples.shape} samples but {index_path} describes "
             f"{offsets[-1]}; delete both and build the cache again"
         )
-    clips = tuple(Clip(Path(p), *rest) for p, *rest in zip(paths, *columns, strict=True))
-    return SpeechCache(samples, offsets, clips, sample_rate_hz)
-
-
-def _write_samples(file: BinaryIO, decoded: Iterator[np.ndarray]) -> np.ndarray:
-    header = {"descr": "<f2", "fortran_order": False, "shape": (0,)}
-    np.lib.format.write_array_header_1_0(file, header)
-    begin = file.tell()
-    offsets = [0]
-    for samples in decoded:
-        file.write(samples.astype("<f2").tobytes())
-        offsets.append(offsets[-1] + samples.size)
-    # NumPy pads the header so that a longer shape fits: the length is known only now.
-    file.seek(0)
-    np.lib.format.write_array_header_1_0(file, {**header, "shape": (offsets[-1],)})
-    if file.tell() != begin:
-        raise OSError("the header of the sample file changed its length; nothing was written")
-    return np.array(offsets, dtype=np.int64)
+    return SpeechCache(samples, offsets, clips_of(index), sample_rate_hz)
 
 
 def _with_progress(decoded: Iterator[np.ndarray], total: int, name: str) -> Iterator[np.ndarray]:
@@ -191,57 +187,41 @@ def _with_progress(decoded: Iterator[np.ndarray], total: int, name: str) -> Iter
     yield from track(decoded, description=f"decoding {name}", total=total)
 
 
-def _index(
-    clips: Sequence[Clip], offsets: np.ndarray, sample_rate_hz: int, checksum: str
-) -> dict[str, np.ndarray]:
-    columns = {
-        "format": _FORMAT,
-        "checksum": checksum,
-        "sample_rate_hz": sample_rate_hz,
-        "offsets": offsets,
-        "paths": [str(clip.path) for clip in clips],
-        "corpora": [clip.corpus for clip in clips],
-        "speakers": [clip.speaker for clip in clips],
-        "splits": [clip.split for clip in clips],
-        "labels": [clip.label for clip in clips],
-    }
-    return {name: np.array(column) for name, column in columns.items()}
+def cache_checksum(clips: Sequence[Clip], sample_rate_hz: int, highpass_hz: float | None) -> str:
+    """Tell apart what a cache can be made from: files by path and size, columns, settings.
 
-
-def _checksum(clips: Sequence[Clip], sample_rate_hz: int, highpass_hz: float | None) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, sample_rate_hz, highpass_hz]).encode())
+    Raises
+    ------
+    FileNotFoundError
+        If a clip is missing.
+    """
+    settings = [_FORMAT, sample_rate_hz, highpass_hz]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for clip in clips:
         if not clip.path.is_file():
             raise FileNotFoundError(f"no {clip.path}; list the corpus again, or copy it again")
         size = clip.path.stat().st_size
-        row = [str(clip.path), size, clip.corpus, clip.speaker, clip.split, clip.label]
+        row: list[object] = [str(clip.path), size, clip.corpus, clip.speaker, clip.split]
+        row += [clip.label, *([extra] if (extra := extras(clip)) else [])]
         digest.update(json.dumps(row).encode())
     return digest.hexdigest()
 
 
-def _stored_checksum(out_path: Path) -> str | None:
+def stored_checksum(out_path: Path) -> str | None:
+    """Get the checksum of the cache that is there; None for none."""
     samples_path, index_path = _files(out_path)
     if not (samples_path.is_file() and index_path.is_file()):
         return None
-    index = _read_index(index_path)
+    index = read_index(index_path, _FORMAT, _COLUMNS)
     return None if index is None else str(index["checksum"])
-
-
-def _read_index(path: Path) -> dict[str, np.ndarray] | None:
-    """Read an index; None for a file that is none, or of another format."""
-    try:
-        with path.open("rb") as file, np.load(file) as index:
-            columns = {name: index[name] for name in _COLUMNS}
-    except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
-        return None
-    return columns if columns["format"] == _FORMAT else None
 
 
 def _files(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".npy"), path.with_name(path.name + ".npz")
 
 
-def _check_settings(clips: Sequence[Clip], sample_rate_hz: int, highpass_hz: float | None) -> None:
+def check_settings(clips: Sequence[Clip], sample_rate_hz: int, highpass_hz: float | None) -> None:
+    """Raise ``ValueError`` for no clips or settings out of range."""
     if not clips:
         raise ValueError("no clips to cache; expected the list that one of the readers returns")
     if sample_rate_hz <= 0:

@@ -45,8 +45,8 @@ def speech(path, speaker="anna", split="train", **options):
 
 
 def test_clip_rejects_another_split():
-    with pytest.raises(ValueError, match=r"'test'.*'train' or 'dev'"):
-        Clip(Path("a.wav"), "grid", "s1", "test")
+    with pytest.raises(ValueError, match=r"'held'.*'train', 'dev' or 'test'"):
+        Clip(Path("a.wav"), "grid", "s1", "held")
 
 
 def test_grid_holds_out_the_last_hundred_by_name(tmp_path):

@@ -1,0 +1,129 @@
+"""GRID: sentences of six words, one folder a speaker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from avse_ppl.corpora.clips import Clip
+from avse_ppl.corpora.readers.folders import found, is_media, nothing, require_folder, video_of
+
+DEV_SPEAKERS = ("s33", "s34")
+TEST_SPEAKERS = ("s1", "s2", "s20", "s22")  # whom LipNet (Assael et al., 2016) holds out
+_DEV_CLIPS = 100
+_LAYOUT = "GRID: <folder>/*.mkv of one speaker, or <folder>/s1/*.mpg, <folder>/s2/*.mpg, ..."
+_WORDS = (
+    {"b": "bin", "l": "lay", "p": "place", "s": "set"},
+    {"b": "blue", "g": "green", "r": "red", "w": "white"},
+    {"a": "at", "b": "by", "i": "in", "w": "with"},
+    {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},  # GRID leaves out w
+    {"z": "zero", "1": "one", "2": "two", "3": "three", "4": "four"}
+    | {"5": "five", "6": "six", "7": "seven", "8": "eight", "9": "nine"},
+    {"a": "again", "n": "now", "p": "please", "s": "soon"},
+)
+
+
+def read_grid(folder: str | Path) -> list[Clip]:
+    """List the GRID clips of one speaker, of several, or of the whole corpus.
+
+    A folder ``grid_s1`` (or ``s1``) holds one speaker, whose last 100 clips by name are the
+    development split. A folder whose name ends in ``_unseen`` holds one clip from each of
+    several speakers, all of them development; the corpus numbers are not kept there, so each
+    speaker is named after the clip. A folder with the folders ``s1``, ``s2``, ... is split by
+    speaker: s1, s2, s20 and s22 are the test split, s33 and s34 the development split.
+
+    The transcript is read off the name of a clip, which spells it (``bbaf2n``: bin blue at f two
+    now).
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds ``*.mkv`` (or ``*.mpg``, ``*.mp4``, ``*.wav``, ``*.flac``) files, or a folder for
+        each speaker with such files at any depth (``s1/video/mpg_6000/*.mpg``). Where the same
+        clip is there several times, the last of them by path counts; where it is there as sound
+        and as video, the sound is read from the one and the pictures from the other.
+
+    Returns
+    -------
+    list of Clip
+        Sorted by speaker and name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If it holds no clips, or, for one speaker, too few to leave any for training.
+
+    References
+    ----------
+    Cooke, Barker, Cunningham and Shao, "An audio-visual corpus for speech perception and
+    automatic speech recognition", JASA 120(5), 2006.
+    """
+    folder = Path(folder)
+    require_folder(folder, _LAYOUT)
+    speakers = [f for f in folder.iterdir() if f.is_dir() and re.fullmatch(r"s\d+", f.name)]
+    if speakers:
+        return _read_speakers(folder, sorted(speakers, key=lambda f: int(f.name[1:])))
+    paths = found(filter(is_media, folder.iterdir()), folder, _LAYOUT)
+    if folder.resolve().name.endswith("_unseen"):
+        return [_clip([path], f"grid_{path.stem}", "dev") for path in paths]
+    return _read_speaker(folder, _by_stem(paths))
+
+
+def transcript_of(stem: str) -> str:
+    """Spell out the sentence that the name of a GRID clip stands for; ``""`` for other names.
+
+    Examples
+    --------
+    >>> transcript_of("bbaf2n")
+    'bin blue at f two now'
+    """
+    stem = stem.lower()
+    if len(stem) != len(_WORDS):
+        return ""
+    words = [words.get(letter, "") for words, letter in zip(_WORDS, stem, strict=True)]
+    return " ".join(words) if all(words) else ""
+
+
+def _read_speaker(folder: Path, clips: list[list[Path]]) -> list[Clip]:
+    if len(clips) <= _DEV_CLIPS:
+        raise ValueError(
+            f"{folder} holds {len(clips)} clips; expected more than {_DEV_CLIPS} from one "
+            f"GRID speaker, as the last {_DEV_CLIPS} by name are the development split. "
+            "A folder with one clip from each of several speakers has a name ending in '_unseen'."
+        )
+    speaker = "grid_" + folder.resolve().name.removeprefix("grid_")
+    first_dev = len(clips) - _DEV_CLIPS
+    return [
+        _clip(paths, speaker, "train" if i < first_dev else "dev") for i, paths in enumerate(clips)
+    ]
+
+
+def _read_speakers(folder: Path, speakers: list[Path]) -> list[Clip]:
+    clips = []
+    for speaker in speakers:
+        split = "train"
+        split = "dev" if speaker.name in DEV_SPEAKERS else split
+        split = "test" if speaker.name in TEST_SPEAKERS else split
+        paths = sorted(filter(is_media, speaker.rglob("*")))
+        clips += [_clip(same, f"grid_{speaker.name}", split) for same in _by_stem(paths)]
+    if not clips:
+        raise nothing(folder, _LAYOUT)
+    return clips
+
+
+def _by_stem(paths: list[Path]) -> list[list[Path]]:
+    stems: dict[str, list[Path]] = {}
+    for path in paths:
+        stems.setdefault(path.stem, []).append(path)
+    return [stems[stem] for stem in sorted(stems)]
+
+
+def _clip(paths: list[Path], speaker: str, split: str) -> Clip:
+    """Make one clip of all files of the same name."""
+    videos = [path for path in paths if video_of(path)]
+    sounds = [path for path in paths if not video_of(path)] or videos
+    video = videos[-1] if videos else None
+    stem = sounds[-1].stem
+    return Clip(sounds[-1], "grid", speaker, split, video=video, transcript=transcript_of(stem))

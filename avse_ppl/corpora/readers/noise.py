@@ -1,0 +1,48 @@
+"""Noise, with its class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avse_ppl.corpora.clips import DEV_NOISES, Clip
+from avse_ppl.corpora.readers.folders import found, is_media, require_folder
+
+
+def read_noise(folder: str | Path) -> list[Clip]:
+    """List noise clips with their class.
+
+    The classes in `DEV_NOISES` are the development split, whole classes at a time.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds one folder a corpus; in it, either ``<class>/<clip>`` or ``<class>.flac``.
+
+    Returns
+    -------
+    list of Clip
+        Sorted by path.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If it holds no clips.
+
+    References
+    ----------
+    Piczak, "ESC: dataset for environmental sound classification", ACM Multimedia 2015.
+    Warden, "Speech Commands: a dataset for limited-vocabulary speech recognition", 2018.
+    """
+    folder = Path(folder)
+    layout = "noise: <folder>/<corpus>/<class>/<clip>.ogg or <folder>/<corpus>/<class>.flac"
+    require_folder(folder, layout)
+    paths = [*folder.glob("*/*"), *folder.glob("*/*/*")]
+    return [_clip(folder, path) for path in found(filter(is_media, paths), folder, layout)]
+
+
+def _clip(folder: Path, path: Path) -> Clip:
+    corpus, *classes, _ = path.relative_to(folder).parts
+    label = classes[0] if classes else path.stem
+    return Clip(path, corpus, "", "dev" if label in DEV_NOISES else "train", label)
