@@ -38,8 +38,14 @@ are there, CACHE.pieces/ may be removed.
 
 LAYOUTS = {
     "grid": ("read_grid", "*.mpg of one speaker, or s1/, s2/, ... at any depth"),
-    "lrw-ar": ("read_lrw_ar", "*.mp4"),
+    "tcd-timit": ("read_tcd_timit", "volunteers/01M/Clips/straightcam/sa1.mp4"),
+    "ntcd-timit": ("read_ntcd_timit", "Clean/volunteers/01M/straightcam/sa1.wav"),
+    "avspeech": ("read_avspeech", "avspeech_train.csv and <video>_<start>-<end>.mp4"),
+    "lrs3": ("read_lrs3", "{pretrain,trainval,test}/<speaker>/00001.mp4"),
+    "lrw-ar": ("read_lrw_ar", "*.mp4 at any depth"),
     "speechocean762": ("read_speechocean762", "list.tsv and <speaker>/<clip>.opus"),
+    "voicebank-demand": ("read_voicebank_demand", "{clean,noisy}_trainset_28spk_wav/*.wav"),
+    "wsj0-qut": ("read_wsj0_qut", "WSJ0_SE/wsj0_si_tr_s/ and QUT_WSJ0/"),
     "noise": ("read_noise", "<corpus>/<class>/<clip>.ogg or <corpus>/<class>.flac"),
 }
 HELP = HELP.replace(

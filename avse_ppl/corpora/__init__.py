@@ -4,6 +4,7 @@ from avse_ppl.corpora.babble import babble
 from avse_ppl.corpora.cache import SpeechCache, build_cache, load_cache
 from avse_ppl.corpora.clips import DEV_NOISES, Clip
 from avse_ppl.corpora.decoding import decode, highpass
+from avse_ppl.corpora.lips_cache import LipsCache, load_lips
 from avse_ppl.corpora.manifest import (
     DEV_SNRS_DB,
     ManifestEntry,
@@ -13,19 +14,31 @@ from avse_ppl.corpora.manifest import (
     save_manifest,
 )
 from avse_ppl.corpora.mixing import Mixture, active_mask, active_power, mix
+from avse_ppl.corpora.pieces import Features
+from avse_ppl.corpora.prepare import Prepared, prepare
 from avse_ppl.corpora.readers import (
+    read_avspeech,
     read_grid,
+    read_lrs3,
     read_lrw_ar,
     read_noise,
+    read_ntcd_timit,
     read_speechocean762,
+    read_tcd_timit,
+    read_voicebank_demand,
+    read_wsj0_qut,
 )
+from avse_ppl.corpora.roi import read_roi
 
 __all__ = [
     "DEV_NOISES",
     "DEV_SNRS_DB",
     "Clip",
+    "Features",
+    "LipsCache",
     "ManifestEntry",
     "Mixture",
+    "Prepared",
     "SpeechCache",
     "active_mask",
     "active_power",
@@ -35,12 +48,21 @@ __all__ = [
     "dev_manifest",
     "highpass",
     "load_cache",
+    "load_lips",
     "load_manifest",
     "mix",
+    "prepare",
+    "read_avspeech",
     "read_grid",
+    "read_lrs3",
     "read_lrw_ar",
     "read_noise",
+    "read_ntcd_timit",
+    "read_roi",
     "read_speechocean762",
+    "read_tcd_timit",
+    "read_voicebank_demand",
+    "read_wsj0_qut",
     "realise",
     "save_manifest",
 ]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 MEDIA_SUFFIXES = frozenset(
     {".mkv", ".mp4", ".mpg", ".avi", ".mov", ".webm", ".opus", ".ogg", ".flac", ".wav"}
 )
 VIDEO_SUFFIXES = frozenset({".mkv", ".mp4", ".mpg", ".avi", ".mov", ".webm"})
+
+_Key = TypeVar("_Key", Path, tuple[str, str])
 
 
 def media(folder: Path, layout: str) -> list[Path]:
@@ -25,7 +30,7 @@ def media(folder: Path, layout: str) -> list[Path]:
     return found(filter(is_media, folder.iterdir()), folder, layout)
 
 
-def found(paths: Iterable[Path], folder: Path, layout: str) -> list[Path]:
+def found(paths: Iterable[_Key], folder: Path, layout: str) -> list[_Key]:
     """Sort what was found in a folder; raises ``ValueError`` if it is nothing."""
     listed = sorted(paths)
     if not listed:
@@ -46,6 +51,37 @@ def is_media(path: Path) -> bool:
 def video_of(path: Path) -> Path | None:
     """The file itself if its ending is that of a video, or None."""
     return path if path.suffix.lower() in VIDEO_SUFFIXES else None
+
+
+def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
+    """Group the files of each folder that differ only in their ending, by name."""
+    stems: dict[Path, list[Path]] = {}
+    for path in paths:
+        stems.setdefault(path.with_suffix(""), []).append(path)
+    return [stems[stem] for stem in sorted(stems)]
+
+
+def text_beside(path: Path) -> str:
+    """Read the transcript in the ``.txt`` beside a clip; ``""`` where there is none.
+
+    The first line counts, without the ``Text:`` of LRS3 and the two sample numbers of TIMIT.
+    """
+    text = path.with_suffix(".txt")
+    if not text.is_file():
+        return ""
+    line, *_ = [*text.read_text(encoding="utf-8").splitlines(), ""]
+    return re.sub(r"^(Text:|\d+\s+\d+\s)\s*", "", line.strip()).strip()
+
+
+def is_dev(name: str, one_in: int) -> bool:
+    """Draw whether a speaker is held out, by the name alone: the same on every machine.
+
+    Examples
+    --------
+    >>> sum(is_dev(str(number), 20) for number in range(1000))
+    51
+    """
+    return zlib.crc32(name.encode()) % one_in == 0
 
 
 def require_folder(folder: Path, layout: str) -> None:

@@ -1,0 +1,122 @@
+"""NTCD-TIMIT: the sentences of TCD-TIMIT in noise, with mouth crops instead of video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avse_ppl.corpora.clips import SPLITS, Clip
+from avse_ppl.corpora.readers.folders import found, require_folder
+from avse_ppl.corpora.readers.tcd_timit import SETS, speaker_of, split_of
+
+NOISES = ("Babble", "Cafe", "Car", "LR", "Street", "White")
+SNRS_DB = (-5, 0, 5, 10, 15, 20)
+_CLEAN = ("clean", "audio_clean")
+_ROI_SUFFIXES = (".mat", ".npy")
+_LAYOUT = (
+    "NTCD-TIMIT: <folder>/Clean/volunteers/01M/straightcam/sa1.wav, "
+    "<folder>/Babble/-5/volunteers/01M/straightcam/sa1.wav, <folder>/matlab_raw/train/01M/sa1.mat"
+)
+
+
+def read_ntcd_timit(
+    folder: str | Path, noise: str | None = None, snr_db: int | None = None
+) -> list[Clip]:
+    """List the NTCD-TIMIT clips: clean, with their noisy twins in one noise if it is named.
+
+    Split by speaker: 39 volunteers and the lipspeakers train, 8 are the development and 9 the test
+    split, which is how the corpus sorts its mouth crops.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds ``Clean/`` and a folder for each noise, at any depth below it, and, for the mouth
+        crops, ``.mat`` or ``.npy`` files named ``<clip>`` or ``<clip>Raw`` in a folder of their
+        speaker. The crops are 67 x 67 at 30 frames a second; `read_roi` reads them.
+    noise : str or None
+        Babble, Cafe, Car, LR (living room), Street or White; None for clean speech only.
+    snr_db : int or None
+        -5, 0, 5, 10, 15 or 20; needed with a noise.
+
+    Returns
+    -------
+    list of Clip
+        Sorted by speaker and clip. With a noise, only those that have the noisy twin.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If it holds no such clips, or there is no such noise or ratio.
+
+    References
+    ----------
+    Abdelaziz, "NTCD-TIMIT: a new database and baseline for noise-robust audio-visual speech
+    recognition", Interspeech 2017.
+    """
+    folder = Path(folder)
+    require_folder(folder, _LAYOUT)
+    _check_noise(noise, snr_db)
+    sounds = [path for path in folder.rglob("*.wav") if path.is_file()]
+    clean = {_key(path): path for path in sounds if _is_clean(path, folder)}
+    twins = {} if noise is None else _twins(sounds, folder, noise, snr_db)
+    rois = _rois(folder)
+    splits = {speaker: split for (speaker, _), path in rois.items() if (split := _named(path))}
+    keys = sorted(clean.keys() & twins.keys() if noise else clean.keys())
+    found(keys, folder, _LAYOUT if noise is None else f"{_LAYOUT}, with {noise} at {snr_db} dB")
+    return [
+        Clip(
+            clean[key],
+            "ntcd_timit",
+            f"tcd_timit_{key[0]}",
+            splits.get(key[0]) or split_of(key[0]),
+            roi=rois.get(key),
+            noisy=twins.get(key),
+        )
+        for key in keys
+    ]
+
+
+def _check_noise(noise: str | None, snr_db: int | None) -> None:
+    if noise is not None and noise not in NOISES:
+        raise ValueError(f"no noise {noise!r} in NTCD-TIMIT; expected one of {', '.join(NOISES)}")
+    if (noise is None) != (snr_db is None) or (snr_db is not None and snr_db not in SNRS_DB):
+        raise ValueError(
+            f"noise is {noise!r} and snr_db is {snr_db}; expected both or none, with snr_db one "
+            f"of {', '.join(map(str, SNRS_DB))}"
+        )
+
+
+def _key(path: Path) -> tuple[str, str]:
+    return speaker_of(path), path.stem
+
+
+def _is_clean(path: Path, folder: Path) -> bool:
+    return any(part.lower() in _CLEAN for part in path.relative_to(folder).parts[:-1])
+
+
+def _twins(
+    sounds: list[Path], folder: Path, noise: str, snr_db: int | None
+) -> dict[tuple[str, str], Path]:
+    twins = {}
+    for path in sounds:
+        parts = path.relative_to(folder).parts[:-1]
+        if noise in parts and str(snr_db) in parts[parts.index(noise) + 1 :]:
+            twins[_key(path)] = path
+    return twins
+
+
+def _rois(folder: Path) -> dict[tuple[str, str], Path]:
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _ROI_SUFFIXES)
+    return {(_roi_speaker(path), path.stem.removesuffix("Raw")): path for path in paths}
+
+
+def _roi_speaker(path: Path) -> str:
+    flat = path.parent.name != "straightcam" and not any(part in SETS for part in path.parts)
+    return path.parent.name if flat else speaker_of(path)
+
+
+def _named(roi: Path) -> str | None:
+    """Find the split in ``<split>/<speaker>/<clip>.mat``, as the corpus sorts its crops."""
+    above = roi.parents[1].name
+    return above if above in SPLITS else None

@@ -1,0 +1,66 @@
+"""VoiceBank-DEMAND: read sentences, each clean and in noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avse_ppl.corpora.clips import Clip
+from avse_ppl.corpora.readers.folders import found, require_folder
+
+DEV_SPEAKERS = frozenset({"p226", "p287"})
+_LAYOUT = (
+    "VoiceBank-DEMAND: <folder>/clean_trainset_28spk_wav/p226_001.wav, "
+    "noisy_trainset_28spk_wav/, trainset_28spk_txt/, and the same with testset"
+)
+
+
+def read_voicebank_demand(folder: str | Path) -> list[Clip]:
+    """List the VoiceBank-DEMAND clips, clean with their noisy twins.
+
+    The test set is the test split; the speakers p226 and p287 of the training set are the
+    development split, as is usual.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Holds ``clean_<set>_wav`` and ``noisy_<set>_wav`` (also with a suffix such as ``_16k``),
+        and ``<set>_txt`` for transcripts.
+
+    Returns
+    -------
+    list of Clip
+        Sorted by path. Where the noisy twin is missing, `Clip.noisy` names the file that should
+        be there: `prepare` tells.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing.
+    ValueError
+        If it holds no clips.
+
+    References
+    ----------
+    Valentini-Botinhao, "Noisy speech database for training speech enhancement algorithms and TTS
+    models", University of Edinburgh, 2017.
+    """
+    folder = Path(folder)
+    require_folder(folder, _LAYOUT)
+    paths = found(folder.glob("clean_*set*_wav*/*.wav"), folder, _LAYOUT)
+    return [_clip(path) for path in paths]
+
+
+def _clip(path: Path) -> Clip:
+    clean = path.parent
+    name = clean.name.removeprefix("clean_")
+    speaker = path.stem.split("_")[0]
+    split = "test" if name.startswith("test") else "dev" if speaker in DEV_SPEAKERS else "train"
+    text = clean.with_name(name.split("_wav")[0] + "_txt") / f"{path.stem}.txt"
+    return Clip(
+        path,
+        "voicebank_demand",
+        f"voicebank_{speaker}",
+        split,
+        noisy=clean.with_name(f"noisy_{name}") / path.name,
+        transcript=text.read_text(encoding="utf-8").strip() if text.is_file() else "",
+    )
