@@ -39,7 +39,7 @@ def smooth(points: np.ndarray, time_s: np.ndarray, width_s: float = _SMOOTH_S) -
     """
     flat = points.reshape(len(points), -1).astype(np.float64)
     out = np.full_like(flat, np.nan)
-    for start, stop in runs(np.isfinite(flat).all(axis=1)):
+    for start, stop in runs(np.asarray(np.isfinite(flat).all(axis=1))):
         times = time_s[start:stop]
         firsts = np.searchsorted(times, times - 3.0 * width_s)
         lasts = np.searchsorted(times, times + 3.0 * width_s, side="right")

@@ -46,9 +46,13 @@ def follow(before: np.ndarray, after: np.ndarray, keypoints: np.ndarray) -> np.n
     size = eye_distance(keypoints)
     side = int(np.clip(size * 0.6, *_WINDOW_PX)) | 1
     start = keypoints.astype(np.float32).reshape(-1, 1, 2)
-    options = {"winSize": (side, side), "maxLevel": _LEVELS}
-    there, ok_there, _ = cv2.calcOpticalFlowPyrLK(before, after, start, None, **options)
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **options)
+    window, guess = (side, side), np.empty_like(start)
+    there, ok_there, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, start, guess, winSize=window, maxLevel=_LEVELS
+    )
+    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(
+        after, before, there, np.empty_like(start), winSize=window, maxLevel=_LEVELS
+    )
     off = np.linalg.norm((back - start).reshape(-1, 2), axis=1)
     good = (ok_there.ravel() > 0) & (ok_back.ravel() > 0) & (off < max(_RETURN_ERROR * size, 0.5))
     if good.sum() < _NEEDED:

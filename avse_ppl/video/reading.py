@@ -3,81 +3,177 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from avse_ppl._media import Readable
-from avse_ppl.video.alignment import CROP_PX, crop_transform, cut_out, runs, sharpness, smooth
+from avse_ppl.video.alignment import CROP_PX, crop_transform, cut_out, sharpness, smooth
+from avse_ppl.video.choice import FaceChoice, candidates, check_choice, choose
+from avse_ppl.video.crops import SIZES_PX
 from avse_ppl.video.detector import FaceDetector, find_face_model, load_detector
+from avse_ppl.video.frontal import cut_out_frontal
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.pictures import picture_count, pictures
-from avse_ppl.video.tracking import Track, Tracker
+from avse_ppl.video.pose import estimate_poses
+from avse_ppl.video.tracking import Tracker
+from avse_ppl.video.tracks import FaceTrack, face_tracks
 
-_BRIDGE_S = 0.5
+_STILL = 0.05  # grey levels from one crop to the next
 
 
 def read_lips(
     source: Readable,
     *,
     face_model: str | os.PathLike[str] | FaceDetector | None = None,
-    face: int | Literal["largest", "auto"] = "auto",
+    face: FaceChoice = "auto",
     frontalise: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Lips:
-    """Read the mouth of the speaker out of a video."""
+    """Read the mouth of the speaker out of a video.
+
+    Parameters
+    ----------
+    source
+        A path, or the bytes of an encoded file; any container that FFmpeg reads. Pictures of
+        67x67, 88x88 or 96x96 are taken for ready-made mouth crops.
+    face_model
+        SCRFD weights (an ONNX file, or a folder with one), or a detector that `load_detector`
+        returned. None looks at the environment variable ``AVSE_PPL_FACE_MODEL``, then into
+        insightface's own folder.
+    face
+        Which one of several: its number from the left (from 0), ``"largest"``, or ``"auto"``, the
+        one whose mouth moves with the sound.
+    frontalise
+        Whether to show turned faces from the front, as far as five keypoints tell.
+    progress
+        Called with the number of pictures tracked so far, and of all as far as the file says.
+
+    Returns
+    -------
+    Lips
+        At the rate of the video; `Lips.resample` brings it to 25 frames a second.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        If the path cannot be opened, or the weights of the detector are missing.
+    ModuleNotFoundError
+        If insightface is not installed.
+    TypeError, ValueError
+        If the file is empty, damaged or holds no pictures, no face is found in it, or `face` is
+        none of these.
+
+    Warns
+    -----
+    UserWarning
+        If the face is lost for a while, one of several faces is chosen automatically, pictures
+        are damaged, or nothing moves.
+
+    Examples
+    --------
+    >>> lips = read_lips("speech.mkv", face_model="det_500m.onnx")  # doctest: +SKIP
+    >>> lips.resample(25.0).roi.shape  # doctest: +SKIP
+    (75, 88, 88)
+    """
+    check_choice(face)
+    name = "" if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).name
+    if next(pictures(source, quiet=True)).size_px in [(size, size) for size in SIZES_PX]:
+        return _told(_ready_made(source, name))
     detector = face_model if callable(face_model) else load_detector(find_face_model(face_model))
-    tracker, time_s, total = Tracker(detector), [], picture_count(source)
+    tracks, time_s = _tracked(source, detector, progress, name)
+    numbers = candidates(tracks, face, name)
+    cut = _cut(source, [tracks[number] for number in numbers], time_s, frontalise, name)
+    if len(cut) == 1:
+        return _told(cut[0])
+    return _told(choose(dict(zip(numbers, cut, strict=True)), source))
+
+
+def _ready_made(source: Readable, name: str) -> Lips:
+    read = [(picture.grey(), picture.time_s) for picture in pictures(source)]
+    lips = Lips.from_crops(np.stack([grey for grey, _ in read]), rate_hz=25.0)
+    return replace(lips, time_s=[time_s for _, time_s in read], name=name)
+
+
+def _tracked(
+    source: Readable,
+    detector: FaceDetector,
+    progress: Callable[[int, int], None] | None,
+    name: str,
+) -> tuple[list[FaceTrack], np.ndarray]:
+    tracker, times, total = Tracker(detector), [], picture_count(source)
     for picture in pictures(source):
         tracker.step(picture)
-        time_s.append(picture.time_s)
+        times.append(picture.time_s)
         if progress is not None:
-            progress(len(time_s), max(total, len(time_s)))
-    times = np.array(time_s)
-    track = max(tracker.tracks, key=lambda track: len(track.keypoints))
-    keypoints, score, bridged = _filled(track, times)
-    found = np.isfinite(keypoints[:, 0, 0])
-    keypoints = smooth(keypoints, times, 0.04)
-    crops = _crops(source, smooth(keypoints, times), times)
-    return Lips(
-        roi=crops,
-        time_s=times,
-        found=found,
-        interpolated=bridged,
-        score=score,
-        keypoints=keypoints.astype(np.float32),
-        pose_deg=np.full((len(times), 3), np.nan, np.float32),
-        pose_confidence=np.zeros(len(times), np.float32),
-        blur=np.array([sharpness(crop) for crop in crops], np.float32),
-        name="" if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).name,
-    )
+            progress(len(times), max(total, len(times)))
+    time_s = np.array(times)
+    tracks = face_tracks(tracker.tracks, time_s)
+    if not tracks:
+        raise ValueError(
+            f"expected the face of the speaker in {name or 'the video'}, found no face in any of "
+            f"its {len(times)} pictures; is it large (eyes 10 pixels apart or more), lit, and "
+            "seen from the front? Without one, enhance the sound alone"
+        )
+    return tracks, time_s
 
 
-def _filled(track: Track, time_s: np.ndarray):
-    keypoints = np.full((len(time_s), 5, 2), np.nan)
-    score = np.zeros(len(time_s), np.float32)
-    rows = sorted(track.keypoints)
-    keypoints[rows] = [track.keypoints[row] for row in rows]
-    score[rows] = [track.score[row] for row in rows]
-    bridged = np.zeros(len(time_s), bool)
-    for start, stop in runs(np.isnan(keypoints[:, 0, 0])):
-        if start == 0 or stop == len(time_s):
-            continue
-        if time_s[stop] - time_s[start - 1] > _BRIDGE_S + 0.1:
-            continue
-        part = (time_s[start:stop] - time_s[start - 1]) / (time_s[stop] - time_s[start - 1])
-        step = keypoints[stop] - keypoints[start - 1]
-        keypoints[start:stop] = keypoints[start - 1] + part[:, None, None] * step
-        bridged[start:stop] = True
-    return keypoints, score, bridged
-
-
-def _crops(source: Readable, keypoints: np.ndarray, time_s: np.ndarray) -> np.ndarray:
-    crops = np.zeros((len(time_s), CROP_PX, CROP_PX), np.uint8)
+def _cut(
+    source: Readable,
+    tracks: Sequence[FaceTrack],
+    time_s: np.ndarray,
+    frontalise: bool,
+    name: str,
+) -> list[Lips]:
+    """Cut the mouths of some faces out of a video, which is read a second time."""
+    poses = [estimate_poses(track.keypoints, time_s) for track in tracks]
+    steady = [smooth(track.keypoints, time_s) for track in tracks]
+    rois = [np.zeros((len(time_s), CROP_PX, CROP_PX), np.uint8) for _ in tracks]
     for picture in pictures(source, quiet=True):
-        points = keypoints[picture.index]
-        if np.isfinite(points).all():
-            crops[picture.index] = cut_out(picture.grey(), crop_transform(points))
-    return crops
+        grey, row = picture.grey(), picture.index
+        for roi, points, pose, track in zip(rois, steady, poses, tracks, strict=True):
+            if not track.found[row]:
+                continue
+            if frontalise:
+                roi[row] = cut_out_frontal(grey, points[row], pose.parameters[row])
+            else:
+                roi[row] = cut_out(grey, crop_transform(points[row]))
+    return [
+        Lips(
+            roi=roi,
+            time_s=time_s,
+            found=track.found,
+            interpolated=track.bridged,
+            score=track.score,
+            keypoints=track.keypoints,
+            pose_deg=pose.degrees,
+            pose_confidence=pose.confidence,
+            blur=np.array([sharpness(crop) for crop in roi]),
+            name=name,
+        )
+        for roi, pose, track in zip(rois, poses, tracks, strict=True)
+    ]
+
+
+def _told(lips: Lips) -> Lips:
+    """Say what the user should know about a video, and return it."""
+    name, lost = lips.name or "the video", int((~lips.found).sum())
+    if lost:
+        first_s = lips.time_s[np.argmin(lips.found)]
+        warnings.warn(
+            f"the face was lost in {lost} of the {len(lips)} pictures of {name}, first at "
+            f"{first_s:.2f} s; there the video tells nothing",
+            UserWarning,
+            stacklevel=3,
+        )
+    moves = np.abs(np.diff(lips.roi.astype(np.int16), axis=0)).mean() if len(lips) > 1 else 0.0
+    if moves < _STILL:
+        warnings.warn(
+            f"nothing moves in {name}: it is a still image, which tells nothing about the speech",
+            UserWarning,
+            stacklevel=3,
+        )
+    return lips

@@ -1,0 +1,91 @@
+"""Which of several faces is meant."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from avse_ppl._media import Readable
+from avse_ppl.audio import load_audio
+from avse_ppl.video.lips import Lips
+from avse_ppl.video.offset import agreement
+from avse_ppl.video.tracks import FaceTrack
+
+FaceChoice: TypeAlias = int | Literal["largest", "auto"]
+
+_MOST = 6  # faces whose mouths are compared with the sound
+_LASTING = 0.5  # of the pictures of the face seen longest
+
+
+def check_choice(face: object) -> None:
+    """Refuse what names no face.
+
+    Raises
+    ------
+    TypeError
+        If it is neither a number nor a word.
+    ValueError
+        If it is negative, or another word.
+
+    Examples
+    --------
+    >>> check_choice("largest")
+    """
+    if isinstance(face, bool) or not isinstance(face, (int, str)):
+        raise TypeError(
+            f"expected face to be a number from the left, 'largest' or 'auto', found {face!r}"
+        )
+    if face not in ("largest", "auto") and (isinstance(face, str) or face < 0):
+        raise ValueError(
+            f"expected face to be a number from the left (from 0), 'largest' or 'auto', "
+            f"found {face!r}"
+        )
+
+
+def candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) -> list[int]:
+    """Return the number of the face meant, or for ``"auto"`` of those that the sound decides on.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer faces than the number given.
+    """
+    if isinstance(face, int):
+        if face >= len(tracks):
+            raise ValueError(
+                f"expected face {face} (from 0, from the left) in {name or 'the video'}, found "
+                f"{len(tracks)} face{'s' if len(tracks) > 1 else ''}; choose another number"
+            )
+        return [face]
+    found = [int(track.found.sum()) for track in tracks]
+    lasting = [number for number, n in enumerate(found) if n >= _LASTING * max(found)]
+    by_size = sorted(lasting, key=lambda number: -tracks[number].size_px)
+    return by_size[:1] if face == "largest" else by_size[:_MOST]
+
+
+def choose(lips: Mapping[int, Lips], source: Readable) -> Lips:
+    """Return the mouth that moves with the sound; without sound, the first (of the largest face).
+
+    Warns
+    -----
+    UserWarning
+        Which one was chosen, and by what.
+    """
+    name = next(iter(lips.values())).name or "the video"
+    try:
+        audio = load_audio(source)
+    except ValueError:
+        best, why = next(iter(lips)), "the largest: there is no sound to decide by"
+    else:
+        scores = {number: agreement(one, audio) for number, one in lips.items()}
+        best = max(scores, key=lambda number: scores[number])
+        told = ", ".join(f"{number}: {scores[number]:.2f}" for number in sorted(scores))
+        why = f"whose mouth moves most with the sound ({told})"
+    warnings.warn(
+        f"{len(lips)} faces in {name}; took number {best} from the left (from 0), {why}; "
+        "choose another one by face=",
+        UserWarning,
+        stacklevel=3,
+    )
+    return lips[best]

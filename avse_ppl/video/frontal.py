@@ -1,0 +1,62 @@
+"""Frontal mouth crops: what a turned face would show from the front.
+
+The lower face is taken for a solid surface (a bent sheet with a nose on it), turned as the pose
+says; each pixel of the frontal crop is looked up where the surface is seen in the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse_ppl.video.alignment import CROP_PX, MEAN_FACE, crop_transform, cut_out
+from avse_ppl.video.pose import SOLID_FACE, project
+
+_FINE = 2.0  # the picture is first brought to this many times the resolution of the crop
+_EDGE_PX = 40  # of the crop, around it
+_BEND = 0.0155  # depth of the cheeks, px of the crop over px squared from the middle
+_LIPS_DEPTH = -10.0  # at the middle; the corners of the mouth then lie at -2, as in SOLID_FACE
+_NOSE_PX = 9.0
+
+
+def _surface() -> np.ndarray:
+    """Points of the lower face under the pixels of the crop, ``(88 * 88, 3)``."""
+    across, down = np.meshgrid(np.arange(CROP_PX), np.arange(CROP_PX))
+    depth = _LIPS_DEPTH + _BEND * (across - 44.0) ** 2
+    nose = MEAN_FACE[2]
+    away = (across - nose[0]) ** 2 + (down - nose[1]) ** 2
+    depth = depth + (SOLID_FACE[2, 2] - _LIPS_DEPTH) * np.exp(-0.5 * away / _NOSE_PX**2)
+    return np.column_stack([across.ravel() - 44.0, down.ravel() - 10.0, depth.ravel()])
+
+
+def cut_out_frontal(
+    picture: np.ndarray, keypoints: np.ndarray, parameters: np.ndarray
+) -> np.ndarray:
+    """Cut a mouth crop as if the face were seen from the front.
+
+    Parameters
+    ----------
+    picture
+        ``(height, width)`` uint8.
+    keypoints
+        ``(5, 2)`` pixels: the mouth comes to the middle of the crop.
+    parameters
+        ``(6,)`` of the pose, see `pose.Poses`.
+
+    Returns
+    -------
+    ``(88, 88)`` uint8.
+    """
+    import cv2
+
+    mouth = np.vstack([_surface(), SOLID_FACE[3:]])
+    seen = project(mouth, parameters[None])[0]
+    seen = seen + keypoints[3:].mean(axis=0) - seen[-2:].mean(axis=0)
+    transform = crop_transform(keypoints)
+    transform[:, 2] += _EDGE_PX
+    transform *= _FINE
+    chip = cut_out(picture, transform, int(_FINE * (CROP_PX + 2 * _EDGE_PX)))
+    places = (seen[:-2] @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
+    places = places.reshape(CROP_PX, CROP_PX, 2)
+    return cv2.remap(
+        chip, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )

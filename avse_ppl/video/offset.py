@@ -1,0 +1,186 @@
+r"""Whether lips and sound belong together, and how far they are apart in time.
+
+Two comparisons are added for each offset :math:`d` between them,
+
+.. math:: A(d) = \tfrac12 \big( c(d) + ρ(d) \big).
+
+:math:`c` is the correlation of how far the mouth is open (the vertical optical flow of chin
+against nose and of lower against upper lip, summed over time) with the level of the sound, both
+without what is slower than a syllable; its sign is known, so that little can be fitted by chance.
+:math:`ρ` is the root of the sum of the squared two largest canonical correlations of the principal
+components of the crops with the levels in five bands. Nothing is trained.
+
+References
+----------
+M. E. Sargin, Y. Yemez, E. Erzin and A. M. Tekalp, "Audiovisual synchronization and fusion using
+canonical correlation analysis", IEEE Transactions on Multimedia 9(7), 2007.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from avse_ppl.audio import Audio
+from avse_ppl.video.lips import Lips
+from avse_ppl.video.motion import components, opening
+
+_RATE_HZ = 100
+_MAX_OFFSET = 70  # hundredths of a second
+_STEP = 2
+_TOGETHER = 16  # what a face is allowed to be apart from its sound, when faces are compared
+_APART = 14  # a second peak must be so far from the first to be another
+_BANDS_HZ = np.array([150, 500, 1000, 2000, 4000, 7800])
+_FLOOR = 1e-4  # of the largest level
+_WINDOW_S = 0.04
+_SMOOTH, _SYLLABLE = 3, 30  # hundredths of a second
+_SHRINK = 0.3
+_RARE = 0.1  # how much worth a second of offset costs: most recordings are about together
+_SURE = 0.15  # margin of a peak over the next that is hardly ever wrong
+_SHORTEST_S = 1.0
+
+
+def estimate_offset(lips: Lips, audio: Audio) -> tuple[float, float]:
+    """Estimate how much later the sound is than the lips, within 0.7 s.
+
+    Parameters
+    ----------
+    lips
+        The mouth of the speaker.
+    audio
+        The sound, which starts with the first picture.
+
+    Returns
+    -------
+    tuple of float
+        The offset in seconds, for `Lips.shifted`; and how much to believe it, in [0, 1]: how far
+        its agreement stands out from that of every other offset.
+
+    Raises
+    ------
+    ValueError
+        If less than a second is there of both.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> rng = np.random.default_rng(0)
+    >>> level = np.repeat(rng.random(25), 4) ** 2
+    >>> crops = np.full((100, 88, 88), 160, dtype=np.uint8)
+    >>> for crop, open_px in zip(crops, (20 * level).astype(int)):
+    ...     crop[44 : 44 + open_px, 24:64] = 40
+    >>> sound = np.repeat(level, 640) * rng.normal(size=64000)
+    >>> lips = Lips.from_crops(crops, rate_hz=25)
+    >>> offset_s, _ = estimate_offset(lips, Audio(np.roll(sound, 3200), 16000))
+    >>> round(offset_s, 1)
+    0.2
+    """
+    offsets, worth = _worth(lips, audio)
+    worth = worth - _RARE * np.abs(offsets) / _RATE_HZ
+    best = int(np.argmax(worth))
+    others = np.abs(offsets - offsets[best]) >= _APART
+    margin = worth[best] - worth[others].max()
+    peak = offsets[best] + _STEP * _vertex(worth[max(best - 1, 0) : best + 2])
+    return float(peak / _RATE_HZ), float(np.clip(margin / _SURE, 0.0, 1.0))
+
+
+def agreement(lips: Lips, audio: Audio) -> float:
+    """Return how well a mouth moves with a sound, about 0 to 1; 0 where too little is there."""
+    try:
+        offsets, worth = _worth(lips, audio)
+    except ValueError:
+        return 0.0
+    return float(worth[np.abs(offsets) <= _TOGETHER].max())
+
+
+def _vertex(three: np.ndarray) -> float:
+    """Where the parabola through three values has its peak, from the middle one."""
+    if len(three) < 3:
+        return 0.0
+    bend = three[0] - 2 * three[1] + three[2]
+    return float(0.5 * (three[0] - three[2]) / bend) if bend < 0 else 0.0
+
+
+def _worth(lips: Lips, audio: Audio) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets, hundredths of a second, and the agreement at each."""
+    n_steps = int(min(audio.duration_s, lips.duration_s) * _RATE_HZ)
+    seen_s = lips.found.sum() * lips.step_s
+    if min(n_steps / _RATE_HZ, seen_s) < _SHORTEST_S:
+        raise ValueError(
+            f"expected {_SHORTEST_S} s or more of lips and sound to compare, found {seen_s:.2f} s "
+            f"of lips and {audio.duration_s:.2f} s of sound; give a longer recording"
+        )
+    both = _Both(_levels(audio)[:n_steps], *_shapes(lips, n_steps))
+    offsets = np.arange(-_MAX_OFFSET, _MAX_OFFSET + 1, _STEP)
+    offsets = offsets[np.abs(offsets) <= n_steps // 2]
+    return offsets, np.array([both.at(offset) for offset in offsets])
+
+
+@dataclass(frozen=True, eq=False)
+class _Both:
+    """Levels ``(step, band)``, opening ``(step,)`` and components ``(step, component)``."""
+
+    levels: np.ndarray
+    opening: np.ndarray
+    components: np.ndarray
+
+    def at(self, offset: int) -> float:
+        """Agreement if the sound is `offset` steps later."""
+        n_steps = len(self.levels) - abs(offset)
+        sound = self.levels[max(offset, 0) :][:n_steps]
+        lips = slice(max(-offset, 0), max(-offset, 0) + n_steps)
+        level, opened = sound[:, 1:4].mean(axis=1), self.opening[lips]
+        level, opened = level - level.mean(), opened - opened.mean()
+        size = np.linalg.norm(level) * np.linalg.norm(opened)
+        plain = float(level @ opened / size) if size > 0 else 0.0
+        return 0.5 * (plain + _canonical(sound, self.components[lips]))
+
+
+def _canonical(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one - one.mean(axis=0), other - other.mean(axis=0)
+    white_one, white_other = _whitener(one), _whitener(other)
+    correlation = white_one @ (one.T @ other / len(one)) @ white_other.T
+    return float(np.linalg.norm(np.linalg.svd(correlation, compute_uv=False)[:2]))
+
+
+def _whitener(values: np.ndarray) -> np.ndarray:
+    covariance = values.T @ values / len(values)
+    size = max(float(np.trace(covariance)) / len(covariance), 1e-12)
+    return np.linalg.inv(np.linalg.cholesky(covariance + _SHRINK * size * np.eye(len(covariance))))
+
+
+def _levels(audio: Audio) -> np.ndarray:
+    """Log levels ``(step, band)`` of the sound, without what is slower than a syllable."""
+    samples = audio.mono().samples.astype(np.float64)
+    rate_hz, hop = audio.sample_rate_hz, audio.sample_rate_hz / _RATE_HZ
+    length = int(_WINDOW_S * rate_hz)
+    padded = np.pad(samples, (length // 2, length))
+    starts = (np.arange(int(len(samples) / hop)) * hop).astype(int)
+    window, edges = (
+        np.hanning(length),
+        np.searchsorted(np.fft.rfftfreq(length, 1 / rate_hz), _BANDS_HZ),
+    )
+    power = np.zeros((len(starts), len(_BANDS_HZ) - 1))
+    for row, start in enumerate(starts):
+        spectrum = np.abs(np.fft.rfft(padded[start : start + length] * window)) ** 2
+        total = np.concatenate([[0.0], np.cumsum(spectrum)])
+        power[row] = np.diff(total[edges])
+    return _quick(np.log10(power / max(float(power.max()), 1e-20) + _FLOOR))
+
+
+def _shapes(lips: Lips, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Opening ``(step,)`` and components ``(step, component)`` of the mouth."""
+    time_s, roi = lips.time_s[lips.found], lips.roi[lips.found]
+    shapes = np.column_stack([opening(roi), components(roi)])
+    steps_s = np.arange(n_steps) / _RATE_HZ
+    shapes = np.column_stack([np.interp(steps_s, time_s, shape) for shape in shapes.T])
+    shapes = _quick(shapes)
+    return shapes[:, 0], shapes[:, 1:]
+
+
+def _quick(values: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d
+
+    smooth = gaussian_filter1d(values, _SMOOTH, axis=0, mode="nearest")
+    return smooth - gaussian_filter1d(smooth, _SYLLABLE, axis=0, mode="nearest")

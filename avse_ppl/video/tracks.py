@@ -1,0 +1,90 @@
+"""What the tracker saw, as one row for each picture: gaps bridged, faces in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from avse_ppl.video.alignment import runs, smooth
+from avse_ppl.video.flow import eye_distance
+from avse_ppl.video.tracking import Track
+
+_BRIDGE_S = 0.6  # from one seen picture to the next
+_NOISE_S = 0.04  # the detector's keypoints are averaged over about three pictures
+_BRIEF = 0.2  # of the pictures of the face seen longest: less is a false find
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTrack:
+    """A face over the whole video.
+
+    Parameters
+    ----------
+    keypoints
+        ``(frame, 5, 2)`` pixels, NaN where it was not found.
+    score
+        ``(frame,)`` of the detection, 0 where it was not found or bridged.
+    bridged
+        ``(frame,)`` whether the keypoints are interpolated over a gap.
+    """
+
+    keypoints: np.ndarray
+    score: np.ndarray
+    bridged: np.ndarray
+
+    @property
+    def found(self) -> np.ndarray:
+        """``(frame,)`` whether it was there."""
+        return np.asarray(np.isfinite(self.keypoints).all(axis=(1, 2)))
+
+    @property
+    def size_px(self) -> float:
+        """Typical eye distance."""
+        return float(np.median([eye_distance(points) for points in self.keypoints[self.found]]))
+
+
+def face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceTrack]:
+    """Return the faces of a video from left to right, without those seen only for a moment.
+
+    Parameters
+    ----------
+    tracks
+        Of the tracker.
+    time_s
+        ``(frame,)`` of each picture, seconds.
+
+    Examples
+    --------
+    >>> seen = Track(keypoints={0: np.eye(5, 2), 2: np.eye(5, 2)}, score={0: 0.8, 2: 0.7})
+    >>> face_tracks([seen], np.array([0.0, 0.04, 0.08]))[0].bridged.tolist()
+    [False, True, False]
+    """
+    longest = max((len(track.keypoints) for track in tracks), default=0)
+    lasting = [track for track in tracks if len(track.keypoints) >= max(_BRIEF * longest, 1)]
+    faces = [_over_time(track, time_s) for track in lasting]
+    return sorted(faces, key=lambda face: float(np.nanmean(face.keypoints[..., 0])))
+
+
+def _over_time(track: Track, time_s: np.ndarray) -> FaceTrack:
+    keypoints = np.full((len(time_s), 5, 2), np.nan)
+    score = np.zeros(len(time_s), np.float32)
+    rows = sorted(track.keypoints)
+    keypoints[rows] = [track.keypoints[row] for row in rows]
+    score[rows] = [track.score[row] for row in rows]
+    bridged = _bridge(keypoints, time_s)
+    return FaceTrack(smooth(keypoints, time_s, _NOISE_S), score, bridged)
+
+
+def _bridge(keypoints: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+    """Fill short gaps inside in place; return ``(frame,)`` where."""
+    bridged = np.zeros(len(time_s), dtype=bool)
+    for start, stop in runs(np.isnan(keypoints[:, 0, 0])):
+        if start == 0 or stop == len(time_s) or time_s[stop] - time_s[start - 1] > _BRIDGE_S:
+            continue
+        part = (time_s[start:stop] - time_s[start - 1]) / (time_s[stop] - time_s[start - 1])
+        step = keypoints[stop] - keypoints[start - 1]
+        keypoints[start:stop] = keypoints[start - 1] + part[:, None, None] * step
+        bridged[start:stop] = True
+    return bridged
