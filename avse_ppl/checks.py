@@ -63,7 +63,7 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
         pyro.validation_enabled(False),  # a power that is not positive is ours to explain
         pyro.plate("recording", mixture.recordings, dim=-3),
     ):
-        _check_law(scene.speech, (mixture.frames, None), "speech prior", mixture)
+        _check_law(scene.speech, (mixture.frames, mixture.frames.visual), "speech prior", mixture)
         _check_law(scene.noise, (mixture.frames,), "noise model", mixture)
     try:
         trace = poutine.trace(scene).get_trace(mixture)

@@ -126,9 +126,11 @@ class Scene:
             return self._laws(frames, video)
 
     def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
-        visual = video
+        visual = frames.visual
         if video is not None and self.reliability is not None:
             visual = self.reliability(frames, video)[..., None, :] * video
+        elif video is not None:
+            visual = video
         return Laws(self.speech(frames, visual), self.noise(frames))
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:

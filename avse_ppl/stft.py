@@ -8,9 +8,10 @@ model written for one recording has the right scale on every other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,9 @@ class Frames:
         What the grid was made with, in Hz and samples.
     device, dtype
         Where the arrays below live; ``None`` and a JAX dtype under NumPyro.
+    visual
+        What is seen of the speaker on each frame, ``(recording, 1 + feature, time)``: how far it
+        counts, in [0, 1], and features times that. None without video.
 
     Examples
     --------
@@ -50,6 +54,7 @@ class Frames:
     n_fft: int = 1024
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
+    visual: Any = field(default=None, compare=False, repr=False)
 
     @property
     def freq_hz(self) -> Tensor:
@@ -62,6 +67,10 @@ class Frames:
         """Centre of each frame, seconds, ``(time,)``."""
         index = ops.arange(self.time, device=self.device, dtype=self.dtype)
         return index * (self.hop / self.sample_rate_hz)
+
+    def of_one(self) -> Frames:
+        """The grid of the first recording alone."""
+        return self if self.visual is None else replace(self, visual=self.visual[:1])
 
     def number(self, value: float) -> Tensor:
         """Return a number as an array without dimensions, of this grid's device and dtype."""
@@ -115,20 +124,28 @@ class Spectrogram:
         """Return the same spectrogram on another device or real dtype."""
         device = torch.device(device)
         complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
+        visual = self.frames.visual
+        visual = None if visual is None else visual.to(device, dtype)
         return replace(
             self,
             values=self.values.to(device, complex_dtype),
             scale=self.scale.to(device, dtype),
-            frames=replace(self.frames, device=device, dtype=dtype),
+            frames=replace(self.frames, device=device, dtype=dtype, visual=visual),
         )
+
+    def seeing(self, visual: Tensor | None) -> Spectrogram:
+        """Return the same spectrogram with what is seen of the speakers, see `Frames`."""
+        return replace(self, frames=replace(self.frames, visual=visual))
 
     def select(self, index: int) -> Spectrogram:
         """One recording of the batch, its padding removed."""
         time = self.stft.frame_count(self.n_samples[index])
+        visual = self.frames.visual
+        visual = None if visual is None else visual[index : index + 1, :, :time]
         return replace(
             self,
             values=self.values[index : index + 1, :, :time],
-            frames=replace(self.frames, time=time),
+            frames=replace(self.frames, time=time, visual=visual),
             n_samples=(self.n_samples[index],),
             scale=self.scale[index : index + 1],
         )

@@ -154,13 +154,14 @@ def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
     nor the global random numbers play a part.
     """
     device = mixture.scale.device
+    frames = mixture.frames.of_one()
     both, noise = _Prior(mixture.recordings), _Prior(mixture.recordings)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
         with both, plates_reusable(), pyro.plate("recording", 1, dim=-3):
-            scene.laws(mixture.frames)
+            scene.laws(frames)
         with noise, plates_reusable(), numbers_on(device), pyro.plate("recording", 1, dim=-3):
-            scene.noise(mixture.frames)
+            scene.noise(frames)
     of_noise = {name for name, *_ in noise.found}
     return [
         Site(name, start.shape, transform, start.clone(), spread.clone(), name in of_noise)

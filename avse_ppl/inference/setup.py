@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avse_ppl.inference.looking import look
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
@@ -56,14 +57,11 @@ def prepare(
         absent, video is given to an audio-only prior, or the waveforms are not usable.
     """
     seeds = check_seed(seed)
-    if video is not None:
-        raise ValueError(
-            "the speech prior of this scene is audio-only and would ignore the video; leave the "
-            "video out"
-        )
     target = resolve_device(device)
     spectrogram = mixture if isinstance(mixture, Spectrogram) else _analyse(scene, mixture)
     _check_spectrogram(spectrogram)
+    if video is not None:
+        spectrogram = look(scene, spectrogram, video)
     spectrogram = spectrogram.to(target, dtype)
     if not isinstance(seeds, int) and len(seeds) != spectrogram.recordings:
         raise ValueError(

@@ -22,7 +22,9 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
     log_sd = {name: torch.full_like(value, -2.3) for name, value in location.items()}
     encode = getattr(density.scene.speech, "encode", None)
     if encode is not None:
-        for name, (mean, sd) in encode(density.mixture.power).items():
+        visual = density.mixture.frames.visual
+        seen = () if visual is None else (visual,)
+        for name, (mean, sd) in encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
     initial = getattr(density.scene.noise, "initial", None)
     if initial is not None:

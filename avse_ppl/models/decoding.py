@@ -7,8 +7,10 @@ from typing import Any
 from avse_ppl.backends import on_jax
 
 
-def decode(network: Any, z: Any) -> Any:
+def decode(network: Any, z: Any, visual: Any = None) -> Any:
     """Decode ``(..., latent, time)`` to log power ``(..., freq, time)`` by torch or by JAX.
+
+    ``visual`` is what is seen, ``(..., 1 + feature, time)``, for networks that see.
 
     Raises
     ------
@@ -16,7 +18,7 @@ def decode(network: Any, z: Any) -> Any:
         If the network has no decoder on JAX.
     """
     if not on_jax():
-        return network.decode(z)
+        return network.decode(z) if visual is None else network.decode(z, visual)
     from avse_ppl.models.networks.jax_decoders import jax_decoder
 
-    return jax_decoder(network)(z)
+    return jax_decoder(network)(z) if visual is None else jax_decoder(network)(z, visual)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from avse_ppl.checks import unknown_name
+from avse_ppl.models.networks import LipsNetwork
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_latent import LatentSpeech, PowerDecoder
-from avse_ppl.models.weights import PRETRAINED, load_network
+from avse_ppl.models.weights import PRETRAINED, load_lips, load_network
 from avse_ppl.stft import Stft
 
 
@@ -57,9 +58,18 @@ def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
         )
     return LatentSpeech(
         network=cast(PowerDecoder, network), level_db=config["level_db"],
-        start_gain_db=config["start_gain_db"], stft=Stft(**config["stft"]),
+        start_gain_db=config["start_gain_db"], lips=_lips(config, folder),
+        stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
     )  # fmt: skip
+
+
+def _lips(config: Mapping[str, Any], folder: Path) -> LipsNetwork | None:
+    """Visual encoder of a prior that sees: in its own folder, or shipped."""
+    if "lips" not in config:
+        return None
+    own = folder / str(config["lips"])
+    return load_lips(own if own.is_dir() else config["lips"])[0]
 
 
 def _use(config: Mapping[str, Any]) -> str:

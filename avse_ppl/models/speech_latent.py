@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from pyroapi import distributions as dist
@@ -13,7 +13,11 @@ from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.models.decoding import decode
+from avse_ppl.models.networks.lips import RATE_HZ, LipsNetwork, on_frames
 from avse_ppl.stft import Frames, Stft
+
+if TYPE_CHECKING:
+    from avse_ppl.video import Lips
 
 DB = math.log(10) / 10
 
@@ -23,11 +27,13 @@ class PowerDecoder(Protocol):
 
     latent: int
 
-    def encode(self, power: Tensor, sample: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(
+        self, power: Tensor, sample: bool = False, **seen: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Map ``(recording, freq, time)`` to mean, log-variance and draw of the latents."""
         ...
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, *seen: Tensor) -> Tensor:
         """Map ``(recording, latent, time)`` to log power ``(recording, freq, time)``."""
         ...
 
@@ -56,6 +62,9 @@ class LatentSpeech:
         Gain on the encoder's guess where inference starts, dB. An encoder that has only seen clean
         speech takes a whole mixture for speech: from a quieter start, a noise model explains its
         share first. 0 for encoders that were trained on mixtures.
+    lips
+        Visual encoder through which the prior sees the speaker; None for an audio-only prior. The
+        network then takes features as a second argument.
     stft
         Front end that the network was trained with.
     name
@@ -66,6 +75,7 @@ class LatentSpeech:
     level_db: float = 0.0
     level_sd_db: float = 6.0
     start_gain_db: float = 0.0
+    lips: LipsNetwork | None = None
     stft: Stft = field(default_factory=Stft)
     name: str = "latent speech"
 
@@ -79,23 +89,50 @@ class LatentSpeech:
         ):
             z = pyro.sample("speech.z", dist.Normal(zero, 1.0))
         gain_db = self.level_sd_db * level - self.level_db
-        return ComplexNormal(0.0, ops.exp(decode(self.network, z) + DB * gain_db))
+        seen = visual if self.lips is not None else None
+        return ComplexNormal(0.0, ops.exp(decode(self.network, z, seen) + DB * gain_db))
 
     @property
     def reach(self) -> int | None:
         """Frames to either side whose law the latents of a frame change; None: any."""
         return getattr(self.network, "reach", None)
 
-    def encode(self, power: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def see(self, lips: Lips, frames: Frames) -> Tensor:
+        """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.
+
+        The first row is 1 where a face was found and 0 elsewhere.
+
+        Raises
+        ------
+        ValueError
+            If the prior is audio-only.
+        """
+        if self.lips is None:
+            raise ValueError(
+                f"speech prior {self.name!r} is audio-only and would not look at the video; leave "
+                "the video out, or take an audio-visual prior, such as 'av-dkf'"
+            )
+        steady = lips.resample(RATE_HZ)
+        found = torch.from_numpy(steady.found.astype("float32"))
+        with torch.no_grad():
+            features = self.lips(torch.from_numpy(steady.roi[None]))
+            return on_frames(features, found[None], frames.time_s.cpu())[0]
+
+    def encode(
+        self, power: Tensor, visual: Tensor | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Amortised guess of the latents: mean and standard deviation of each site.
 
         Parameters
         ----------
         power
             ``(recording, freq, time)``: of speech, or of a mixture for a warm start.
+        visual
+            ``(recording, 1 + feature, time)``, see `see`.
         """
+        seen = {} if visual is None or self.lips is None else {"visual": visual}
         with torch.no_grad():
-            mean, logvar, _ = self.network.encode(power * math.exp(DB * self.level_db))
+            mean, logvar, _ = self.network.encode(power * math.exp(DB * self.level_db), **seen)
         start = self.start_gain_db / self.level_sd_db
         level = torch.full_like(power[:, :1, :1], start)
         return {

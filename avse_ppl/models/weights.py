@@ -13,11 +13,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
+from avse_ppl.models.networks import (
+    DynamicNetwork,
+    LipsNetwork,
+    RvaeNetwork,
+    TcvaeNetwork,
+    VaeNetwork,
+)
 from avse_ppl.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {"vae": VaeNetwork, "rvae": RvaeNetwork, "tcvae": TcvaeNetwork}
+    {
+        "vae": VaeNetwork,
+        "rvae": RvaeNetwork,
+        "tcvae": TcvaeNetwork,
+        "dynamic": DynamicNetwork,
+        "lips": LipsNetwork,
+    }
 )
 CLEAN_START_GAIN_DB = -4.0  # for encoders that have seen clean speech only
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -35,6 +47,7 @@ def save_weights(
     level_db: float = 0.0,
     start_gain_db: float = 0.0,
     use: str = "speech",
+    lips: str | None = None,
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
 
@@ -55,7 +68,10 @@ def save_weights(
     start_gain_db
         See `LatentSpeech`.
     use
-        What it is a prior of, ``"speech"`` or ``"noise"``.
+        What it is: a prior of ``"speech"`` or ``"noise"``, or an encoder of ``"lips"``.
+    lips
+        Name of the visual encoder that a speech prior sees through: a folder within its own, or
+        shipped weights.
 
     Returns
     -------
@@ -71,6 +87,7 @@ def save_weights(
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
         "level_db": level_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
+    config |= {} if lips is None else {"lips": lips}
     files = {
         "weights.safetensors": save(tensors),
         "config.json": f"{json.dumps(config, indent=2)}\n".encode(),
@@ -114,8 +131,60 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval().requires_grad_(False), config
 
 
+def save_lips(
+    folder: str | Path, network: LipsNetwork, *, name: str, card: Mapping[str, Any]
+) -> Path:
+    """Write a visual encoder as `save_weights` writes a prior."""
+    settings = {"features": network.features, "width": network.width}
+    return save_weights(folder, network, "lips", settings, Stft(), name=name, card=card, use="lips")
+
+
+def load_lips(folder: str | Path) -> tuple[LipsNetwork, dict[str, Any]]:
+    """Read a visual encoder by name or folder; raises as `load_network` does."""
+    network, config = load_network(_place(folder))
+    if not isinstance(network, LipsNetwork):
+        raise ValueError(f"{folder} holds a {config['network']!r} network; expected 'lips'")
+    return network, config
+
+
+def load_shared(network: nn.Module, source: str | Path | nn.Module, only: str = "") -> None:
+    """Start a network from those weights of another that have the same names and shapes.
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    source
+        The other, or the name or folder of its weights.
+    only
+        Beginning of the names that are taken.
+
+    Raises
+    ------
+    ValueError
+        If they have nothing in common.
+    """
+    other = source if isinstance(source, nn.Module) else load_network(_place(source))[0]
+    mine = network.state_dict()
+    shared = {
+        key: value
+        for key, value in other.state_dict().items()
+        if key.startswith(only) and key in mine and mine[key].shape == value.shape
+    }
+    if not shared:
+        raise ValueError(f"the weights to start from, {source}, fit no part of the network")
+    network.load_state_dict({**mine, **shared})
+
+
+def _place(folder: str | Path) -> Path:
+    shipped = PRETRAINED / str(folder)
+    return shipped if (shipped / "config.json").is_file() else Path(folder)
+
+
 def _build(config: Mapping[str, Any], folder: Path) -> nn.Module:
     try:
+        if config["network"] == "lips":
+            return LipsNetwork(**config["settings"])
         return NETWORKS[config["network"]](freq=Stft(**config["stft"]).freq, **config["settings"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
@@ -175,7 +244,7 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:
     parameters = sum(p.numel() for p in network.parameters())
-    kind = f"{config['use'].capitalize()} prior"
+    kind = "Visual encoder" if config["use"] == "lips" else f"{config['use'].capitalize()} prior"
     lines = [
         f"# {config['name']}",
         "",

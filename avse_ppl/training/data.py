@@ -102,9 +102,12 @@ class MixtureCrops(SpeechCrops):
 
     def __getitem__(self, which: Crop) -> Tensor:
         """Speech and noise, ``(2, sample)``."""
-        rng = np.random.default_rng(which.seed)
         speech = super().__getitem__(which).numpy()
-        noise = self._babble(rng) if rng.random() < _BABBLE else self._noise(rng)
+        return self.with_noise(speech, np.random.default_rng(which.seed), _BABBLE)
+
+    def with_noise(self, speech: np.ndarray, rng: np.random.Generator, babble: float) -> Tensor:
+        """Speech ``(sample,)`` and noise for it, ``(2, sample)``; babble in that share of them."""
+        noise = self._babble(rng) if rng.random() < babble else self._noise(rng)
         ratio_db = rng.uniform(*self.snr_db)
         loudness = np.sqrt(np.mean(speech**2) / max(np.mean(noise**2), 1e-12))
         noise = noise * np.float32(loudness * 10 ** (-ratio_db / 20))

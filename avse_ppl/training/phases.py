@@ -45,7 +45,7 @@ class VaeTraining(pl.LightningModule):
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         """Loss and its parts, of crops ``(crop, sample)``."""
-        power = _power(self.stft.forward(batch))
+        power = power_of(self.stft.forward(batch))
         mean, logvar, z = (a.float() for a in self.network.encode(power, sample=True))
         log_power = self.network.decode(z).float()
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
@@ -134,14 +134,15 @@ class EncoderTraining(VaeTraining):
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         """Loss of pairs of speech and noise, ``(crop, 2, sample)``."""
         speech, noise = self.stft.forward(batch).unbind(1)
-        seen = _power(speech + noise)
+        seen = power_of(speech + noise)
         level = seen.mean((-2, -1), keepdim=True)  # as a mixture is normalised for inference
         with torch.no_grad():
-            z = self.teacher.encode(_power(speech) / level, sample=True)[2].float()
+            z = self.teacher.encode(power_of(speech) / level, sample=True)[2].float()
         mean, logvar, _ = (a.float() for a in self.network.encode(seen / level))
         terms = logvar + (z - mean).square() * torch.exp(-logvar)
         return {"loss": 0.5 * (terms + math.log(2 * math.pi)).sum(-2).mean()}
 
 
-def _power(values: Tensor) -> Tensor:
+def power_of(values: Tensor) -> Tensor:
+    """Power of a complex STFT, above a floor."""
     return values.real.square() + values.imag.square() + POWER_FLOOR

@@ -61,6 +61,45 @@ class Recipe:
     snr_db: tuple[float, float] = (-8.0, 15.0)
 
 
+@dataclass(frozen=True)
+class SeeingRecipe(Recipe):
+    """What a dynamical or audio-visual prior is trained with, beyond `Recipe`.
+
+    Parameters
+    ----------
+    start
+        The audio-only prior whose latents and decoder it builds on, by name.
+    sees
+        Whether it has a visual input.
+    teacher_epochs, lips_epochs, prior_epochs
+        Passes of the phases "teacher", "lips" and "prior"; see `avse_ppl.training.seeing_phases`.
+    lips_rate
+        Learning rate of the visual encoder.
+    video_dropout
+        Share of the crops that are seen without any video, and of those that lose a stretch of it.
+
+    Examples
+    --------
+    >>> SEEING_RECIPES["av-dkf"].settings["prior"]
+    'gated'
+    """
+
+    network: str = "dynamic"
+    start: str = "tcvae"
+    sees: bool = True
+    teacher_epochs: int = 4
+    lips_epochs: int = 14
+    lips_rate: float = 1e-3
+    prior_epochs: int = 8
+    video_dropout: float = 0.25
+    batch: int = 16
+    learning_rate: float = 1e-3
+    level_jitter_db: float = 4.0
+    speed: tuple[float, float] = (1.0, 1.0)
+    encoder_epochs: int = 10
+    snr_db: tuple[float, float] = (-10.0, 12.0)
+
+
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
@@ -84,5 +123,22 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             speed=(0.75, 1.35),
             encoder_epochs=4,
         ),
+    }
+)
+
+
+def _seeing(prior: str, **settings: Any) -> SeeingRecipe:
+    return SeeingRecipe(settings={"latent": 16, "visual": 64, "prior": prior, **settings})
+
+
+# A prior without video has the video of the others left out: the same latents, the same decoder.
+SEEING_RECIPES: Mapping[str, SeeingRecipe] = MappingProxyType(
+    {
+        "dkf": SeeingRecipe(settings={"latent": 16, "prior": "gated"}, sees=False),
+        "srnn": SeeingRecipe(settings={"latent": 16, "prior": "recurrent"}, sees=False),
+        "av-vae": _seeing("standard", decoder_sees=True),
+        "av-cvae": _seeing("visual"),
+        "av-dkf": _seeing("gated"),
+        "av-rvae": _seeing("visual", decoder="recurrent", decoder_sees=True),
     }
 )

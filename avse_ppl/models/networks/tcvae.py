@@ -69,20 +69,30 @@ class TcvaeNetwork(nn.Module):
 
         The draw is the mean unless ``sample``.
         """
-        inputs = encoder_input(power, log_input=True)
-        seen = contrast((inputs - _MEAN) / _SPREAD, heard=inputs)
+        seen = normalised_input(power)
         batch, shape = seen.shape[:-2], seen.shape[-2:]
         hidden = self.encoder(self.encoder_bands(seen.reshape(-1, *shape)))
         mean = self.encoder_mean(hidden)
-        logvar = self.encoder_logvar(hidden).clamp(*_LOGVAR)
+        logvar = self.clamped(self.encoder_logvar(hidden))
         z = draw(mean, logvar, sample)
         return tuple(a.reshape(*batch, *a.shape[-2:]) for a in (mean, logvar, z))  # type: ignore[return-value]
+
+    @staticmethod
+    def clamped(logvar: Tensor) -> Tensor:
+        """Log-variance within what single precision bears."""
+        return logvar.clamp(*_LOGVAR)
 
     def decode(self, z: Tensor) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
         hidden = self.decoder(self.decoder_latent(z.reshape(-1, *z.shape[-2:])))
         log_power = self.decoder_logpower(hidden).clamp(LOWEST, HIGHEST)
         return log_power.reshape(*z.shape[:-2], self.freq, z.shape[-1])
+
+
+def normalised_input(power: Tensor) -> Tensor:
+    """Return what the encoder reads of ``(..., freq, time)`` power, ``(..., 2 freq, time)``."""
+    inputs = encoder_input(power, log_input=True)
+    return contrast((inputs - _MEAN) / _SPREAD, heard=inputs)
 
 
 class _Block(nn.Module):

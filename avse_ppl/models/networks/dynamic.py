@@ -1,0 +1,147 @@
+"""Audio-visual and dynamical priors: a learned law of the latents before one decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from avse_ppl.models.networks.sight import Fusion, Sight
+from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork, normalised_input
+from avse_ppl.models.networks.transitions import PRIORS
+from avse_ppl.models.networks.vae import draw, frequency_first
+
+DECODERS = ("convolutional", "recurrent")
+
+
+class DynamicNetwork(TcvaeNetwork):
+    r"""Encoder, prior of the latents, and decoder, each with or without the speaker's lips.
+
+    .. math:: z_t | z_{1:t-1}, v \sim N(\mu_t, \sigma^2_t), \qquad
+        s_{ft} | z_{1:T}, v \sim N_c(0, \exp \ell_{ft}(z_{1:T}, v))
+
+    What is sampled for inference are the innovations e of the prior, which are white:
+    :math:`z_t = \mu_t(z_{1:t-1}, v) + \sigma_t e_t`. Where the gate of the visual features is 0,
+    the network is the audio-only prior; one set of weights serves with and without video.
+
+    Parameters
+    ----------
+    freq, latent, hidden, blocks, encoder_hidden, encoder_blocks
+        As for `TcvaeNetwork`, whose weights this network can start from.
+    visual
+        Number of visual features for each frame, without the gate; 0: audio-only.
+    prior
+        ``"standard"``, ``"visual"``, ``"gated"`` (deep Kalman filter) or ``"recurrent"``; see
+        `avse_ppl.models.networks.transitions`.
+    decoder
+        ``"convolutional"``, or ``"recurrent"`` for an LSTM that reads both directions of time.
+    decoder_sees
+        Whether the decoder reads the lips, too.
+    fusion
+        ``"concatenate"`` or ``"attention"``, see `Fusion`.
+    sight_hidden
+        Channels of what is seen.
+
+    Examples
+    --------
+    >>> network = DynamicNetwork(freq=33, latent=4, hidden=8, encoder_hidden=8, prior="gated")
+    >>> network.decode(torch.zeros(2, 4, 10)).shape
+    torch.Size([2, 33, 10])
+    """
+
+    def __init__(
+        self, freq: int, latent: int, hidden: int = 192, blocks: int = 3,
+        encoder_hidden: int = 160, encoder_blocks: int = 5, visual: int = 0,
+        prior: str = "standard", decoder: str = "convolutional", decoder_sees: bool = False,
+        fusion: str = "concatenate", sight_hidden: int = 96,
+    ) -> None:  # fmt: skip
+        """Build the layers; see the class."""
+        super().__init__(freq, latent, hidden, blocks, encoder_hidden, encoder_blocks)
+        if prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {prior!r}")
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, not {decoder!r}")
+        self.visual, self.decoder_sees = visual, decoder_sees and visual > 0
+        seen = sight_hidden if visual else 1
+        self.seen = seen
+        self.prior = PRIORS[prior](latent, seen)
+        if visual:
+            self.prior_sight = Sight(visual, seen)
+            self.encoder_sight = Sight(visual, seen)
+            self.encoder_fusion = Fusion(encoder_hidden, seen, fusion)
+        self.recurrent = decoder == "recurrent"
+        if self.recurrent:
+            del self.decoder, self.decoder_latent
+            self.decoder = nn.LSTM(latent, hidden // 2, bidirectional=True, batch_first=True)
+            width = hidden // 2 * 2
+            self.decoder_logpower = nn.Linear(width, freq)
+        if self.decoder_sees:
+            self.decoder_fusion = Fusion(latent if self.recurrent else hidden, seen)
+        # Recursions carry a latent on for ever; a mere window keeps the bound of the decoder.
+        if self.recurrent or prior in ("gated", "recurrent"):
+            self.reach = None  # type: ignore[assignment]
+
+    def encode(
+        self, power: Tensor, sample: bool = False, visual: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``(..., freq, time)`` power to mean, log-variance and draw of the innovations.
+
+        ``visual`` is ``(..., 1 + visual, time)``. Each is ``(..., latent, time)``; the past of a
+        frame counts as its mean, the draw is the mean unless ``sample``.
+        """
+        z_mean, z_logvar = self.infer(power, visual)
+        batch = z_mean.shape[:-2]
+        flat = z_mean.reshape(-1, *z_mean.shape[-2:])
+        mean, logvar = self.prior.law(flat, self._seen(visual, flat))
+        mean, logvar = (a.reshape(*batch, *a.shape[-2:]) for a in (mean, logvar))
+        innovation = (z_mean - mean) * torch.exp(-0.5 * logvar)
+        spread = (z_logvar - logvar).clamp(max=0.0)
+        return innovation, spread, draw(innovation, spread, sample)
+
+    def infer(self, power: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latents z themselves, ``(..., latent, time)``."""
+        seen = normalised_input(power)
+        batch, shape = seen.shape[:-2], seen.shape[-2:]
+        hidden = self.encoder_bands(seen.reshape(-1, *shape))
+        if self.visual:
+            sight = self._through(self.encoder_sight, visual, hidden)
+            hidden = self.encoder_fusion(hidden, sight)
+        hidden = self.encoder(hidden)
+        mean, logvar = self.encoder_mean(hidden), self.clamped(self.encoder_logvar(hidden))
+        return mean.reshape(*batch, *mean.shape[-2:]), logvar.reshape(*batch, *logvar.shape[-2:])
+
+    def law(self, z: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Prior mean and log-variance of each frame, its past given: ``(batch, latent, time)``."""
+        return self.prior.law(z, self._seen(visual, z))
+
+    def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
+        """``(..., latent, time)`` innovations to log power ``(..., freq, time)``."""
+        flat = z.reshape(-1, *z.shape[-2:])
+        latents = self.prior.unroll(flat, self._seen(visual, flat))
+        log_power = self.emit(latents, visual)
+        return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
+
+    def emit(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
+        """Log power ``(batch, freq, time)`` of latents ``(batch, latent, time)``."""
+        if not self.recurrent:
+            hidden = self._with_lips(self.decoder_latent(z), visual)
+            return self.decoder_logpower(self.decoder(hidden)).clamp(LOWEST, HIGHEST)
+        hidden, _ = self.decoder(self._with_lips(z, visual).transpose(1, 2))
+        return frequency_first(self.decoder_logpower, hidden).clamp(LOWEST, HIGHEST)
+
+    def _with_lips(self, hidden: Tensor, visual: Tensor | None) -> Tensor:
+        if not self.decoder_sees:
+            return hidden
+        return self.decoder_fusion(hidden, self._seen(visual, hidden))
+
+    def _seen(self, visual: Tensor | None, like: Tensor) -> Tensor:
+        """What prior and decoder see, ``(batch, seen, time)``."""
+        if not self.visual:
+            return like.new_zeros(len(like), self.seen, like.shape[-1])
+        return self._through(self.prior_sight, visual, like)
+
+    def _through(self, sight: Sight, visual: Tensor | None, like: Tensor) -> Tensor:
+        if visual is None:
+            return like.new_zeros(len(like), self.seen, like.shape[-1])
+        seen = sight(visual.reshape(-1, *visual.shape[-2:]))
+        # One picture may belong to several rows: draws of the same recording.
+        return seen.repeat(len(like) // len(seen), 1, 1) if len(seen) != len(like) else seen

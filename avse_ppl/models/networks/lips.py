@@ -1,0 +1,120 @@
+"""From mouth crops to visual features: a small 3-D convolution, then convolutions over time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+CROP = 88  # pixels, each way
+RATE_HZ = 25.0
+MEAN, SPREAD = 0.421, 0.165  # of grey mouth crops, the field's convention
+
+
+class LipsNetwork(nn.Module):
+    r"""Visual encoder shared by all audio-visual priors.
+
+    Crops of 88x88 at 25 frames a second are halved in size, pass one convolution over space and
+    time, three over space, and residual convolutions over time (0.6 s to either side at the
+    defaults): one vector of features for each frame.
+
+    Parameters
+    ----------
+    features
+        Number of features.
+    width
+        Channels of the first convolution, doubled three times.
+
+    References
+    ----------
+    Petridis et al., "End-to-end audiovisual speech recognition", ICASSP 2018 (3-D convolution
+    before 2-D ones). Bai, Kolter and Koltun, 2018 (temporal convolutions).
+
+    Examples
+    --------
+    >>> network = LipsNetwork(features=8, width=4)
+    >>> network(torch.zeros(2, 5, 88, 88, dtype=torch.uint8)).shape
+    torch.Size([2, 8, 5])
+    """
+
+    def __init__(self, features: int = 64, width: int = 16) -> None:
+        """Build the layers; see the class."""
+        super().__init__()
+        self.features, self.width = features, width
+        self.motion = nn.Conv3d(1, width, (3, 5, 5), (1, 2, 2), (1, 2, 2))
+        widths = (width, 2 * width, 4 * width, 6 * width)
+        self.space = nn.ModuleList(
+            nn.Conv2d(inner, outer, 3, 2, 1) for inner, outer in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(4, outer) for outer in widths[1:])
+        self.flat = nn.Linear(6 * width * 9, 2 * features)
+        self.time = nn.ModuleList(
+            nn.Conv1d(2 * features, 2 * features, 3, padding=2**b, dilation=2**b) for b in range(3)
+        )
+        self.out = nn.Conv1d(2 * features, features, 1)
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """``(batch, frame, 88, 88)`` grey levels, 0 to 255, to ``(batch, features, frame)``."""
+        return self.from_halved(halved(crops))
+
+    def from_halved(self, images: Tensor) -> Tensor:
+        """``(batch, frame, 44, 44)`` of `halved` to ``(batch, features, frame)``."""
+        batch, frames = images.shape[:2]
+        hidden = nn.functional.gelu(self.motion(images[:, None]))
+        hidden = hidden.transpose(1, 2).flatten(0, 1)
+        for layer, norm in zip(self.space, self.norms, strict=True):
+            hidden = nn.functional.gelu(norm(layer(hidden)))
+        hidden = self.dropout(self.flat(hidden.flatten(1)))
+        hidden = hidden.reshape(batch, frames, -1).transpose(1, 2)
+        for layer in self.time:
+            hidden = hidden + layer(self.dropout(nn.functional.gelu(hidden)))
+        return torch.tanh(self.out(nn.functional.gelu(hidden)))
+
+
+def halved(crops: Tensor) -> Tensor:
+    """Normalised crops of half the size, ``(batch, frame, 44, 44)``."""
+    scaled = (crops.to(torch.float32) / 255.0 - MEAN) / SPREAD
+    return nn.functional.avg_pool2d(scaled, 2)
+
+
+def on_frames(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:
+    """Features of pictures, brought to speech frames, with their gate before them.
+
+    Linear between pictures. The gate is that of the two pictures around a frame, whichever is
+    lower; 0 past the last one.
+
+    Parameters
+    ----------
+    features
+        ``(batch, features, picture)`` at `RATE_HZ`.
+    present
+        ``(batch, picture)``, in [0, 1].
+    time_s
+        Centres of the frames, seconds, ``(time,)``.
+
+    Returns
+    -------
+    Tensor
+        ``(batch, 1 + features, time)``.
+
+    Examples
+    --------
+    >>> on_frames(torch.ones(1, 3, 5), torch.ones(1, 5), torch.tensor([0.0, 0.05, 9.0]))[0, :2]
+    tensor([[1., 1., 0.],
+            [1., 1., 0.]])
+    """
+    if features.shape[-1] == 0:
+        return features.new_zeros(*features.shape[:-2], 1 + features.shape[-2], len(time_s))
+    place = time_s.to(features.dtype) * RATE_HZ
+    last = features.shape[-1] - 1
+    left = place.floor().long().clamp(max=last)
+    right = (left + 1).clamp(max=last)
+    gate = torch.minimum(present[..., left], present[..., right])
+    # The last picture is shown for as long as any other.
+    gate = gate * (place < last + 1).to(gate.dtype)
+    between = (place - left).clamp(0.0, 1.0)
+    seen = torch.lerp(features[..., left], features[..., right], between)
+    gate = gate[..., None, :].to(features.dtype)
+    return torch.cat((gate, gate * seen), -2)

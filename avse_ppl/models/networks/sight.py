@@ -1,0 +1,105 @@
+"""How visual features enter a network, and how they leave no trace where there are none."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+FUSIONS = ("concatenate", "attention")
+
+
+class Sight(nn.Module):
+    r"""Visual features in their context, gated by how much they count.
+
+    .. math:: h_{1:T} = a_{1:T} \odot \mathrm{TCN}(a_{1:T} \odot v_{1:T})
+
+    What comes in is :math:`(a, a \odot v)`, the gate a in [0, 1] as first channel: 0 where there is
+    no picture, or none to be trusted. There h is exactly 0, and what reads h through layers without
+    bias is told nothing.
+
+    Parameters
+    ----------
+    features
+        Number of visual features, the gate not counted.
+    hidden, blocks
+        Channels and residual blocks; block b reaches 2^b frames to either side.
+
+    Examples
+    --------
+    >>> sight = Sight(features=3, hidden=8)
+    >>> bool(sight(torch.zeros(1, 4, 10)).any())
+    False
+    """
+
+    def __init__(self, features: int, hidden: int, blocks: int = 3) -> None:
+        """Build the layers; see the class."""
+        super().__init__()
+        self.features = features
+        self.enter = nn.Conv1d(features, hidden, 3, padding=1)
+        self.context = nn.ModuleList(
+            nn.Conv1d(hidden, hidden, 3, padding=2**b, dilation=2**b) for b in range(blocks)
+        )
+
+    def forward(self, visual: Tensor) -> Tensor:
+        """``(batch, 1 + features, time)`` to ``(batch, hidden, time)``."""
+        gate, seen = visual[:, :1], visual[:, 1:]
+        hidden = self.enter(seen)
+        for layer in self.context:
+            hidden = hidden + layer(nn.functional.gelu(hidden))
+        return gate * nn.functional.gelu(hidden)
+
+
+class Fusion(nn.Module):
+    r"""Adds what is seen to what is heard.
+
+    ``"concatenate"``: :math:`x_t + W h_t`, which is what a layer makes of the two side by side.
+    ``"attention"``: :math:`x_t + W \sum_{\tau} \alpha_{t \tau} h_\tau` over the frames
+    :math:`|t - \tau| \le r`, with weights from what is heard and seen, so that lips and sound that
+    are a little apart still find each other.
+
+    Starts at 0: a network that was trained without video is what it was until training says
+    otherwise.
+
+    Parameters
+    ----------
+    heard, seen
+        Channels of the two.
+    kind
+        ``"concatenate"`` or ``"attention"``.
+    window
+        r, frames of a quarter second by default.
+
+    References
+    ----------
+    Vaswani et al., "Attention is all you need", NeurIPS 2017.
+
+    Examples
+    --------
+    >>> fusion = Fusion(heard=6, seen=4, kind="attention")
+    >>> fusion(torch.ones(1, 6, 10), torch.zeros(1, 4, 10)).shape
+    torch.Size([1, 6, 10])
+    """
+
+    def __init__(self, heard: int, seen: int, kind: str = "concatenate", window: int = 16) -> None:
+        """Build the layers; see the class."""
+        super().__init__()
+        if kind not in FUSIONS:
+            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {kind!r}")
+        self.kind, self.window = kind, window
+        self.value = nn.Conv1d(seen, heard, 1, bias=False)
+        nn.init.zeros_(self.value.weight)
+        if kind == "attention":
+            self.query = nn.Conv1d(heard, 32, 1)
+            self.key = nn.Conv1d(seen, 32, 1)
+
+    def forward(self, heard: Tensor, seen: Tensor) -> Tensor:
+        """``(batch, heard, time)`` and ``(batch, seen, time)`` to ``(batch, heard, time)``."""
+        if self.kind == "concatenate":
+            return heard + self.value(seen)
+        scores = self.query(heard).transpose(1, 2) @ self.key(seen) / math.sqrt(32)
+        time = torch.arange(heard.shape[-1], device=heard.device)
+        far = (time[:, None] - time[None, :]).abs() > self.window
+        weights = scores.masked_fill(far, -math.inf).softmax(-1)
+        return heard + self.value(seen @ weights.transpose(1, 2))

@@ -1,0 +1,189 @@
+r"""Priors of a latent sequence, each read in two ways.
+
+A prior is a conditional normal law for each frame,
+:math:`z_t | z_{1:t-1}, h_t \sim N(\mu_t, \sigma^2_t)`, with h what is seen (0 where nothing is).
+
+- ``law(z, h)`` gives :math:`\mu_t, \log \sigma^2_t` of all frames at once, the past being given:
+  what training needs, without a loop over time.
+- ``unroll(e, h)`` turns standard-normal innovations into latents,
+  :math:`z_t = \mu_t(z_{1:t-1}, h_t) + \sigma_t e_t`: what inference needs. The site that it samples
+  is then white, whatever the dynamics.
+
+Arrays are ``(batch, latent, time)`` and ``(batch, seen, time)``. A new prior is one more class of
+this kind, its twin in ``jax_decoders.py``, and a line in ``PRIORS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+_LOGVAR = (-8.0, 3.0)
+
+
+class Standard(nn.Module):
+    r"""White: :math:`z_t \sim N(0, I)`."""
+
+    def __init__(self, latent: int, seen: int) -> None:
+        """Nothing to build."""
+        super().__init__()
+
+    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of all frames."""
+        return torch.zeros_like(z), torch.zeros_like(z)
+
+    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+        """Innovations to latents."""
+        return innovations
+
+
+class Visual(nn.Module):
+    r"""What the lips say of each frame: :math:`z_t \sim N(\mu(h_t), \sigma^2(h_t))`.
+
+    :math:`N(0, I)` where nothing is seen: the layers have no bias.
+
+    References
+    ----------
+    Sadeghi, Leglaive, Alameda-Pineda, Girin and Horaud, "Audio-visual speech enhancement using
+    conditional variational auto-encoders", TASLP 2020.
+    """
+
+    def __init__(self, latent: int, seen: int) -> None:
+        """Build the layers, which start at N(0, I)."""
+        super().__init__()
+        self.mean = nn.Conv1d(seen, latent, 1, bias=False)
+        self.logvar = nn.Conv1d(seen, latent, 1, bias=False)
+        for layer in (self.mean, self.logvar):
+            nn.init.zeros_(layer.weight)
+
+    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of all frames."""
+        return self.mean(seen), self.logvar(seen).clamp(*_LOGVAR)
+
+    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+        """Innovations to latents."""
+        mean, logvar = self.law(innovations, seen)
+        return mean + torch.exp(0.5 * logvar) * innovations
+
+
+class Gated(nn.Module):
+    r"""Deep Kalman filter: a gated transition from the frame before, driven by what is seen.
+
+    .. math:: (p, r, \kappa) = M \tanh(A z_{t-1} + B h_t + b) + N h_t + c, \quad
+        \mu_t = (1 - g) \odot F z_{t-1} + g \odot p, \quad g = \mathrm{sigmoid}(\kappa), \quad
+        \log \sigma^2_t = r
+
+    with F diagonal, and :math:`z_0 = 0`.
+
+    References
+    ----------
+    Krishnan, Shalit and Sontag, "Deep Kalman filters", 2015. Golmakani, Sadeghi and Serizel,
+    "Audio-visual speech enhancement with a deep Kalman filter generative model", ICASSP 2023.
+    """
+
+    def __init__(self, latent: int, seen: int, hidden: int = 128) -> None:
+        """Build the layers."""
+        super().__init__()
+        self.past = nn.Linear(latent, hidden)
+        self.drive = nn.Conv1d(seen, hidden, 1, bias=False)
+        self.out = nn.Linear(hidden, 3 * latent)
+        self.skip = nn.Conv1d(seen, 3 * latent, 1, bias=False)
+        self.decay = nn.Parameter(torch.full((latent,), 0.9))
+        nn.init.zeros_(self.skip.weight)
+        with torch.no_grad():
+            self.out.bias[latent:] = -1.0  # starts sure, and near to the linear path
+
+    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of all frames."""
+        before = nn.functional.pad(z, (1, 0))[..., :-1].transpose(1, 2)
+        drive, skip = self.drive(seen).transpose(1, 2), self.skip(seen).transpose(1, 2)
+        mean, logvar = self._step(before, drive, skip)
+        return mean.transpose(1, 2), logvar.transpose(1, 2)
+
+    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+        """Innovations to latents, frame by frame."""
+        drives = self.drive(seen).unbind(-1)
+        skips = self.skip(seen).unbind(-1)
+        z, states = torch.zeros_like(innovations[..., 0]), []
+        for fresh, drive, skip in zip(innovations.unbind(-1), drives, skips, strict=True):
+            mean, logvar = self._step(z, drive, skip)
+            z = torch.addcmul(mean, torch.exp(0.5 * logvar), fresh)
+            states.append(z)
+        return torch.stack(states, -1)
+
+    def _step(self, before: Tensor, drive: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        """Law of the next frame, channels last."""
+        out = self.out(torch.tanh(self.past(before) + drive)) + skip
+        proposed, logvar, gate = out.chunk(3, -1)
+        mean = torch.lerp(self.decay * before, proposed, torch.sigmoid(gate))
+        return mean, logvar.clamp(*_LOGVAR)
+
+
+class Recurrent(nn.Module):
+    r"""Stochastic recurrent prior: a deterministic state carries all of the past.
+
+    .. math:: d_t = \mathrm{GRU}(d_{t-1}, [z_{t-1}, h_t]), \qquad
+        z_t | z_{1:t-1}, h_{1:t} \sim N(\mu(d_t, z_{t-1}), \sigma^2(d_t, z_{t-1}))
+
+    The SRNN of the literature feeds the past speech to d. Speech is integrated out here, so that
+    its latents take that place: the law of speech given all latents stays Gaussian.
+
+    References
+    ----------
+    Fraccaro, Soenderby, Paquet and Winther, "Sequential neural models with stochastic layers",
+    NeurIPS 2016. Girin et al., "Dynamical variational autoencoders: a comprehensive review", 2021.
+    """
+
+    def __init__(self, latent: int, seen: int, hidden: int = 96) -> None:
+        """Build the layers."""
+        super().__init__()
+        self.memory = nn.GRU(latent + seen, hidden, batch_first=True)
+        self.out = nn.Linear(hidden + latent, 2 * latent)
+
+    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log-variances of all frames."""
+        before = nn.functional.pad(z, (1, 0))[..., :-1]
+        state, _ = self.memory(torch.cat((before, seen), 1).transpose(1, 2))
+        mean, logvar = self._read(state, before.transpose(1, 2))
+        return mean.transpose(1, 2), logvar.transpose(1, 2)
+
+    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+        """Innovations to latents, frame by frame."""
+        weights, bias = self.memory.weight_ih_l0, self.memory.bias_ih_l0
+        latent = innovations.shape[1]
+        drives = (weights[:, latent:] @ seen + bias[:, None]).unbind(-1)
+        inward, recurrent = weights[:, :latent].T, self.memory.weight_hh_l0.T
+        z = torch.zeros_like(innovations[..., 0])
+        state = z.new_zeros(len(z), self.memory.hidden_size)
+        states = []
+        for fresh, drive in zip(innovations.unbind(-1), drives, strict=True):
+            state = _gru(
+                torch.addmm(drive, z, inward),
+                torch.addmm(self.memory.bias_hh_l0, state, recurrent),
+                state,
+            )
+            mean, logvar = self._read(state, z)
+            z = torch.addcmul(mean, torch.exp(0.5 * logvar), fresh)
+            states.append(z)
+        return torch.stack(states, -1)
+
+    def _read(self, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Law of the next frame, channels last."""
+        mean, logvar = self.out(torch.cat((state, before), -1)).chunk(2, -1)
+        return before + mean, logvar.clamp(*_LOGVAR)
+
+
+def _gru(driven: Tensor, kept: Tensor, state: Tensor) -> Tensor:
+    """One step of a GRU from its two affine maps, with torch's order of the gates."""
+    reset, update, new = driven.chunk(3, -1)
+    reset_kept, update_kept, new_kept = kept.chunk(3, -1)
+    proposed = torch.tanh(torch.addcmul(new, torch.sigmoid(reset + reset_kept), new_kept))
+    return torch.lerp(proposed, state, torch.sigmoid(update + update_kept))
+
+
+PRIORS: Mapping[str, Callable[[int, int], nn.Module]] = MappingProxyType(
+    {"standard": Standard, "visual": Visual, "gated": Gated, "recurrent": Recurrent}
+)

@@ -1,0 +1,212 @@
+"""Trains audio-visual and dynamical priors on the latents of an audio-only one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from avse_ppl.corpora.cache import SpeechCache
+from avse_ppl.corpora.lips_cache import LipsCache
+from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.models.weights import load_lips, load_shared, save_lips, save_weights
+from avse_ppl.stft import Stft
+from avse_ppl.training.data import SpeechCrops
+from avse_ppl.training.fit import Run, card_metrics, check_rates
+from avse_ppl.training.recipes import SeeingRecipe
+from avse_ppl.training.seeing_data import Features, Pictures, SeenCrops, SeenMixtureCrops
+from avse_ppl.training.seeing_phases import (
+    LipsTraining,
+    PriorTraining,
+    SeeingEncoderTraining,
+    TeacherTraining,
+    clean_teacher,
+)
+
+_SPLITS = ("train", "dev")
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What a prior is trained on.
+
+    Parameters
+    ----------
+    speech
+        Cached speech.
+    noise
+        Cached noise for the encoder's phase.
+    lips
+        Prepared lips of those clips that have a video; needed if the prior sees.
+    """
+
+    speech: SpeechCache
+    noise: SpeechCache
+    lips: Sequence[LipsCache] = ()
+
+
+def train_seeing(
+    recipe: SeeingRecipe,
+    materials: Materials,
+    output: str | Path,
+    *,
+    name: str,
+    data: Mapping[str, Any],
+    teacher: str | Path | None = None,
+    lips: str | Path | None = None,
+    encoder: str | Path | None = None,
+    stft: Stft | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Path:
+    """Fit a prior in up to four phases and write its weights, config and model card.
+
+    1. "teacher": the encoder of the audio-only prior that it builds on, on clean speech;
+    2. "lips": the visual encoder, if the prior sees;
+    3. "prior": the law of the latents, and a decoder that is new;
+    4. "encoder": latents of the speech in mixtures.
+
+    Each may be taken from another training instead: `teacher`, `lips` and `encoder` are folders
+    that one left.
+
+    Parameters
+    ----------
+    recipe, materials
+        What to train, and on what.
+    output, name, data, stft, seed
+        As for `train`.
+    teacher, lips, encoder
+        Folders of weights in place of phases 1, 2 and 4.
+    **settings
+        ``device``, ``precision``, ``workers``, ``resume`` and ``progress``, as for `train`.
+
+    Returns
+    -------
+    Path
+        The folder, readable by ``load_speech``.
+
+    Raises
+    ------
+    ValueError
+        If a cache has no clip in one of the splits, or is at another rate than ``stft``; if there
+        are no lips for a prior that sees; or if the training diverges.
+    """
+    stft, output = stft or Stft(), Path(output)
+    check_rates(stft, materials.speech, materials.noise)
+    if recipe.sees and not materials.lips:
+        raise ValueError(
+            "a prior that sees learns from lips: prepare a corpus with video (avse-ppl prepare "
+            "CORPUS DIR -o CACHE) and give it with --lips CACHE"
+        )
+    training = _Training(recipe, materials, output, stft, seed, settings)
+    guide = training.teacher(teacher)
+    seer = training.lips(lips, guide) if recipe.sees else None
+    pl.seed_everything(seed, verbose=False)  # of the weights that are new
+    network = DynamicNetwork(freq=stft.freq, **recipe.settings)
+    load_shared(network, guide)
+    if encoder is not None:
+        load_shared(network, encoder, only="encoder")
+    pictures = training.pictures(seer)
+    training.prior(network, guide, pictures)
+    if encoder is None:
+        training.encoder(network, guide, pictures)
+    folder = save_weights(
+        output, network, recipe.network, dict(recipe.settings), stft, name=name,
+        card={**data, "seed": seed, **card_metrics(training.metrics), "recipe": recipe},
+        lips="lips" if seer is not None else None,
+    )  # fmt: skip
+    if seer is not None and lips is None:
+        save_lips(output / "lips", seer, name=f"{name} lips", card={**data, "seed": seed})
+    return folder
+
+
+class _Training:
+    """The phases of one training."""
+
+    def __init__(
+        self, recipe: SeeingRecipe, materials: Materials, output: Path, stft: Stft, seed: int,
+        settings: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.recipe, self.materials, self.output, self.stft = recipe, materials, output, stft
+        self.seed, self.settings = seed, {**_SETTINGS, **settings}
+        self.metrics: dict[str, dict[str, float]] = {}
+
+    def teacher(self, given: str | Path | None) -> Any:
+        """Phase 1, or what it left elsewhere."""
+        stft, recipe = self.stft, self.recipe
+        network = DynamicNetwork(freq=stft.freq, latent=recipe.settings["latent"])
+        load_shared(network, given or recipe.start)
+        if given is None:
+            crops = [SpeechCrops(self.materials.speech, s, self._crop, stft) for s in _SPLITS]
+            module = TeacherTraining(recipe, stft, network)
+            self._fit(module, "teacher", recipe.teacher_epochs, crops)
+            save_weights(
+                self.output / "teacher", network, "dynamic",
+                {"latent": recipe.settings["latent"]}, stft, name="teacher", card={},
+            )  # fmt: skip
+        return clean_teacher(network)
+
+    def lips(self, given: str | Path | None, guide: Any) -> LipsNetwork:
+        """Phase 2, or what it left elsewhere."""
+        if given is not None:
+            return load_lips(given)[0]
+        network = LipsNetwork(features=self.recipe.settings["visual"])
+        pictures = Pictures(self.materials.lips)
+        crops = [
+            SeenCrops(self.materials.speech, s, self._crop, self.stft, pictures, only_seen=True)
+            for s in _SPLITS
+        ]
+        recipe = replace(self.recipe, learning_rate=self.recipe.lips_rate)
+        module = LipsTraining(recipe, self.stft, network, guide)
+        self._fit(module, "lips", recipe.lips_epochs, crops)
+        return network.eval().requires_grad_(False)
+
+    def pictures(self, seer: LipsNetwork | None) -> Pictures:
+        """Features of all crops, or nothing to see."""
+        if seer is None:
+            return Pictures(())
+        crops = Pictures(self.materials.lips)
+        clips = [clip for clip in self.materials.speech.clips if clip.path in crops]
+        return Features(crops, seer, {c.path: c.split == "train" for c in clips}, self.seed)
+
+    def prior(self, network: DynamicNetwork, guide: Any, pictures: Pictures) -> None:
+        """Phase 3."""
+        crops = [
+            SeenCrops(self.materials.speech, s, self._longer, self.stft, pictures) for s in _SPLITS
+        ]
+        module = PriorTraining(self.recipe, self.stft, network, guide)
+        if any(p.requires_grad for p in network.parameters()):
+            self._fit(module, "prior", self.recipe.prior_epochs, crops)
+
+    def encoder(self, network: DynamicNetwork, guide: Any, pictures: Pictures) -> None:
+        """Phase 4."""
+        recipe, materials = self.recipe, self.materials
+        crops = [
+            SeenMixtureCrops(
+                materials.speech, s, self._longer, self.stft, pictures, materials.noise,
+                recipe.snr_db,
+            )
+            for s in _SPLITS
+        ]  # fmt: skip
+        module = SeeingEncoderTraining(recipe, self.stft, network, guide)
+        self._fit(module, "encoder", recipe.encoder_epochs, crops)
+
+    @property
+    def _crop(self) -> int:
+        return round(self.recipe.crop_s * self.stft.sample_rate_hz)
+
+    @property
+    def _longer(self) -> int:
+        return round(self.recipe.encoder_crop_s * self.stft.sample_rate_hz)
+
+    def _fit(self, module: Any, phase: str, epochs: int, crops: list[Any]) -> None:
+        run = Run(module.recipe, self.stft, self.output, self.seed, **self.settings)
+        self.metrics[phase] = run.fit(module, phase, epochs, module.recipe.batch, *crops)
+
+
+_SETTINGS: Mapping[str, Any] = {
+    "device": "cpu", "precision": "32-true", "workers": 0, "resume": True, "progress": False,
+}  # fmt: skip

@@ -1,0 +1,181 @@
+"""What each phase of training an audio-visual or dynamical prior lowers."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from avse_ppl.models.networks.dynamic import DynamicNetwork
+from avse_ppl.models.networks.lips import LipsNetwork, halved, on_frames
+from avse_ppl.stft import Stft
+from avse_ppl.training.lips_augment import vary_crops
+from avse_ppl.training.phases import VaeTraining, power_of
+from avse_ppl.training.recipes import Recipe
+from avse_ppl.training.seeing_data import Seen
+
+_FEATURE_NOISE = 0.1
+_BANDS = 24  # of the envelope that lips are asked to guess, too
+
+
+class TeacherTraining(VaeTraining):
+    """Phase "teacher": the encoder of an audio-only prior, on clean speech, its decoder as it is.
+
+    The loss is that of `VaeTraining`. Its latents are what the other phases learn from.
+    """
+
+    def __init__(self, recipe: Recipe, stft: Stft, network: Any) -> None:
+        """Freeze all but the encoder."""
+        super().__init__(recipe, stft)
+        self.network = network
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith("encoder"))
+
+
+class LipsTraining(VaeTraining):
+    r"""Phase "lips": the visual encoder guesses from the lips what was said.
+
+    .. math:: -E_{q(z|s)} \log N(z_t; \mu(v_t), \sigma^2(v_t))
+        + \tfrac12 \sum_b (\ell_{bt} - \hat \ell_b(v_t))^2
+
+    with z the teacher's latents and :math:`\ell_{bt}` the log energy of speech in a few bands, in
+    units of 5 dB. The last layer of both guesses is not part of the network.
+    """
+
+    def __init__(self, recipe: Recipe, stft: Stft, network: LipsNetwork, teacher: Any) -> None:
+        """Build the layer that guesses."""
+        super().__init__(recipe, stft)
+        self.network, self.teacher = network, teacher.requires_grad_(False)
+        outputs = 2 * teacher.latent + _BANDS
+        self.guess = nn.Conv1d(network.features + 1, outputs, 5, padding=2)
+        edges = torch.linspace(0.0, 1.0, _BANDS + 1) ** 1.7 * stft.freq
+        bins = torch.arange(stft.freq)[None]
+        bands = (bins >= edges[:-1, None].floor()) & (bins < edges[1:, None].ceil())
+        self.register_buffer("bands", bands.float() / bands.sum(1, keepdim=True))
+
+    def losses(self, batch: Seen) -> dict[str, Tensor]:
+        """Loss of speech ``(crop, sample)`` and mouth crops ``(crop, picture, 88, 88)``."""
+        power = power_of(self.stft.forward(batch.waves))
+        with torch.no_grad():
+            z = _draw(*self.teacher.infer(power))
+            envelope = torch.log(self.bands @ power + 1e-4) / 1.15
+        images = halved(batch.lips)
+        if self.training:
+            images = vary_crops(images, torch.Generator().manual_seed(torch.seed() % 2**31))
+        features = self.network.from_halved(images)
+        seen = on_frames(features, batch.present, frame_times(self.stft, power))
+        guess = self.guess(seen)
+        mean, logvar = guess[:, : 2 * z.shape[1]].chunk(2, 1)
+        counted = seen[:, 0]
+        nll = (counted * _normal_nll(z, mean, logvar).sum(1)).sum() / counted.sum().clamp(min=1)
+        error = (envelope - guess[:, 2 * z.shape[1] :]).square().sum(1)
+        fit = 0.5 * (counted * error).sum() / counted.sum().clamp(min=1)
+        return {"loss": nll + fit, "nll": nll, "envelope": fit}
+
+
+class PriorTraining(VaeTraining):
+    r"""Phase "prior": the law of the latents given their past and the lips.
+
+    .. math:: -E_{q(z|s)} \sum_t \log p(z_t | z_{1:t-1}, v)
+
+    which is what the evidence lower bound asks of a prior, the encoder being given. Each crop is
+    seen with the lips, or, by the recipe's ``video_dropout``, without. A decoder that is new or
+    sees the lips is fitted to the same latents, by the Itakura-Saito fit of `VaeTraining`.
+    """
+
+    def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
+        """Freeze what the teacher has already."""
+        super().__init__(recipe, stft)
+        self.network, self.teacher = network, teacher.requires_grad_(False)
+        self.decoding = network.recurrent or network.decoder_sees
+        for name, parameter in network.named_parameters():
+            mine = name.startswith("prior") or (self.decoding and name.startswith("decoder"))
+            parameter.requires_grad_(mine)
+
+    def losses(self, batch: Seen) -> dict[str, Tensor]:
+        """Loss of speech ``(crop, sample)`` and features ``(crop, picture, features)``."""
+        power = power_of(self.stft.forward(batch.waves))
+        with torch.no_grad():
+            z = _draw(*self.teacher.infer(power))
+        visual = self.visual(batch, power)
+        mean, logvar = self.network.law(z, visual)
+        nll = _normal_nll(z, mean, logvar).sum(1).mean()
+        if not self.decoding:
+            return {"loss": nll, "nll": nll}
+        log_power = self.network.emit(z, visual)
+        fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
+        return {"loss": nll + fit, "nll": nll, "fit": fit}
+
+    def visual(self, batch: Seen, power: Tensor) -> Tensor | None:
+        """Features on the frames of speech; at training, noisy and some of them left out."""
+        return visual_of(batch, frame_times(self.stft, power), self)
+
+
+class SeeingEncoderTraining(VaeTraining):
+    r"""Phase "encoder": latents of the speech in a mixture, from the mixture and the lips.
+
+    .. math:: -E_{p(s, x, v)} E_{q_0(z | s)} \log q(z | x, v)
+
+    as in `EncoderTraining`, in the latents themselves, so that one encoder serves all priors of
+    the same decoder.
+    """
+
+    def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
+        """Freeze all but the encoder."""
+        super().__init__(recipe, stft)
+        self.network, self.teacher = network, teacher.requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith("encoder"))
+
+    def losses(self, batch: Seen) -> dict[str, Tensor]:
+        """Loss of speech and noise ``(crop, 2, sample)`` and features."""
+        speech, noise = self.stft.forward(batch.waves).unbind(1)
+        mixed = power_of(speech + noise)
+        level = mixed.mean((-2, -1), keepdim=True)  # as a mixture is normalised for inference
+        with torch.no_grad():
+            z = _draw(*self.teacher.infer(power_of(speech) / level))
+        visual = visual_of(batch, frame_times(self.stft, mixed), self)
+        mean, logvar = self.network.infer(mixed / level, visual)
+        return {"loss": _normal_nll(z, mean, logvar).sum(1).mean()}
+
+
+def visual_of(batch: Seen, time_s: Tensor, module: VaeTraining) -> Tensor | None:
+    """Features on frames ``(crop, 1 + features, time)``; noisy, and some left out, at training.
+
+    A crop is left out as a whole, or, as often, for a stretch of it.
+    """
+    network: Any = module.network
+    if not network.visual:
+        return None
+    features, present = batch.lips.transpose(1, 2), batch.present
+    if module.training:
+        features = features + _FEATURE_NOISE * torch.randn_like(features)
+        share = module.recipe.video_dropout
+        draws = torch.rand(3, len(present), 1, device=present.device)
+        place = torch.linspace(0.0, 1.0, present.shape[1], device=present.device)
+        stretch = (place > draws[1]) & (place < draws[1] + 0.7 * draws[2])
+        lost = (draws[0] < share) | ((draws[0] < 2 * share) & stretch)
+        present = present * ~lost
+    return on_frames(features, present, time_s)
+
+
+def frame_times(stft: Stft, power: Tensor) -> Tensor:
+    """Centres of the frames of ``(..., time)``, seconds."""
+    return torch.arange(power.shape[-1], device=power.device) * (stft.hop / stft.sample_rate_hz)
+
+
+def clean_teacher(network: Any) -> Any:
+    """Copy a teacher, frozen."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+def _draw(mean: Tensor, logvar: Tensor) -> Tensor:
+    return mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
+
+
+def _normal_nll(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    terms = logvar + (z - mean).square() * torch.exp(-logvar)
+    return 0.5 * (terms + math.log(2 * math.pi))
