@@ -203,8 +203,13 @@ def cache_checksum(clips: Sequence[Clip], sample_rate_hz: int, highpass_hz: floa
         size = clip.path.stat().st_size
         row: list[object] = [str(clip.path), size, clip.corpus, clip.speaker, clip.split]
         row += [clip.label, *([extra] if (extra := extras(clip)) else [])]
+        row += [_size(path) for path in (clip.video, clip.roi, clip.noisy) if path]
         digest.update(json.dumps(row).encode())
     return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1
 
 
 def stored_checksum(out_path: Path) -> str | None:

@@ -65,6 +65,11 @@ class Clip:
             )
 
     @property
+    def has_mouth(self) -> bool:
+        """Whether there is a video of the speaker, or mouth crops."""
+        return self.video is not None or self.roi is not None
+
+    @property
     def is_noise(self) -> bool:
         """Whether nobody speaks in this clip."""
         return self.speaker == ""

@@ -47,7 +47,7 @@ def gather(
 
     def mouths() -> Iterator[dict[str, np.ndarray]]:
         for clip in clips:
-            if clip.video is None or clip.path in blind:
+            if not clip.has_mouth or clip.path in blind:
                 yield no_lips()
             else:
                 yield _piece(clip, lips_file(folder, clip, features), folder, features)
@@ -83,7 +83,7 @@ def stale(
             found[path] = checksum
     if _have_lips(clips, features):
         model = Path(features.face_model).name if features.face_model else ""
-        seen = [clip.video is not None and clip.path not in blind for clip in clips]
+        seen = [clip.has_mouth and clip.path not in blind for clip in clips]
         text = json.dumps([checksum, model, features.face, seen])
         checksum = hashlib.sha256(text.encode()).hexdigest()
         if stored_lips_checksum(out_path) != checksum:
@@ -101,7 +101,7 @@ def load(
 
 
 def _have_lips(clips: Sequence[Clip], features: Features) -> bool:
-    return features.lips and any(clip.video is not None for clip in clips)
+    return features.lips and any(clip.has_mouth for clip in clips)
 
 
 def _have_twins(clips: Sequence[Clip]) -> bool:

@@ -76,14 +76,32 @@ class LipsCache:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Lips:
-        """Get the mouth of one clip, 25 frames a second from sample 0 of its sound."""
+        """Get the mouth of one clip, 25 frames a second from sample 0 of its sound.
+
+        Raises
+        ------
+        IndexError
+            If there is no such clip.
+        ValueError
+            If the clip has no frames: ask `has_frames` first.
+        """
         from avse_ppl.video import Lips
 
         index = range(len(self))[index]
+        if not self.has_frames[index]:
+            raise ValueError(
+                f"{self.clips[index].path} has no mouth: it has no video, or no face was found; "
+                "take only clips where has_frames is True"
+            )
         span = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         columns = {name: getattr(self, name)[span] for name in PER_FRAME}
         time_s = np.arange(span.stop - span.start) / LIPS_HZ
         return Lips(roi=np.asarray(self.frames[span]), time_s=time_s, **columns)
+
+    @property
+    def has_frames(self) -> np.ndarray:
+        """Tell which clips have frames; shape ``(clips,)``, bool."""
+        return np.diff(self.offsets) > 0
 
 
 def load_lips(path: str | Path) -> LipsCache:

@@ -18,8 +18,10 @@ import numpy as np
 from avse_ppl.corpora.clips import Clip
 from avse_ppl.corpora.decoding import decode
 from avse_ppl.corpora.lips_cache import LIPS_HZ, lips_piece
+from avse_ppl.corpora.roi import ROI_HZ, read_roi
 
 if TYPE_CHECKING:
+    from avse_ppl.video import Lips
     from avse_ppl.video.detector import FaceDetector
 
 _FORMAT = 1
@@ -71,7 +73,9 @@ def sound_file(folder: Path, clip: Clip, features: Features) -> Path:
 
 
 def lips_file(folder: Path, clip: Clip, features: Features) -> Path:
-    """Name the file for the mouth of a clip, which has a video."""
+    """Name the file for the mouth of a clip, which has a video or crops."""
+    if clip.video is None and clip.roi is not None:
+        return _file(folder, "lips", _stamp(clip.roi), _stamp(clip.path), LIPS_HZ)
     model = _stamp(Path(features.face_model))[1:] if features.face_model else None
     video = _stamp(clip.video or clip.path)
     return _file(folder, "lips", video, _stamp(clip.path), model, features.face, LIPS_HZ)
@@ -103,7 +107,7 @@ def make_pieces(clip: Clip, folder: Path, features: Features) -> Outcome:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
         sound_error = _attempt(lambda: _make_sounds(clip, folder, features))
-        with_lips = features.lips and clip.video is not None and not sound_error
+        with_lips = features.lips and clip.has_mouth and not sound_error
         lips_error = _attempt(lambda: _make_lips(clip, folder, features)) if with_lips else ""
     remarks = tuple(dict.fromkeys(str(warning.message) for warning in caught))
     return Outcome(sound_error, lips_error, remarks)
@@ -112,7 +116,7 @@ def make_pieces(clip: Clip, folder: Path, features: Features) -> Outcome:
 def is_made(clip: Clip, folder: Path, features: Features) -> bool:
     """Whether all pieces of a clip are there; raises ``OSError`` for a clip that is not."""
     made = all(sound_file(folder, each, features).is_file() for each in with_twin(clip))
-    if features.lips and clip.video is not None:
+    if features.lips and clip.has_mouth:
         made = made and lips_file(folder, clip, features).is_file()
     return made
 
@@ -120,7 +124,7 @@ def is_made(clip: Clip, folder: Path, features: Features) -> bool:
 def read_piece(path: Path) -> dict[str, np.ndarray] | None:
     """Read a piece; None for one that is missing or damaged, which is then removed."""
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             return {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         return None
@@ -149,17 +153,22 @@ def _make_sounds(clip: Clip, folder: Path, features: Features) -> None:
 
 def _make_lips(clip: Clip, folder: Path, features: Features) -> None:
     path = lips_file(folder, clip, features)
-    if path.is_file() or clip.video is None:
+    if path.is_file():
         return
-    from avse_ppl.video import read_lips
-
     sound = read_piece(sound_file(folder, clip, features))
     if sound is None:
         raise ValueError(f"the stored sound of {clip.path} is damaged; prepare the corpus again")
-    detector = _detector(features.face_model)
-    lips = read_lips(clip.video, face_model=detector, face=features.face)
     duration_s = sound["samples"].size / features.sample_rate_hz
-    _store(path, lips_piece(lips.resample(LIPS_HZ, duration_s)))
+    _store(path, lips_piece(_read_mouth(clip, features).resample(LIPS_HZ, duration_s)))
+
+
+def _read_mouth(clip: Clip, features: Features) -> Lips:
+    from avse_ppl.video import Lips, read_lips
+
+    if clip.video is not None:
+        detector = _detector(features.face_model)
+        return read_lips(clip.video, face_model=detector, face=features.face)
+    return Lips.from_crops(read_roi(clip.roi or clip.path), ROI_HZ)
 
 
 @lru_cache(maxsize=1)

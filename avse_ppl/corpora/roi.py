@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+ROI_HZ = 30.0
 _SIDE = 67
 
 
