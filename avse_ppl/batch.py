@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 from avse_ppl._ledger import Ledger
 from avse_ppl._plan import RECORDING_SUFFIXES, Job, Plan, plan
 from avse_ppl.audio import Audio, check_audio, load_audio, save_audio, to_rate
+from avse_ppl.viewing import Viewing, has_pictures, watch
 
 if TYPE_CHECKING:
     from avse_ppl.enhance import Enhanced
+    from avse_ppl.video import Lips
 
 __all__ = ["RECORDING_SUFFIXES", "Job", "Outcome", "Plan", "enhance_files", "plan"]
 
 LEDGER = "enhance.jsonl"
 BATCH_RECORDINGS = 16
+_SEEN = Viewing(offset_s=0.0)  # lips that were looked at, and brought in time, already
 BATCH_S = 60.0  # of audio in a batch, padding included: bounds the memory
 
 
@@ -58,7 +61,7 @@ class Outcome:
 def enhance_files(
     plan: Plan,
     *,
-    speech: Any = "tcvae",
+    speech: Any = None,
     noise: Any = "nmf",
     inference: Any = "svi",
     seed: int = 0,
@@ -66,6 +69,9 @@ def enhance_files(
     device: str = "auto",
     force: bool = False,
     recalibrate: bool = False,
+    video: Path | None = None,
+    viewing: Viewing | None = None,
+    picture: Path | None = None,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield what became of each as soon as it is known.
 
@@ -82,6 +88,13 @@ def enhance_files(
         Whether to redo what is finished, and to overwrite files that this library did not write.
     recalibrate
         As in ``avse_ppl.enhance``; needs posteriors in the plan.
+    video
+        Video of the speaker, for a single recording; by default recordings that are videos
+        themselves are looked at, if the prior sees.
+    viewing
+        As in ``avse_ppl.enhance``.
+    picture
+        File for a picture of the lips that were tracked, for a single recording.
 
     Yields
     ------
@@ -93,15 +106,27 @@ def enhance_files(
     ValueError
         If a name is unknown, or an output exists that another program wrote.
     """
+    from avse_ppl.checks import name_of
+    from avse_ppl.inference.looking import check_sees
     from avse_ppl.inference.setup import resolve_device
     from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
 
-    prior, noise_model = resolve_speech(speech), resolve_noise(noise)
+    videos = _videos(plan, video)
+    sees = any(path is not None for path in videos.values())
+    prior, noise_model = resolve_speech(speech, sees), resolve_noise(noise)
+    check_sees(prior, video)
+    if getattr(prior, "lips", None) is None:
+        videos = dict.fromkeys(videos)
+    viewing = viewing or Viewing()
+    if picture is not None:
+        _check_picture(plan, videos)
     resolve_inference(inference)
     resolve_device(device)
-    settings = {"speech": _label(speech), "noise": _label(noise), "inference": _label(inference),
+    named = name_of(prior) if speech is None else _label(speech)
+    settings = {"speech": named, "noise": _label(noise), "inference": _label(inference),
                 "seed": seed, "draws": draws}  # fmt: skip
     settings |= {"recalibrate": True} if recalibrate else {}  # old ledgers do not have it
+    settings |= {"viewing": repr(viewing)} if sees else {}
     ledger = Ledger(plan.folder / LEDGER if plan.folder else None, settings, (prior, noise_model))
     if not force:
         ledger.refuse_foreign(plan.jobs)
@@ -111,7 +136,8 @@ def enhance_files(
         kept = {} if force else {job: record for job in group if (record := ledger.find(job))}
         for job, record in kept.items():
             yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
-        for outcome in _enhance_group([job for job in group if job not in kept], options):
+        fresh = {job: videos[job] for job in group if job not in kept}
+        for outcome in _enhance_group(fresh, options, viewing, picture):
             if outcome.status == "enhanced":
                 ledger.add(outcome.job, outcome.details, outcome.warnings)
             yield outcome
@@ -152,14 +178,42 @@ def _size_s(path: Path) -> float:
         return 0.0
 
 
-def _enhance_group(jobs: list[Job], options: dict[str, Any]) -> Iterator[Outcome]:
+def _videos(plan: Plan, video: Path | None) -> dict[Job, Path | None]:
+    """The video of each recording: the one given, or the recording itself if it is one."""
+    if video is not None and len(plan.jobs) != 1:
+        raise ValueError(
+            f"one video for {len(plan.jobs)} recordings; give --video with a single recording, or "
+            "recordings that are videos themselves"
+        )
+    if video is not None:
+        return {plan.jobs[0]: video}
+    return {job: job.input if has_pictures(job.input) else None for job in plan.jobs}
+
+
+def _check_picture(plan: Plan, videos: Mapping[Job, Path | None]) -> None:
+    """Raise unless there is one video to make a picture of."""
+    if len(plan.jobs) != 1 or videos[plan.jobs[0]] is None:
+        raise ValueError(
+            "a picture of the lips needs a single recording with video and a prior that sees, such "
+            "as 'av-dkf'"
+        )
+
+
+def _enhance_group(
+    jobs: Mapping[Job, Path | None], options: dict[str, Any], viewing: Viewing, picture: Path | None
+) -> Iterator[Outcome]:
     from avse_ppl.enhance import enhance_batch
 
     loaded: dict[Job, tuple[Audio, list[str]]] = {}
-    for job in jobs:
+    lips: dict[Job, Lips | None] = {}
+    for job, video in jobs.items():
         try:
-            loaded[job] = _load(job.input, options["speech"].stft)
-        except (ValueError, OSError) as error:
+            audio, remarks = _load(job.input, options["speech"].stft)
+            with _remarks_into(remarks):
+                lips[job] = watch(video, audio, viewing)
+                _draw(lips[job], picture)
+            loaded[job] = audio, remarks
+        except (ValueError, OSError, ModuleNotFoundError) as error:
             yield Outcome(job, "failed", {}, error=error)
     if not loaded:
         return
@@ -168,18 +222,28 @@ def _enhance_group(jobs: list[Job], options: dict[str, Any]) -> Iterator[Outcome
     try:
         with _remarks_into(remarks):
             audios = [audio for audio, _ in loaded.values()]
-            results = enhance_batch(audios, keep_posterior=keep, **options)
+            shown = [lips[job] for job in loaded]
+            video = shown if any(one is not None for one in shown) else None
+            results = enhance_batch(audios, video, keep_posterior=keep, viewing=_SEEN, **options)
     except Exception as error:
         if len(loaded) == 1:
             yield Outcome(next(iter(loaded)), "failed", {}, error=error)
             return
         for job in loaded:  # one by one, to find out which of them it was
-            yield from _enhance_group([job], options)
+            yield from _enhance_group({job: jobs[job]}, options, viewing, picture)
         return
     said = {text for _, own in loaded.values() for text in own}  # and repeated by enhance_batch
     common = [text for text in remarks if text not in said]
     for (job, (_, own)), result in zip(loaded.items(), results, strict=True):
         yield _written(job, result, own + common)
+
+
+def _draw(lips: Lips | None, picture: Path | None) -> None:
+    """Picture of what was tracked."""
+    if picture is not None and lips is not None:
+        from avse_ppl.video import save_lips_picture
+
+        save_lips_picture(lips, picture)
 
 
 def _load(path: Path, stft: Any) -> tuple[Audio, list[str]]:

@@ -7,17 +7,22 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 from avse_ppl.checks import name_of
 from avse_ppl.chunks import join, split, stitch, stitch_waves
+from avse_ppl.inference.looking import check_sees
 from avse_ppl.inference.setup import check_seeds
 from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import NoiseModel, Scene, SpeechPrior
+from avse_ppl.viewing import Viewing, watch_all
+
+if TYPE_CHECKING:
+    from avse_ppl.video import Lips
 
 _BATCH_SAMPLES = 60 * 16000  # inverted at once: bounds the memory
 _MAX_PADDING = 0.1  # of a batch, where recordings of different length share it
@@ -57,7 +62,7 @@ def enhance(
     noisy: AudioLike,
     video: Any = None,
     *,
-    speech: str | Path | SpeechPrior = "tcvae",
+    speech: str | Path | SpeechPrior | None = None,
     noise: str | NoiseModel = "nmf",
     inference: str | Callable[..., Posterior] = "svi",
     seed: int = 0,
@@ -66,6 +71,7 @@ def enhance(
     draws: int = 50,
     keep_posterior: bool = True,
     recalibrate: bool = False,
+    viewing: Viewing | None = None,
 ) -> Enhanced:
     """Enhance one recording.
 
@@ -76,9 +82,11 @@ def enhance(
         ``(channel, sample)`` with its ``sample_rate_hz``. Recordings at another rate than the
         prior's are resampled, with a warning. Channels are enhanced separately.
     video
-        Only with audio-visual priors.
+        Of the speaker's face: a path (of the recording itself, if it is a video), the bytes of a
+        file, or `avse_ppl.video.Lips`.
     speech
-        ``"tcvae"``, ``"rvae"``, ``"vae"``, ``"gaussian"``, a folder of weights, or a prior.
+        ``"tcvae"``, ``"av-dkf"``, another name (see ``avse-ppl models``), a folder of weights, or a
+        prior. None: ``"tcvae"``, or with video ``"av-dkf"``.
     noise
         A name or a sum of them, as in ``"nmf(8)+hum(50)"`` (see `avse_ppl.names.NOISES`),
         ``"module:function"``, or a function of frames.
@@ -99,6 +107,8 @@ def enhance(
     recalibrate
         Whether to scale variance and draws so that credible intervals cover as they state, see
         ``Posterior.recalibrated``. The enhanced speech is the same.
+    viewing
+        How the video is looked at, see `avse_ppl.viewing.Viewing`.
 
     Returns
     -------
@@ -122,7 +132,7 @@ def enhance(
     audio = as_audio(noisy, sample_rate_hz)
     return enhance_batch(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
-        draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate,
+        draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate, viewing=viewing,
     )[0]  # fmt: skip
 
 
@@ -130,7 +140,7 @@ def enhance_batch(
     recordings: Sequence[Audio],
     video: Any = None,
     *,
-    speech: str | Path | SpeechPrior = "tcvae",
+    speech: str | Path | SpeechPrior | None = None,
     noise: str | NoiseModel = "nmf",
     inference: str | Callable[..., Posterior] = "svi",
     seed: int = 0,
@@ -138,10 +148,12 @@ def enhance_batch(
     draws: int = 50,
     keep_posterior: bool = True,
     recalibrate: bool = False,
+    viewing: Viewing | None = None,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
 
     Recordings of similar length are inverted together, in batches of about a minute of audio.
+    ``video`` is a list, one for each recording, with None for those without.
 
     Examples
     --------
@@ -152,7 +164,8 @@ def enhance_batch(
     2
     """
     [seed] = check_seeds([seed])
-    scene = Scene(resolve_speech(speech), resolve_noise(noise))
+    scene = Scene(resolve_speech(speech, sees=video is not None), resolve_noise(noise))
+    check_sees(scene.speech, video)
     if recalibrate:
         _check_recalibration(scene, inference, keep_posterior)
     stft = scene.stft
@@ -160,6 +173,7 @@ def enhance_batch(
         check_audio(to_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
         for audio in recordings
     ]
+    lips = watch_all(video, audios, viewing or Viewing())
     if keep_posterior and isinstance(inference, str):
         draws = _draws_that_fit(draws, max((audio.n_samples for audio in audios), default=0))
     routine = resolve_inference(inference, device=device, draws=draws, waveforms=keep_posterior)
@@ -173,7 +187,9 @@ def enhance_batch(
         waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
         # Chunk by chunk, so that a recording's result does not depend on what else is enhanced.
         seeds = [seed + piece.number for piece in batch]
-        posterior = routine(scene, waves, video, seed=seeds)
+        seen = [_span_of(lips[p.recording], p, stft.sample_rate_hz) for p in batch]
+        shown = seen if any(one is not None for one in seen) else None
+        posterior = routine(scene, waves, shown, seed=seeds)
         posterior = posterior.recalibrated(seed=seed) if recalibrate else posterior
         for row, piece in enumerate(batch):
             one = posterior.select(row)
@@ -199,6 +215,11 @@ def _check_recalibration(scene: Scene, inference: object, keep_posterior: bool) 
 
         names = {"speech": name_of(scene.speech), "noise": name_of(scene.noise)}
         find_shipped(routine=inference, **names)
+
+
+def _span_of(lips: Lips | None, piece: _Piece, rate_hz: int) -> Lips | None:
+    """Lips on the clock of a piece."""
+    return lips if lips is None or piece.begin == 0 else lips.shifted(-piece.begin / rate_hz)
 
 
 def _once(texts: list[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, NumPyroNUTS
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.scene import NoiseModel, SpeechPrior
 
+DEFAULT_SPEECH, DEFAULT_SEEING = "tcvae", "av-dkf"  # without and with video
 NOISES: Mapping[str, str] = MappingProxyType(
     {
         "nmf": "sum of a few spectra, each with its own activation over time (the default)",
@@ -73,8 +74,13 @@ def speech_names() -> dict[str, str]:
     return lines
 
 
-def resolve_speech(speech: str | Path | SpeechPrior) -> Any:
-    """Speech prior from a name, a folder of weights, or itself."""
+def resolve_speech(speech: str | Path | SpeechPrior | None, sees: bool = False) -> Any:
+    """Speech prior from a name, a folder of weights, or itself; None: the default.
+
+    ``sees`` says whether there is video, which the default depends on.
+    """
+    if speech is None:
+        speech = DEFAULT_SEEING if sees else DEFAULT_SPEECH
     return load_speech(speech) if isinstance(speech, (str, Path)) else speech
 
 

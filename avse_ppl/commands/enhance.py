@@ -30,7 +30,13 @@ sound of a video.
   avse-ppl enhance noisy.wav -o enhanced.wav
   avse-ppl enhance noisy.wav -o enhanced.wav --posterior posterior.nc
   avse-ppl enhance noisy.wav -o enhanced.wav --noise my_noise:heavy_tailed
+  avse-ppl enhance clip.mkv -o enhanced.wav --show-lips lips.png
   avse-ppl enhance recordings/ -o enhanced/ --device cuda --json > report.json
+
+[bold]Video[/] of the speaker's face is looked at where the recording is one, or --video gives it:
+the prior is then av-dkf unless --speech says otherwise. The face is found with weights that do not
+come with the package: see --face-model. With --video-optional, a recording whose video cannot be
+used is enhanced by ear.
 
 [bold]Several recordings[/], or a folder of them, go to a folder: a/b.flac becomes OUT/b.wav.
 Recordings of like length are enhanced together. OUT/enhance.jsonl lists what is finished:
@@ -55,13 +61,47 @@ OutputOption = Annotated[
 ]  # fmt: skip
 VideoOption = Annotated[
     Path | None,
-    typer.Option(metavar="V", help="Video of the speaker's face. Needs an audio-visual prior."),
+    typer.Option(
+        metavar="V", help="Video of the speaker's face, if the recording is not one itself."
+    ),
+]
+FaceModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="ONNX",
+        help="Weights of the face detector (SCRFD).",
+        show_default="AVSE_PPL_FACE_MODEL, or insightface's own folder",
+    ),
+]
+FaceOption = Annotated[
+    str,
+    typer.Option(
+        metavar="N|largest|auto",
+        help="Which of several faces: a number from the left, the largest, or the one whose mouth "
+        "moves with the sound.",
+    ),
+]
+OffsetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S|auto",
+        help="How many seconds the sound is later than the lips; auto estimates it. Without, it is "
+        "estimated and reported.",
+        show_default=False,
+    ),
+]
+OptionalOption = Annotated[
+    bool, typer.Option("--video-optional", help="Go on by ear where the video cannot be used.")
+]
+LipsPictureOption = Annotated[
+    Path | None, typer.Option("--show-lips", metavar="OUT.png", help="Picture of what was tracked.")
 ]
 SpeechOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME|DIR",
         help="Speech prior: a name listed by [bold]avse-ppl models[/], or a folder of weights.",
+        show_default="tcvae, or av-dkf with video",
     ),
 ]
 NoiseOption = Annotated[
@@ -101,7 +141,7 @@ def enhance(
     noisy: NoisyArgument,
     output: OutputOption,
     video: VideoOption = None,
-    speech: SpeechOption = "tcvae",
+    speech: SpeechOption = None,
     noise: NoiseOption = "nmf",
     inference: InferenceOption = "svi",
     seed: SeedOption = 0,
@@ -111,26 +151,58 @@ def enhance(
     recalibrate: RecalibrateOption = False,
     as_json: JsonOption = False,
     force: ForceOption = False,
+    face_model: FaceModelOption = None,
+    face: FaceOption = "auto",
+    video_offset: OffsetOption = None,
+    video_optional: OptionalOption = False,
+    show_lips: LipsPictureOption = None,
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guarded() as remarks:
         from avse_ppl.batch import plan
 
-        if video is not None:
-            raise ValueError(
-                f"--video {video}: the speech priors of this release are audio-only and would not "
-                "look at it; audio-visual priors are not in this release. Leave --video out"
-            )
         if recalibrate and posterior is None:
             raise ValueError(
                 "--recalibrate changes the posterior only, which is not asked for; add --posterior "
                 "OUT.nc"
             )
         todo = plan(noisy, output, posterior)
+        looking = {
+            "video": _existing(video), "picture": _writable(show_lips),
+            "viewing": _viewing(face_model, face, video_offset, video_optional),
+        }  # fmt: skip
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate}  # fmt: skip
-        outcomes = _run(todo, settings, force)
+        outcomes = _run(todo, {**settings, **looking}, force)
         _report(todo, outcomes, settings, remarks, as_json)
+
+
+def _viewing(model: Path | None, face: str, offset: str | None, optional: bool) -> Any:
+    """How the video is looked at."""
+    from avse_ppl.viewing import Viewing
+
+    try:
+        offset_s = offset if offset in (None, "auto") else float(offset)
+    except ValueError:
+        raise ValueError(
+            f"--video-offset takes a number of seconds or 'auto', not {offset!r}"
+        ) from None
+    which = int(face) if face.lstrip("-").isdigit() else face
+    return Viewing(face_model=model, face=which, offset_s=offset_s, optional=optional)
+
+
+def _existing(video: Path | None) -> Path | None:
+    if video is not None and not video.is_file():
+        raise FileNotFoundError(f"expected a video at '{video}', found no file there")
+    return video
+
+
+def _writable(picture: Path | None) -> Path | None:
+    if picture is not None:
+        from avse_ppl._media import check_writable
+
+        check_writable(picture, suffixes=(".png",))
+    return picture
 
 
 def _run(todo: Plan, settings: dict[str, Any], force: bool) -> list[Outcome]:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from avse_ppl.training import Recipe
 
 HELP = """
-Fit a speech prior, vae, rvae or tcvae, to clean speech, or noise-vae to noise.
+Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
+av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; or noise-vae to noise.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
@@ -45,11 +46,16 @@ a model card, which states this command, the data and their licences.
                   ends in 7 are held out
   lrw-ar          *.mp4; nothing is held out: it does not say who speaks
 
+[bold]Lips[/] for the priors that see come from [bold]avse-ppl prepare[/]; clips without are
+learned from by ear. What one training has found, others can build on: --teacher, --eyes and
+--encoder take the folders teacher/ and lips/ that it leaves, and its weights.
+
 [bold]Example[/]
 
 \b
   avse-ppl train tcvae --speech speechocean762=speechocean762 -o my_prior/
   avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
+  avse-ppl train av-dkf --speech grid=grid_s1 --noise noise/ --lips cache/grid_s1 -o av_dkf/
   avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
 """
 
@@ -60,6 +66,12 @@ class Prior(StrEnum):
     vae = "vae"
     rvae = "rvae"
     tcvae = "tcvae"
+    dkf = "dkf"
+    srnn = "srnn"
+    av_vae = "av-vae"
+    av_cvae = "av-cvae"
+    av_dkf = "av-dkf"
+    av_rvae = "av-rvae"
     noise_vae = "noise-vae"
 
 
@@ -118,6 +130,22 @@ ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")
 ]
 
+LipsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="CACHE", help="Prepared lips of a corpus; again for each further one.",
+        show_default=False,
+    ),
+]  # fmt: skip
+TeacherOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Teacher of another training.")
+]
+EyesOption = Annotated[
+    str | None, typer.Option(metavar="NAME|DIR", help="Visual encoder of another training.")
+]
+EncoderOption = Annotated[
+    str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
+]
 WorkersOption = Annotated[
     int, typer.Option(min=0, help="Further processes, which cut and vary the crops.")
 ]
@@ -137,6 +165,10 @@ def train(
     no_resume: NoResumeOption = False,
     threads: ThreadsOption = None,
     workers: WorkersOption = 1,
+    lips: LipsOption = None,
+    teacher: TeacherOption = None,
+    eyes: EyesOption = None,
+    encoder: EncoderOption = None,
 ) -> None:
     """Fit a prior; see ``HELP``."""
     with console.guarded():
@@ -152,12 +184,14 @@ def train(
         check_folder(output)
         check_folder(cache)
         passes = {"epochs": epochs, "encoder_epochs": encoder_epochs}
+        built_on = {"lips": lips or [], "teacher": teacher, "eyes": eyes, "encoder": encoder}
+        _check_built_on(prior, sources, built_on)
         options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
         options |= {"--seed": seed, "--precision": precision.value}
         stated = command(prior.value, sources, output, options)
         _limit_threads(threads)
         folder = _fit(
-            prior, passes, sources, output, cache, stated,
+            prior, passes, sources, output, cache, stated, built_on,
             seed=seed, device=kind, precision=precision.value, workers=workers,
             resume=not no_resume,
         )  # fmt: skip
@@ -179,19 +213,42 @@ def _check_given(prior: Prior, sources: Sources) -> None:
         )
 
 
+def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
+    """Raise unless the prior is one that builds on others, where it is given any."""
+    from avse_ppl.training.recipes import SEEING_RECIPES
+
+    recipe = SEEING_RECIPES.get(prior.value)
+    given = [f"--{key}" for key, value in built_on.items() if value]
+    if recipe is None and given:
+        raise ValueError(
+            f"{prior.value} does not take {', '.join(given)}; these are for "
+            f"{', '.join(SEEING_RECIPES)}"
+        )
+    if recipe is not None and sources.noise is None:
+        raise ValueError(f"{prior.value} learns to hear through noise: give it with --noise DIR")
+    if recipe is not None and recipe.sees and not built_on["lips"]:
+        raise ValueError(
+            f"{prior.value} learns from lips: prepare a corpus that has video with 'avse-ppl "
+            "prepare CORPUS DIR -o CACHE' and give it with --lips CACHE"
+        )
+
+
 def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
     """The recipe, with the passes that were asked for."""
-    from avse_ppl.training import RECIPES
+    from avse_ppl.training.recipes import RECIPES, SEEING_RECIPES
 
     asked = {key: value for key, value in passes.items() if value is not None}
-    return replace(RECIPES[prior.value], **asked)
+    if prior.value in SEEING_RECIPES:  # their first phase is that of the prior
+        asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
+    return replace({**RECIPES, **SEEING_RECIPES}[prior.value], **asked)
 
 
 def _fit(
     prior: Prior, passes: Mapping[str, int | None], sources: Sources, output: Path, cache: Path,
-    stated: str, **settings: Any,
+    stated: str, built_on: Mapping[str, Any], **settings: Any,
 ) -> Path:  # fmt: skip
     from avse_ppl.corpora import build_cache
+    from avse_ppl.training.recipes import SeeingRecipe
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
@@ -207,6 +264,16 @@ def _fit(
         from avse_ppl.training.noise import train_noise
 
         return train_noise(recipe, noise, output, speech=spoken, **settings)
+    if isinstance(recipe, SeeingRecipe):
+        from avse_ppl.corpora.lips_cache import load_lips
+        from avse_ppl.training.seeing import Materials, train_seeing
+
+        prepared = [load_lips(path) for path in built_on["lips"]]
+        materials = Materials(cast("SpeechCache", spoken), cast("SpeechCache", noise), prepared)
+        return train_seeing(
+            recipe, materials, output, teacher=built_on["teacher"], lips=built_on["eyes"],
+            encoder=built_on["encoder"], **settings,
+        )  # fmt: skip
     from avse_ppl.training import train as fit
 
     return fit(recipe, cast("SpeechCache", spoken), output, noise=noise, **settings)

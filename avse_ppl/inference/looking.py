@@ -43,12 +43,8 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     """
     if isinstance(video, Tensor):
         return mixture.seeing(_checked(video, mixture))
-    see = getattr(scene.speech, "see", None)
-    if see is None:
-        raise ValueError(
-            f"speech prior {name_of(scene.speech)!r} is audio-only and would not look at the "
-            "video; leave the video out, or take an audio-visual prior, such as 'av-dkf'"
-        )
+    check_sees(scene.speech, video)
+    see: Any = scene.speech.see  # type: ignore[attr-defined]
     several = isinstance(video, Sequence) and not isinstance(video, (str, bytes))
     videos = list(video) if several else [video] * mixture.recordings
     if len(videos) != mixture.recordings:
@@ -63,6 +59,15 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     features = torch.stack([nothing if one is None else seen[id(one)] for one in videos])
     gated = features if scene.reliability is None else _gated(scene, mixture, features)
     return mixture.seeing(gated)
+
+
+def check_sees(speech: Any, video: Any) -> None:
+    """Raise if there is a video and the prior would ignore it."""
+    if video is not None and (not hasattr(speech, "see") or getattr(speech, "lips", True) is None):
+        raise ValueError(
+            f"speech prior {name_of(speech)!r} is audio-only and would not look at the video; "
+            "leave the video out, or take an audio-visual prior, such as 'av-dkf'"
+        )
 
 
 def _gated(scene: Scene, mixture: Spectrogram, features: Tensor) -> Tensor:

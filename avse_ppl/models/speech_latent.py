@@ -109,8 +109,7 @@ class LatentSpeech:
         """
         if self.lips is None:
             raise ValueError(
-                f"speech prior {self.name!r} is audio-only and would not look at the video; leave "
-                "the video out, or take an audio-visual prior, such as 'av-dkf'"
+                f"speech prior {self.name!r} is audio-only and has no eyes to see with"
             )
         steady = lips.resample(RATE_HZ)
         found = torch.from_numpy(steady.found.astype("float32"))

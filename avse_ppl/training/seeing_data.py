@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class Pictures:
 
     def __init__(self, caches: Sequence[LipsCache]) -> None:
         """Index the clips."""
-        self.places = {
+        self.places: dict[Path, Any] = {
             clip.path.resolve(): (cache, i)
             for cache in caches
             for i, clip in enumerate(cache.clips)
@@ -63,8 +63,8 @@ class Pictures:
     def get(self, path: Path, variant: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Pictures of a clip and which of them show a face."""
         cache, index = self.places[path.resolve()]
-        lips = cache[index]
-        return lips.roi, lips.found.astype(np.float32)
+        span = slice(int(cache.offsets[index]), int(cache.offsets[index + 1]))
+        return cache.frames[span], cache.found[span].astype(np.float32)
 
 
 class Features(Pictures):

@@ -21,7 +21,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-_LOGVAR = (-8.0, 3.0)
+LOGVAR = (-8.0, 3.0)
 
 
 class Standard(nn.Module):
@@ -61,7 +61,7 @@ class Visual(nn.Module):
 
     def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of all frames."""
-        return self.mean(seen), self.logvar(seen).clamp(*_LOGVAR)
+        return self.mean(seen), self.logvar(seen).clamp(*LOGVAR)
 
     def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
         """Innovations to latents."""
@@ -119,7 +119,7 @@ class Gated(nn.Module):
         out = self.out(torch.tanh(self.past(before) + drive)) + skip
         proposed, logvar, gate = out.chunk(3, -1)
         mean = torch.lerp(self.decay * before, proposed, torch.sigmoid(gate))
-        return mean, logvar.clamp(*_LOGVAR)
+        return mean, logvar.clamp(*LOGVAR)
 
 
 class Recurrent(nn.Module):
@@ -173,7 +173,7 @@ class Recurrent(nn.Module):
     def _read(self, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Law of the next frame, channels last."""
         mean, logvar = self.out(torch.cat((state, before), -1)).chunk(2, -1)
-        return before + mean, logvar.clamp(*_LOGVAR)
+        return before + mean, logvar.clamp(*LOGVAR)
 
 
 def _gru(driven: Tensor, kept: Tensor, state: Tensor) -> Tensor:
