@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 CROP = 88  # pixels, each way
 RATE_HZ = 25.0
+_AT = 1e-3  # of a picture: a frame so near to one has its time
 MEAN, SPREAD = 0.421, 0.165  # of grey mouth crops, the field's convention
 
 
@@ -109,12 +110,12 @@ def on_frames(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:
         return features.new_zeros(*features.shape[:-2], 1 + features.shape[-2], len(time_s))
     place = time_s.to(features.dtype) * RATE_HZ
     last = features.shape[-1] - 1
-    left = place.floor().long().clamp(max=last)
-    right = (left + 1).clamp(max=last)
+    left = (place + _AT).floor().long().clamp(max=last)
+    between = (place - left).clamp(0.0, 1.0)
+    right = torch.where(between > _AT, left + 1, left).clamp(max=last)
     gate = torch.minimum(present[..., left], present[..., right])
     # The last picture is shown for as long as any other.
-    gate = gate * (place < last + 1).to(gate.dtype)
-    between = (place - left).clamp(0.0, 1.0)
+    gate = gate * (place + _AT < last + 1).to(gate.dtype)
     seen = torch.lerp(features[..., left], features[..., right], between)
     gate = gate[..., None, :].to(features.dtype)
     return torch.cat((gate, gate * seen), -2)

@@ -1,0 +1,103 @@
+"""Video on its way into a scene."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from avse_ppl import NMF, SVI, GaussianSpeech, LatentSpeech, Scene, Stft
+from avse_ppl.inference.looking import look
+from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.video import Lips
+
+STFT = Stft(64, 16)
+WAVES = np.random.default_rng(0).normal(size=(2, 1600)).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def prior():
+    torch.manual_seed(0)
+    network = DynamicNetwork(33, 3, 12, 3, 10, visual=4, prior="gated", sight_hidden=8).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    eyes = LipsNetwork(4, 4).eval().requires_grad_(False)
+    return LatentSpeech(network.requires_grad_(False), lips=eyes, stft=STFT, name="toy")
+
+
+def lips(seed=0, frames=3):
+    crops = np.random.default_rng(seed).integers(0, 255, (frames, 88, 88)).astype("uint8")
+    return Lips.from_crops(crops, rate_hz=25)
+
+
+def invert(prior, video, waves=WAVES, seed=0):
+    routine = SVI(steps=3, draws=2, k_hat_draws=0)
+    return routine(Scene(prior, NMF(1)), waves, video, seed=seed)
+
+
+def test_lips_change_the_answer_and_their_absence_does_not(prior):
+    heard = invert(prior, None)
+    assert not np.allclose(invert(prior, lips()).mean, heard.mean)
+    assert np.array_equal(invert(prior, [None, None]).mean, heard.mean)
+    dark = torch.zeros(2, 5, STFT.frame_count(1600))
+    assert np.array_equal(invert(prior, dark).mean, heard.mean)
+
+
+def test_one_recording_sees_and_the_other_does_not(prior):
+    both = invert(prior, [lips(), None])
+    assert np.allclose(both.mean[1], invert(prior, None).mean[1], atol=1e-5)
+    alone = invert(prior, lips(), waves=WAVES[:1])
+    assert np.allclose(both.mean[0], alone.mean[0], atol=1e-5)
+
+
+def test_a_score_of_zero_closes_the_eyes(prior):
+    def blind(frames, video):
+        return torch.zeros(video.shape[0], frames.time)
+
+    scene = Scene(prior, NMF(1), reliability=blind)
+    found = SVI(steps=3, draws=2, k_hat_draws=0)(scene, WAVES, lips(), seed=0)
+    assert np.array_equal(found.mean, invert(prior, None).mean)
+
+
+def test_select_keeps_what_is_seen(prior):
+    mixture = look(Scene(prior, NMF(1)), STFT.analyse(WAVES), [lips(), lips(1)])
+    one = mixture.select(1)
+    assert torch.equal(one.frames.visual, mixture.frames.visual[1:])
+
+
+@dataclass
+class Blind:
+    """A prior of somebody's that takes no video."""
+
+    def __call__(self, frames, visual=None):
+        return GaussianSpeech()(frames)
+
+
+@pytest.mark.parametrize("speech", [GaussianSpeech(stft=STFT), Blind()])
+def test_a_blind_prior_refuses_video(speech):
+    with pytest.raises(ValueError, match="audio-only and would not look"):
+        look(Scene(speech, NMF(1)), STFT.analyse(WAVES), lips())
+
+
+def test_a_latent_prior_without_eyes_refuses_video(prior):
+    from dataclasses import replace
+
+    blind = replace(prior, lips=None)
+    with pytest.raises(ValueError, match="audio-only and would not look"):
+        look(Scene(blind, NMF(1)), STFT.analyse(WAVES), lips())
+    with pytest.raises(ValueError, match="sees nothing"):
+        blind.see(lips(), STFT.frames(1600))
+
+
+@pytest.mark.parametrize(
+    ("video", "text"),
+    [
+        ([None], "1 videos for 2 recordings"),
+        (torch.zeros(1, 5, 7), r"shape \(1, 5, 7\); expected \(recording=2"),
+        (torch.full((2, 5, 101), float("nan")), "NaN or infinity"),
+    ],
+)
+def test_video_that_does_not_fit_is_refused(prior, video, text):
+    with pytest.raises(ValueError, match=text):
+        look(Scene(prior, NMF(1)), STFT.analyse(WAVES), video)
