@@ -3,6 +3,7 @@
 from avse_ppl.video.detector import FaceDetector, find_face_model, load_detector
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.offset import estimate_offset
+from avse_ppl.video.picture import save_lips_picture
 from avse_ppl.video.reading import read_lips
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "find_face_model",
     "load_detector",
     "read_lips",
+    "save_lips_picture",
 ]

@@ -25,16 +25,17 @@ class Face:
     ----------
     score
         Of the detection, in [0, 1].
-    box
-        ``(4,)``: left, top, right, bottom in pixels.
     keypoints
         ``(5, 2)`` pixels, x and y of the eye, the eye, the nose tip, the mouth corner and the
         mouth corner, those on the left of an upright picture first.
     """
 
     score: float
-    box: np.ndarray
     keypoints: np.ndarray
+
+    def scaled(self, scale: float) -> Face:
+        """Return the face in a picture `scale` times as large."""
+        return Face(self.score, self.keypoints * scale)
 
 
 class FaceDetector(Protocol):
@@ -148,7 +149,4 @@ class _Scrfd:
 
     def __call__(self, picture: np.ndarray, size_px: int) -> list[Face]:
         boxes, keypoints = self.scrfd.detect(picture, input_size=(size_px, size_px))
-        return [
-            Face(float(box[4]), box[:4], points)
-            for box, points in zip(boxes, keypoints, strict=True)
-        ]
+        return [Face(float(box[4]), points) for box, points in zip(boxes, keypoints, strict=True)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+_SHORTFALL_S = 0.5  # containers count the last picture, or the sound, each in its way
 _RATE_HZ = 25.0  # of a container that states neither times nor a rate
 
 
@@ -111,12 +112,19 @@ def pictures(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
                 continue
             yield Picture(index, time_s, frame, float(track.sample_aspect_ratio or 1))
             last_s, index = time_s, index + 1
+        promised_s = _promised_s(track)
         if index == 0:
             raise ValueError(
                 f"{name} is damaged: none of its pictures can be decoded; copy or record it again"
             )
         if faults[0] and not quiet:
             message = f"{faults[0]} pictures of {name} are damaged and were left out"
+            warnings.warn(message, UserWarning, stacklevel=2)
+        if promised_s - last_s > _SHORTFALL_S and not quiet:
+            message = (
+                f"the pictures of {name} are cut short: it promises {promised_s:.2f} s, they end "
+                f"at {last_s:.2f} s"
+            )
             warnings.warn(message, UserWarning, stacklevel=2)
 
 
@@ -190,6 +198,14 @@ def _decoded(
                 faults[0] += 1
             else:
                 yield frame
+
+
+def _promised_s(track: VideoStream) -> float:
+    """How long the pictures should last by what the container states; 0 where it does not."""
+    if track.duration is not None and track.time_base is not None:
+        return float(track.duration * track.time_base)
+    tag = track.metadata.get("DURATION", "0:0:0").split(":")  # Matroska: hours:minutes:seconds
+    return sum(float(part) * unit for part, unit in zip(tag, (3600, 60, 1), strict=True))
 
 
 def _time_s(frame: VideoFrame, track: VideoStream, index: int) -> float:

@@ -22,7 +22,7 @@ from avse_ppl.video.pose import estimate_poses
 from avse_ppl.video.tracking import Tracker
 from avse_ppl.video.tracks import FaceTrack, face_tracks
 
-_STILL = 0.05  # grey levels from one crop to the next
+_STILL = 0.35  # grey levels from one crop to the next
 
 
 def read_lips(

@@ -25,7 +25,11 @@ _CHIP_PX = 160
 _CHIP = np.array([[0.66, 0.0, 51.0], [0.0, 0.66, 73.0]])  # from the mouth crop: a whole face
 _LOOK_PX = 24
 _LOOK = np.array([[0.22, 0.0, 2.3], [0.0, 0.22, 8.0]])  # from the mouth crop: eyes to chin
-_SAME_FACE, _ANY_PLACE = 0.5, 0.75  # correlation of two looks
+# Correlation of two looks of one face: from one picture to the next by the flow, at a detection
+# that the flow leads to, at one that it does not, and at another place.
+_NEXT, _LED, _BROKEN, _ELSEWHERE = 0.75, 0.5, 0.75, 0.8
+_UPRIGHT = 0.7  # a lower score may be a face found the wrong way up
+_BETTER = 0.1
 _FACE_SIDE = 1.0  # eye distances within which two detections are the same face
 
 
@@ -48,6 +52,7 @@ class Track:
     seen_s: float = 0.0
     loose: list[int] = field(default_factory=list)  # pictures since the last detection
     missed: bool = False
+    broken: bool = False  # the flow lost it since the last detection
 
     def confirm(self, index: int, time_s: float, face: Face, look: np.ndarray) -> None:
         """Take a detection, and spread the drift since the last one over the pictures between."""
@@ -55,7 +60,8 @@ class Track:
         for step, loose in enumerate(self.loose, start=1):
             self.keypoints[loose] += drift * (step / (len(self.loose) + 1))
         self._keep(index, face.keypoints, face.score)
-        self.look, self.seen_s, self.loose, self.missed = look, time_s, [], False
+        self.look, self.seen_s, self.loose = look, time_s, []
+        self.missed = self.broken = False
 
     def drift_on(self, index: int, keypoints: np.ndarray) -> None:
         """Follow the flow until the next detection."""
@@ -109,11 +115,15 @@ class Tracker:
         self._previous = grey
 
     def _flow(self, track: Track, index: int, grey: np.ndarray, scale: float) -> bool:
-        moved = None
-        if self._previous is not None and self._previous.shape == grey.shape:
-            moved = follow(self._previous, grey, track.now * scale)
-        if moved is None:
-            track.loose = []  # there is no telling drift from motion
+        moved, before = None, self._previous
+        if before is not None and before.shape == grey.shape:
+            moved = follow(before, grey, track.now * scale)
+        if (
+            before is None
+            or moved is None
+            or _look(before, track.now * scale) @ _look(grey, moved) < _NEXT
+        ):
+            track.loose, track.broken = [], True  # there is no telling drift from motion
             return False
         track.drift_on(index, moved / scale)
         return True
@@ -122,20 +132,35 @@ class Tracker:
         """Detect a known face in an upright chip around where it should be."""
         if track.loose and track.loose[-1] == picture.index:
             track.loose.pop()  # the detection replaces it
-        chip_from = _onto(_CHIP, crop_transform(track.now * scale))
-        faces = self.detector(cut_out(colour, chip_from, _CHIP_PX), _CHIP_PX)
-        faces = [_moved(face, _inverse(chip_from), 1.0 / scale) for face in faces]
-        near = [face for face in faces if _apart(face.keypoints, track.now) < _FACE_SIDE]
-        if near:
-            face = min(near, key=lambda face: _apart(face.keypoints, track.now))
-            look = _look(colour, face.keypoints * scale)
-            if look @ track.look > _SAME_FACE:
-                track.confirm(picture.index, picture.time_s, face, look)
+        face = self._in_chip(colour, track.now * scale)
+        if face is not None:
+            look = _look(colour, face.keypoints)
+            if look @ track.look > (_BROKEN if track.broken else _LED):
+                track.confirm(picture.index, picture.time_s, face.scaled(1.0 / scale), look)
                 return True
         track.keypoints.pop(picture.index, None)
         track.score.pop(picture.index, None)
         track.miss()
         return False
+
+    def _in_chip(self, colour: np.ndarray, keypoints: np.ndarray) -> Face | None:
+        """Detect the face that is expected at these keypoints, whatever way up it is."""
+        chip_from = _onto(_CHIP, crop_transform(keypoints))
+        faces = self.detector(cut_out(colour, chip_from, _CHIP_PX), _CHIP_PX)
+        faces = [_moved(face, _inverse(chip_from)) for face in faces]
+        near = [face for face in faces if _apart(face.keypoints, keypoints) < _FACE_SIDE]
+        return min(near, key=lambda face: _apart(face.keypoints, keypoints), default=None)
+
+    def _looked_at(self, colour: np.ndarray, face: Face) -> Face | None:
+        """Look closer at a face that was found, and whether it is the other way up."""
+        best = self._in_chip(colour, face.keypoints)
+        if best is not None and best.score >= _UPRIGHT:
+            return best
+        for turns in (1, 2, 3):
+            turned = self._in_chip(colour, _turned_face(face.keypoints, turns))
+            if turned and turned.score > (best.score + _BETTER if best else _UPRIGHT):
+                best = turned
+        return best
 
     def _search(self, picture: Picture, colour: np.ndarray, scale: float) -> None:
         """Look for faces that are not followed, in the whole picture."""
@@ -144,15 +169,17 @@ class Tracker:
             faces = self._search_far(colour)
             self._far_s = picture.time_s
         self._search_s = picture.time_s
-        for face in faces:
-            face = Face(face.score, face.box / scale, face.keypoints / scale)
+        for rough in faces:
+            face = self._looked_at(colour, rough)
+            if face is None:
+                continue
+            look, face = _look(colour, face.keypoints), face.scaled(1.0 / scale)
             taken = [
                 track
                 for track in self._live
                 if not track.missed and _apart(face.keypoints, track.now) < _FACE_SIDE
             ]
             if not taken:
-                look = _look(colour, face.keypoints * scale)
                 track = self._known(face, look, picture.time_s) or self._begin(look)
                 track.loose = []
                 track.confirm(picture.index, picture.time_s, face, look)
@@ -169,13 +196,13 @@ class Tracker:
 
     def _known(self, face: Face, look: np.ndarray, time_s: float) -> Track | None:
         """Find the track that a new face continues: it is alike, and near or very much alike."""
-        best, alike = None, _SAME_FACE
+        best, alike = None, _BROKEN
         for track in self.tracks:
             if track in self._live and not track.missed:
                 continue
             near = time_s - track.seen_s < 2 * _LOST_S
             near = near and _apart(face.keypoints, track.now) < 2 * _FACE_SIDE
-            if track.look @ look > (alike if near else max(alike, _ANY_PLACE)):
+            if track.look @ look > (alike if near else max(alike, _ELSEWHERE)):
                 best, alike = track, float(track.look @ look)
         if best is not None and best not in self._live:
             self._live.append(best)
@@ -224,15 +251,20 @@ def _turned_back(turns: int, width: int, height: int) -> np.ndarray:
     )
 
 
-def _moved(face: Face, transform: np.ndarray, scale: float = 1.0) -> Face:
-    keypoints = (face.keypoints @ transform[:, :2].T + transform[:, 2]) * scale
-    low, high = keypoints.min(axis=0), keypoints.max(axis=0)
-    return Face(face.score, np.concatenate([low, high]), keypoints)
+def _moved(face: Face, transform: np.ndarray) -> Face:
+    return Face(face.score, face.keypoints @ transform[:, :2].T + transform[:, 2])
 
 
-def _look(colour: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+def _turned_face(keypoints: np.ndarray, turns: int) -> np.ndarray:
+    """Keypoints of a face at the same place, turned by quarters."""
+    middle = keypoints.mean(axis=0)
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
+    return (keypoints - middle) @ np.linalg.matrix_power(quarter, turns) + middle
+
+
+def _look(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """How a face looks: a small grey chip, centred and of unit length."""
-    chip = cut_out(colour, _onto(_LOOK, crop_transform(keypoints)), _LOOK_PX)
-    values = chip.mean(axis=-1).ravel()
+    chip = cut_out(picture, _onto(_LOOK, crop_transform(keypoints)), _LOOK_PX)
+    values = chip.reshape(_LOOK_PX**2, -1).mean(axis=1)
     values = values - values.mean()
     return values / max(float(np.linalg.norm(values)), 1e-6)
