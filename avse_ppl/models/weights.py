@@ -176,9 +176,13 @@ def load_shared(network: nn.Module, source: str | Path | nn.Module, only: str = 
     network.load_state_dict({**mine, **shared})
 
 
+def is_shipped(name: object) -> bool:
+    """Whether weights of that name come with the library."""
+    return name is not None and (PRETRAINED / str(name) / "config.json").is_file()
+
+
 def _place(folder: str | Path) -> Path:
-    shipped = PRETRAINED / str(folder)
-    return shipped if (shipped / "config.json").is_file() else Path(folder)
+    return PRETRAINED / str(folder) if is_shipped(folder) else Path(folder)
 
 
 def _build(config: Mapping[str, Any], folder: Path) -> nn.Module:

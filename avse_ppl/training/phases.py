@@ -36,12 +36,14 @@ class VaeTraining(pl.LightningModule):
         Front end.
     """
 
-    def __init__(self, recipe: Recipe, stft: Stft) -> None:
-        """Build the network."""
+    def __init__(self, recipe: Recipe, stft: Stft, network: Any = None) -> None:
+        """Build the network, unless it is given."""
         super().__init__()
         self.recipe, self.stft, self.epochs, self.seed = recipe, stft, recipe.epochs, 0
         self.left_out = 0
-        self.network: Any = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
+        if network is None:
+            network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
+        self.network: Any = network
 
     def losses(self, batch: Tensor) -> dict[str, Tensor]:
         """Loss and its parts, of crops ``(crop, sample)``."""
@@ -125,9 +127,8 @@ class EncoderTraining(VaeTraining):
 
     def __init__(self, recipe: Recipe, stft: Stft, network: Any) -> None:
         """Keep a frozen copy of the network as the teacher; freeze the decoder."""
-        super().__init__(recipe, stft)
+        super().__init__(recipe, stft, network)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
-        self.network = network
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name.startswith("encoder"))
 

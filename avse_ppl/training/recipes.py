@@ -87,16 +87,16 @@ class SeeingRecipe(Recipe):
     network: str = "dynamic"
     start: str = "tcvae"
     sees: bool = True
-    teacher_epochs: int = 4
-    lips_epochs: int = 14
-    lips_rate: float = 1e-3
-    prior_epochs: int = 8
+    teacher_epochs: int = 2
+    lips_epochs: int = 8
+    lips_rate: float = 1.5e-3
+    prior_epochs: int = 5
     video_dropout: float = 0.25
     batch: int = 16
     learning_rate: float = 1e-3
     level_jitter_db: float = 4.0
     speed: tuple[float, float] = (1.0, 1.0)
-    encoder_epochs: int = 10
+    encoder_epochs: int = 6
     snr_db: tuple[float, float] = (-10.0, 12.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytorch_lightning as pl
 from avse_ppl.corpora.cache import SpeechCache
 from avse_ppl.corpora.lips_cache import LipsCache
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.weights import load_lips, load_shared, save_lips, save_weights
+from avse_ppl.models.weights import is_shipped, load_lips, load_shared, save_lips, save_weights
 from avse_ppl.stft import Stft
 from avse_ppl.training.data import SpeechCrops
 from avse_ppl.training.fit import Run, card_metrics, check_rates
@@ -116,10 +117,13 @@ def train_seeing(
     folder = save_weights(
         output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card={**data, "seed": seed, **card_metrics(training.metrics), "recipe": recipe},
-        lips="lips" if seer is not None else None,
+        lips=None if seer is None else str(lips) if is_shipped(lips) else "lips",
     )  # fmt: skip
     if seer is not None and lips is None:
-        save_lips(output / "lips", seer, name=f"{name} lips", card={**data, "seed": seed})
+        metrics = card_metrics({"lips": training.metrics["lips"]})
+        save_lips(output / "lips", seer, name="lips", card={**data, "seed": seed, **metrics})
+    elif lips is not None and not is_shipped(lips):
+        shutil.copytree(lips, output / "lips", dirs_exist_ok=True)
     return folder
 
 

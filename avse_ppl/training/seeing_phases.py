@@ -29,8 +29,7 @@ class TeacherTraining(VaeTraining):
 
     def __init__(self, recipe: Recipe, stft: Stft, network: Any) -> None:
         """Freeze all but the encoder."""
-        super().__init__(recipe, stft)
-        self.network = network
+        super().__init__(recipe, stft, network)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("encoder"))
 
@@ -47,8 +46,8 @@ class LipsTraining(VaeTraining):
 
     def __init__(self, recipe: Recipe, stft: Stft, network: LipsNetwork, teacher: Any) -> None:
         """Build the layer that guesses."""
-        super().__init__(recipe, stft)
-        self.network, self.teacher = network, teacher.requires_grad_(False)
+        super().__init__(recipe, stft, network)
+        self.teacher = teacher.requires_grad_(False)
         outputs = 2 * teacher.latent + _BANDS
         self.guess = nn.Conv1d(network.features + 1, outputs, 5, padding=2)
         edges = torch.linspace(0.0, 1.0, _BANDS + 1) ** 1.7 * stft.freq
@@ -88,8 +87,8 @@ class PriorTraining(VaeTraining):
 
     def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
         """Freeze what the teacher has already."""
-        super().__init__(recipe, stft)
-        self.network, self.teacher = network, teacher.requires_grad_(False)
+        super().__init__(recipe, stft, network)
+        self.teacher = teacher.requires_grad_(False)
         self.decoding = network.recurrent or network.decoder_sees
         for name, parameter in network.named_parameters():
             mine = name.startswith("prior") or (self.decoding and name.startswith("decoder"))
@@ -125,8 +124,8 @@ class SeeingEncoderTraining(VaeTraining):
 
     def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
         """Freeze all but the encoder."""
-        super().__init__(recipe, stft)
-        self.network, self.teacher = network, teacher.requires_grad_(False)
+        super().__init__(recipe, stft, network)
+        self.teacher = teacher.requires_grad_(False)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("encoder"))
 
@@ -168,8 +167,8 @@ def frame_times(stft: Stft, power: Tensor) -> Tensor:
 
 
 def clean_teacher(network: Any) -> Any:
-    """Copy a teacher, frozen."""
-    return copy.deepcopy(network).eval().requires_grad_(False)
+    """Copy a teacher, frozen; it has no layer that is another at training."""
+    return copy.deepcopy(network).requires_grad_(False)
 
 
 def _draw(mean: Tensor, logvar: Tensor) -> Tensor:

@@ -1,0 +1,163 @@
+"""Training of dynamical and audio-visual priors: crops with lips, the phases, the weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avse_ppl import load_speech
+from avse_ppl.corpora import Clip, SpeechCache
+from avse_ppl.corpora.lips_cache import LipsCache
+from avse_ppl.models.networks import DynamicNetwork, TcvaeNetwork
+from avse_ppl.models.weights import save_weights
+from avse_ppl.stft import Stft
+from avse_ppl.training.data import Crop
+from avse_ppl.training.recipes import SEEING_RECIPES, SeeingRecipe
+from avse_ppl.training.seeing import Materials, train_seeing
+from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops, SeenMixtureCrops
+from avse_ppl.training.seeing_phases import PriorTraining, visual_of
+from tests.unit.test_training_noise import trains
+
+STFT = Stft(n_fft=64, hop=16)
+CROP = 3200  # five pictures
+SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "encoder_blocks": 2, "blocks": 1}
+RECIPE = SeeingRecipe(
+    settings={**SIZES, "visual": 3, "prior": "gated", "sight_hidden": 6}, crop_s=0.2,
+    encoder_crop_s=0.2, batch=2, teacher_epochs=1, lips_epochs=1, prior_epochs=1, encoder_epochs=1,
+)  # fmt: skip
+
+
+def clips(kind="speech"):
+    names = [f"/{kind}{i}.wav" for i in range(4)]
+    splits = ["train", "train", "dev", "dev"]
+    speaker = "" if kind == "noise" else "one"
+    return tuple(Clip(Path(n), "grid", speaker, s) for n, s in zip(names, splits, strict=True))
+
+
+def sound(kind="speech"):
+    rng = np.random.default_rng(0)
+    samples = (0.1 * rng.standard_normal(4 * 8000)).astype(np.float16)
+    return SpeechCache(samples, np.arange(5) * 8000, clips(kind), 16000)
+
+
+def mouths():
+    """Twelve pictures of the first and the third clip, each of its own grey."""
+    frames = np.repeat(np.arange(24, dtype=np.uint8), 88 * 88).reshape(24, 88, 88)
+    found = np.ones(24, bool)
+    found[3] = False
+    rest = {name: np.zeros(24, np.float32) for name in ("score", "pose_confidence", "blur")}
+    return LipsCache(
+        frames, np.array([0, 12, 12, 24, 24]), found, ~found, keypoints=np.zeros((24, 5, 2)),
+        pose_deg=np.zeros((24, 3)), clips=clips(), **rest,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tcvae(tmp_path):
+    torch.manual_seed(0)
+    network = TcvaeNetwork(33, **SIZES)
+    return save_weights(tmp_path / "tcvae", network, "tcvae", SIZES, STFT, name="t", card={})
+
+
+def test_pictures_begin_where_the_sound_does():
+    crops = SeenCrops(sound(), "train", CROP, STFT, Pictures([mouths()]))
+    seen = crops[Crop(clip=0, start=1.0)]
+    assert seen.waves.shape == (CROP,)
+    begin = (8000 - CROP) // 640
+    assert seen.lips[:, 0, 0].tolist() == [begin + k for k in range(5)]
+    expected = sound()[0][begin * 640 : begin * 640 + CROP] * crops.scales[0]
+    assert np.allclose(seen.waves, expected, rtol=1e-4)
+
+
+def test_gates_say_where_a_face_was_and_whether_there_is_a_video():
+    crops = SeenCrops(sound(), "train", CROP, STFT, Pictures([mouths()]))
+    assert crops[Crop(0, 0.0)].present.tolist() == [1, 1, 1, 0, 1]
+    blind = crops[Crop(1, 0.0)]
+    assert not blind.present.any()
+    assert not blind.lips.any()
+
+
+def test_clips_without_lips_can_be_left_out():
+    assert len(SeenCrops(sound(), "train", CROP, STFT, Pictures([mouths()]), only_seen=True)) == 1
+    with pytest.raises(ValueError, match="no clip of the split 'train' has lips"):
+        SeenCrops(sound(), "train", CROP, STFT, Pictures([]), only_seen=True)
+
+
+def test_mixtures_keep_the_lips_of_their_speech():
+    pictures, noise = Pictures([mouths()]), sound("noise")
+    crops = SeenMixtureCrops(sound(), "train", CROP, STFT, pictures, noise, (0.0, 0.0))
+    which = Crop(0, 0.0, seed=3)
+    seen, alone = crops[which], SeenCrops(sound(), "train", CROP, STFT, pictures)[which]
+    assert torch.equal(seen.waves[0], alone.waves)
+    assert torch.equal(seen.lips, alone.lips)
+    ratio = seen.waves[0].square().sum() / seen.waves[1].square().sum()
+    assert float(10 * ratio.log10()) == pytest.approx(0.0, abs=0.1)
+    assert torch.equal(crops[which].waves, seen.waves)
+
+
+def test_lips_are_left_out_at_training_only():
+    network = DynamicNetwork(33, **RECIPE.settings)
+    module = PriorTraining(replace(RECIPE, video_dropout=0.5), STFT, network, network)
+    batch = Seen(torch.zeros(40, CROP), torch.ones(40, 5, 3), torch.ones(40, 5))
+    time_s = torch.arange(10) * 0.02
+    gates = visual_of(batch, time_s, module)[:, 0]
+    assert 0 < int((gates.sum(1) == 0).sum()) < 40
+    assert int(((gates.sum(1) > 0) & (gates.sum(1) < 10)).sum()) > 0
+    assert bool((visual_of(batch, time_s, module.eval())[:, 0] == 1).all())
+
+
+@trains
+def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
+    recipe = replace(RECIPE, start=str(tcvae))
+    materials = Materials(sound(), sound("noise"), [mouths()])
+    folder = train_seeing(
+        recipe, materials, tmp_path / "av", name="av", data={"licence": "none"}, stft=STFT
+    )
+    prior = load_speech(folder)
+    assert prior.lips is not None
+    assert prior.lips.features == 3
+    kept = load_speech(tcvae).network
+    assert torch.equal(prior.network.decoder_logpower.weight, kept.decoder_logpower.weight)
+    text = (folder / "README.md").read_text()
+    for phase in ("teacher", "lips", "prior", "encoder"):
+        assert f"metrics of the {phase} phase" in text
+
+    again = train_seeing(
+        replace(recipe, settings={**recipe.settings, "prior": "visual"}), materials,
+        tmp_path / "other", name="other", data={}, stft=STFT, teacher=folder / "teacher",
+        lips=folder / "lips", encoder=folder,
+    )  # fmt: skip
+    other = load_speech(again)
+    assert torch.equal(other.network.encoder_mean.weight, prior.network.encoder_mean.weight)
+    phases = [p.name for p in (tmp_path / "other" / "checkpoints").iterdir()]
+    assert phases == ["prior"]
+
+
+@trains
+def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
+    settings = {**SIZES, "prior": "recurrent", "decoder": "recurrent"}
+    recipe = replace(RECIPE, start=str(tcvae), sees=False, settings=settings)
+    folder = train_seeing(
+        recipe, Materials(sound(), sound("noise")), tmp_path / "r", name="r", data={}, stft=STFT,
+        encoder=tcvae,
+    )  # fmt: skip
+    metrics = (folder / "README.md").read_text()
+    assert "val_fit" in metrics
+    assert load_speech(folder).lips is None
+
+
+def test_a_prior_that_sees_wants_lips(tmp_path):
+    with pytest.raises(ValueError, match="learns from lips"):
+        train_seeing(
+            RECIPE, Materials(sound(), sound("noise")), tmp_path, name="x", data={}, stft=STFT
+        )
+
+
+def test_recipes_make_networks():
+    for name, recipe in SEEING_RECIPES.items():
+        network = DynamicNetwork(513, **recipe.settings)
+        assert bool(network.visual) is recipe.sees, name
