@@ -139,3 +139,12 @@ def test_jax_decodes_the_same(prior, decoder):
     z, visual = torch.randn(2, 3, 12), seen()
     found = jax_decoder(network)(jnp.asarray(z.numpy()), jnp.asarray(visual.numpy()))
     assert np.allclose(network.decode(z, visual).numpy(), np.asarray(found), atol=1e-4)
+
+
+def test_the_written_gradient_of_the_gated_recursion_is_right():
+    prior = make("gated").prior.double()
+    with torch.no_grad():
+        prior.out.bias.mul_(6.0)  # some variances at their bounds
+    sight = torch.randn(2, 8, 6, dtype=torch.float64)
+    innovations = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda e: prior.unroll(e, sight), innovations)
