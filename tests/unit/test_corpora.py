@@ -18,6 +18,7 @@ from avse_ppl.corpora import (
     read_noise,
     read_speechocean762,
 )
+from avse_ppl.corpora.readers.lrw_ar import identities
 
 RATE_HZ = 16000
 BUNDLED = Path(__file__).parents[2] / "examples" / "data"
@@ -137,13 +138,38 @@ def test_speechocean_with_missing_clips(tmp_path):
         read_speechocean762(tmp_path)
 
 
-def test_lrw_ar_is_all_training_of_an_unknown_speaker(tmp_path):
-    touch(tmp_path / "2.mp4", tmp_path / "1.mp4")
+def test_lrw_ar_unlisted_clips_are_training_of_an_unknown_speaker(tmp_path):
+    touch(tmp_path / "2.mp4", tmp_path / "1.mp4", tmp_path / "Train" / "Video" / "3.mp4")
     clips = read_lrw_ar(tmp_path)
-    assert [clip.path.name for clip in clips] == ["1.mp4", "2.mp4"]
+    assert [clip.path.name for clip in clips] == ["1.mp4", "2.mp4", "3.mp4"]
     assert {(clip.speaker, clip.split, clip.is_noise) for clip in clips} == {
         ("unknown", "train", False)
     }
+
+
+def test_lrw_ar_listed_clips_have_a_speaker_by_name_and_size(tmp_path):
+    listed = {}
+    for (stem, size), (identity, split) in identities().items():
+        listed.setdefault(split, (stem, size, identity))
+    for stem, size, _ in listed.values():
+        (tmp_path / f"{stem}.mp4").write_bytes(b"x" * size)
+    stem, size, _ = listed["dev"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / f"{stem}.mp4").write_bytes(b"x" * (size + 1))
+    found = {(clip.path.stem, clip.speaker, clip.split) for clip in read_lrw_ar(tmp_path)}
+    assert found == {
+        (listed["dev"][0], f"lrw_ar_{listed['dev'][2]}", "dev"),
+        (listed["train"][0], f"lrw_ar_{listed['train'][2]}", "train"),
+        (stem, "unknown", "train"),
+    }
+
+
+def test_lrw_ar_holds_out_whole_identities():
+    rows = list(identities().values())
+    people = {split: {who for who, where in rows if where == split} for split in ("train", "dev")}
+    assert len(people["dev"]) == 5 and not people["dev"] & people["train"]
+    assert {who for who, where in rows if where == "out"} == {""}
+    assert sum(where == "dev" for _, where in rows) > 200
 
 
 def test_noise_holds_out_whole_classes(tmp_path):
@@ -177,7 +203,8 @@ def test_real_corpora_have_the_stated_sizes_and_splits(shared):
     ocean, noise = read_speechocean762(data / "speechocean762"), read_noise(data / "noise")
     assert count(read_grid(data / "grid_s1")) == (950, 100)
     assert count(read_grid(data / "grid_unseen")) == (6, 6)
-    assert count(read_lrw_ar(data / "lrw_ar")) == (1961, 0)
+    assert count(read_lrw_ar(data / "lrw_ar")) == (1865, 210)
+    assert not any(clip.speaker == "unknown" for clip in read_lrw_ar(data / "lrw_ar"))
     assert len(ocean) == 1662
     assert len({clip.speaker for clip in ocean}) == 131
     speakers = {split: {c.speaker for c in ocean if c.split == split} for split in ("train", "dev")}
