@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.models.decoding import decode
+from avse_ppl.models.latent_law import latent_law
 from avse_ppl.models.networks.lips import RATE_HZ, LipsNetwork, on_frames
 from avse_ppl.stft import Frames, Stft
 
@@ -40,13 +41,13 @@ class PowerDecoder(Protocol):
 
 @dataclass(frozen=True)
 class LatentSpeech:
-    r"""Speech prior decoded from standard-normal innovations.
+    r"""Speech prior decoded from a latent sequence.
 
-    .. math:: z_{lt} \sim N(0, 1), \quad \ell \sim N(0, 1), \quad
+    .. math:: z_{1:T} \sim p(z | v), \quad \ell \sim N(0, 1), \quad
         s_{ft} \sim N_c\left(0, 10^{(\sigma \ell - L) / 10} \exp d_f(z_{1:T})\right)
 
-    Whatever dynamics the prior has lies inside the decoder d, so that the latent itself is white:
-    good geometry for every routine. The level is one gain for the recording.
+    with :math:`z_{lt} \sim N(0, 1)` unless the network has a law of its latents, dynamical or
+    driven by the lips, see `avse_ppl.models.latent_law`. The level is one gain for the recording.
 
     Sites: ``speech.z``, ``(latent, time)``; ``speech.level``, one per recording.
 
@@ -81,15 +82,15 @@ class LatentSpeech:
 
     def __call__(self, frames: Frames, visual: Tensor | None = None) -> ComplexNormal:
         """Sample the innovations, return the law of speech, ``(freq, time)``."""
+        seen = visual if self.lips is not None else None
         zero = frames.number(0.0)
         level = pyro.sample("speech.level", dist.Normal(zero, 1.0))
         with (
             pyro.plate("latent", self.network.latent, dim=-2),
             pyro.plate("time", frames.time, dim=-1),
         ):
-            z = pyro.sample("speech.z", dist.Normal(zero, 1.0))
+            z = pyro.sample("speech.z", latent_law(self.network, frames, seen))
         gain_db = self.level_sd_db * level - self.level_db
-        seen = visual if self.lips is not None else None
         return ComplexNormal(0.0, ops.exp(decode(self.network, z, seen) + DB * gain_db))
 
     @property
@@ -108,9 +109,7 @@ class LatentSpeech:
             If the prior is audio-only.
         """
         if self.lips is None:
-            raise ValueError(
-                f"speech prior {self.name!r} is audio-only and has no eyes to see with"
-            )
+            raise ValueError(f"speech prior {self.name!r} is audio-only and sees nothing")
         steady = lips.resample(RATE_HZ)
         found = torch.from_numpy(steady.found.astype("float32"))
         with torch.no_grad():

@@ -104,7 +104,7 @@ class PriorTraining(VaeTraining):
         nll = _normal_nll(z, mean, logvar).sum(1).mean()
         if not self.decoding:
             return {"loss": nll, "nll": nll}
-        log_power = self.network.emit(z, visual)
+        log_power = self.network.decode(z, visual)
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
         return {"loss": nll + fit, "nll": nll, "fit": fit}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from avse_ppl.models.latent_law import LatentLaw
 from avse_ppl.models.networks import DynamicNetwork, TcvaeNetwork
 from avse_ppl.models.networks.sight import Fusion, Sight
 from avse_ppl.models.networks.transitions import PRIORS
@@ -33,6 +34,9 @@ def test_without_a_gate_it_is_the_audio_only_prior_to_the_bit(prior, decoder):
     z, power = torch.randn(2, 3, 12), torch.rand(2, 33, 12)
     dark = seen(gate=0.0)
     assert torch.equal(network.decode(z, dark), network.decode(z))
+    assert torch.equal(network.unroll(z, dark), network.unroll(z))
+    for a, b in zip(network.law(z, dark), network.law(z), strict=True):
+        assert torch.equal(a, b)
     for a, b in zip(network.encode(power, visual=dark), network.encode(power), strict=True):
         assert torch.equal(a, b)
 
@@ -41,7 +45,8 @@ def test_without_a_gate_it_is_the_audio_only_prior_to_the_bit(prior, decoder):
 def test_lips_change_the_law(prior):
     network = make(prior)
     z = torch.randn(2, 3, 12)
-    assert not torch.allclose(network.decode(z, seen()), network.decode(z))
+    for a, b in zip(network.law(z, seen()), network.law(z), strict=True):
+        assert not torch.allclose(a, b)
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -67,17 +72,8 @@ def test_the_past_does_not_know_the_future(prior):
     assert network.reach is None
 
 
-def test_encoding_and_decoding_meet():
-    network = make("gated").double()
-    power = torch.rand(2, 33, 12, dtype=torch.float64)
-    z, _ = network.infer(power)
-    innovations, *_ = network.encode(power)
-    latents = network.prior.unroll(innovations, network._seen(None, innovations))
-    assert torch.allclose(latents, z, atol=1e-9)
-
-
 def test_rows_of_draws_share_their_recordings_picture():
-    network = make("visual")
+    network = make("visual", decoder_sees=True)
     z, visual = torch.randn(4, 2, 3, 12), seen()
     rows = network.decode(z, visual)
     assert torch.allclose(rows[3], network.decode(z[3], visual), atol=1e-5)
@@ -133,18 +129,31 @@ def test_unknown_parts_are_refused(settings, text):
 @pytest.mark.parametrize("prior", PRIORS)
 def test_jax_decodes_the_same(prior, decoder):
     jnp = pytest.importorskip("jax.numpy")
-    from avse_ppl.models.networks.jax_decoders import jax_decoder
+    from avse_ppl.models.networks.jax_decoders import jax_decoder, jax_law
 
     network = make(prior, decoder=decoder, decoder_sees=True)
     z, visual = torch.randn(2, 3, 12), seen()
     found = jax_decoder(network)(jnp.asarray(z.numpy()), jnp.asarray(visual.numpy()))
     assert np.allclose(network.decode(z, visual).numpy(), np.asarray(found), atol=1e-4)
+    law = jax_law(network)(jnp.asarray(z.numpy()), jnp.asarray(visual.numpy()))
+    for a, b in zip(network.law(z, visual), law, strict=True):
+        assert np.allclose(a.numpy(), np.asarray(b), atol=1e-4)
 
 
-def test_the_written_gradient_of_the_gated_recursion_is_right():
-    prior = make("gated").prior.double()
-    with torch.no_grad():
-        prior.out.bias.mul_(6.0)  # some variances at their bounds
-    sight = torch.randn(2, 8, 6, dtype=torch.float64)
-    innovations = torch.randn(2, 3, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda e: prior.unroll(e, sight), innovations)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_the_law_of_the_latents_is_the_law_of_its_draws(prior):
+    network = make(prior)
+    law = LatentLaw(network, seen(), torch.Size((2, 3, 12)))
+    draws = law.sample((400,))
+    mean, logvar = network.law(draws.flatten(0, 1), seen_again(law.visual, 400))
+    standard = (draws.flatten(0, 1) - mean) * torch.exp(-0.5 * logvar)
+    assert abs(float(standard.mean())) < 4 / (400 * 72) ** 0.5
+    assert float(standard.var()) == pytest.approx(1.0, abs=0.05)
+    expected = torch.distributions.Normal(mean, torch.exp(0.5 * logvar)).log_prob(
+        draws.flatten(0, 1)
+    )
+    assert torch.allclose(law.log_prob(draws).flatten(0, 1), expected, atol=1e-4)
+
+
+def seen_again(visual, times):
+    return visual.repeat(times, 1, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from avse_ppl.models.networks.sight import Fusion, Sight
@@ -19,9 +18,8 @@ class DynamicNetwork(TcvaeNetwork):
     .. math:: z_t | z_{1:t-1}, v \sim N(\mu_t, \sigma^2_t), \qquad
         s_{ft} | z_{1:T}, v \sim N_c(0, \exp \ell_{ft}(z_{1:T}, v))
 
-    What is sampled for inference are the innovations e of the prior, which are white:
-    :math:`z_t = \mu_t(z_{1:t-1}, v) + \sigma_t e_t`. Where the gate of the visual features is 0,
-    the network is the audio-only prior; one set of weights serves with and without video.
+    Where the gate of the visual features is 0, the network is the audio-only prior; one set of
+    weights serves with and without video.
 
     Parameters
     ----------
@@ -76,29 +74,22 @@ class DynamicNetwork(TcvaeNetwork):
             self.decoder_logpower = nn.Linear(width, freq)
         if self.decoder_sees:
             self.decoder_fusion = Fusion(latent if self.recurrent else hidden, seen)
-        # Recursions carry a latent on for ever; a mere window keeps the bound of the decoder.
+        # A latent changes the law of the next one, or, in a recurrent decoder, all of speech.
         if self.recurrent or prior in ("gated", "recurrent"):
             self.reach = None  # type: ignore[assignment]
 
     def encode(
         self, power: Tensor, sample: bool = False, visual: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """``(..., freq, time)`` power to mean, log-variance and draw of the innovations.
+        """``(..., freq, time)`` power to mean, log-variance and draw of z, ``(..., latent, time)``.
 
-        ``visual`` is ``(..., 1 + visual, time)``. Each is ``(..., latent, time)``; the past of a
-        frame counts as its mean, the draw is the mean unless ``sample``.
+        ``visual`` is ``(..., 1 + visual, time)``. The draw is the mean unless ``sample``.
         """
-        z_mean, z_logvar = self.infer(power, visual)
-        batch = z_mean.shape[:-2]
-        flat = z_mean.reshape(-1, *z_mean.shape[-2:])
-        mean, logvar = self.prior.law(flat, self._seen(visual, flat))
-        mean, logvar = (a.reshape(*batch, *a.shape[-2:]) for a in (mean, logvar))
-        innovation = (z_mean - mean) * torch.exp(-0.5 * logvar)
-        spread = (z_logvar - logvar).clamp(max=0.0)
-        return innovation, spread, draw(innovation, spread, sample)
+        mean, logvar = self.infer(power, visual)
+        return mean, logvar, draw(mean, logvar, sample)
 
     def infer(self, power: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latents z themselves, ``(..., latent, time)``."""
+        """Mean and log-variance of the latents, ``(..., latent, time)``."""
         seen = normalised_input(power)
         batch, shape = seen.shape[:-2], seen.shape[-2:]
         hidden = self.encoder_bands(seen.reshape(-1, *shape))
@@ -113,20 +104,21 @@ class DynamicNetwork(TcvaeNetwork):
         """Prior mean and log-variance of each frame, its past given: ``(batch, latent, time)``."""
         return self.prior.law(z, self._seen(visual, z))
 
-    def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
-        """``(..., latent, time)`` innovations to log power ``(..., freq, time)``."""
-        flat = z.reshape(-1, *z.shape[-2:])
-        latents = self.prior.unroll(flat, self._seen(visual, flat))
-        log_power = self.emit(latents, visual)
-        return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
+    def unroll(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
+        """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``."""
+        return self.prior.unroll(innovations, self._seen(visual, innovations))
 
-    def emit(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
-        """Log power ``(batch, freq, time)`` of latents ``(batch, latent, time)``."""
-        if not self.recurrent:
-            hidden = self._with_lips(self.decoder_latent(z), visual)
-            return self.decoder_logpower(self.decoder(hidden)).clamp(LOWEST, HIGHEST)
-        hidden, _ = self.decoder(self._with_lips(z, visual).transpose(1, 2))
-        return frequency_first(self.decoder_logpower, hidden).clamp(LOWEST, HIGHEST)
+    def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
+        """``(..., latent, time)`` to log power ``(..., freq, time)``."""
+        flat = z.reshape(-1, *z.shape[-2:])
+        if self.recurrent:
+            hidden, _ = self.decoder(self._with_lips(flat, visual).transpose(1, 2))
+            log_power = frequency_first(self.decoder_logpower, hidden)
+        else:
+            hidden = self._with_lips(self.decoder_latent(flat), visual)
+            log_power = self.decoder_logpower(self.decoder(hidden))
+        log_power = log_power.clamp(LOWEST, HIGHEST)
+        return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
 
     def _with_lips(self, hidden: Tensor, visual: Tensor | None) -> Tensor:
         if not self.decoder_sees:

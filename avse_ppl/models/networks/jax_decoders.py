@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from torch import nn
 
 from avse_ppl.models.networks.dynamic import DynamicNetwork
-from avse_ppl.models.networks.jax_dynamic import decode_dynamic
+from avse_ppl.models.networks.jax_dynamic import decode_dynamic, law_of
 from avse_ppl.models.networks.jax_layers import Weights, convolve, linear, lstm_both_ways
 from avse_ppl.models.networks.rvae import RvaeNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork
@@ -50,6 +50,11 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
         f"{type(network).__name__} has no decoder on JAX; use a torch routine, such as "
         "inference='nuts', or write one beside those of avse_ppl.models.networks.jax_decoders"
     )
+
+
+def jax_law(network: DynamicNetwork) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Return the prior law of a network's latents, its weights as constants."""
+    return lambda z, visual=None: law_of(network, _weights(network, z.dtype), z, visual)
 
 
 def _weights(network: nn.Module, dtype: Any) -> Weights:

@@ -53,3 +53,20 @@ def _lstm(weights: Weights, layer: str, name: str, inputs: jax.Array) -> jax.Arr
         return (hidden, cell), hidden
 
     return jax.lax.scan(step, (start, start), driven)[1]
+
+
+def gru(weights: Weights, layer: str, inputs: jax.Array) -> jax.Array:
+    """``nn.GRU`` of one layer, ``(time, ..., in)`` to ``(time, ..., hidden)``."""
+    driven = inputs @ weights[f"{layer}.weight_ih_l0"].T + weights[f"{layer}.bias_ih_l0"]
+    recurrent, bias = weights[f"{layer}.weight_hh_l0"].T, weights[f"{layer}.bias_hh_l0"]
+
+    def step(state: jax.Array, drive: jax.Array) -> tuple[jax.Array, jax.Array]:
+        reset, update, new = jnp.split(drive, 3, -1)
+        reset_kept, update_kept, new_kept = jnp.split(state @ recurrent + bias, 3, -1)
+        proposed = jnp.tanh(new + jax.nn.sigmoid(reset + reset_kept) * new_kept)
+        kept = jax.nn.sigmoid(update + update_kept)
+        state = (1 - kept) * proposed + kept * state
+        return state, state
+
+    start = jnp.zeros((*inputs.shape[1:-1], recurrent.shape[0]), inputs.dtype)
+    return jax.lax.scan(step, start, driven)[1]

@@ -4,10 +4,9 @@ A prior is a conditional normal law for each frame,
 :math:`z_t | z_{1:t-1}, h_t \sim N(\mu_t, \sigma^2_t)`, with h what is seen (0 where nothing is).
 
 - ``law(z, h)`` gives :math:`\mu_t, \log \sigma^2_t` of all frames at once, the past being given:
-  what training needs, without a loop over time.
+  the density, which is all that training and inference need, without a loop over time.
 - ``unroll(e, h)`` turns standard-normal innovations into latents,
-  :math:`z_t = \mu_t(z_{1:t-1}, h_t) + \sigma_t e_t`: what inference needs. The site that it samples
-  is then white, whatever the dynamics.
+  :math:`z_t = \mu_t(z_{1:t-1}, h_t) + \sigma_t e_t`: a draw of the prior.
 
 Arrays are ``(batch, latent, time)`` and ``(batch, seen, time)``. A new prior is one more class of
 this kind, its twin in ``jax_decoders.py``, and a line in ``PRIORS``.
@@ -21,7 +20,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.gated_scan import LOGVAR, GatedScan, Transition
+LOGVAR = (-8.0, 3.0)
 
 
 class Standard(nn.Module):
@@ -104,12 +103,14 @@ class Gated(nn.Module):
         return mean.transpose(1, 2), logvar.transpose(1, 2)
 
     def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
-        """Innovations to latents, frame by frame; the weights are taken as constants."""
-        drive = (self.drive(seen) + self.past.bias[:, None]).permute(2, 0, 1)
-        skip = (self.skip(seen) + self.out.bias[:, None]).permute(2, 0, 1)
-        parts = Transition(self.past.weight, self.out.weight, self.decay, drive, skip)
-        latents: Tensor = GatedScan.apply(innovations.permute(2, 0, 1), *parts)  # type: ignore[assignment]
-        return latents.permute(1, 2, 0)
+        """Innovations to latents, frame by frame."""
+        drives, skips = self.drive(seen).unbind(-1), self.skip(seen).unbind(-1)
+        z, states = torch.zeros_like(innovations[..., 0]), []
+        for fresh, drive, skip in zip(innovations.unbind(-1), drives, skips, strict=True):
+            mean, logvar = self._step(z, drive, skip)
+            z = torch.addcmul(mean, torch.exp(0.5 * logvar), fresh)
+            states.append(z)
+        return torch.stack(states, -1)
 
     def _step(self, before: Tensor, drive: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
         """Law of the next frame, channels last."""

@@ -1,0 +1,47 @@
+"""The prior of a latent sequence for NumPyro; see `avse_ppl.models.latent_law`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from numpyro.distributions import Distribution, constraints
+
+from avse_ppl.models.networks.jax_decoders import jax_law
+from avse_ppl.stft import Frames
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class LatentLawJax(Distribution):
+    """`LatentLaw` on JAX: a density, which is all that a sampler needs.
+
+    Parameters
+    ----------
+    network
+        A `DynamicNetwork` of torch, whose weights are taken over.
+    frames, visual
+        The grid, and what is seen or None.
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = constraints.real
+
+    def __init__(self, network: Any, frames: Frames, visual: Any) -> None:
+        """Store the parameters."""
+        self.law, self.visual, self.dtype = jax_law(network), visual, frames.dtype
+        super().__init__((1, network.latent, frames.time), (), validate_args=False)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> Any:
+        """Refuse: draws of a prior are made on torch."""
+        raise NotImplementedError(
+            "draws of a dynamical prior are made on torch; simulate with the torch backend"
+        )
+
+    def log_prob(self, value: Any, intermediates: Any = None) -> Any:
+        """Log density of each entry given its past, with the batch shape."""
+        flat = value.reshape(-1, *value.shape[-2:])
+        mean, logvar = self.law(flat, self.visual)
+        terms = -0.5 * (logvar + jnp.square(flat - mean) * jnp.exp(-logvar)) - _HALF_LOG_2PI
+        return terms.reshape(value.shape)
