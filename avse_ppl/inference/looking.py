@@ -39,7 +39,7 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     >>> mixture = Stft().analyse(np.ones(2000, "float32"))
     >>> look(Scene(GaussianSpeech(), stationary), mixture, "face.mkv")
     Traceback (most recent call last):
-    ValueError: speech prior 'GaussianSpeech' is audio-only and would not look at the video; ...
+    ValueError: speech prior 'GaussianSpeech' is audio-only and would ignore the video; ...
     """
     if isinstance(video, Tensor):
         return mixture.seeing(_checked(video, mixture))
@@ -65,7 +65,7 @@ def check_sees(speech: Any, video: Any) -> None:
     """Raise if there is a video and the prior would ignore it."""
     if video is not None and (not hasattr(speech, "see") or getattr(speech, "lips", True) is None):
         raise ValueError(
-            f"speech prior {name_of(speech)!r} is audio-only and would not look at the video; "
+            f"speech prior {name_of(speech)!r} is audio-only and would ignore the video; "
             "leave the video out, or take an audio-visual prior, such as 'av-dkf'"
         )
 

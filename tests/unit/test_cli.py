@@ -235,7 +235,7 @@ REFUSALS = {
     "foreign": (("noisy.wav", "-o", "theirs"), "not written by this command"),
     "video": (
         ("noisy.wav", "-o", "e.wav", "--video", "face.mp4"),
-        "audio-visual priors are not in this release",
+        "expected a video at 'face.mp4', found no file there",
     ),
     "speech": (("noisy.wav", "-o", "e.wav", "--speech", "gausian"), "did you mean 'gaussian'?"),
     "speech folder": (("noisy.wav", "-o", "e.wav", "--speech", "hollow"), "hollow"),

@@ -76,7 +76,7 @@ class Blind:
 
 @pytest.mark.parametrize("speech", [GaussianSpeech(stft=STFT), Blind()])
 def test_a_blind_prior_refuses_video(speech):
-    with pytest.raises(ValueError, match="audio-only and would not look"):
+    with pytest.raises(ValueError, match="audio-only and would ignore"):
         look(Scene(speech, NMF(1)), STFT.analyse(WAVES), lips())
 
 
@@ -84,7 +84,7 @@ def test_a_latent_prior_without_eyes_refuses_video(prior):
     from dataclasses import replace
 
     blind = replace(prior, lips=None)
-    with pytest.raises(ValueError, match="audio-only and would not look"):
+    with pytest.raises(ValueError, match="audio-only and would ignore"):
         look(Scene(blind, NMF(1)), STFT.analyse(WAVES), lips())
     with pytest.raises(ValueError, match="sees nothing"):
         blind.see(lips(), STFT.frames(1600))
