@@ -10,6 +10,7 @@ from avse_ppl.corpora.manifest import (
     ManifestEntry,
     dev_manifest,
     load_manifest,
+    make_manifest,
     realise,
     save_manifest,
 )
@@ -29,6 +30,7 @@ from avse_ppl.corpora.readers import (
     read_wsj0_qut,
 )
 from avse_ppl.corpora.roi import read_roi
+from avse_ppl.corpora.splits import check_disjoint
 
 __all__ = [
     "DEV_NOISES",
@@ -44,12 +46,14 @@ __all__ = [
     "active_power",
     "babble",
     "build_cache",
+    "check_disjoint",
     "decode",
     "dev_manifest",
     "highpass",
     "load_cache",
     "load_lips",
     "load_manifest",
+    "make_manifest",
     "mix",
     "prepare",
     "read_avspeech",

@@ -77,25 +77,72 @@ def dev_manifest(
         If there are no SNRs, or a noise class has no clips.
     """
     data_folder = Path(data_folder)
-    if len(snrs_db) == 0:
-        raise ValueError("snrs_db is empty; expected at least one signal-to-noise ratio")
     speech = read_grid(data_folder / "grid_unseen")
-    noises = read_noise(data_folder / "noise")
-    classes = {label: [clip for clip in noises if clip.label == label] for label in DEV_NOISES}
-    absent = [label for label, clips in classes.items() if not clips]
+    noises = [clip for clip in read_noise(data_folder / "noise") if clip.label in DEV_NOISES]
+    absent = [label for label in DEV_NOISES if label not in {clip.label for clip in noises}]
     if absent:
         raise ValueError(
             f"{data_folder / 'noise'} has no clips of {', '.join(absent)}; expected all of "
             f"{', '.join(DEV_NOISES)}"
         )
+    return make_manifest(speech, noises, data_folder, snrs_db, seed)
+
+
+def make_manifest(
+    speech: Sequence[Clip],
+    noises: Sequence[Clip],
+    data_folder: str | Path,
+    snrs_db: Sequence[float] = DEV_SNRS_DB,
+    seed: int = 0,
+) -> list[ManifestEntry]:
+    """Lay down mixtures: each clip of speech in each class of noise at each ratio.
+
+    Parameters
+    ----------
+    speech, noises : sequence of Clip
+        Of one split, the same for both; each class of noise in the order of `DEV_NOISES`, others
+        by name.
+    data_folder : str or Path
+        What holds all of them; the entries name their files relative to it.
+    snrs_db : sequence of float
+        Signal-to-noise ratios.
+    seed : int
+        Of which clip of a class goes with which speech, and where it begins; the same at all
+        ratios.
+
+    Returns
+    -------
+    list of ManifestEntry
+        Clips times classes times ratios.
+
+    Raises
+    ------
+    ValueError
+        If there are no ratios, no speech or no noise, the clips are of several splits, or a file
+        does not lie in the folder.
+    """
+    if len(snrs_db) == 0:
+        raise ValueError("snrs_db is empty; expected at least one signal-to-noise ratio")
+    splits = sorted({clip.split for clip in (*speech, *noises)})
+    if not speech or not noises or len(splits) != 1:
+        raise ValueError(
+            f"{len(speech)} clips of speech and {len(noises)} of noise, of the splits {splits}; "
+            "expected both, and one split: what is trained on must not be tested on"
+        )
     random = np.random.default_rng(seed)
     entries = []
     for clip in speech:
-        for label, clips in classes.items():
-            noise = clips[int(random.integers(len(clips)))]
+        for label, of_class in _classes(noises).items():
+            noise = of_class[int(random.integers(len(of_class)))]
             place = int(random.integers(2**31))
-            entries += [_entry(data_folder, clip, noise, label, s, place) for s in snrs_db]
+            entries += [_entry(Path(data_folder), clip, noise, label, s, place) for s in snrs_db]
     return entries
+
+
+def _classes(noises: Sequence[Clip]) -> dict[str, list[Clip]]:
+    labels = sorted({clip.label for clip in noises})
+    ordered = [*(x for x in DEV_NOISES if x in labels), *(x for x in labels if x not in DEV_NOISES)]
+    return {label: [clip for clip in noises if clip.label == label] for label in ordered}
 
 
 def realise(entry: ManifestEntry, data_folder: str | Path, sample_rate_hz: int = 16000) -> Mixture:
@@ -195,10 +242,16 @@ def _entry(
 ) -> ManifestEntry:
     return ManifestEntry(
         name=f"{speech.path.stem}_{label}_{snr_db:g}dB",
-        speech=speech.path.relative_to(data_folder).as_posix(),
-        noise=noise.path.relative_to(data_folder).as_posix(),
+        speech=_relative(speech.path, data_folder),
+        noise=_relative(noise.path, data_folder),
         speaker=speech.speaker,
         noise_label=label,
         snr_db=float(snr_db),
         seed=seed,
     )
+
+
+def _relative(path: Path, folder: Path) -> str:
+    if not path.is_relative_to(folder):
+        raise ValueError(f"{path} does not lie in {folder}; give the folder that holds all files")
+    return path.relative_to(folder).as_posix()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,16 @@ import soundfile
 
 from avse_ppl.corpora import (
     DEV_NOISES,
+    Clip,
     active_mask,
+    check_disjoint,
     dev_manifest,
     load_manifest,
+    make_manifest,
+    read_grid,
+    read_lrw_ar,
+    read_noise,
+    read_speechocean762,
     realise,
     save_manifest,
 )
@@ -74,6 +82,45 @@ def test_dev_set_needs_snrs_and_all_noises(data):
         dev_manifest(data)
     with pytest.raises(FileNotFoundError, match="grid_unseen"):
         dev_manifest(data / "absent")
+
+
+def test_any_corpora_can_be_laid_down(data):
+    noises = [clip for clip in read_noise(data / "noise") if clip.split == "dev"]
+    speech = read_grid(data / "grid_unseen")
+    entries = make_manifest(speech[:1], noises[::-1], data, snrs_db=(2.5,))
+    assert [entry.noise_label for entry in entries] == list(DEV_NOISES)
+    assert entries[0].name == "aaa_rain_2.5dB"
+
+
+def test_a_manifest_is_of_one_split_and_one_folder(data, tmp_path):
+    noises = read_noise(data / "noise")
+    speech = read_grid(data / "grid_unseen")
+    for clips, noise in ((speech, noises), ([], noises[:1]), (speech, [])):
+        with pytest.raises(ValueError, match="expected both, and one split"):
+            make_manifest(clips, noise, data)
+    held_out = [clip for clip in noises if clip.split == "dev"]
+    with pytest.raises(ValueError, match=r"aaa\.flac does not lie in .*noise; give the folder"):
+        make_manifest(speech, held_out, data / "noise")
+
+
+def test_speakers_and_noises_are_on_one_side():
+    def clip(speaker, split, label=""):
+        return Clip(Path("a.wav"), "c", speaker, split, label)
+
+    good = [clip("anna", "train"), clip("bert", "dev"), clip("", "dev", "rain"), clip("", "train")]
+    check_disjoint([*good, clip("unknown", "train")])
+    with pytest.raises(ValueError, match="speaker 'anna' is in test and train; expected each"):
+        check_disjoint([*good, clip("anna", "test")])
+    with pytest.raises(ValueError, match="noise 'rain' and 1 more is in dev and train"):
+        check_disjoint([*good, clip("", "train", "rain"), clip("bert", "test")])
+    with pytest.raises(ValueError, match="nobody knows whether"):
+        check_disjoint([clip("unknown", "train"), clip("unknown", "dev")])
+
+
+def test_real_corpora_are_disjoint(shared):
+    data = shared / "data"
+    clips = [*read_lrw_ar(data / "lrw_ar"), *read_speechocean762(data / "speechocean762")]
+    check_disjoint([*clips, *read_grid(data / "grid_unseen"), *read_noise(data / "noise")])
 
 
 def test_realise_mixes_what_the_entry_says(data):

@@ -77,6 +77,5 @@ def identities() -> dict[tuple[str, int], tuple[str, str]]:
     ['dev', 'out', 'train']
     """
     table = resources.files("avse_ppl.corpora").joinpath(IDENTITIES)
-    with table.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines, delimiter="\t"))
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines(), delimiter="\t")
     return {(r["clip"], int(r["bytes"])): (r["identity"], r["split"]) for r in rows}
