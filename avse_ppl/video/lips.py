@@ -37,7 +37,8 @@ class Lips:
         ``(frame, 3)`` yaw, pitch and roll of the head, degrees: positive where the nose points to
         the right of the picture, up, and where the head leans clockwise; NaN like `keypoints`.
     pose_confidence
-        ``(frame,)`` in [0, 1], how well a rigid face explains the keypoints; 0 where not known.
+        ``(frame,)`` in [0, 1], how well a rigid face explains the keypoints; 0 where there are none
+        or they are bridged.
     blur
         ``(frame,)`` variance of the Laplacian of the crop, grey levels squared: small where it is
         blurred or far away, 0 where not found.
@@ -118,7 +119,7 @@ class Lips:
 
         Examples
         --------
-        >>> Lips.from_crops(np.full((30, 67, 67, 3), 0.5), rate_hz=30).roi[0, 0, 0]
+        >>> Lips.from_crops(np.full((30, 67, 67, 3), 0.5), rate_hz=30).roi.max().item()
         128
         """
         if not 1.0 <= rate_hz <= 240.0:

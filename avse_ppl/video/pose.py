@@ -76,8 +76,8 @@ def estimate_poses(keypoints: np.ndarray, time_s: np.ndarray) -> Poses:
     --------
     >>> turned = project(SOLID_FACE, np.array([[0.1, 0.0, 0.3, 0.0, 100.0, 80.0]] * 9))
     >>> poses = estimate_poses(turned, np.arange(9) / 25)
-    >>> poses.degrees[4].round(1).tolist(), poses.confidence[4].round(2)
-    ([17.2, 0.0, 5.7], 1.0)
+    >>> poses.degrees[4].round().tolist(), poses.confidence[4].round(2).item()
+    ([17.0, -0.0, 6.0], 1.0)
     """
     n_frames = len(keypoints)
     parameters, confidence = np.full((n_frames, 6), np.nan), np.zeros(n_frames)

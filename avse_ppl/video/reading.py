@@ -150,7 +150,7 @@ def _cut(
             score=track.score,
             keypoints=track.keypoints,
             pose_deg=pose.degrees,
-            pose_confidence=pose.confidence,
+            pose_confidence=np.where(track.bridged, 0.0, pose.confidence),
             blur=np.array([sharpness(crop) for crop in roi]),
             name=name,
         )

@@ -1,0 +1,141 @@
+"""Files and weights: what is missing, damaged or something else, and real clips."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avse_ppl.audio import Audio
+from avse_ppl.video import Lips, estimate_offset, find_face_model, load_detector, read_lips
+from avse_ppl.video.detector import Face
+from avse_ppl.video.pictures import Picture, picture_count, pictures
+
+CLIP = "examples/data/speech.mkv"
+
+
+def nobody(picture: np.ndarray, size_px: int) -> list[Face]:
+    return []
+
+
+def test_sound_alone_is_refused():
+    with pytest.raises(ValueError, match="found no video track"):
+        read_lips("examples/data/speech.flac", face_model=nobody)
+
+
+def test_what_is_no_container_is_refused():
+    with pytest.raises(ValueError, match="expected video in the bytes given, found none"):
+        read_lips(b"no video at all" * 100, face_model=nobody)
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(FileNotFoundError, match="found nothing there"):
+        read_lips("nowhere.mkv", face_model=nobody)
+
+
+def test_damaged_pictures_are_left_out():
+    data = bytearray(Path(CLIP).read_bytes())
+    for place in np.random.default_rng(0).integers(40_000, len(data) - 5000, 40):
+        data[place] ^= 255
+    with pytest.warns(UserWarning, match="damaged|cut short"):
+        times = [picture.time_s for picture in pictures(bytes(data))]
+    assert 10 < len(times) < 75
+    assert np.all(np.diff(times) > 0)
+
+
+def test_a_video_cut_short_is_told():
+    data = Path(CLIP).read_bytes()
+    with pytest.warns(UserWarning, match=r"cut short: it promises 3.0. s"):
+        assert 5 < len(list(pictures(data[: len(data) // 2]))) < 70
+
+
+def test_a_video_whose_pictures_are_all_damaged_is_refused():
+    data = bytearray(Path(CLIP).read_bytes())
+    data[3000:] = bytes(len(data) - 3000)
+    with pytest.raises(ValueError, match="damaged"):
+        list(pictures(bytes(data)))
+
+
+def test_pictures_turned_by_the_container_are_turned_back():
+    class Turned:
+        width, height, rotation = 4, 2, 90
+
+        def reformat(self, **_):
+            return self
+
+        def to_ndarray(self):
+            return np.arange(8, dtype=np.uint8).reshape(2, 4)
+
+    picture = Picture(0, 0.0, Turned())  # pyright: ignore[reportArgumentType]
+    assert picture.size_px == (2, 4)
+    assert picture.grey().tolist() == [[3, 7], [2, 6], [1, 5], [0, 4]]
+
+
+def test_pictures_are_counted():
+    assert picture_count(CLIP) == len(list(pictures(CLIP))) == 75
+
+
+def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):
+    monkeypatch.delenv("AVSE_PPL_FACE_MODEL", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"insightface fetches them.*AVSE_PPL_FACE_MODEL"):
+        read_lips(CLIP)
+
+
+def test_weights_are_looked_for_in_order(monkeypatch, tmp_path):
+    pack = tmp_path / ".insightface" / "models" / "buffalo_s"
+    pack.mkdir(parents=True)
+    (pack / "det_500m.onnx").touch()
+    (tmp_path / "own.onnx").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("AVSE_PPL_FACE_MODEL", raising=False)
+    assert find_face_model() == pack / "det_500m.onnx"
+    monkeypatch.setenv("AVSE_PPL_FACE_MODEL", str(tmp_path / "own.onnx"))
+    assert find_face_model() == tmp_path / "own.onnx"
+    assert find_face_model(pack) == pack / "det_500m.onnx"
+
+
+def test_weights_of_something_else_are_refused(tmp_path):
+    import onnx
+
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(ValueError, match="expected an SCRFD face detector"):
+        load_detector(tmp_path / "text.onnx")
+    onnx.save(
+        onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])), tmp_path / "e.onnx"
+    )
+    with pytest.raises(ValueError, match="found 0 outputs"):
+        load_detector(tmp_path / "e.onnx")
+
+
+def test_missing_insightface_is_told(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "insightface.model_zoo.scrfd", None)
+    with pytest.raises(ModuleNotFoundError, match=r"avse-ppl\[video\]"):
+        load_detector(tmp_path / "any.onnx")
+
+
+def test_too_little_to_compare_is_refused():
+    lips = Lips.from_crops(np.full((10, 88, 88), 90, np.uint8), 25)
+    with pytest.raises(ValueError, match=r"expected 1.0 s or more of lips and sound"):
+        estimate_offset(lips, Audio(np.zeros(16000), 16000))
+
+
+def test_the_package_is_light():
+    heavy = "'cv2', 'av', 'insightface', 'onnxruntime', 'matplotlib'"
+    code = f"import avse_ppl.video, sys; print(*{{{heavy}}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_real_clips(shared):
+    detector = load_detector(find_face_model(shared / "models/face/scrfd_500m_kps.onnx"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("grid_unseen/brbk7n.mkv", "lrw_ar/00139.mp4"):
+            lips = read_lips(shared / "data" / name, face_model=detector)
+            assert lips.found.all() and not lips.interpolated.any()
+            assert lips.score.min() > 0.5 and lips.pose_confidence.min() > 0.4
