@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import jax
@@ -45,11 +46,14 @@ class JaxDensity:
         The grid, for JAX.
     sites
         Names of the latents that torch found.
+    seen
+        Tells one recording's lips, which are constants of the grid, from another's.
     """
 
     scene: Scene
     frames: Frames
     sites: frozenset[str]
+    seen: bytes = b""
 
     def __call__(
         self, latents: Mapping[str, jax.Array], values: Any, mask: Any, tempering: float = 1.0
@@ -89,8 +93,11 @@ def jax_density(density: Density) -> JaxDensity:
     """
     mixture = density.mixture
     kind: Any = jnp.float64 if mixture.scale.dtype == torch.float64 else jnp.float32
-    frames = replace(mixture.frames, device=None, dtype=kind)  # type: ignore[arg-type]
-    made = JaxDensity(density.scene, frames, frozenset(site.name for site in density.sites))
+    visual = mixture.frames.of_one().visual
+    seen = b"" if visual is None else sha256(visual.cpu().numpy().tobytes()).digest()
+    visual = None if visual is None else to_jax(visual)
+    frames = replace(mixture.frames, device=None, dtype=kind, visual=visual)  # type: ignore[arg-type]
+    made = JaxDensity(density.scene, frames, frozenset(site.name for site in density.sites), seen)
     _check_parity(density, made)
     return made
 
