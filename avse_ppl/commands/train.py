@@ -44,7 +44,7 @@ a model card, which states this command, the data and their licences.
                   named *_unseen, one clip each of others, all held out
   speechocean762  list.tsv and <speaker>/<clip>.opus; speakers whose number
                   ends in 7 are held out
-  lrw-ar          *.mp4; nothing is held out: it does not say who speaks
+  lrw-ar          *.mp4; five of the people that their faces tell apart
 
 [bold]Lips[/] for the priors that see come from [bold]avse-ppl prepare[/]; clips without are
 learned from by ear. What one training has found, others can build on: --teacher, --eyes and
@@ -188,6 +188,7 @@ def train(
         _check_built_on(prior, sources, built_on)
         options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
         options |= {"--seed": seed, "--precision": precision.value}
+        options |= {f"--{key}": Path(v).name for key, v in built_on.items() if v and key != "lips"}
         stated = command(prior.value, sources, output, options)
         _limit_threads(threads)
         folder = _fit(

@@ -37,7 +37,7 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
         "lrw-ar": Corpus(
             "read_lrw_ar",
             "broadcast footage, research use only: so are weights trained on it",
-            "nothing held out",
+            "five of the 35 people that their faces tell apart held out",
         ),
     }
 )

@@ -108,12 +108,12 @@ def train_seeing(
     pl.seed_everything(seed, verbose=False)  # of the weights that are new
     network = DynamicNetwork(freq=stft.freq, **recipe.settings)
     load_shared(network, guide)
-    if encoder is not None:
-        load_shared(network, encoder, only="encoder")
     pictures = training.pictures(seer)
     training.prior(network, guide, pictures)
     if encoder is None:
         training.encoder(network, guide, pictures)
+    else:
+        load_shared(network, encoder, only="encoder")
     folder = save_weights(
         output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card={**data, "seed": seed, **card_metrics(training.metrics), "recipe": recipe},
