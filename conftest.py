@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the shared development corpora, which are not part of the project")
     return folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let JAX keep the programs it compiles: many tests run the same ones, in every process."""
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -76,14 +76,7 @@ class ComplexNormal(TorchDistribution):
         if not isinstance(mean, Tensor):
             mean = self.power.new_tensor(mean, dtype=_kind(mean, self.power))
         self._mean = mean
-        try:
-            shape = torch.broadcast_shapes(self._mean.shape, self.power.shape)
-        except RuntimeError:
-            raise ValueError(
-                f"mean of shape {tuple(self._mean.shape)} and power of shape "
-                f"{tuple(self.power.shape)} do not broadcast"
-            ) from None
-        super().__init__(shape, torch.Size(), validate_args=validate_args)
+        super().__init__(_common_shape(mean, self.power), torch.Size(), validate_args=validate_args)
 
     @property
     def mean(self) -> Tensor:
@@ -137,6 +130,19 @@ class ComplexNormal(TorchDistribution):
         if not (self.zero_mean and noise.zero_mean):
             residual = mixture - self.mean - noise.mean
         return ComplexNormal(self.mean + gain * residual, gain * noise.power, validate_args=False)
+
+
+def _common_shape(mean: Tensor, power: Tensor) -> torch.Size:
+    """Shape of the law; torch's own broadcasting takes longer than the rest of the law."""
+    if mean.dim() == 0 or mean.shape == power.shape:
+        return power.shape
+    try:
+        return torch.broadcast_shapes(mean.shape, power.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"mean of shape {tuple(mean.shape)} and power of shape "
+            f"{tuple(power.shape)} do not broadcast"
+        ) from None
 
 
 class _LogDensity(torch.autograd.Function):

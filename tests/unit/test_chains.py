@@ -212,11 +212,11 @@ def test_a_draw_that_is_not_finite(bad):
 
 
 def test_chains_that_agree_are_not_warned_of():
-    assert gathered(chains=4, draws=250, waveforms=False).warnings == ()
+    assert gathered(draws=250, waveforms=False).warnings == ()
 
 
 def test_chains_that_disagree_are():
-    posterior = gathered(chains=4, draws=250, apart=1.0, waveforms=False)
+    posterior = gathered(draws=250, apart=1.0, waveforms=False)
     assert any("R-hat" in text for text in posterior.warnings)
 
 
@@ -291,10 +291,10 @@ def test_merged_runs_are_one_run():
 
 def test_merging_compares_the_runs():
     apart = [
-        gathered(chains=1, draws=300, recordings=2, apart=0.0, seed=s, waveforms=False)
+        gathered(chains=1, draws=100, recordings=2, apart=0.0, seed=s, waveforms=False)
         for s in (0, 1)
     ]
-    shifted = {k: v + 2.0 for k, v in drawn(Density(SCENE, mixture(2)), 1, 300).items()}
+    shifted = {k: v + 2.0 for k, v in drawn(Density(SCENE, mixture(2)), 1, 100).items()}
     apart[1] = gathered(values=shifted, recordings=2, waveforms=False)
     assert not any("chains disagree" in text for p in apart for text in p.warnings)
     rows = merge(apart, SCENE).attrs["warnings"]

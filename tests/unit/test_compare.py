@@ -220,7 +220,7 @@ def test_the_table():
 FAST = SVI(steps=80, draws=100, waveforms=False)
 
 
-def simulated_wave(heavy, seed, n=3000):
+def simulated_wave(heavy, seed, n=2000):
     """White noise, or white noise that bursts."""
     rng = np.random.default_rng(seed)
     wave = rng.normal(size=n)
