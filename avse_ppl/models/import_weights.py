@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import configparser
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from avse_ppl.models.published import KINDS, NOTES, renamed_key
 from avse_ppl.models.weights import CLEAN_START_GAIN_DB, NETWORKS, save_weights
 from avse_ppl.stft import Stft
 
@@ -20,29 +20,12 @@ from avse_ppl.stft import Stft
 # above 8. The published weights were trained on speech so divided.
 PEAK_NORMALISED_LEVEL_DB = 11.0
 
-_VAE = MappingProxyType(
-    {
-        "mlp_x_z.linear": "encoder.{2}",
-        "mlp_z_x.linear": "decoder.{2}",
-        "inf_mean": "encoder_mean",
-        "inf_logvar": "encoder_logvar",
-        "gen_logvar": "decoder_logpower",
-    }
-)
-_RVAE = MappingProxyType(
-    {
-        "rnn_g_x": "encoder",
-        "rnn_g_z": "encoder_feedback",
-        "rnn_h": "decoder",
-        "inf_mean": "encoder_mean",
-        "inf_logvar": "encoder_logvar",
-        "gen_logvar": "decoder_logpower",
-    }
-)
-
 
 def import_weights(file: str | Path, config: str | Path, output: str | Path) -> Path:
-    """Convert published A-VAE or RVAE weights into a folder that ``load_speech`` reads.
+    """Convert published weights of the VAE family into a folder that ``load_speech`` reads.
+
+    A-VAE, RVAE, A-DKF, and AV-VAE, which needs a visual encoder that is not published with it: its
+    card says how to give it one.
 
     The checkpoint is opened with ``weights_only=True``: tensors are read, code is not.
 
@@ -72,12 +55,12 @@ def import_weights(file: str | Path, config: str | Path, output: str | Path) -> 
     settings = _read_ini(Path(config))
     name, stft = settings["name"], settings["stft"]
     try:
-        kind, keywords, rename = _KINDS[name](settings)
+        kind, keywords, rename = KINDS[name](settings)
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"{config}: its section [Network] does not describe a {name}: {error}"
         ) from None
-    renamed = {_renamed(key, rename): value for key, value in tensors.items()}
+    renamed = {renamed_key(key, rename): value for key, value in tensors.items()}
     network = NETWORKS[kind](freq=stft.freq, **keywords)
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in renamed.items()}
@@ -90,6 +73,7 @@ def import_weights(file: str | Path, config: str | Path, output: str | Path) -> 
         "source": f"imported from {Path(file).name}; licence and data as its authors state",
         "licence": "that of the published weights",
     }
+    card |= {"note": NOTES[name]} if name in NOTES else {}
     return save_weights(
         output, network, kind, keywords, stft, name=f"imported {name}", card=card,
         level_db=PEAK_NORMALISED_LEVEL_DB, start_gain_db=CLEAN_START_GAIN_DB,
@@ -135,37 +119,6 @@ def _read_ini(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is not a config of the published VAE family: {str(error).splitlines()[0]}"
         ) from None
-    if mode not in _KINDS:
-        raise ValueError(f"{path} describes a {mode!r}; can import {sorted(_KINDS)}")
+    if mode not in KINDS:
+        raise ValueError(f"{path} describes a {mode!r}; can import {sorted(KINDS)}")
     return settings
-
-
-def _vae(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any], Mapping[str, str]]:
-    hidden = tuple(int(n) for n in settings["network"]["dense_x_z"].split(","))
-    return "vae", {"latent": settings["latent"], "hidden": hidden, "log_input": False}, _VAE
-
-
-def _rvae(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any], Mapping[str, str]]:
-    hidden = int(settings["network"]["dim_rnn_h"])
-    keywords = {
-        "latent": settings["latent"], "hidden": hidden, "log_input": False, "feedback": True,
-    }  # fmt: skip
-    return "rvae", keywords, _RVAE
-
-
-_KINDS: Mapping[str, Callable[..., tuple[str, dict[str, Any], Mapping[str, str]]]] = (
-    MappingProxyType({"A-VAE": _vae, "RVAE": _rvae})
-)
-
-
-def _renamed(key: str, rename: Mapping[str, str]) -> str:
-    """Return our name of a published tensor; layer ``linearN`` is item ``2 N`` of our sequence."""
-    for old, new in rename.items():
-        if not key.startswith(old):
-            continue
-        rest = key[len(old) :]
-        if "{2}" in new:
-            index, _, rest = rest.partition(".")
-            return f"{new.replace('{2}', str(2 * int(index)))}.{rest}"
-        return new + rest
-    return key

@@ -20,6 +20,8 @@ from avse_ppl.models.networks import (
     TcvaeNetwork,
     VaeNetwork,
 )
+from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
+from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
@@ -28,6 +30,8 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "rvae": RvaeNetwork,
         "tcvae": TcvaeNetwork,
         "dynamic": DynamicNetwork,
+        "published-dkf": PublishedDkfNetwork,
+        "published-avvae": PublishedAvVaeNetwork,
         "lips": LipsNetwork,
     }
 )

@@ -8,6 +8,7 @@ other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -17,6 +18,14 @@ from torch import nn
 from avse_ppl.models.networks.dynamic import DynamicNetwork
 from avse_ppl.models.networks.jax_dynamic import decode_dynamic, law_of
 from avse_ppl.models.networks.jax_layers import Weights, convolve, linear, lstm_both_ways
+from avse_ppl.models.networks.jax_published import (
+    decode_avvae,
+    decode_dkf,
+    law_of_avvae,
+    law_of_dkf,
+)
+from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
+from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.rvae import RvaeNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork
 from avse_ppl.models.networks.vae import VaeNetwork
@@ -43,6 +52,9 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
         return lambda z, visual=None: decode_dynamic(
             network, _weights(network, z.dtype), z, visual, _residual
         )
+    for kind, (decode, _) in _PUBLISHED.items():
+        if isinstance(network, kind):
+            return lambda z, visual=None: decode(_weights(network, z.dtype), z, visual)
     for kind, function in _DECODERS:
         if isinstance(network, kind):
             return lambda z: function(_weights(network, z.dtype), z)
@@ -52,8 +64,11 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
     )
 
 
-def jax_law(network: DynamicNetwork) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def jax_law(network: Any) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Return the prior law of a network's latents, its weights as constants."""
+    for kind, (_, law) in _PUBLISHED.items():
+        if isinstance(network, kind):
+            return lambda z, visual=None: law(_weights(network, z.dtype), z, visual)
     return lambda z, visual=None: law_of(network, _weights(network, z.dtype), z, visual)
 
 
@@ -93,3 +108,9 @@ def _residual(weights: Weights, hidden: jax.Array) -> jax.Array:
 
 
 _DECODERS = ((VaeNetwork, _vae), (RvaeNetwork, _rvae), (TcvaeNetwork, _tcvae))
+_PUBLISHED = MappingProxyType(
+    {
+        PublishedDkfNetwork: (decode_dkf, law_of_dkf),
+        PublishedAvVaeNetwork: (decode_avvae, law_of_avvae),
+    }
+)
