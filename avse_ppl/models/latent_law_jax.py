@@ -26,7 +26,7 @@ class LatentLawJax(Distribution):
     """
 
     arg_constraints = {}  # noqa: RUF012
-    support = constraints.real
+    support = constraints.real  # pyright: ignore
 
     def __init__(self, network: Any, frames: Frames, visual: Any) -> None:
         """Store the parameters."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from pyroapi import distributions as dist
@@ -128,7 +128,7 @@ class LatentSpeech:
         visual
             ``(recording, 1 + feature, time)``, see `see`.
         """
-        seen = {} if visual is None or self.lips is None else {"visual": visual}
+        seen: Any = {} if visual is None or self.lips is None else {"visual": visual}
         with torch.no_grad():
             mean, logvar, _ = self.network.encode(power * math.exp(DB * self.level_db), **seen)
         start = self.start_gain_db / self.level_sd_db

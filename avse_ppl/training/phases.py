@@ -45,7 +45,7 @@ class VaeTraining(pl.LightningModule):
             network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
         self.network: Any = network
 
-    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+    def losses(self, batch: Any) -> dict[str, Tensor]:
         """Loss and its parts, of crops ``(crop, sample)``."""
         power = power_of(self.stft.forward(batch))
         mean, logvar, z = (a.float() for a in self.network.encode(power, sample=True))

@@ -205,7 +205,7 @@ class SeenMixtureCrops(SeenCrops, MixtureCrops):
         self.pictures = pictures
         self.picture = round(stft.sample_rate_hz / RATE_HZ)
 
-    def __getitem__(self, which: Crop) -> Seen:
+    def __getitem__(self, which: Crop) -> Seen:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cut speech, noise and pictures."""
         speech, lips, present = SeenCrops.__getitem__(self, which)
         waves = self.with_noise(speech.numpy(), np.random.default_rng(which.seed), _BABBLE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from avse_ppl.models.networks.lips import LipsNetwork, halved, on_frames
 from avse_ppl.stft import Stft
 from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.phases import VaeTraining, power_of
-from avse_ppl.training.recipes import Recipe
+from avse_ppl.training.recipes import Recipe, SeeingRecipe
 from avse_ppl.training.seeing_data import Seen
 
 _FEATURE_NOISE = 0.1
@@ -53,6 +53,7 @@ class LipsTraining(VaeTraining):
         edges = torch.linspace(0.0, 1.0, _BANDS + 1) ** 1.7 * stft.freq
         bins = torch.arange(stft.freq)[None]
         bands = (bins >= edges[:-1, None].floor()) & (bins < edges[1:, None].ceil())
+        self.bands: Tensor
         self.register_buffer("bands", bands.float() / bands.sum(1, keepdim=True))
 
     def losses(self, batch: Seen) -> dict[str, Tensor]:
@@ -146,13 +147,13 @@ def visual_of(batch: Seen, time_s: Tensor, module: VaeTraining) -> Tensor | None
 
     A crop is left out as a whole, or, as often, for a stretch of it.
     """
-    network: Any = module.network
+    network, recipe = module.network, cast(SeeingRecipe, module.recipe)
     if not network.visual:
         return None
     features, present = batch.lips.transpose(1, 2), batch.present
     if module.training:
         features = features + _FEATURE_NOISE * torch.randn_like(features)
-        share = module.recipe.video_dropout
+        share = recipe.video_dropout
         draws = torch.rand(3, len(present), 1, device=present.device)
         place = torch.linspace(0.0, 1.0, present.shape[1], device=present.device)
         stretch = (place > draws[1]) & (place < draws[1] + 0.7 * draws[2])

@@ -61,7 +61,7 @@ class DynamicNetwork(TcvaeNetwork):
         self.visual, self.decoder_sees = visual, decoder_sees and visual > 0
         seen = sight_hidden if visual else 1
         self.seen = seen
-        self.prior = PRIORS[prior](latent, seen)
+        self.prior: Any = PRIORS[prior](latent, seen)
         if visual:
             self.prior_sight = Sight(visual, seen)
             self.encoder_sight = Sight(visual, seen)

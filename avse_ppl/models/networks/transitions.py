@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -150,17 +151,21 @@ class Recurrent(nn.Module):
 
     def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
         """Innovations to latents, frame by frame."""
-        weights, bias = self.memory.weight_ih_l0, self.memory.bias_ih_l0
+        weights, bias, kept_weights, kept_bias = (
+            cast(Tensor, getattr(self.memory, f"{kind}_{side}_l0"))
+            for side in ("ih", "hh")
+            for kind in ("weight", "bias")
+        )
         latent = innovations.shape[1]
         drives = (weights[:, latent:] @ seen + bias[:, None]).unbind(-1)
-        inward, recurrent = weights[:, :latent].T, self.memory.weight_hh_l0.T
+        inward, recurrent = weights[:, :latent].T, kept_weights.T
         z = torch.zeros_like(innovations[..., 0])
         state = z.new_zeros(len(z), self.memory.hidden_size)
         states = []
         for fresh, drive in zip(innovations.unbind(-1), drives, strict=True):
             state = _gru(
                 torch.addmm(drive, z, inward),
-                torch.addmm(self.memory.bias_hh_l0, state, recurrent),
+                torch.addmm(kept_bias, state, recurrent),
                 state,
             )
             mean, logvar = self._read(state, z)
