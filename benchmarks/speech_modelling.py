@@ -24,7 +24,7 @@ from avse_ppl.video import Lips, load_detector, read_lips
 
 DATA = SHARED / "data"
 HEARING = ("vae", "rvae", "tcvae", "dkf", "srnn")
-SEEING = ("av-vae", "av-cvae", "av-dkf", "av-rvae")
+SEEING = ("av-cvae", "av-dkf")
 _CLIPS = 12
 
 
