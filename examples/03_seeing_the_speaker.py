@@ -27,7 +27,7 @@ DATA = Path(__file__).parent / "data"
 def main() -> None:
     """Mix, enhance by ear and with lips, score."""
     parser = argparse.ArgumentParser(description="Enhance one of two people who talk at once.")
-    parser.add_argument("--speech", default="av-dkf", help="av-dkf, av-cvae, av-vae or av-rvae")
+    parser.add_argument("--speech", default="av-dkf", help="av-dkf, av-cvae, or a folder")
     parser.add_argument("--snr-db", type=float, default=-3.0)
     parser.add_argument("-o", "--output", type=Path, default=Path("out"))
     arguments = parser.parse_args()
