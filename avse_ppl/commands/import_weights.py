@@ -10,7 +10,7 @@ import typer
 from avse_ppl.commands import console
 
 HELP = """
-Convert published A-VAE or RVAE weights into a folder of weights of this library.
+Convert published A-VAE, RVAE, A-DKF or AV-VAE weights into a folder of weights of this library.
 
 Only tensors are read from the checkpoint, never code. The result is a folder with
 weights.safetensors, config.json and a model card, which [bold]avse-ppl enhance --speech DIR[/]
