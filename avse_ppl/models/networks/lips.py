@@ -63,7 +63,8 @@ class LipsNetwork(nn.Module):
     def from_halved(self, images: Tensor) -> Tensor:
         """``(batch, frame, 44, 44)`` of `halved` to ``(batch, features, frame)``."""
         batch, frames = images.shape[:2]
-        hidden = nn.functional.gelu(self.motion(images[:, None]))
+        lit = nn.functional.layer_norm(images, images.shape[-2:])
+        hidden = nn.functional.gelu(self.motion(lit[:, None]))
         hidden = hidden.transpose(1, 2).flatten(0, 1)
         for layer, norm in zip(self.space, self.norms, strict=True):
             hidden = nn.functional.gelu(norm(layer(hidden)))
@@ -71,7 +72,10 @@ class LipsNetwork(nn.Module):
         hidden = hidden.reshape(batch, frames, -1).transpose(1, 2)
         for layer in self.time:
             hidden = hidden + layer(self.dropout(nn.functional.gelu(hidden)))
-        return torch.tanh(self.out(nn.functional.gelu(hidden)))
+        features = self.out(nn.functional.gelu(hidden)).transpose(1, 2)
+        # Of one length, and free in direction: a squashing nonlinearity was found to end at its
+        # bounds, where it tells speakers apart and nothing else.
+        return nn.functional.layer_norm(features, (self.features,)).transpose(1, 2)
 
 
 def halved(crops: Tensor) -> Tensor:
