@@ -224,7 +224,9 @@ def _enhance_group(
             audios = [audio for audio, _ in loaded.values()]
             shown = [lips[job] for job in loaded]
             video = shown if any(one is not None for one in shown) else None
-            results = enhance_batch(audios, video, keep_posterior=keep, viewing=_SEEN, **options)
+            results = enhance_batch(
+                audios, video=video, keep_posterior=keep, viewing=_SEEN, **options
+            )
     except Exception as error:
         if len(loaded) == 1:
             yield Outcome(next(iter(loaded)), "failed", {}, error=error)

@@ -43,6 +43,7 @@ class DynamicNetwork(TcvaeNetwork):
 
     Examples
     --------
+    >>> import torch
     >>> network = DynamicNetwork(freq=33, latent=4, hidden=8, encoder_hidden=8, prior="gated")
     >>> network.decode(torch.zeros(2, 4, 10)).shape
     torch.Size([2, 33, 10])
