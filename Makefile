@@ -4,8 +4,9 @@
 
 PYTHON := .venv/bin/python
 READY := .venv/installed
-# Two workers of one thread each: more threads than that only wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2
+# Two workers of one thread each: more threads than that only wait for each other. The tests of a
+# file share what they compute, so that one worker runs them all.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12

@@ -263,7 +263,7 @@ def test_clicks_are_found_in_a_clock_and_not_in_rain(clip, prefers):
 
 
 def test_the_same_seed_gives_the_same_and_the_order_does_not_matter():
-    wave = simulated_wave(True, 1, 1000)
+    wave = simulated_wave(True, 1, 500)
     quick = replace(FAST, steps=15)
     options = {"speech": QUIET, "inference": quick, "sample_rate_hz": RATE}
     first = compare(wave, ["stationary", "student-t"], seed=3, **options)
@@ -362,7 +362,8 @@ def run(*arguments):
     return CliRunner().invoke(app, ["compare", *map(str, arguments)])
 
 
-def test_the_command(here):
+def test_the_command(here, monkeypatch):
+    monkeypatch.setitem(compare.__globals__, "_STEPS", 100)
     options = ("--speech", "gaussian", "--draws", 100)
     result = run("n.wav", *options, "--plot", "where.png", "--noise", "hum", "stationary")
     assert result.exit_code == 0, result.stderr
