@@ -103,6 +103,7 @@ def stitch(
         mixture=stitch_waves([part.mixture for part in parts], frames, count),
         speech=_stitch_draws(parts, spans, n_samples),
         latents={},
+        axes={},
         n_samples=(n_samples,),
         attrs={**_merged(parts), "chunks": len(parts)},
         trace={},
@@ -135,20 +136,25 @@ def join(channels: Sequence[Posterior]) -> Posterior:
 
 
 def _merged(parts: Sequence[Posterior]) -> dict[str, Any]:
-    """Attributes of the whole: those of the first part, the warnings of all, the worst k-hat."""
+    """Attributes of the whole: those of the first part, the warnings of all, the worst k-hat.
+
+    Figures about chains stay behind with the latents.
+    """
     texts = list(dict.fromkeys(text for part in parts for text in part.warnings))
     merged = {**parts[0].attrs, "warnings": [texts]} if texts else dict(parts[0].attrs)
+    merged.pop("diagnostics", None)
     if "k_hat" in merged:
         merged["k_hat"] = [max(k for part in parts for k in part.attrs["k_hat"])]
     return merged
 
 
 def _listed(channels: Sequence[Posterior]) -> dict[str, Any]:
-    """Warnings and k-hat of each channel, where there are any."""
+    """Warnings, k-hat and figures about the chains of each channel, where there are any."""
     rows = [list(channel.warnings) for channel in channels]
     listed: dict[str, Any] = {"warnings": rows} if any(rows) else {}
-    if "k_hat" in channels[0].attrs:
-        listed["k_hat"] = [k for channel in channels for k in channel.attrs["k_hat"]]
+    for name in ("k_hat", "diagnostics"):
+        if all(name in channel.attrs for channel in channels):
+            listed[name] = [row for channel in channels for row in channel.attrs[name]]
     return listed
 
 

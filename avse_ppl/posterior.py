@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,9 @@ class Posterior:
     stats
         What a sampler says of each draw, ``(chain, draw, recording)`` each, under arviz's names:
         ``diverging``, ``energy``, ``lp``, ``n_steps``, ``acceptance_rate``.
+    axes
+        Names of each latent's axes behind the recording: ``"freq"``, ``"time"``, another plate's,
+        or ``""``. Of latents that it does not name, axes as long as the grid's are taken for those.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class Posterior:
     attrs: dict[str, Any] = field(default_factory=dict)
     trace: Arrays = field(default_factory=dict)
     stats: Arrays = field(default_factory=dict)
+    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -92,6 +96,15 @@ class Posterior:
         if len(rows) <= 1:
             return tuple(text for row in rows for text in row)
         return tuple(f"recording {i}: {text}" for i, row in enumerate(rows) for text in row)
+
+    @property
+    def diagnostics(self) -> tuple[dict[str, Any], ...]:
+        """Figures about the chains of each recording; empty if the draws are not from chains.
+
+        R-hat, effective sample sizes, divergences and energy of log powers of speech and noise; see
+        ``avse_ppl.diagnostics.chain_figures``.
+        """
+        return tuple(self.attrs.get("diagnostics", ()))
 
     @property
     def recordings(self) -> int:
@@ -244,28 +257,9 @@ class Posterior:
 
     def select(self, recording: int) -> Posterior:
         """Posterior of one recording of the batch, padding removed."""
-        recording = range(self.recordings)[recording]
-        n = self.n_samples[recording]
-        time, padded = self.stft.frame_count(n), self.mean.shape[-1]
-        one = slice(recording, recording + 1)
-        latents = {
-            name: value[:, :, one, ..., : time if value.shape[-1] == padded else None]
-            for name, value in self.latents.items()
-        }
-        attrs = dict(self.attrs)
-        if isinstance(attrs.get("seed"), (list, tuple, np.ndarray)):
-            attrs["seed"] = int(attrs["seed"][recording])
-        if "warnings" in attrs:
-            attrs["warnings"] = [list(attrs["warnings"][recording])]
-        if "k_hat" in attrs:
-            attrs["k_hat"] = [attrs["k_hat"][recording]]
-        return replace(
-            self, attrs=attrs, mean=self.mean[one, :, :time], variance=self.variance[one, :, :time],
-            mixture=self.mixture[one, :, :time], speech=self.speech[:, :, one, :n],
-            latents=latents, n_samples=(n,),
-            trace={key: value[:, one] for key, value in self.trace.items()},
-            stats={key: value[:, :, one] for key, value in self.stats.items()},
-        )  # fmt: skip
+        from avse_ppl.posterior_axes import select
+
+        return select(self, recording)
 
     def _wave(self, values: np.ndarray, recording: int) -> np.ndarray:
         import torch

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avse_ppl.posterior_axes import Axes, grid_of, on_grid
 from avse_ppl.stft import Stft
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _GRID = ("recording", "freq_hz", "time_s")
+_GRID_NAMES = MappingProxyType({"freq": "freq_hz", "time": "time_s"})
 
 
 def datasets(posterior: Posterior) -> dict[str, xarray.Dataset]:
@@ -59,10 +62,10 @@ def _draws_dataset(posterior: Posterior, coords: dict[str, np.ndarray]) -> xarra
     """
     import xarray
 
-    freq, time = posterior.mean.shape[1:]
+    grid = grid_of(posterior)
     chains, waves, _, samples = posterior.speech.shape
     arrays = {
-        name: (_names(name, value.shape[3:], freq, time), value)
+        name: (_names(name, on_grid(posterior.axes.get(name), value.shape[3:], grid)), value)
         for name, value in posterior.latents.items()
     }
     if waves:
@@ -129,6 +132,7 @@ def _arguments(tree: Any) -> dict[str, Any]:
         for name in ("routine_trace", "sample_stats")
     )  # fmt: skip
     arrays = {str(name): _distinct(str(name), value) for name, value in draws.data_vars.items()}
+    latents = {str(k): value for k, value in draws.data_vars.items() if k != "speech"}
     no_waves = np.zeros(
         (draws.sizes["chain"], 0, draws.sizes["recording"], draws.sizes["sample_s"]), np.float32
     )
@@ -144,20 +148,25 @@ def _arguments(tree: Any) -> dict[str, Any]:
         "attrs": json.loads(tree.attrs["settings"]),
         "trace": trace,
         "stats": stats,
+        "axes": {name: _axes(name, value) for name, value in latents.items()},
     }
 
 
-def _names(site: str, shape: tuple[int, ...], freq: int, time: int) -> list[str]:
-    """Dimension names of a latent: those of the grid where the sizes say so, else its own."""
-    names = []
-    for axis, size in enumerate(shape):
-        if axis == 0 and size == freq:
-            names.append("freq_hz")
-        elif axis == 1 and size == time:
-            names.append("time_s")
-        else:
-            names.append(f"{site}.dim_{axis}")
-    return names
+def _names(site: str, axes: Axes) -> list[str]:
+    """Dimension names of a latent: those of the grid, or its own."""
+    own = [name if name.isidentifier() else f"dim_{axis}" for axis, name in enumerate(axes)]
+    return [_GRID_NAMES.get(name, f"{site}.{name}") for name in own]
+
+
+def _axes(site: str, value: Any) -> Axes:
+    """Undo `_names`."""
+    known = {shown: name for name, shown in _GRID_NAMES.items()}
+    shown = [str(dim) for dim in value.dims[3:]]
+    own = [dim.removeprefix(f"{site}.") for dim in shown]
+    return tuple(
+        known.get(dim, "" if name == f"dim_{axis}" else name)
+        for axis, (dim, name) in enumerate(zip(shown, own, strict=True))
+    )
 
 
 def _split(name: str, values: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 HELP = """
 Say how far a saved posterior is to be trusted.
 
-From the file alone: what the routine warned of, whether its bound still rose, Pareto k-hat,
+From the file alone: what the routine warned of, whether its bound still rose, Pareto k-hat, and
+where the draws are from chains R-hat and effective sample sizes of the powers of speech and noise,
 divergences and energy. With [bold]--noise[/] (and [bold]--speech[/]), the models it was made with,
-also R-hat and effective sample sizes of the powers of speech and noise, where the draws are from
-chains, and posterior predictive checks: whether the recording looks like what the model expects.
+also posterior predictive checks: whether the recording looks like what the model expects.
 
 [bold]Examples[/]
 
 \b
   avse-ppl diagnose posterior.nc
   avse-ppl diagnose posterior.nc --noise nmf --json
+  avse-ppl diagnose posterior.nc --noise nmf --plot trust.png
 
 Exit code: 0 if nothing was found, 1 if something was, 2 if the input was refused.
 """
@@ -38,12 +39,16 @@ SpeechOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="Speech prio
 NoiseOption = Annotated[
     str | None, typer.Option(metavar="NAME|module:function", help="Noise model it is from.")
 ]
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="TRUST.png", help="Also draw it; what fails is named there.")
+]
 
 
 def diagnose(
     posterior: PosteriorArgument,
     speech: SpeechOption = "tcvae",
     noise: NoiseOption = None,
+    plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Diagnose a posterior; see ``HELP``."""
@@ -51,13 +56,22 @@ def diagnose(
         from avse_ppl.diagnostics import diagnose as run
         from avse_ppl.posterior import Posterior
 
+        if plot is not None and not plot.absolute().parent.is_dir():
+            raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
         with console.stdout_kept_clean():
-            loaded = Posterior.load(posterior)
-            found = run(loaded, _scene(speech, noise))
+            loaded, scene = Posterior.load(posterior), _scene(speech, noise)
+            found = run(loaded, scene)
+            if plot is not None:
+                from avse_ppl.plots_diagnose import plot_diagnostics
+
+                plot_diagnostics(found, loaded, plot, scene=scene)
         if as_json:
-            console.print_json({**_report(found), "warnings": remarks})
+            shown = None if plot is None else str(plot)
+            console.print_json({**_report(found), "plot": shown, "warnings": remarks})
         else:
             _print(posterior, found)
+            if plot is not None:
+                console.print_line(f"{plot}: the same as a picture")
         if not found.passed.all():
             raise typer.Exit(FOUND)
 

@@ -17,7 +17,7 @@ from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
 _GOOD_K = 0.7
-_TRACES = ("elbo", "log_joint")
+TRACES = ("elbo", "log_joint")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Diagnostics:
     figures
         For each recording: ``steps``, ``rise`` and ``rise_se`` of an iterative routine's trace over
         its last steps, nats; ``k_hat`` of its draws; those of `chain_figures`, if the draws are
-        from chains and the scene was given; ``divergences`` and ``bfmi``; ``p_law``, ``p_time``,
-        ``p_frequency`` of `predictive_check`. Those that do not apply are missing.
+        from chains and the scene was given or the routine kept them; ``divergences`` and ``bfmi``;
+        ``p_law``, ``p_time``, ``p_frequency`` of `predictive_check`. Those that do not apply are
+        missing.
     warnings
         For each recording, what is wrong, in words.
     predictive
@@ -57,8 +58,9 @@ def diagnose(
 
     Judged are the end of the trace of an iterative routine, Pareto k-hat where the routine has
     left one, and for draws from chains R-hat, effective sample sizes, divergences and energy
-    (of log powers of speech and noise, which are identified, and not of the latents behind them).
-    With the scene, the posterior predictive checks of the mixture as well. What the routine itself
+    (of log powers of speech and noise, which are identified, and not of the latents behind them;
+    without the scene, as far as the routine has kept them). With the scene, the posterior
+    predictive checks of the mixture as well. What the routine itself
     warned of is repeated.
 
     Parameters
@@ -100,7 +102,7 @@ def diagnose(
             texts[row] += said
     for row, found in enumerate(_chains(posterior, scene, mixture)):
         figures[row] |= found
-        texts[row] += warnings_of(found) if "r_hat" in found else []
+        texts[row] += warnings_of(found) if scene is not None and "r_hat" in found else []
     unique = tuple(tuple(dict.fromkeys(row)) for row in texts)
     return Diagnostics(posterior.kind, tuple(figures), unique, check)
 
@@ -111,7 +113,7 @@ def _own(posterior: Posterior, row: int) -> list[str]:
 
 
 def _bound(posterior: Posterior, row: int, figures: Figures) -> list[str]:
-    name = next((name for name in _TRACES if name in posterior.trace), None)
+    name = next((name for name in TRACES if name in posterior.trace), None)
     if name is None:
         return []
     bins = posterior.mean.shape[1] * posterior.stft.frame_count(posterior.n_samples[row])
@@ -146,7 +148,8 @@ def _chains(
     if not stats:
         return []
     if scene is None or mixture is None or not posterior.latents:
-        return [_of_stats(stats, row) for row in range(posterior.recordings)]
+        kept = posterior.diagnostics  # of the powers, as the routine found them
+        return list(kept) or [_of_stats(stats, row) for row in range(posterior.recordings)]
     draws = list(latent_draws(posterior))
     return chain_figures(log_powers(scene, mixture, draws, chains=_count(posterior)), stats)
 

@@ -173,7 +173,8 @@ def gather(
     -------
     Posterior
         With ``attrs["warnings"]``, a list of texts for each recording, empty where the chains give
-        no reason for one.
+        no reason for one, and ``attrs["diagnostics"]``, the figures of each recording that they are
+        about; see `avse_ppl.diagnostics.chain_figures`.
 
     Raises
     ------
@@ -189,12 +190,13 @@ def gather(
             for d in range(length)
         ]
     _check_draws(draws)
-    texts = chain_texts(scene, spectrogram, draws, stats, chains)
-    before = attrs.get("warnings") or [[]] * len(texts)
-    rows = [[*old, *new] for old, new in zip(before, texts, strict=True)]
+    found = judged(scene, spectrogram, draws, stats, chains)
+    before = attrs.get("warnings") or [[]] * spectrogram.recordings
+    rows = [[*old, *new] for old, new in zip(before, found["warnings"], strict=True)]
     return summarise(
-        scene, spectrogram, draws, randoms, kind=kind, attrs={**attrs, "warnings": rows},
-        chains=chains, stats=stats, waveforms=waveforms_of(waveforms, chains, length),
+        scene, spectrogram, draws, randoms, kind=kind,
+        attrs={**attrs, **found, "warnings": rows}, chains=chains, stats=stats,
+        waveforms=waveforms_of(waveforms, chains, length),
     )  # fmt: skip
 
 
@@ -211,21 +213,25 @@ def waveforms_of(waveforms: bool | int, chains: int, length: int) -> int:
     return -(-waveforms // chains)
 
 
-def chain_texts(
+def judged(
     scene: Scene, spectrogram: Spectrogram, draws: Sequence[Values], stats: Stats, chains: int
-) -> list[list[str]]:
-    """What the chains of each recording say against themselves, in words.
+) -> dict[str, list[Any]]:
+    """What the chains of each recording say against themselves: ``attrs`` of a posterior.
+
+    ``"warnings"`` in words, ``"diagnostics"`` in figures; of a scene without latents no figures.
 
     Judged are the powers of speech and noise, and not the latents behind them, which may be
     exchanged for each other; see `avse_ppl.diagnostics`.
     """
-    from avse_ppl.diagnostics import chain_warnings, log_powers
+    from avse_ppl.diagnostics import chain_attrs, log_powers
 
     if not draws[0]:
-        return [[] for _ in range(spectrogram.recordings)]
-    rows = chain_warnings(log_powers(scene, spectrogram, draws, chains=chains), stats)
+        return {"warnings": [[] for _ in range(spectrogram.recordings)]}
+    found = chain_attrs(log_powers(scene, spectrogram, draws, chains=chains), stats)
+    rows = found["warnings"]
     lost = np.all(stats.get("diverging", np.zeros((1, 1, len(rows)), bool)), axis=(0, 1))
-    return [[_ALL_DIVERGED] if all_of else row for row, all_of in zip(rows, lost, strict=True)]
+    texts = [[_ALL_DIVERGED] if all_of else row for row, all_of in zip(rows, lost, strict=True)]
+    return {**found, "warnings": texts}
 
 
 def _chains_and_draws(arrays: Mapping[str, Any]) -> tuple[int, int]:

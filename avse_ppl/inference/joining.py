@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from avse_ppl.chunks import join
-from avse_ppl.inference.chains import chain_texts
+from avse_ppl.inference.chains import judged
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Frames, Spectrogram
@@ -31,8 +31,16 @@ def join_recordings(parts: Sequence[Posterior]) -> Posterior:
         for name in parts[0].latents
     }
     joined = join([_padded(part, samples, time, shapes) for part in parts])
-    rows = [row for part in parts for row in part.attrs.get("warnings", [[]])]
-    return replace(joined, attrs={**parts[0].attrs, "warnings": rows})
+    attrs = {**parts[0].attrs, **_joined_rows([part.attrs for part in parts])}
+    return replace(joined, attrs=attrs)
+
+
+def _joined_rows(attrs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What is kept of each recording: its warnings, and its figures if all have some."""
+    rows = {"warnings": [row for one in attrs for row in one.get("warnings", [[]])]}
+    if all("diagnostics" in one for one in attrs):
+        rows["diagnostics"] = [row for one in attrs for row in one["diagnostics"]]
+    return rows
 
 
 def merge(posteriors: Sequence[Posterior], scene: Scene | None = None) -> Posterior:
@@ -102,8 +110,9 @@ def _attrs(posteriors: Sequence[Posterior]) -> dict[str, Any]:
         list(dict.fromkeys(text for p in posteriors for text in _texts(p, r)))
         for r in range(posteriors[0].recordings)
     ]
+    kept = {k: v for k, v in posteriors[0].attrs.items() if k != "diagnostics"}  # of one run
     return {
-        **posteriors[0].attrs,
+        **kept,
         "chains": sum(_chains(p) for p in posteriors),
         "merged_seeds": [p.attrs.get("seed") for p in posteriors],
         "warnings": rows,
@@ -116,9 +125,9 @@ def _texts(posterior: Posterior, recording: int) -> list[str]:
 
 
 def _judged(posterior: Posterior, scene: Scene) -> Posterior:
-    """Replace the warnings by what all chains say together."""
+    """Replace warnings and figures by what all chains say together."""
     chains, length = next(iter(posterior.latents.values())).shape[:2]
-    rows = []
+    found = []
     for r in range(posterior.recordings):
         one = posterior.select(r)
         draws = [
@@ -126,8 +135,8 @@ def _judged(posterior: Posterior, scene: Scene) -> Posterior:
             for c in range(chains)
             for d in range(length)
         ]
-        rows += chain_texts(scene, _spectrogram(one), draws, one.stats, chains)
-    return replace(posterior, attrs={**posterior.attrs, "warnings": rows})
+        found.append(judged(scene, _spectrogram(one), draws, one.stats, chains))
+    return replace(posterior, attrs={**posterior.attrs, **_joined_rows(found)})
 
 
 def _spectrogram(posterior: Posterior) -> Spectrogram:

@@ -14,6 +14,7 @@ from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Values
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.posterior import Posterior
+from avse_ppl.posterior_axes import axes_of
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
@@ -101,7 +102,7 @@ def summarise(
         mixture=_numpy(mixture.values * scale), latents=latents,
         speech=_stack(waves, chains) if waves else _no_waves(mixture, chains),
         n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
-        stats=stats or {},
+        stats=stats or {}, axes=axes_of(scene, mixture, draws[0]),
     )  # fmt: skip
 
 

@@ -197,7 +197,7 @@ def test_a_scene_without_latents():
     posterior = gathered(scene=scene, values={}, stats={"lp": np.zeros((2, 3, 1))})
     assert posterior.latents == {}
     assert posterior.speech.shape[:2] == (2, 3)
-    assert posterior.warnings == ()
+    assert posterior.warnings == () and posterior.diagnostics == ()
 
 
 @pytest.mark.parametrize("bad", [np.nan, 200.0])
@@ -218,6 +218,9 @@ def test_chains_that_agree_are_not_warned_of():
 def test_chains_that_disagree_are():
     posterior = gathered(draws=250, apart=1.0, waveforms=False)
     assert any("R-hat" in text for text in posterior.warnings)
+    [figures] = posterior.diagnostics
+    assert figures["r_hat"] > 1.05 and (figures["chains"], figures["draws"]) == (2, 250)
+    assert f"{figures['r_hat']:.2f} for {figures['r_hat_of']}" in posterior.warnings[0]
 
 
 def test_warnings_come_after_those_of_the_routine():
@@ -257,11 +260,13 @@ def test_recordings_of_different_length_are_padded():
     assert both.latents["speech.gain"].shape == (2, 6, 2, 1, 14)
     assert np.isnan(both.latents["noise.activations"][:, :, 1, :, 9:]).all()
     assert [row[0] for row in both.attrs["warnings"]] == ["200 samples", "120 samples"]
+    assert both.diagnostics == parts[0].diagnostics + parts[1].diagnostics
     for r, part in enumerate(parts):
         one = both.select(r)
         np.testing.assert_array_equal(one.mean, part.mean)
         np.testing.assert_array_equal(one.speech, part.speech)
         assert one.attrs["warnings"] == part.attrs["warnings"]
+        assert one.diagnostics == part.diagnostics and one.axes == part.axes
         for name, values in part.latents.items():
             np.testing.assert_array_equal(one.latents[name], values, err_msg=name)
 
@@ -287,6 +292,8 @@ def test_merged_runs_are_one_run():
     assert merged.attrs["chains"] == 3
     assert merged.attrs["merged_seeds"] == [0, 1]
     assert merged.warnings == whole.warnings
+    assert merged.diagnostics[0]["r_hat"] == pytest.approx(whole.diagnostics[0]["r_hat"], rel=1e-3)
+    assert merge(parts).diagnostics == ()  # nobody has compared the runs
 
 
 def test_merging_compares_the_runs():

@@ -321,6 +321,16 @@ def test_diagnose_judges_chains_by_their_powers():
     assert all("few effective draws" in text for text in texts)  # 200 are less than 100 a chain
 
 
+def test_without_the_scene_the_figures_are_those_that_the_routine_kept():
+    _, _, posterior = chain_posterior()
+    kept = {"chains": 4, "draws": 50, "quantities": 3, "r_hat": 1.5, "r_hat_of": "noise.band[0]",
+            "ess_bulk": 9.0, "ess_bulk_of": "a", "ess_tail": 9.0, "ess_tail_of": "a",
+            "divergences": 0, "bfmi": 1.0}  # fmt: skip
+    said = {"warnings": [["chains disagree"]], "diagnostics": [kept]}
+    found = diagnose(replace(posterior, attrs={**posterior.attrs, **said}))
+    assert found.figures == (kept,) and found.warnings == (("chains disagree",),)
+
+
 def test_diagnose_repeats_what_the_routine_said_and_reads_k_hat():
     scene, mixture, posterior = chain_posterior()
     attrs = {**posterior.attrs, "warnings": [["something odd"]], "k_hat": [0.9]}
