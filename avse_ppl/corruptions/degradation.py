@@ -1,0 +1,99 @@
+"""Corruptions of the picture itself: blur, noise, darkness, compression, coarse pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse_ppl.corruptions.columns import with_crops
+from avse_ppl.corruptions.kind import Change, Scene, falling
+from avse_ppl.video.alignment import CROP_PX
+
+_BLOCK = 8
+_SENSOR = 2.0  # grey levels of noise in the dark
+
+
+def blur(scene: Scene) -> Change:
+    r"""Out of focus by a Gaussian of :math:`\sigma = 12 s` pixels; r is a half at 4 pixels."""
+    import cv2
+
+    sigma = max(12.0 * scene.severity, 0.05)
+    roi = [cv2.GaussianBlur(crop, (0, 0), sigma) for crop in scene.lips.roi[scene.rows]]
+    return _change(scene, np.stack(roi), falling(sigma, 4.0, 3.0))
+
+
+def noise(scene: Scene) -> Change:
+    """Noise of 100 s grey levels in each pixel of each frame; r is a half at 40."""
+    level = 100.0 * scene.severity
+    crops = scene.lips.roi[scene.rows]
+    return _change(
+        scene, crops + level * scene.rng.standard_normal(crops.shape), falling(level, 40.0, 2.0)
+    )
+
+
+def dark(scene: Scene) -> Change:
+    """Light that falls to 100 to the power -s, with the sensor's noise; r is a half at 0.08."""
+    light = 10.0 ** (-2.0 * scene.severity)
+    crops = scene.lips.roi[scene.rows] * light
+    grain = _SENSOR * scene.severity * scene.rng.standard_normal(crops.shape)
+    return _change(scene, crops + grain, falling(0.08, light, 2.0))
+
+
+def compression(scene: Scene) -> Change:
+    """Cosine transforms of 8x8 blocks rounded to steps of 200 s² grey levels; r half at 80."""
+    from scipy.fft import dctn, idctn
+
+    step = 200.0 * scene.severity**2
+    count = CROP_PX // _BLOCK
+    crops = scene.lips.roi[scene.rows].astype(np.float32)
+    blocks = crops.reshape(-1, count, _BLOCK, count, _BLOCK)
+    waves = dctn(blocks, axes=(2, 4), norm="ortho")
+    mean = waves[:, :, :1, :, :1].copy()
+    waves = np.round(waves / max(step, 1.0)) * max(step, 1.0)
+    waves[:, :, :1, :, :1] = mean
+    roi = idctn(waves, axes=(2, 4), norm="ortho").reshape(crops.shape)
+    return _change(scene, roi, falling(step, 80.0, 2.0))
+
+
+def motion_blur(scene: Scene) -> Change:
+    """Smeared along a line of 40 s pixels; r is a half at 20."""
+    import cv2
+
+    length = 40.0 * scene.severity
+    angle = scene.rng.uniform(0, np.pi)
+    side = 2 * int(np.ceil(length / 2)) + 1
+    places = np.linspace(-length / 2, length / 2, 4 * side)
+    kernel = np.zeros((side, side), np.float32)
+    rows, columns = (np.rint(side // 2 + places * f(angle)).astype(int) for f in (np.sin, np.cos))
+    np.add.at(kernel, (rows.clip(0, side - 1), columns.clip(0, side - 1)), 1.0 / len(places))
+    roi = [cv2.filter2D(crop, -1, kernel) for crop in scene.lips.roi[scene.rows]]
+    return _change(scene, np.stack(roi), falling(length, 20.0, 3.0))
+
+
+def pixelation(scene: Scene) -> Change:
+    """Shown in squares of 1 + 23 s pixels; r is a half at 12."""
+    import cv2
+
+    square = 1.0 + 23.0 * scene.severity
+    small = max(round(CROP_PX / square), 1)
+    roi = [
+        cv2.resize(
+            cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA),
+            (CROP_PX, CROP_PX),
+            interpolation=cv2.INTER_NEAREST,
+        )
+        for crop in scene.lips.roi[scene.rows]
+    ]
+    return _change(scene, np.stack(roi), falling(square - 1.0, 11.0, 3.0))
+
+
+def dead_pixels(scene: Scene) -> Change:
+    """A share of 0.8 s of the pixels black or white, others in each frame; r is a half at 0.4."""
+    share = 0.8 * scene.severity
+    crops = scene.lips.roi[scene.rows].copy()
+    hit = scene.rng.random(crops.shape) < share
+    crops[hit] = 255 * scene.rng.integers(0, 2, int(hit.sum()), dtype=np.uint8)
+    return _change(scene, crops, falling(share, 0.4, 2.0))
+
+
+def _change(scene: Scene, roi: np.ndarray, reliability: float) -> Change:
+    return Change(with_crops(scene, roi, 1.0 - reliability), np.full(len(scene), reliability))

@@ -1,0 +1,112 @@
+"""Corruptions of place: the head turns, or the crop is not where the mouth is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from avse_ppl.corruptions.columns import bridged, turned, with_crops
+from avse_ppl.corruptions.kind import Change, Scene, falling, turn_reliability
+from avse_ppl.video.alignment import CROP_PX
+
+_RADIUS_PX = 65.0  # of a head whose eyes are 58 pixels apart
+_SPREAD_PX = 16.0
+_ROLL_HALF_DEG = 35.0
+_SETTLES = 4  # frames
+
+
+def yaw(scene: Scene) -> Change:
+    """The head turns to a side by 80 s degrees: a cylinder is turned under the picture."""
+    return _around(scene, axis=0, degrees=80.0 * scene.severity)
+
+
+def pitch(scene: Scene) -> Change:
+    """The head nods by 80 s degrees: a cylinder that lies is turned under the picture."""
+    return _around(scene, axis=1, degrees=80.0 * scene.severity)
+
+
+def roll(scene: Scene) -> Change:
+    """The crop is turned in its plane by 90 s degrees; r is a half at 35."""
+    import cv2
+
+    degrees = 90.0 * scene.severity * scene.rng.choice([-1.0, 1.0])
+    matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, degrees, 1.0)
+    roi = _warped(scene, np.broadcast_to(matrix, (len(scene), 2, 3)))
+    left = np.full(len(scene), turn_reliability(degrees, _ROLL_HALF_DEG))
+    return Change(turned(scene, roi, 2, degrees), left, degrees)
+
+
+def drift(scene: Scene) -> Change:
+    """The crop slides off the mouth by up to 60 s pixels, as when a tracker loses it.
+
+    r falls as a normal law with the distance, 16 pixels its spread. In half of the cases the
+    tracker knows that it only guesses.
+    """
+    angle = scene.rng.uniform(0, 2 * np.pi)
+    pace = np.minimum((np.arange(len(scene)) + 1) / _SETTLES, 1.0)
+    away = 60.0 * scene.severity * pace
+    matrices = np.zeros((len(scene), 2, 3))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
+    matrices[:, :, 2] = away[:, None] * [np.cos(angle), np.sin(angle)]
+    left = np.exp(-0.5 * (away / _SPREAD_PX) ** 2)
+    lips = with_crops(scene, _warped(scene, matrices), 1.0 - left)
+    return Change(bridged(scene, lips) if scene.rng.random() < 0.5 else lips, left)
+
+
+def zoom(scene: Scene) -> Change:
+    """The crop is too wide or too narrow by a factor of up to four; r is a half at two."""
+    import cv2
+
+    octaves = 2.0 * scene.severity
+    factor = 2.0 ** (octaves * scene.rng.choice([-1.0, 1.0]))
+    matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, 0.0, factor)
+    roi = _warped(scene, np.broadcast_to(matrix, (len(scene), 2, 3)))
+    left = falling(octaves, 1.0, 3.0)
+    return Change(with_crops(scene, roi, 1.0 - left), np.full(len(scene), left))
+
+
+def _warped(scene: Scene, matrices: np.ndarray) -> np.ndarray:
+    import cv2
+
+    border = cv2.BORDER_REFLECT_101 if scene.rng.random() < 0.5 else cv2.BORDER_REPLICATE
+    crops = scene.lips.roi[scene.rows]
+    pairs = zip(crops, matrices, strict=True)
+    return np.stack(
+        [cv2.warpAffine(crop, m, (CROP_PX, CROP_PX), borderMode=border) for crop, m in pairs]
+    )
+
+
+def _around(scene: Scene, axis: int, degrees: float) -> Change:
+    """Turn the head about the axis of a cylinder; the mouth stays in the middle of the crop."""
+    import cv2
+
+    rng = scene.rng
+    degrees = degrees * float(rng.choice([-1.0, 1.0]))
+    behind = float(rng.uniform(20, 220))
+    bent, beyond = _bent(np.deg2rad(degrees), float(rng.uniform(0.0, 0.6)))
+    straight = np.arange(CROP_PX, dtype=np.float32)
+    across, down = np.meshgrid(*((bent, straight) if axis == 0 else (straight, bent)))
+    outside = np.broadcast_to(beyond if axis == 0 else beyond[:, None], (CROP_PX, CROP_PX))
+    maps = across.astype(np.float32), down.astype(np.float32)
+    roi = np.stack(
+        [
+            cv2.remap(crop, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+            for crop in scene.lips.roi[scene.rows]
+        ]
+    )
+    roi = np.where(outside, behind, roi)
+    left = np.full(len(scene), turn_reliability(degrees))
+    return Change(turned(scene, roi, axis, degrees), left, degrees)
+
+
+def _bent(angle: float, enlarged: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Where each column comes from, and which show what is behind the head.
+
+    A point at angle :math:`\phi` of a head of radius R is seen at :math:`R \sin(\phi + \theta)`,
+    :math:`R \sin\theta` being the middle of the mouth. Trackers enlarge a turned face, since its
+    eyes are nearer together: `enlarged` is the share of that.
+    """
+    middle = CROP_PX / 2 - 0.5
+    scale = max(np.cos(angle), 0.5) ** enlarged
+    seen = (np.arange(CROP_PX) - middle) * scale / _RADIUS_PX + np.sin(angle)
+    source = _RADIUS_PX * np.sin(np.arcsin(np.clip(seen, -1, 1)) - angle) + middle
+    return source, np.abs(seen) > 1.0

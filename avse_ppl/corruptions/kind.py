@@ -1,0 +1,182 @@
+"""What a corruption is, what it returns, and what is true of a clip before one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from avse_ppl.video.lips import Lips
+
+CAUSES = (
+    "frontal",
+    "non-frontal",
+    "occluded",
+    "extreme pose",
+    "blurred or dark",
+    "frozen",
+    "missing",
+    "out of sync",
+)
+_NAME = f"<U{max(map(len, CAUSES))}"
+_NOTICED = 0.9  # a corruption that leaves more of the reliability is not called a cause
+_FRONTAL_DEG, _EXTREME_DEG = 20.0, 50.0
+_HALF_DEG = 45.0
+
+Family = Literal["trained", "held out"]
+
+
+@dataclass(frozen=True, eq=False)
+class Corrupted:
+    """Mouth crops with what is known of them.
+
+    Parameters
+    ----------
+    lips
+        The crops, corrupted, with the tracker's columns as they would be.
+    reliability
+        ``(frame,)`` in [0, 1], how far each frame can be believed.
+    cause
+        ``(frame,)`` one of `CAUSES`.
+    """
+
+    lips: Lips
+    reliability: np.ndarray
+    cause: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a corruption works on: crops of a span, and where its chance comes from.
+
+    Parameters
+    ----------
+    lips
+        The whole clip.
+    start, stop
+        First frame of the span, and the one after its last.
+    severity
+        In [0, 1].
+    rng
+        Of everything random.
+    donor
+        Another clip, for what is taken from others; None where there is none.
+    """
+
+    lips: Lips
+    start: int
+    stop: int
+    severity: float
+    rng: np.random.Generator
+    donor: Lips | None = None
+
+    @property
+    def rows(self) -> slice:
+        """The frames of the span."""
+        return slice(self.start, self.stop)
+
+    def __len__(self) -> int:
+        """Count the frames of the span."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a corruption did to the frames of its span: the lips, and what is left of the truth.
+
+    `degrees` is how far the head is turned, where that is what was done.
+    """
+
+    lips: Lips
+    reliability: np.ndarray
+    degrees: float = 0.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A corruption by name.
+
+    Parameters
+    ----------
+    name
+        As on the command line.
+    family
+        ``"trained"``, or ``"held out"``: never seen in training, kept to judge by.
+    cause
+        One of `CAUSES`; of turns it follows from the degrees.
+    apply
+        The function.
+    needs_donor
+        Whether it takes its pictures from another clip.
+    """
+
+    name: str
+    family: Family
+    cause: str
+    apply: Callable[[Scene], Change]
+    needs_donor: bool = False
+
+
+def truth(lips: Lips) -> Corrupted:
+    r"""Say what is true of crops as they were tracked, before any corruption.
+
+    .. math:: r_t = f_t / (1 + (\max(|\mathrm{yaw}_t|, |\mathrm{pitch}_t|) / 45°)^4)
+
+    with f 1 where a face was found, else 0, and unknown angles 0.
+
+    Examples
+    --------
+    >>> known = truth(Lips.from_crops(np.full((3, 88, 88), 90, dtype=np.uint8), rate_hz=25))
+    >>> known.reliability.tolist(), known.cause[0].item()
+    ([1.0, 1.0, 1.0], 'frontal')
+    """
+    turned_deg = np.abs(np.nan_to_num(lips.pose_deg[:, :2].astype(np.float64))).max(axis=1)
+    cause = turn_cause(turned_deg)
+    reliability = np.where(lips.found, turn_reliability(turned_deg), 0.0)
+    cause = np.where(lips.found, cause, "missing").astype(_NAME)
+    return Corrupted(lips, reliability, cause)
+
+
+def turn_reliability(degrees: np.ndarray | float, half_deg: float = _HALF_DEG) -> np.ndarray:
+    r"""Reliability of a head turned so far: :math:`1 / (1 + (d / d_{1/2})^4)`.
+
+    Examples
+    --------
+    >>> turn_reliability(np.array([0.0, 45.0, 90.0])).round(2).tolist()
+    [1.0, 0.5, 0.06]
+    """
+    return 1.0 / (1.0 + (np.abs(degrees) / half_deg) ** 4)
+
+
+def turn_cause(degrees: np.ndarray | float) -> np.ndarray:
+    """Name of a head turned so far: frontal to 20 degrees, extreme from 50."""
+    away = np.abs(degrees)
+    sides = np.where(away < _FRONTAL_DEG, "frontal", "non-frontal")
+    return np.where(away >= _EXTREME_DEG, "extreme pose", sides)
+
+
+def falling(amount: float, half: float, power: float) -> float:
+    r"""Reliability that falls to a half at `half`: :math:`1 / (1 + (a / a_{1/2})^p)`.
+
+    Examples
+    --------
+    >>> falling(4.0, half=4.0, power=3.0)
+    0.5
+    """
+    return 1.0 / (1.0 + (amount / half) ** power)
+
+
+def combined(kind: Kind, before: Corrupted, scene: Scene, change: Change) -> Corrupted:
+    """Put what a corruption did together with what was true before."""
+    reliability, cause = before.reliability.copy(), before.cause.copy()
+    rows = scene.rows
+    noticed = change.reliability < _NOTICED
+    named = turn_cause(change.degrees) if change.degrees else kind.cause
+    worse = change.reliability <= before.reliability[rows]
+    cause[rows] = np.where(noticed & worse, named, cause[rows])
+    reliability[rows] = reliability[rows] * change.reliability
+    cause[~change.lips.found] = "missing"
+    reliability[~change.lips.found] = 0.0
+    return Corrupted(change.lips, reliability, cause)

@@ -1,0 +1,117 @@
+"""Corruptions that hide the mouth: something comes in front of it, stays, and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from avse_ppl.corruptions import occluders
+from avse_ppl.corruptions.columns import with_crops
+from avse_ppl.corruptions.kind import Change, Scene
+from avse_ppl.video.alignment import CROP_PX
+
+_AWAY_PX = 14.0  # standard deviation of where it stays, from the centre of the mouth
+_SWAY_PX = 3.0
+_ARRIVES = 3  # frames, at most
+_SMALLEST_PX, _LARGEST_PX = 8.0, 42.0
+_SPREAD_PX = (16.0, 11.0)  # across and down: the mouth is 45 wide
+
+Surface = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+
+
+def mouth_weight() -> np.ndarray:
+    r"""How much each pixel of a crop counts, ``(88, 88)`` with sum 1.
+
+    .. math:: w_{ij} \propto \exp(-\tfrac12 ((j - c) / 16)^2 - \tfrac12 ((i - c) / 11)^2)
+
+    A normal law around the centre of the crop, where the mouth is.
+
+    Examples
+    --------
+    >>> weight = mouth_weight()
+    >>> round(float(weight.sum()), 6), round(float(weight[33:55, 22:66].sum()), 2)
+    (1.0, 0.57)
+    """
+    away = np.arange(CROP_PX) + 0.5 - CROP_PX / 2
+    across, down = (np.exp(-0.5 * (away / spread) ** 2) for spread in _SPREAD_PX)
+    weight = np.outer(down, across)
+    return weight / weight.sum()
+
+
+def covered(scene: Scene, shape: Callable[[np.random.Generator], occluders.Shape],
+            surface: Surface, source: np.ndarray | None = None) -> Change:  # fmt: skip
+    r"""Hide the mouth behind a shape with a surface.
+
+    .. math:: r_t = 1 - \sum_{ij} w_{ij} \alpha_{ijt}
+
+    with w of `mouth_weight` and :math:`\alpha` the cover. Its size grows linearly with the
+    severity; where it stays and how it sways is the same for all severities of one seed.
+    """
+    rng, weight = scene.rng, mouth_weight()
+    cover = shape(rng)
+    first = scene.lips.roi[scene.start]
+    picture = surface(rng, first if source is None else source)
+    size = _SMALLEST_PX + (_LARGEST_PX - _SMALLEST_PX) * scene.severity
+    places = _path(scene)
+    rest = places[len(places) // 2]
+    whole, surfaces = cover(rest, size), np.clip(picture, 0, 255)
+    masks = np.stack([occluders.moved(whole, place - rest) for place in places])
+    steps = np.round(places - rest).astype(int)
+    shown = np.stack([np.roll(surfaces, tuple(step[::-1]), (0, 1)) for step in steps])
+    roi = scene.lips.roi[scene.rows] * (1 - masks) + shown * masks
+    hidden = (masks * weight).sum(axis=(1, 2))
+    return Change(with_crops(scene, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
+
+
+def _path(scene: Scene) -> np.ndarray:
+    """Where the thing is, ``(frame of the span, 2)``: it arrives, sways and leaves."""
+    rng, count = scene.rng, len(scene)
+    rest = CROP_PX / 2 + _AWAY_PX * rng.standard_normal(2)
+    angle, phase, pace = rng.uniform(0, 2 * np.pi), rng.uniform(0, 6.3, 2), rng.uniform(0.02, 0.2)
+    arrives = int(rng.integers(0, _ARRIVES + 1))
+    frames = np.arange(count)
+    sway = _SWAY_PX * np.sin(pace * frames[:, None] + phase)
+    begins, ends = scene.start > 0, scene.stop < len(scene.lips)
+    out = np.zeros(count)
+    if arrives and begins:
+        out = np.maximum(out, 1 - (frames + 1) / (arrives + 1))
+    if arrives and ends:
+        out = np.maximum(out, 1 - (count - frames) / (arrives + 1))
+    far = 1.6 * CROP_PX * np.array([np.cos(angle), np.sin(angle)])
+    return rest + sway + out[:, None] * far
+
+
+def hand(scene: Scene) -> Change:
+    """A hand as light as the face."""
+    return covered(scene, occluders.hand, occluders.skin)
+
+
+def patch(scene: Scene) -> Change:
+    """A piece of this or another face, or of drawn texture, with a round or straight outline."""
+    shape = occluders.box if scene.rng.random() < 0.5 else occluders.blob
+    surface = occluders.cut if scene.rng.random() < 0.6 else occluders.rough
+    if scene.donor is None:
+        return covered(scene, shape, surface)
+    row = int(scene.rng.integers(len(scene.donor)))
+    return covered(scene, shape, surface, scene.donor.roi[row])
+
+
+def bar(scene: Scene) -> Change:
+    """A flat bar across the picture."""
+    return covered(scene, occluders.bar, occluders.flat)
+
+
+def microphone(scene: Scene) -> Change:
+    """A microphone in a foam ball, from below."""
+    return covered(scene, occluders.microphone, occluders.foam)
+
+
+def item(scene: Scene) -> Change:
+    """Something with straight edges and printed stripes."""
+    return covered(scene, occluders.polygon, occluders.stripes)
+
+
+def scarf(scene: Scene) -> Change:
+    """Cloth over chin and mouth, from below."""
+    return covered(scene, occluders.scarf, occluders.woven)

@@ -1,0 +1,121 @@
+"""The corruptions by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from avse_ppl.corruptions import degradation, geometry, occlusion, timing
+from avse_ppl.corruptions.kind import Corrupted, Family, Kind, Scene, combined, truth
+from avse_ppl.video.lips import Lips
+
+_POOR, _SYNC, _TURNED = "blurred or dark", "out of sync", "non-frontal"
+
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {
+        kind.name: kind
+        for kind in (
+            Kind("hand", "trained", "occluded", occlusion.hand),
+            Kind("patch", "trained", "occluded", occlusion.patch),
+            Kind("bar", "trained", "occluded", occlusion.bar),
+            Kind("blur", "trained", _POOR, degradation.blur),
+            Kind("noise", "trained", _POOR, degradation.noise),
+            Kind("dark", "trained", _POOR, degradation.dark),
+            Kind("compression", "trained", _POOR, degradation.compression),
+            Kind("yaw", "trained", _TURNED, geometry.yaw),
+            Kind("roll", "trained", _TURNED, geometry.roll),
+            Kind("drift", "trained", "missing", geometry.drift),
+            Kind("freeze", "trained", "frozen", timing.freeze),
+            Kind("drop", "trained", "missing", timing.drop),
+            Kind("shift", "trained", _SYNC, timing.shift),
+            Kind("other-speaker", "trained", _SYNC, timing.other_speaker, needs_donor=True),
+            Kind("microphone", "held out", "occluded", occlusion.microphone),
+            Kind("item", "held out", "occluded", occlusion.item),
+            Kind("scarf", "held out", "occluded", occlusion.scarf),
+            Kind("motion-blur", "held out", _POOR, degradation.motion_blur),
+            Kind("pixelation", "held out", _POOR, degradation.pixelation),
+            Kind("dead-pixels", "held out", _POOR, degradation.dead_pixels),
+            Kind("pitch", "held out", _TURNED, geometry.pitch),
+            Kind("zoom", "held out", "missing", geometry.zoom),
+            Kind("flicker", "held out", "missing", timing.flicker),
+            Kind("stutter", "held out", "frozen", timing.stutter),
+            Kind("backwards", "held out", _SYNC, timing.backwards),
+        )
+    }
+)
+
+
+def kinds(family: Family | None = None) -> list[str]:
+    """List the names of one family, or of all.
+
+    Examples
+    --------
+    >>> kinds("held out")[:3]
+    ['microphone', 'item', 'scarf']
+    """
+    return [kind.name for kind in KINDS.values() if family in (None, kind.family)]
+
+
+def corrupt(
+    lips: Lips | Corrupted,
+    kind: str,
+    *,
+    severity: float = 1.0,
+    span: tuple[int, int] | None = None,
+    seed: int | np.random.Generator = 0,
+    donor: Lips | None = None,
+) -> Corrupted:
+    """Corrupt mouth crops in a known way.
+
+    Parameters
+    ----------
+    lips
+        Crops as tracked, or corrupted before: reliabilities are multiplied.
+    kind
+        One of `kinds`.
+    severity
+        From 0, hardly noticed, to 1, nothing left. Of one seed, reliability never rises with it.
+    span
+        First frame and the one after the last; None for the whole clip.
+    seed
+        Of everything random.
+    donor
+        Another clip, for kinds that take pictures from one.
+
+    Returns
+    -------
+    Corrupted
+        Crops, reliability and cause of each frame.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or lacks its donor, the severity is not in [0, 1], or the span
+        is not one of the clip.
+
+    Examples
+    --------
+    >>> clip = Lips.from_crops(np.full((20, 88, 88), 90, dtype=np.uint8), rate_hz=25)
+    >>> done = corrupt(clip, "freeze", span=(5, 8))
+    >>> done.reliability[4:9].tolist(), done.cause[5].item()
+    ([1.0, 0.0, 0.0, 0.0, 1.0], 'frozen')
+    """
+    if kind not in KINDS:
+        from avse_ppl.checks import unknown_name
+
+        raise unknown_name("corruption", kind, list(KINDS))
+    if not 0.0 <= severity <= 1.0:
+        raise ValueError(f"expected a severity from 0 to 1, found {severity}")
+    before = lips if isinstance(lips, Corrupted) else truth(lips)
+    count = len(before.lips)
+    start, stop = (0, count) if span is None else span
+    if not 0 <= start < stop <= count:
+        raise ValueError(
+            f"expected a span within the {count} frames of the clip that ends after it starts, "
+            f"found {start} to {stop}"
+        )
+    rng = np.random.default_rng(seed)
+    scene = Scene(before.lips, start, stop, float(severity), rng, donor)
+    return combined(KINDS[kind], before, scene, KINDS[kind].apply(scene))
