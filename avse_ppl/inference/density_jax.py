@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +31,22 @@ _PORT = (
 )
 
 
+class Recording(NamedTuple):
+    """What is known of one recording: arguments of compiled programs, which many recordings share.
+
+    Parameters
+    ----------
+    values, mask
+        Its STFT ``(1, freq, time)``, and which frames are observed, ``(1, 1, time)``.
+    visual
+        What is seen, ``(1, 1 + feature, time)``; None without video.
+    """
+
+    values: jax.Array
+    mask: jax.Array
+    visual: jax.Array | None = None
+
+
 @dataclass(frozen=True)
 class JaxDensity:
     r"""Log joint density of one recording's latents u on the real line and its mixture.
@@ -43,42 +58,40 @@ class JaxDensity:
     scene
         Its models are written with pyroapi.
     frames
-        The grid, for JAX.
+        The grid, for JAX, without what is seen: that comes with each recording.
     sites
         Names of the latents that torch found.
-    seen
-        Tells one recording's lips, which are constants of the grid, from another's.
     """
 
     scene: Scene
     frames: Frames
     sites: frozenset[str]
-    seen: bytes = b""
 
     def __call__(
-        self, latents: Mapping[str, jax.Array], values: Any, mask: Any, tempering: float = 1.0
+        self, latents: Mapping[str, jax.Array], of: Recording, tempering: float = 1.0
     ) -> jax.Array:
         """Log density at unconstrained ``(1, ...)`` latents."""
-        likelihood, prior = self.parts(latents, values, mask)
+        likelihood, prior = self.parts(latents, of)
         return tempering * likelihood + prior
 
-    def parts(
-        self, latents: Mapping[str, jax.Array], values: Any, mask: Any
-    ) -> tuple[jax.Array, jax.Array]:
+    def parts(self, latents: Mapping[str, jax.Array], of: Recording) -> tuple[jax.Array, jax.Array]:
         """Log likelihood, and log prior with the Jacobian."""
-        score, _ = self._run(latents, values, mask)
+        score, _ = self._run(latents, of)
         _check_sites(self.scene, self.sites, score.found)
         return score.likelihood, score.prior
 
-    def mixture_power(self, latents: Mapping[str, jax.Array], values: Any, mask: Any) -> jax.Array:
+    def mixture_power(self, latents: Mapping[str, jax.Array], of: Recording) -> jax.Array:
         """Power of the mixture under the scene, ``(1, freq, time)``."""
-        power: Any = self._run(latents, values, mask)[1].mixture.power
-        return jnp.broadcast_to(power, values.shape)
+        power: Any = self._run(latents, of)[1].mixture.power
+        return jnp.broadcast_to(power, of.values.shape)
 
-    def _run(self, latents: Mapping[str, jax.Array], values: Any, mask: Any) -> tuple[_Score, Laws]:
+    def _run(self, latents: Mapping[str, jax.Array], of: Recording) -> tuple[_Score, Laws]:
         score = _Score(latents)
+        frames = replace(self.frames, visual=of.visual)
+        values: Any = of.values
+        mask: Any = of.mask
         with numpyro_backend(), score:
-            return score, self.scene.observe(self.frames, values, mask)
+            return score, self.scene.observe(frames, values, mask)
 
 
 def jax_density(density: Density) -> JaxDensity:
@@ -93,22 +106,21 @@ def jax_density(density: Density) -> JaxDensity:
     """
     mixture = density.mixture
     kind: Any = jnp.float64 if mixture.scale.dtype == torch.float64 else jnp.float32
-    visual = mixture.frames.of_one().visual
-    seen = b"" if visual is None else sha256(visual.cpu().numpy().tobytes()).digest()
-    visual = None if visual is None else to_jax(visual)
-    frames = replace(mixture.frames, device=None, dtype=kind, visual=visual)  # type: ignore[arg-type]
-    made = JaxDensity(density.scene, frames, frozenset(site.name for site in density.sites), seen)
+    frames = replace(mixture.frames, device=None, dtype=kind, visual=None)  # type: ignore[arg-type]
+    made = JaxDensity(density.scene, frames, frozenset(site.name for site in density.sites))
     _check_parity(density, made)
     return made
 
 
-def observed(density: Density) -> tuple[jax.Array, jax.Array]:
-    """Values and mask of all recordings, ``(recording, 1, freq, time)`` and ``(., 1, 1, time)``."""
+def observed(density: Density) -> list[Recording]:
+    """What is known of each recording."""
     mixture = density.mixture
-    mask = mixture.mask
+    mask, visual = mixture.mask, mixture.frames.visual
     if mask is None:
         mask = torch.ones(mixture.recordings, 1, mixture.frames.time, dtype=torch.bool)
-    return to_jax(mixture.values)[:, None], to_jax(mask)[:, None]
+    arrays = [None if array is None else to_jax(array) for array in (mixture.values, mask, visual)]
+    rows = range(mixture.recordings)
+    return [Recording(*(a if a is None else a[r : r + 1] for a in arrays)) for r in rows]  # type: ignore[arg-type]
 
 
 def to_jax(value: torch.Tensor) -> jax.Array:
@@ -120,10 +132,10 @@ def _check_parity(density: Density, made: JaxDensity) -> None:
     start = {site.name: site.start for site in density.sites}
     with torch.no_grad():
         expected = density(start)[0].item()
-    values, mask = observed(density)
+    recording = observed(density)[0]
     try:
         first = {name: to_jax(value[:1]) for name, value in start.items()}
-        found = float(jax.jit(made)(first, values[0], mask[0]))
+        found = float(jax.jit(made)(first, recording))
     except (NotImplementedError, _NotPorted) as error:
         raise error.with_traceback(None) from None
     except Exception as error:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.hmc import hmc
 
-from avse_ppl.inference.density_jax import JaxDensity, Latents
+from avse_ppl.inference.density_jax import JaxDensity, Latents, Recording
 from avse_ppl.inference.metric import Layout, Metric, fisher_metric, to_latents, to_whitened
 
 BLOCK = 25  # draws between looks at the keyboard
@@ -35,13 +35,6 @@ class Draws(NamedTuple):
     step_size: jax.Array
 
 
-class Recording(NamedTuple):
-    """What the chains of one recording depend on."""
-
-    values: jax.Array
-    mask: jax.Array
-
-
 class JaxChains:
     """NumPyro's No-U-Turn sampler for recordings of one length; compiled once.
 
@@ -49,20 +42,20 @@ class JaxChains:
     ----------
     density, places
         What is sampled, and which latents share a block of the metric.
-    example
-        Latents of one state, for their shapes.
+    example, of
+        Latents of one state and a recording, for their shapes.
     tempering, target_acceptance, max_tree_depth
         As for `NumPyroNUTS`.
     """
 
     def __init__(
-        self, density: JaxDensity, places: Layout, example: Latents, *, tempering: float,
-        target_acceptance: float, max_tree_depth: int,
+        self, density: JaxDensity, places: Layout, example: Latents, of: Recording, *,
+        tempering: float, target_acceptance: float, max_tree_depth: int,
     ) -> None:  # fmt: skip
         """Build the sampler; see the class."""
         self.density, self.places, self.tempering = density, places, tempering
         self.target_acceptance, self.max_tree_depth = target_acceptance, max_tree_depth
-        roots = jax.eval_shape(self._metric, _stacked(example), *_shapes(density))
+        roots = jax.eval_shape(self._metric, _stacked(example), of, jax.random.key(0))
         zeros = jax.tree.map(lambda s: jnp.ones(s.shape, s.dtype), roots)
         self._unravel = ravel_pytree(to_whitened(places, zeros, example))[1]
         self._init, self._step = hmc(potential_fn_gen=self._potential, algo="NUTS")
@@ -111,15 +104,13 @@ class JaxChains:
                 running = [state for state, _ in moved]
                 yield jax.tree.map(_side_by_side, *(drawn for _, drawn in moved))
 
-    def _metric(self, states: Latents, values: Any, mask: Any, key: Any) -> Metric:
-        return fisher_metric(
-            self.density, self.places, states, values, mask, key, tempering=self.tempering
-        )
+    def _metric(self, states: Latents, of: Recording, key: Any) -> Metric:
+        return fisher_metric(self.density, self.places, states, of, key, tempering=self.tempering)
 
     def _potential(self, metric: Metric, of: Recording) -> Any:
         def potential(flat: jax.Array) -> jax.Array:
             latents = self._latents(metric, flat)
-            return -self.density(latents, of.values, of.mask, self.tempering)
+            return -self.density(latents, of, self.tempering)
 
         return potential
 
@@ -171,7 +162,7 @@ _compiled: OrderedDict[Any, JaxChains] = OrderedDict()
 
 
 def chains_of(
-    density: JaxDensity, places: Layout, example: Latents, **settings: float
+    density: JaxDensity, places: Layout, example: Latents, of: Recording, **settings: float
 ) -> JaxChains:
     """Sampler of a scene: the one that was compiled for it before, if it was among the last few.
 
@@ -182,8 +173,8 @@ def chains_of(
     try:
         known = _compiled.pop(key, None)
     except TypeError:
-        return JaxChains(density, places, example, **settings)  # type: ignore[arg-type]
-    made = known or JaxChains(density, places, example, **settings)  # type: ignore[arg-type]
+        return JaxChains(density, places, example, of, **settings)  # type: ignore[arg-type]
+    made = known or JaxChains(density, places, example, of, **settings)  # type: ignore[arg-type]
     _compiled[key] = made
     if len(_compiled) > _KEPT:
         _compiled.popitem(last=False)
@@ -202,11 +193,3 @@ def spread_over(drawn: Draws, count: int) -> Latents:
 
 def _stacked(example: Latents) -> Latents:
     return {name: value[None] for name, value in example.items()}
-
-
-def _shapes(density: JaxDensity) -> tuple[Any, Any, Any]:
-    """Stand-ins for values, mask and key."""
-    shape = (1, density.frames.freq, density.frames.time)
-    kind = jnp.complex128 if density.frames.dtype == jnp.float64 else jnp.complex64
-    mask = jax.ShapeDtypeStruct((1, 1, shape[2]), jnp.bool_)
-    return jax.ShapeDtypeStruct(shape, kind), mask, jax.random.key(0)

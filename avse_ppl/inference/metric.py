@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from avse_ppl.inference.density_jax import JaxDensity, Latents
+from avse_ppl.inference.density_jax import JaxDensity, Latents, Recording
 
 _LARGEST = 64  # rows of a block: its cost is cubic in them
 
@@ -120,7 +120,7 @@ def to_whitened(places: Layout, metric: Metric, latents: Latents) -> Coordinates
 
 
 def fisher_metric(
-    density: JaxDensity, places: Layout, states: Latents, values: Any, mask: Any, key: Any,
+    density: JaxDensity, places: Layout, states: Latents, of: Recording, key: Any,
     tempering: float = 1.0,
 ) -> Metric:  # fmt: skip
     r"""Metric from the Fisher information, averaged over states.
@@ -141,8 +141,8 @@ def fisher_metric(
         From `layout`.
     states
         Latents, ``(state, 1, ...)`` each; several times as many as a block has rows.
-    values, mask
-        The recording, of which the mask and the shape matter.
+    of
+        The recording, of which the mask, the shape and what is seen matter.
     key
         Of the simulated mixtures.
     tempering
@@ -156,7 +156,7 @@ def fisher_metric(
     count = len(next(iter(states.values())))
 
     def at(pair: tuple[Latents, Any]) -> _Information:
-        return _information(density, places, pair[0], values, mask, pair[1])
+        return _information(density, places, pair[0], of, pair[1])
 
     found = jax.lax.map(at, (states, jax.random.split(key, count)))
     prior = jax.tree.map(lambda c: jnp.maximum(jnp.mean(c, 0), 0.01), found.prior)
@@ -189,13 +189,13 @@ class _Information(NamedTuple):
 
 
 def _information(
-    density: JaxDensity, places: Layout, latents: Latents, values: Any, mask: Any, key: Any
+    density: JaxDensity, places: Layout, latents: Latents, of: Recording, key: Any
 ) -> _Information:
     def log_power(u: Latents) -> jax.Array:
-        return jnp.where(mask, jnp.log(density.mixture_power(u, values, mask)), 0.0)
+        return jnp.where(of.mask, jnp.log(density.mixture_power(u, of)), 0.0)
 
     def prior(u: Latents) -> jax.Array:
-        return density.parts(u, values, mask)[1]
+        return density.parts(u, of)[1]
 
     def change(name: str) -> jax.Array:
         unit = {n: jnp.full_like(u, float(n == name)) for n, u in latents.items()}
@@ -206,10 +206,10 @@ def _information(
     rows = _pack(places, latents).time
     _, pull = jax.vjp(log_power, latents)
     # log p(x') as a function of the log power has the gradient |x'|^2 / power - 1.
-    excess = jax.random.exponential(key, values.shape, rows.dtype) - 1.0
+    excess = jax.random.exponential(key, of.values.shape, rows.dtype) - 1.0
     changes = [change(name) for name in places.shared]
     couplings = [_pack(places, pull(c)[0]).time.T for c in changes]
-    flat = jnp.stack([c.ravel() for c in changes]) if changes else jnp.zeros((0, values.size))
+    flat = jnp.stack([c.ravel() for c in changes]) if changes else jnp.zeros((0, of.values.size))
     coupling = jnp.stack(couplings, -1) if couplings else jnp.zeros((*rows.T.shape, 0))
     negative = jax.tree.map(jnp.negative, curvature)
     return _Information(

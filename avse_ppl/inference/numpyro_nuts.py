@@ -20,6 +20,7 @@ from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
 if TYPE_CHECKING:
+    from avse_ppl.inference.density_jax import Recording
     from avse_ppl.inference.jax_chains import Draws, JaxChains
 
 _STATES = 128  # that a metric is averaged over
@@ -116,7 +117,7 @@ class NumPyroNUTS(Hamiltonian):
         import jax
 
         from avse_ppl.inference.density_jax import observed, to_jax
-        from avse_ppl.inference.jax_chains import BLOCK, FIRST_STEP, Recording, spread_over
+        from avse_ppl.inference.jax_chains import BLOCK, FIRST_STEP, spread_over
 
         if not part.density.sites:
             _repeat_nothing(part.runs, self.draws)
@@ -124,11 +125,10 @@ class NumPyroNUTS(Hamiltonian):
         guide = {name: variance.sqrt() for name, variance in part.variances.items()}
         fitted = {name: to_jax(value) for name, value in part.location.items()}
         spread = {name: to_jax(value) for name, value in guide.items()}
-        program = self._program(part, programs)
-        values, mask = observed(part.density)
-        of = Recording(values[0], mask[0])
+        of = observed(part.density)[0]
+        program = self._program(part, of, programs)
         keys = iter(jax.random.split(jax.random.key(part.seeds[0] % 2**31), 2 * self.metrics + 2))
-        metric = program.metric(_around(fitted, spread, next(keys)), *of, next(keys))
+        metric = program.metric(_around(fitted, spread, next(keys)), of, next(keys))
         states, step = _chains_of(part.starts), FIRST_STEP
         warmup = BLOCK * -(-self.warmup // (self.metrics * BLOCK))
         for index in range(self.metrics):
@@ -147,10 +147,10 @@ class NumPyroNUTS(Hamiltonian):
             step = float(np.median(blocks[-1].step_size[-1]))
             if not last:
                 tail = jax.tree.map(_joined, *blocks[len(blocks) // 2 :])
-                metric = program.metric(spread_over(tail, _STATES), *of, next(keys))
+                metric = program.metric(spread_over(tail, _STATES), of, next(keys))
 
-    def _program(self, part: Part, programs: dict[int, JaxChains]) -> JaxChains:
-        """Compiled sampler for recordings of this length."""
+    def _program(self, part: Part, of: Recording, programs: dict[int, JaxChains]) -> JaxChains:
+        """Compiled sampler for recordings of this length: what is heard and seen comes later."""
         from avse_ppl.inference.density_jax import jax_density, to_jax
         from avse_ppl.inference.jax_chains import chains_of
         from avse_ppl.inference.metric import layout
@@ -159,7 +159,7 @@ class NumPyroNUTS(Hamiltonian):
         if frames.time not in programs:
             example = {name: to_jax(value) for name, value in part.location.items()}
             programs[frames.time] = chains_of(
-                jax_density(part.density), layout(example, frames.freq, frames.time), example,
+                jax_density(part.density), layout(example, frames.freq, frames.time), example, of,
                 tempering=self.tempering, target_acceptance=self.target_acceptance,
                 max_tree_depth=self.max_tree_depth,
             )  # fmt: skip

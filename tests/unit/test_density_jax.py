@@ -73,15 +73,15 @@ def test_density_and_gradient_are_the_same_on_both(noise, prior):
     point = somewhere(density)
     expected = density(point, 0.7)
     slopes = torch.autograd.grad(expected.sum(), list(point.values()))
-    values, mask = observed(density)
+    recordings = observed(density)
     made = jax_density(density)
     twin = jax.jit(
-        jax.value_and_grad(lambda u, x, m: made(u, x, m, 0.7)),
+        jax.value_and_grad(lambda u, of: made(u, of, 0.7)),
         compiler_options={"xla_backend_optimization_level": 0},  # it runs twice
     )
     for r in range(2):
         here = {name: to_jax(value[r : r + 1]) for name, value in point.items()}
-        found, gradient = twin(here, values[r], mask[r])
+        found, gradient = twin(here, recordings[r])
         assert float(found) == pytest.approx(expected[r].item(), rel=1e-4)
         for name, slope in zip(point, slopes, strict=True):
             size = float(slope[r].abs().max())

@@ -5,8 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from pyroapi import distributions as dist
+from pyroapi import ops, pyro
 
-from avse_ppl import NMF, SVI, GaussianSpeech, LatentSpeech, Scene, Stft
+from avse_ppl import (
+    NMF,
+    SVI,
+    ComplexNormal,
+    GaussianSpeech,
+    LatentSpeech,
+    NumPyroNUTS,
+    Scene,
+    Stft,
+)
 from avse_ppl.inference.looking import look
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
 from avse_ppl.video import Lips
@@ -49,6 +60,35 @@ def test_one_recording_sees_and_the_other_does_not(prior):
     assert np.allclose(both.mean[1], invert(prior, None).mean[1], atol=1e-5)
     alone = invert(prior, lips(), waves=WAVES[:1])
     assert np.allclose(both.mean[0], alone.mean[0], atol=1e-5)
+
+
+@dataclass(frozen=True)
+class AsLoudAsSeen:
+    """A speech prior of one latent, which JAX compiles soon."""
+
+    stft: Stft = STFT
+
+    def __call__(self, frames, visual=None):
+        level = pyro.sample("level", dist.Normal(frames.number(0.0), 1.0))
+        return ComplexNormal(0.0, ops.exp(level + visual[..., 1:, :]))
+
+
+def test_compiled_chains_of_one_call_look_at_their_own_video():
+    pytest.importorskip("numpyro")
+    from avse_ppl.inference import jax_chains
+
+    routine = NumPyroNUTS(
+        draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, start_steps=3, waveforms=False
+    )
+    scene = Scene(AsLoudAsSeen(), lambda frames: ComplexNormal(0.0, 0.3))
+    mixture = STFT.analyse(np.stack([WAVES[0, :320]] * 2))
+    seen = torch.randn(2, 2, mixture.frames.time)
+    jax_chains._compiled.clear()
+    both = routine(scene, mixture.seeing(seen), seed=[0, 0])
+    alone = routine(scene, mixture.select(1).seeing(seen[1:]), seed=0)
+    np.testing.assert_allclose(both.mean[1], alone.mean[0], atol=1e-4)
+    (program,) = jax_chains._compiled.values()  # and none was compiled for the second video
+    assert program._run._cache_size() == 1
 
 
 def test_a_score_of_zero_closes_the_eyes(prior):

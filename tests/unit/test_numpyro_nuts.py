@@ -169,11 +169,10 @@ def test_it_runs_every_noise_model_with_every_prior(noise, prior):
 def metric_of(scene, mixture, states=400):
     density = Density(scene, mixture)
     twin = jax_density(density)
-    values, mask = observed(density)
     start = {site.name: to_jax(site.start[:1]) for site in density.sites}
     places = layout(start, mixture.frames.freq, mixture.frames.time)
     many = {name: jnp.repeat(value[None], states, 0) for name, value in start.items()}
-    metric = fisher_metric(twin, places, many, values[0], mask[0], jax.random.key(0))
+    metric = fisher_metric(twin, places, many, observed(density)[0], jax.random.key(0))
     return density, places, metric, start
 
 
