@@ -8,6 +8,7 @@ import typer
 
 from avse_ppl.commands import (
     compare,
+    corrupt_video,
     diagnose,
     doctor,
     enhance,
@@ -16,6 +17,7 @@ from avse_ppl.commands import (
     mix,
     models,
     prepare,
+    reliability,
     train,
 )
 
@@ -77,6 +79,8 @@ for _name, _function, _help in (
     ("evaluate", evaluate.evaluate, evaluate.HELP),
     ("mix", mix.mix, mix.HELP),
     ("prepare", prepare.prepare, prepare.HELP),
+    ("reliability", reliability.reliability, reliability.HELP),
+    ("corrupt-video", corrupt_video.corrupt_video, corrupt_video.HELP),
     ("train", train.train, train.HELP),
     ("import-weights", import_weights.import_weights, import_weights.HELP),
     ("models", models.models, models.HELP),

@@ -108,15 +108,21 @@ class Kind:
         One of `CAUSES`; of turns it follows from the degrees.
     apply
         The function.
+    frames
+        For kinds that show other frames: which, for each of the span; -1 for none.
     needs_donor
-        Whether it takes its pictures from another clip.
+        Whether these are frames of another clip.
+    of_tracker
+        Whether it is the tracker that is corrupted, and not the video.
     """
 
     name: str
     family: Family
     cause: str
     apply: Callable[[Scene], Change]
+    frames: Callable[[Scene], np.ndarray] | None = None
     needs_donor: bool = False
+    of_tracker: bool = False
 
 
 def truth(lips: Lips) -> Corrupted:

@@ -26,11 +26,13 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("compression", "trained", _POOR, degradation.compression),
             Kind("yaw", "trained", _TURNED, geometry.yaw),
             Kind("roll", "trained", _TURNED, geometry.roll),
-            Kind("drift", "trained", "missing", geometry.drift),
-            Kind("freeze", "trained", "frozen", timing.freeze),
-            Kind("drop", "trained", "missing", timing.drop),
-            Kind("shift", "trained", _SYNC, timing.shift),
-            Kind("other-speaker", "trained", _SYNC, timing.other_speaker, needs_donor=True),
+            Kind("drift", "trained", "missing", geometry.drift, of_tracker=True),
+            Kind("freeze", "trained", "frozen", timing.freeze, timing.frozen_frames),
+            Kind("drop", "trained", "missing", timing.drop, timing.dropped_frames),
+            Kind("shift", "trained", _SYNC, timing.shift, timing.shifted_frames),
+            Kind(
+                "other-speaker", "trained", _SYNC, timing.other_speaker, timing.donor_frames, True
+            ),
             Kind("microphone", "held out", "occluded", occlusion.microphone),
             Kind("item", "held out", "occluded", occlusion.item),
             Kind("scarf", "held out", "occluded", occlusion.scarf),
@@ -38,10 +40,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             Kind("pixelation", "held out", _POOR, degradation.pixelation),
             Kind("dead-pixels", "held out", _POOR, degradation.dead_pixels),
             Kind("pitch", "held out", _TURNED, geometry.pitch),
-            Kind("zoom", "held out", "missing", geometry.zoom),
-            Kind("flicker", "held out", "missing", timing.flicker),
-            Kind("stutter", "held out", "frozen", timing.stutter),
-            Kind("backwards", "held out", _SYNC, timing.backwards),
+            Kind("zoom", "held out", "missing", geometry.zoom, of_tracker=True),
+            Kind("flicker", "held out", "missing", timing.flicker, timing.flickering_frames),
+            Kind("stutter", "held out", "frozen", timing.stutter, timing.stuttered_frames),
+            Kind("backwards", "held out", _SYNC, timing.backwards, timing.backward_frames),
         )
     }
 )

@@ -22,6 +22,7 @@ from avse_ppl.models.networks import (
 )
 from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
+from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
@@ -33,8 +34,10 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "published-dkf": PublishedDkfNetwork,
         "published-avvae": PublishedAvVaeNetwork,
         "lips": LipsNetwork,
+        "reliability": ReliabilityNetwork,
     }
 )
+_SEEING = {"lips": "Visual encoder", "reliability": "Reliability network"}  # know no STFT
 CLEAN_START_GAIN_DB = -4.0  # for encoders that have seen clean speech only
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -191,8 +194,8 @@ def _place(folder: str | Path) -> Path:
 
 def _build(config: Mapping[str, Any], folder: Path) -> nn.Module:
     try:
-        if config["network"] == "lips":
-            return LipsNetwork(**config["settings"])
+        if config["network"] in _SEEING:
+            return NETWORKS[config["network"]](**config["settings"])
         return NETWORKS[config["network"]](freq=Stft(**config["stft"]).freq, **config["settings"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
@@ -252,7 +255,7 @@ def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:
     parameters = sum(p.numel() for p in network.parameters())
-    kind = "Visual encoder" if config["use"] == "lips" else f"{config['use'].capitalize()} prior"
+    kind = _SEEING.get(config["use"], f"{config['use'].capitalize()} prior")
     lines = [
         f"# {config['name']}",
         "",

@@ -1,0 +1,276 @@
+"""Corruptions drawn into the pictures of a video file; its sound is copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from avse_ppl.corruptions.kind import Corrupted, Scene
+from avse_ppl.corruptions.paint import place_of, repainted
+from avse_ppl.corruptions.registry import KINDS, corrupt
+from avse_ppl.video.lips import Lips
+from avse_ppl.video.pictures import pictures
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.video.stream import VideoStream
+
+SUFFIXES = (".mkv", ".mp4", ".mov", ".avi")
+_TICK = Fraction(1, 12800)  # seconds
+_QUALITY = {"crf": "16", "preset": "veryfast", "threads": "1"}
+
+
+@dataclass(frozen=True, eq=False)
+class CorruptedVideo:
+    """What was written, and what is true of it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    known
+        Crops, reliability and cause of each picture.
+    start, stop
+        First picture that is corrupted, and the one after the last.
+    """
+
+    path: Path
+    known: Corrupted
+    start: int
+    stop: int
+
+
+def corrupt_video(
+    source: str | Path,
+    output: str | Path,
+    kind: str,
+    lips: Lips,
+    *,
+    severity: float = 1.0,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    seed: int = 0,
+    other: tuple[str | Path, Lips] | None = None,
+) -> CorruptedVideo:
+    """Write a video that is corrupted in a known way.
+
+    What covers or degrades the mouth is drawn onto the square around it that a tracker cuts out;
+    what concerns time changes whole pictures. Pictures are written upright, with square pixels.
+
+    Parameters
+    ----------
+    source, output
+        Video files; the output ends in .mkv, .mp4, .mov or .avi. It is written beside its place,
+        then renamed; of one seed it is the same file each time.
+    kind
+        One of `avse_ppl.corruptions.kinds`, but not those that are a tracker's mistakes.
+    lips
+        What `avse_ppl.video.read_lips` read from the source, not resampled.
+    severity, seed
+        As for `corrupt`.
+    start_s, end_s
+        The span, seconds; None for the end of the video.
+    other
+        For ``"other-speaker"``: another video, and its lips.
+
+    Returns
+    -------
+    CorruptedVideo
+        The file with its truth.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, is a tracker's mistake, or lacks `other`; if the severity is not in
+        [0, 1]; or if no picture lies between start and end.
+    OSError
+        If the output cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from avse_ppl.video import read_lips
+    >>> mouth = "examples/data/mouth.mkv"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = corrupt_video(mouth, f"{folder}/a.mkv", "hand", read_lips(mouth), end_s=1.0)
+    >>> made.start, made.stop
+    (0, 25)
+    """
+    from avse_ppl._media import check_writable
+
+    output = check_writable(output, suffixes=SUFFIXES)
+    donor = None if other is None else other[1]
+    span = picture_span(lips, start_s, end_s)
+    check_kind(kind, severity, other is not None)
+    known = corrupt(lips, kind, severity=severity, span=span, seed=seed, donor=donor)
+    frames = KINDS[kind].frames
+    if frames is None:
+        shown = _painted(source, lips, known.lips, span)
+    else:
+        scene = Scene(lips, *span, float(severity), np.random.default_rng(seed), donor)
+        shown = _exchanged(source, None if other is None else other[0], frames(scene), span)
+    _write(Path(source), output, shown)
+    return CorruptedVideo(output, known, *span)
+
+
+def picture_span(lips: Lips, start_s: float, end_s: float | None) -> tuple[int, int]:
+    """First picture from `start_s` on, and the first not before `end_s`.
+
+    Raises
+    ------
+    ValueError
+        If there is none between.
+    """
+    end_s = lips.duration_s if end_s is None else end_s
+    if not end_s > start_s:
+        raise ValueError(f"expected an end after the start, found {start_s:g} s to {end_s:g} s")
+    start, stop = (int(np.searchsorted(lips.time_s, t - 1e-6)) for t in (start_s, end_s))
+    if start_s < 0 or stop <= start:
+        raise ValueError(
+            f"expected a span within the video, 0 to {lips.duration_s:.2f} s, found {start_s:g} s "
+            f"to {end_s:g} s"
+        )
+    return start, stop
+
+
+def check_kind(kind: str, severity: float, has_other: bool) -> None:
+    """Refuse what cannot be done, before long work.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, is a tracker's mistake or lacks another video, or the severity is
+        not in [0, 1].
+    """
+    known = [name for name, one in KINDS.items() if not one.of_tracker]
+    if kind not in KINDS:
+        from avse_ppl.checks import unknown_name
+
+        raise unknown_name("corruption", kind, known)
+    if kind not in known:
+        raise ValueError(
+            f"'{kind}' is a mistake of the tracker, which no video can hold; expected one of "
+            f"{', '.join(known)}"
+        )
+    if KINDS[kind].needs_donor and not has_other:
+        raise ValueError(
+            f"'{kind}' shows the lips of another video; give it with other=, on the command line "
+            "with --with FILE"
+        )
+    if not 0.0 <= severity <= 1.0:
+        raise ValueError(f"expected a severity from 0 to 1, found {severity:g}")
+
+
+def _painted(
+    source: str | Path, lips: Lips, after: Lips, span: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Pictures with their crops painted over."""
+    places = place_of(lips)
+    for picture in pictures(source):
+        colour, row = picture.colour(), picture.index
+        if span[0] <= row < span[1] and lips.found[row]:
+            place = places(row, picture.size_px)
+            colour = repainted(colour, lips.roi[row], after.roi[row], place)
+        yield colour, picture.time_s
+
+
+def _exchanged(
+    source: str | Path, other: str | Path | None, index: np.ndarray, span: tuple[int, int]
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Pictures of the span exchanged for others, or for black ones."""
+    import cv2
+
+    wanted = {int(i) for i in index if i >= 0}
+    held = {
+        picture.index: picture.colour()
+        for picture in pictures(other or source, quiet=True)
+        if picture.index in wanted
+    }
+    for picture in pictures(source):
+        colour, row = picture.colour(), picture.index - span[0]
+        if 0 <= row < len(index):
+            taken = held.get(int(index[row]))
+            colour = np.zeros_like(colour) if taken is None else taken
+            size = picture.size_px
+            if colour.shape[1::-1] != size:
+                colour = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
+        yield colour, picture.time_s
+
+
+def _write(source: Path, output: Path, shown: Iterator[tuple[np.ndarray, float]]) -> None:
+    """Encode pictures, and copy the sound."""
+    import av
+    from av.error import FFmpegError
+
+    beside = output.with_name(f".{output.stem}.{os.getpid()}.part{output.suffix}")
+    try:
+        with av.open(str(source)) as container, _made(beside) as made:
+            begin_s = _begin_s(container)
+            sound = _sound(container, made)
+            first, time_s = next(shown)
+            track = _track(made, container, first)
+            _encode(made, track, first, time_s + begin_s)
+            for colour, time_s in shown:
+                _encode(made, track, colour, time_s + begin_s)
+            made.mux(track.encode(None))
+            _copy(container, made, sound)
+        os.replace(beside, output)
+    except FFmpegError as error:
+        raise OSError(f"cannot write '{output}': {error}; try another ending") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made(path: Path) -> Iterator[OutputContainer]:
+    import av
+
+    with av.open(str(path), mode="w", options={"fflags": "+bitexact"}) as made:
+        yield made
+
+
+def _begin_s(container: InputContainer) -> float:
+    track = container.streams.video[0]
+    return float((track.start_time or 0) * (track.time_base or 0))
+
+
+def _track(made: OutputContainer, container: InputContainer, first: np.ndarray) -> VideoStream:
+    import av
+
+    rate = container.streams.video[0].average_rate or 25
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    track = cast("VideoStream", made.add_stream(codec, rate=rate))
+    track.height, track.width = (side - side % 2 for side in first.shape[:2])
+    track.pix_fmt = "yuv420p"
+    track.options = _QUALITY if codec == "libx264" else {"qscale": "2"}
+    track.codec_context.time_base = _TICK
+    return track
+
+
+def _encode(made: OutputContainer, track: VideoStream, colour: np.ndarray, time_s: float) -> None:
+    import av
+
+    even = np.ascontiguousarray(colour[: track.height, : track.width])
+    frame = av.VideoFrame.from_ndarray(even, format="bgr24")
+    frame.pts, frame.time_base = round(time_s / _TICK), _TICK
+    made.mux(track.encode(frame))
+
+
+def _sound(container: InputContainer, made: OutputContainer) -> list[tuple[Any, Any]]:
+    return [(track, made.add_stream_from_template(track)) for track in container.streams.audio]
+
+
+def _copy(container: InputContainer, made: OutputContainer, sound: list[tuple[Any, Any]]) -> None:
+    for track, copy in sound:
+        container.seek(0)
+        for packet in container.demux(track):
+            if packet.dts is not None:
+                packet.stream = copy
+                made.mux(packet)

@@ -1,0 +1,191 @@
+"""How well lips and sound go together, frame by frame: two small encoders and their lags."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool1d, gelu, layer_norm, normalize, pad
+
+BANDS = 40  # of the sound
+STEPS = 4  # of 10 ms in a picture
+MOST_LAG = 25  # pictures, 1 s
+NEAR_LAG = 2  # pictures: nobody notices less
+WINDOWS = (21, 75)  # pictures that a judgement is made of, 0.84 s and 3 s
+FEATURES = 2 * len(WINDOWS) + 1
+_NOTHING = -1e4
+
+
+class LipsTower(nn.Module):
+    """Mouth crops of half size, ``(batch, frame, 44, 44)``, to ``(batch, feature, frame)``.
+
+    Its layers have the names and the sizes of those of `LipsNetwork`, so that it can start from
+    the weights of one; from then on it goes its own way.
+    """
+
+    def __init__(self, features: int, width: int) -> None:
+        """Build the layers: one over space and time, three over space, three over time."""
+        super().__init__()
+        widths = (width, 2 * width, 4 * width, 6 * width)
+        self.motion = nn.Conv3d(1, width, (3, 5, 5), (1, 2, 2), (1, 2, 2))
+        self.space = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths))
+        self.norms = nn.ModuleList(nn.GroupNorm(4, b) for b in widths[1:])
+        self.flat = nn.Linear(widths[-1] * 9, 2 * features)
+        self.time = nn.ModuleList(
+            nn.Conv1d(2 * features, 2 * features, 3, padding=d, dilation=d) for d in (1, 2, 4)
+        )
+        self.out = nn.Conv1d(2 * features, features, 1)
+        self.dropout = nn.Dropout(0.15)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode; the level and the contrast of a crop are taken out first."""
+        batch, frames = images.shape[:2]
+        hidden = gelu(self.motion(layer_norm(images, images.shape[-2:])[:, None]))
+        hidden = hidden.transpose(1, 2).flatten(0, 1)
+        for layer, norm in zip(self.space, self.norms, strict=True):
+            hidden = gelu(norm(layer(hidden)))
+        hidden = self.dropout(self.flat(hidden.flatten(1)))
+        hidden = hidden.reshape(batch, frames, -1).transpose(1, 2)
+        for layer in self.time:
+            hidden = hidden + layer(self.dropout(gelu(hidden)))
+        return self.out(gelu(hidden))
+
+
+class SoundTower(nn.Module):
+    """Log levels, ``(batch, frame, 160)``, to ``(batch, feature, frame)``."""
+
+    def __init__(self, features: int) -> None:
+        """Build the layers: convolutions over 0.5 s."""
+        super().__init__()
+        self.first = nn.Conv1d(STEPS * BANDS, 2 * features, 3, padding=1)
+        self.time = nn.ModuleList(
+            nn.Conv1d(2 * features, 2 * features, 3, padding=d, dilation=d) for d in (1, 2, 3)
+        )
+        self.out = nn.Conv1d(2 * features, features, 1)
+        self.dropout = nn.Dropout(0.15)
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """Encode."""
+        hidden = self.first(levels.transpose(1, 2))
+        for layer in self.time:
+            hidden = hidden + layer(self.dropout(gelu(hidden)))
+        return self.out(gelu(hidden))
+
+
+class Agreement(nn.Module):
+    r"""Scores of lips against sound at every lag, and what follows from them.
+
+    .. math:: S_{t\tau} = \kappa\, \langle v_t / |v_t|, a_{t+\tau} / |a_{t+\tau}| \rangle, \qquad
+        g_t = \log \sum_{|\tau| \le 2} e^{\bar S_{t\tau}} - \log \sum_{|\tau| > 2}
+        e^{\bar S_{t\tau}}
+
+    v are features of the lips, a of the sound, and the bar a mean over a window of frames around
+    t. g is the log odds that both are together within 80 ms, all lags being equally likely
+    before; chance is ``log(5 / 46)``.
+
+    Parameters
+    ----------
+    features
+        Of lips and sound each.
+    width
+        Channels of the first convolution over crops.
+
+    References
+    ----------
+    Chung and Zisserman, "Out of time: automated lip sync in the wild", ACCV workshops 2016.
+    van den Oord, Li and Vinyals, "Representation learning with contrastive predictive coding",
+    2018.
+
+    Examples
+    --------
+    >>> network = Agreement(features=8, width=4)
+    >>> images, levels = torch.zeros(2, 30, 44, 44), torch.zeros(2, 30, 160)
+    >>> network(images, levels, torch.ones(2, 30)).shape
+    torch.Size([2, 5, 30])
+    """
+
+    def __init__(self, features: int = 64, width: int = 16) -> None:
+        """Build both towers."""
+        super().__init__()
+        self.lips, self.sound = LipsTower(features, width), SoundTower(features)
+        self.scale = nn.Parameter(torch.tensor(2.0))  # log of kappa
+
+    def encode(self, images: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of lips and of sound, both of length 1."""
+        return normalize(self.lips(images), dim=1), normalize(self.sound(levels), dim=1)
+
+    def forward(self, images: Tensor, levels: Tensor, present: Tensor) -> Tensor:
+        """Log odds and plain score for each window, and the best lag of the widest.
+
+        Parameters
+        ----------
+        images, levels
+            ``(batch, frame, 44, 44)`` and ``(batch, frame, 160)``.
+        present
+            ``(batch, frame)``, 1 where a face was found.
+
+        Returns
+        -------
+        Tensor
+            ``(batch, 5, frame)``.
+        """
+        seen, heard = self.encode(images, levels)
+        scores, valid = lagged(seen, heard, present, self.scale.exp())
+        rows = []
+        for window in WINDOWS:
+            mean, count = windowed(scores, valid, window)
+            rows += [log_odds(mean, count), _near(mean, count).amax(-1).clamp(min=-20.0)]
+            best = mean.masked_fill(count == 0, _NOTHING).argmax(-1)
+        rows.append((best - mean.shape[-1] // 2).abs() / MOST_LAG)
+        return torch.stack(rows, 1)
+
+
+def lagged(
+    seen: Tensor, heard: Tensor, present: Tensor, scale: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Scores ``(batch, frame, lag)`` of each frame with the sound of others, and which are there.
+
+    Examples
+    --------
+    >>> both = torch.eye(4)[None]
+    >>> lagged(both, both, torch.ones(1, 4))[0][0, :, 24:27].sum(0)
+    tensor([0., 4., 0.])
+    """
+    frames = seen.shape[-1]
+    product = scale * torch.einsum("bft,bfu->btu", seen, heard)
+    lags = torch.arange(-MOST_LAG, MOST_LAG + 1, device=seen.device)
+    place = torch.arange(frames, device=seen.device)[:, None] + lags
+    inside = (place >= 0) & (place < frames)
+    index = place.clamp(0, frames - 1).expand(len(seen), -1, -1)
+    valid = inside * present[:, :, None]
+    return product.gather(2, index) * valid, valid
+
+
+def windowed(scores: Tensor, valid: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Mean of the scores over a window around each frame, and how many there were."""
+
+    def total(values: Tensor) -> Tensor:
+        padded = pad(values.transpose(1, 2), (window // 2, window // 2))
+        return avg_pool1d(padded, window, 1).transpose(1, 2) * window
+
+    count = total(valid)
+    # A lag of which only a moment is heard proves nothing.
+    enough = count >= 0.4 * count.amax(-1, keepdim=True)
+    count = torch.where(enough, count.round(), torch.zeros_like(count))
+    return total(scores) / count.clamp(min=1.0), count
+
+
+def log_odds(mean: Tensor, count: Tensor) -> Tensor:
+    """Of being together against being apart, ``(batch, frame)`` from ``(batch, frame, lag)``."""
+    middle = mean.shape[-1] // 2
+    known = mean.masked_fill(count == 0, _NOTHING)
+    apart = torch.cat((known[..., : middle - NEAR_LAG], known[..., middle + NEAR_LAG + 1 :]), -1)
+    near = _near(mean, count)
+    return (near.logsumexp(-1) - apart.logsumexp(-1)).clamp(-20.0, 20.0)
+
+
+def _near(mean: Tensor, count: Tensor) -> Tensor:
+    middle = mean.shape[-1] // 2
+    known = mean.masked_fill(count == 0, _NOTHING)
+    return known[..., middle - NEAR_LAG : middle + NEAR_LAG + 1]

@@ -1,0 +1,264 @@
+"""How far a video can be believed, frame by frame."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import itertools
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from avse_ppl.audio import Audio
+from avse_ppl.corruptions.kind import CAUSES
+from avse_ppl.models.networks.lips import halved
+from avse_ppl.models.reliability_weights import SHIPPED, load_reliability
+from avse_ppl.reliability_inputs import PICTURE_HZ, SOUND_HZ, speech_levels, tracker_columns
+from avse_ppl.video.lips import Lips
+
+if TYPE_CHECKING:
+    from avse_ppl.models.networks.reliability import ReliabilityNetwork
+
+_BLOCK, _AROUND = 750, 75  # frames judged at once, and what they see to either side
+_SHORTEST_S = 0.4  # of sound, to be compared with lips
+_REGULAR_S = 2e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How far each frame of a video can be believed, and why not.
+
+    Parameters
+    ----------
+    time_s
+        ``(frame,)`` those of the lips.
+    score
+        ``(frame,)`` in [0, 1]: 1 for a mouth that is seen from the front, uncovered, sharp, lit,
+        and moves with the sound; 0 where no face was found.
+    cause
+        ``(frame,)`` the likeliest of `avse_ppl.corruptions.CAUSES`.
+    cause_probability
+        ``(frame, 8)`` of each of them, in that order.
+    agreement
+        ``(frame,)`` in [0, 1], how likely lips and sound are together within 80 ms, among all
+        offsets within a second, over 0.84 s; about 0.1 by chance. NaN without sound, and where no
+        face was found.
+    name
+        Of the file.
+
+    Examples
+    --------
+    >>> gone = Lips.from_crops(np.zeros((50, 88, 88), dtype=np.uint8), rate_hz=25)
+    >>> score_lips(gone).score.max().item(), score_lips(gone).cause[0].item()
+    (0.0, 'missing')
+    """
+
+    time_s: np.ndarray
+    score: np.ndarray
+    cause: np.ndarray
+    cause_probability: np.ndarray
+    agreement: np.ndarray
+    name: str = ""
+
+    def spans(self) -> list[tuple[float, float, str, float]]:
+        """Stretches of one cause: start and end in seconds, the cause, and the mean score."""
+        edges = np.flatnonzero(self.cause[1:] != self.cause[:-1]) + 1
+        bounds = [0, *edges.tolist(), len(self.cause)]
+        step_s = float(np.median(np.diff(self.time_s))) if len(self.time_s) > 1 else 0.04
+        return [
+            (
+                float(self.time_s[start]),
+                float(self.time_s[stop - 1]) + step_s,
+                str(self.cause[start]),
+                float(self.score[start:stop].mean()),
+            )
+            for start, stop in itertools.pairwise(bounds)
+        ]
+
+    def save_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write one line for each frame, beside its place and then renamed.
+
+        Raises
+        ------
+        OSError, ValueError
+            If it cannot be written, or does not end in ``.csv``.
+        """
+        from avse_ppl._media import check_writable
+
+        path = check_writable(path, suffixes=[".csv"])
+        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+        names = [name.replace(" ", "_").replace("-", "_") for name in CAUSES]
+        try:
+            with open(beside, "w", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(["time_s", "score", "cause", "agreement", *names])
+                for k, probabilities in enumerate(self.cause_probability):
+                    agreement = self.agreement[k]
+                    rows.writerow(
+                        [
+                            f"{self.time_s[k]:.3f}", f"{self.score[k]:.4f}", self.cause[k],
+                            "" if np.isnan(agreement) else f"{agreement:.4f}",
+                            *(f"{p:.4f}" for p in probabilities),
+                        ]
+                    )  # fmt: skip
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        return path
+
+
+def score_lips(
+    lips: Lips,
+    audio: Audio | None = None,
+    *,
+    network: ReliabilityNetwork | str | Path | None = None,
+) -> Reliability:
+    """Judge how far each frame of a clip of lips can be believed.
+
+    Parameters
+    ----------
+    lips
+        Of one speaker, at any rate: judged are their nearest frames at 25 a second.
+    audio
+        The sound, noisy as it is, which starts at time 0 of the lips; several channels are
+        averaged. Without it nothing is known of lips that are out of sync or of somebody else.
+    network
+        The network, or the name or folder of its weights; None for those shipped.
+
+    Returns
+    -------
+    Reliability
+        Of each frame of the lips. Where no face was found the score is 0 and the cause
+        ``"missing"``; so it is everywhere if no frame has a face.
+
+    Raises
+    ------
+    TypeError
+        If lips or audio are of another type.
+    ValueError
+        If the sound has NaN or infinite samples, or weights are of another network.
+
+    Warns
+    -----
+    UserWarning
+        If the sound is silent, or shorter than 0.4 s: it is then left out.
+
+    References
+    ----------
+    Chung and Zisserman, "Out of time: automated lip sync in the wild", ACCV workshops 2016.
+
+    Examples
+    --------
+    >>> from avse_ppl.video import read_lips
+    >>> from avse_ppl.audio import load_audio
+    >>> clip = "examples/data/mouth.mkv"
+    >>> judged = score_lips(read_lips(clip), load_audio(clip))
+    >>> judged.score.shape, judged.cause_probability.shape
+    ((75,), (75, 8))
+    """
+    if not isinstance(lips, Lips):
+        raise TypeError(
+            f"expected Lips, found {type(lips).__name__}; read a video with "
+            "avse_ppl.video.read_lips, or take crops with Lips.from_crops"
+        )
+    samples = _samples(audio)
+    if not lips.found.any():
+        return _nothing_seen(lips)
+    model = network if isinstance(network, torch.nn.Module) else _loaded(str(network or SHIPPED))
+    steady, index = _at_rate(lips)
+    score, causes, together = _judged(model, steady, samples)
+    found = lips.found & steady.found[index]
+    probability = np.where(found[:, None], causes[index], _missing())
+    heard = found & (samples is not None)
+    return Reliability(
+        time_s=lips.time_s,
+        score=np.where(found, score[index], 0.0),
+        cause=np.array(CAUSES)[probability.argmax(axis=1)],
+        cause_probability=probability,
+        agreement=np.where(heard, together[index], np.nan),
+        name=lips.name,
+    )
+
+
+def _samples(audio: Audio | None) -> np.ndarray | None:
+    if audio is None:
+        return None
+    if not isinstance(audio, Audio):
+        raise TypeError(
+            f"expected audio as an Audio, found {type(audio).__name__}; read a file with "
+            "avse_ppl.audio.load_audio, or make Audio(samples, sample_rate_hz)"
+        )
+    from avse_ppl._samples import check_finite
+
+    check_finite(audio.samples)
+    if audio.duration_s < _SHORTEST_S or audio.peak == 0.0:
+        why = "silent" if audio.peak == 0.0 else f"{audio.duration_s:.2f} s long"
+        warnings.warn(
+            f"the sound is {why}, which tells nothing about the lips: they are judged without it",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+    return audio.mono().resample(SOUND_HZ).samples
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(name: str) -> ReliabilityNetwork:
+    return load_reliability(name)
+
+
+def _missing() -> np.ndarray:
+    return np.eye(len(CAUSES))[CAUSES.index("missing")]
+
+
+def _nothing_seen(lips: Lips) -> Reliability:
+    frames = len(lips)
+    return Reliability(
+        time_s=lips.time_s,
+        score=np.zeros(frames),
+        cause=np.full(frames, "missing"),
+        cause_probability=np.tile(_missing(), (frames, 1)),
+        agreement=np.full(frames, np.nan),
+        name=lips.name,
+    )
+
+
+def _at_rate(lips: Lips) -> tuple[Lips, np.ndarray]:
+    """Lips at 25 frames a second from time 0, and which of these each frame is nearest to."""
+    wanted = np.arange(len(lips)) / PICTURE_HZ
+    if np.abs(lips.time_s - wanted).max() <= _REGULAR_S:
+        return lips, np.arange(len(lips))
+    steady = lips.resample(PICTURE_HZ, max(lips.duration_s, 1 / PICTURE_HZ))
+    return steady, np.rint(lips.time_s * PICTURE_HZ).astype(int).clip(0, len(steady) - 1)
+
+
+def _judged(
+    network: ReliabilityNetwork, lips: Lips, samples: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score ``(frame,)``, causes ``(frame, 8)`` and agreement, block by block."""
+    columns = torch.from_numpy(tracker_columns(lips))
+    levels = None if samples is None else torch.from_numpy(speech_levels(samples, len(lips)))
+    parts = []
+    for start in range(0, len(lips), _BLOCK):
+        begin, end = max(start - _AROUND, 0), start + _BLOCK + _AROUND
+        inner = slice(start - begin, start - begin + min(_BLOCK, len(lips) - start))
+        images = halved(torch.from_numpy(np.ascontiguousarray(lips.roi[begin:end])))
+        with torch.no_grad():
+            judged = network(
+                images[None], columns[None, begin:end],
+                None if levels is None else levels[None, begin:end],
+            )  # fmt: skip
+        parts.append(
+            (
+                judged.score[0, inner].sigmoid().double().numpy(),
+                judged.cause[0, :, inner].softmax(0).T.double().numpy(),
+                judged.together[0, inner].sigmoid().double().numpy(),
+            )
+        )
+    score, causes, together = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return score, causes, together

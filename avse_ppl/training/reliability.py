@@ -1,0 +1,180 @@
+"""Trains the reliability network: first what lips and sound have in common, then the score."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from torch.utils.data import DataLoader
+
+from avse_ppl.corpora.cache import SpeechCache
+from avse_ppl.corpora.lips_cache import LipsCache
+from avse_ppl.models.networks.reliability import ReliabilityNetwork
+from avse_ppl.models.reliability_weights import save_reliability, start_from_eyes
+from avse_ppl.reliability_inputs import SOUND_HZ
+from avse_ppl.training.reliability_data import ClipBatches, TalkingClips, collate
+from avse_ppl.training.reliability_phases import AgreementTraining, ReliabilityTraining, calibrate
+
+
+@dataclass(frozen=True)
+class ReliabilityRecipe:
+    """How the reliability network is trained.
+
+    Parameters
+    ----------
+    agreement_epochs, epochs
+        Passes of the two phases.
+    clips, batch
+        Clips of a pass, and of a step.
+    dev_clips
+        Held-out clips to validate and calibrate on.
+    learning_rate
+        Of both, falling to 0 as a cosine.
+    snr_db
+        Range of the signal-to-noise ratio of the sound, dB.
+    """
+
+    agreement_epochs: int = 12
+    epochs: int = 10
+    clips: int = 1200
+    batch: int = 12
+    dev_clips: int = 240
+    learning_rate: float = 2e-3
+    snr_db: tuple[float, float] = (-5.0, 15.0)
+
+
+@dataclass(frozen=True)
+class TalkingMaterials:
+    """Speech, the lips that spoke it, and noise, all cached."""
+
+    speech: SpeechCache
+    lips: Sequence[LipsCache]
+    noise: SpeechCache
+
+
+def train_reliability(
+    recipe: ReliabilityRecipe,
+    materials: TalkingMaterials,
+    output: str | Path,
+    *,
+    name: str,
+    data: Mapping[str, Any],
+    seed: int = 0,
+    device: str = "cpu",
+    workers: int = 0,
+    resume: bool = True,
+    progress: bool = False,
+    settings: Mapping[str, int] | None = None,
+    eyes: str | Path | None = None,
+) -> Path:
+    """Fit the reliability network and write its weights, config and model card.
+
+    1. "agreement": which sound belongs to which lips, learned from noisy mixtures;
+    2. "reliability": score and cause of clips that are corrupted in the trained ways; the score is
+       then calibrated on held-out people.
+
+    Parameters
+    ----------
+    recipe, materials
+        How, and on what.
+    output, name, data, seed, device, workers, resume, progress
+        As for `avse_ppl.training.train`.
+    settings
+        Sizes of the network; None for the defaults.
+    eyes
+        Visual encoder whose weights the tower of the lips starts from: a name or a folder.
+
+    Returns
+    -------
+    Path
+        The folder, readable by ``load_reliability``.
+
+    Raises
+    ------
+    ValueError
+        If a split has no clip with lips, a cache is not at 16 kHz, or the training diverges.
+    """
+    for cache in (materials.speech, materials.noise):
+        if cache.sample_rate_hz != SOUND_HZ:
+            raise ValueError(
+                f"expected sound cached at {SOUND_HZ} Hz, found {cache.sample_rate_hz} Hz; "
+                f"build the cache with sample_rate_hz={SOUND_HZ}"
+            )
+    run = _Run(recipe, materials, Path(output), seed, device, workers, resume, progress)
+    pl.seed_everything(seed, verbose=False)
+    network = ReliabilityNetwork(**(settings or {}))
+    if eyes is not None:
+        start_from_eyes(network, eyes)
+    rate = recipe.learning_rate
+    phases = (
+        ("agreement", AgreementTraining(network, rate, recipe.agreement_epochs), False),
+        ("reliability", ReliabilityTraining(network, rate, recipe.epochs), True),
+    )
+    metrics = {phase: run.fit(phase, module, corrupted) for phase, module, corrupted in phases}
+    network = network.cpu().eval().requires_grad_(False)
+    temperature, offset = calibrate(network, list(run.checks(corrupted=True)))
+    metrics["calibration"] = {"temperature": temperature, "offset": offset}
+    told = {f"metrics of the {key} phase (val: held-out people)": v for key, v in metrics.items()}
+    return save_reliability(
+        output, network, name=name, card={**data, "seed": seed, **told, "recipe": recipe}
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    recipe: ReliabilityRecipe
+    materials: TalkingMaterials
+    output: Path
+    seed: int
+    device: str
+    workers: int
+    resume: bool
+    progress: bool
+
+    def fit(self, phase: str, module: Any, corrupted: bool) -> dict[str, float]:
+        """Train one phase for so many epochs, or for what is left of them."""
+        pl.seed_everything(self.seed, verbose=False)
+        folder = self.output / "checkpoints" / phase
+        bar = [RichProgressBar()] if self.progress else []
+        trainer = pl.Trainer(
+            max_epochs=module.epochs, accelerator="gpu" if self.device == "cuda" else self.device,
+            devices=1, callbacks=[ModelCheckpoint(folder, save_last=True), *bar], logger=False,
+            default_root_dir=self.output, enable_progress_bar=self.progress,
+            enable_model_summary=False, gradient_clip_val=2.0, num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )  # fmt: skip
+        last, begin = folder / "last.ckpt", time.process_time()
+        trainer.fit(
+            module,
+            self._loader("train", corrupted),
+            ckpt_path=last if self.resume and last.exists() else None,
+            weights_only=True,
+        )
+        cpu_s = time.process_time() - begin
+        found = trainer.validate(module, self.checks(corrupted), verbose=False)[0]
+        return {
+            **{key: float(v) for key, v in found.items()}, "epochs": module.epochs, "cpu_s": cpu_s,
+        }  # fmt: skip
+
+    def checks(self, corrupted: bool) -> DataLoader:
+        """Load held-out clips, the same each time."""
+        return self._loader("dev", corrupted)
+
+    def _loader(self, split: str, corrupted: bool) -> DataLoader:
+        recipe, materials = self.recipe, self.materials
+        clips = TalkingClips(
+            materials.speech, materials.lips, materials.noise, split, recipe.snr_db, corrupted
+        )
+        learned = split == "train"
+        count = recipe.clips if learned else recipe.dev_clips
+        batches = ClipBatches(clips, recipe.batch, count, self.seed, shuffle=learned)
+        workers = self.workers if learned else 0
+        return DataLoader(
+            clips, batch_sampler=batches, num_workers=workers, collate_fn=collate,
+            persistent_workers=workers > 0,
+        )  # fmt: skip

@@ -1,0 +1,167 @@
+"""What the two phases of training the reliability network lower."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool1d, binary_cross_entropy_with_logits, cross_entropy, pad
+
+from avse_ppl.models.networks.agreement import BANDS, MOST_LAG, STEPS, lagged, windowed
+from avse_ppl.models.networks.reliability import ReliabilityNetwork
+from avse_ppl.training.reliability_data import Judgeable
+
+_WINDOWS = (9, 21, 75)
+_NEAR = 1  # frames
+_ENVELOPE = 0.5
+_CAUSE = 0.4
+
+
+class _Training(pl.LightningModule):
+    def __init__(self, network: ReliabilityNetwork, rate: float, epochs: int) -> None:
+        super().__init__()
+        self.network, self.rate, self.epochs = network, rate, epochs
+
+    def losses(self, batch: Judgeable) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+    def training_step(self, batch: Judgeable, _: int) -> Tensor:
+        loss = self.losses(Judgeable(*batch))["loss"]
+        if not bool(loss.isfinite()):
+            raise ValueError(
+                f"the training diverged in epoch {self.current_epoch}: its loss is {loss.item()}; "
+                "train again with another --seed"
+            )
+        return loss
+
+    def validation_step(self, batch: Judgeable, _: int) -> None:
+        measured = {f"val_{key}": value for key, value in self.losses(Judgeable(*batch)).items()}
+        self.log_dict(measured, batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> Any:
+        optimiser = torch.optim.AdamW(
+            [p for p in self.parameters() if p.requires_grad], lr=self.rate, weight_decay=0.02
+        )
+        epochs = max(self.epochs, 1)
+
+        def falling(epoch: int) -> float:
+            return 0.5 * (1.0 + math.cos(math.pi * min(epoch / epochs, 0.97)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, falling)
+        return {"optimizer": optimiser, "lr_scheduler": schedule}
+
+
+class AgreementTraining(_Training):
+    r"""Phase "agreement": which sound belongs to these lips, through noise.
+
+    .. math:: -\log \frac{\sum_{|\tau| \le 1} e^{\bar S_{t\tau}}}{\sum_\tau e^{\bar S_{t\tau}}}
+        -\log \frac{e^{\bar S_{t}^{bb}}}{\sum_c e^{\bar S_{t}^{bc}}}
+        + \tfrac12 |\ell_t - \hat\ell(v_t)|^2
+
+    The first term tells the lag among all of a clip, over three windows; the second the clip
+    among those of a batch; the third guesses levels of the clean speech from the lips.
+    """
+
+    def __init__(self, network: ReliabilityNetwork, rate: float, epochs: int) -> None:
+        """Build the layer that guesses levels, which is not part of the network."""
+        super().__init__(network, rate, epochs)
+        network.requires_grad_(False)
+        network.agreement.requires_grad_(True)
+        self.guess = nn.Conv1d(network.settings["features"], STEPS * BANDS, 3, padding=1)
+
+    def losses(self, batch: Judgeable) -> dict[str, Tensor]:
+        """Loss of a batch of clips as they were tracked."""
+        agreement = self.network.agreement
+        seen, heard = agreement.encode(batch.images, batch.levels)
+        present = batch.columns[..., 0]
+        scale = agreement.scale.exp().clamp(max=60.0)
+        scores, valid = lagged(seen, heard, present, scale)
+        lag, right = torch.zeros(()), torch.zeros(())
+        for window in _WINDOWS:
+            mean, count = windowed(scores, valid, window)
+            known = mean.masked_fill(count == 0, -1e4)
+            near = known[..., MOST_LAG - _NEAR : MOST_LAG + _NEAR + 1].logsumexp(-1)
+            lag = lag + (known.logsumexp(-1) - near).mean() / len(_WINDOWS)
+            right = ((known.argmax(-1) - MOST_LAG).abs() <= 2).float().mean()
+        others = _between(seen, heard, scale)
+        # Of one length: a tower that starts from other weights may have features of any size.
+        guess = self.guess(seen * seen.shape[1] ** 0.5)
+        error = (guess - batch.clean.transpose(1, 2)).square().mean(1)
+        envelope = (error * present).sum() / present.sum().clamp(min=1)
+        loss = lag + others + _ENVELOPE * envelope
+        return {"loss": loss, "lag": lag, "clip": others, "envelope": envelope, "right": right}
+
+
+def _between(seen: Tensor, heard: Tensor, scale: Tensor) -> Tensor:
+    """Loss of telling whose sound it is among the clips of a batch, over 0.84 s."""
+    product = scale * torch.einsum("bft,cft->bct", seen, heard)
+    mean = avg_pool1d(pad(product, (10, 10)), 21, 1, count_include_pad=False)
+    target = torch.arange(len(seen), device=seen.device)[:, None].expand(-1, mean.shape[-1])
+    return cross_entropy(mean, target)
+
+
+class ReliabilityTraining(_Training):
+    r"""Phase "reliability": score and cause of corrupted clips.
+
+    .. math:: -r_t \log \hat r_t - (1 - r_t) \log(1 - \hat r_t) - 0.4 \log \hat p_t(c_t)
+
+    over frames with a face; towers that compare lips and sound stay as they are.
+    """
+
+    def __init__(self, network: ReliabilityNetwork, rate: float, epochs: int) -> None:
+        """Freeze the towers."""
+        super().__init__(network, rate, epochs)
+        network.requires_grad_(True)
+        network.agreement.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> ReliabilityTraining:
+        """Keep the towers in evaluation mode."""
+        super().train(mode)
+        self.network.agreement.eval()
+        return self
+
+    def losses(self, batch: Judgeable) -> dict[str, Tensor]:
+        """Loss of a batch of corrupted clips."""
+        judged = self.network(batch.images, batch.columns, batch.levels, batch.heard)
+        found = batch.columns[..., 0]
+        fit = binary_cross_entropy_with_logits(judged.score, batch.reliability, reduction="none")
+        fit = (fit * found).sum() / found.sum().clamp(min=1)
+        named = cross_entropy(judged.cause, batch.cause)
+        error = (judged.score.sigmoid() - batch.reliability).abs().mean()
+        return {"loss": fit + _CAUSE * named, "score": fit, "cause": named, "error": error}
+
+
+def calibrate(network: ReliabilityNetwork, batches: list[Judgeable]) -> tuple[float, float]:
+    """Fit temperature and offset of the score to held-out clips; returns both.
+
+    Raises
+    ------
+    ValueError
+        If no frame has a face.
+    """
+    logits, truths = [], []
+    network.calibration.copy_(torch.tensor([1.0, 0.0]))
+    with torch.no_grad():
+        for batch in batches:
+            judged = network(batch.images, batch.columns, batch.levels, batch.heard)
+            found = batch.columns[..., 0] > 0.5
+            logits.append(judged.score[found])
+            truths.append(batch.reliability[found])
+    logit, truth = torch.cat(logits), torch.cat(truths)
+    if len(logit) == 0:
+        raise ValueError("no frame to calibrate on has a face; give lips with faces in them")
+    fitted = torch.tensor([1.0, 0.0], requires_grad=True)
+    optimiser = torch.optim.LBFGS([fitted], max_iter=50)
+
+    def step() -> float:
+        optimiser.zero_grad()
+        loss = binary_cross_entropy_with_logits(fitted[0] * logit + fitted[1], truth)
+        loss.backward()
+        return float(loss)
+
+    optimiser.step(cast("Any", step))
+    network.calibration.copy_(fitted.detach())
+    return float(fitted[0]), float(fitted[1])
