@@ -13,6 +13,7 @@ from avse_ppl.posterior import Posterior
 CHUNK_S = 10.0
 OVERLAP_S = 1.0
 LONG_S = 15.0  # recordings up to here are inverted whole
+_WORST = ("k_hat", "elbo_rise")  # figures of a fit, of which a whole has the largest
 
 
 def split(n_samples: int, sample_rate_hz: int, hop: int) -> list[tuple[int, int]]:
@@ -136,23 +137,24 @@ def join(channels: Sequence[Posterior]) -> Posterior:
 
 
 def _merged(parts: Sequence[Posterior]) -> dict[str, Any]:
-    """Attributes of the whole: those of the first part, the warnings of all, the worst k-hat.
+    """Attributes of the whole: those of the first part, the warnings of all, the worst figures.
 
     Figures about chains stay behind with the latents.
     """
     texts = list(dict.fromkeys(text for part in parts for text in part.warnings))
     merged = {**parts[0].attrs, "warnings": [texts]} if texts else dict(parts[0].attrs)
     merged.pop("diagnostics", None)
-    if "k_hat" in merged:
-        merged["k_hat"] = [max(k for part in parts for k in part.attrs["k_hat"])]
+    for name in _WORST:
+        if name in merged:
+            merged[name] = [max(value for part in parts for value in part.attrs[name])]
     return merged
 
 
 def _listed(channels: Sequence[Posterior]) -> dict[str, Any]:
-    """Warnings, k-hat and figures about the chains of each channel, where there are any."""
+    """Warnings and figures about the fit or the chains of each channel, where there are any."""
     rows = [list(channel.warnings) for channel in channels]
     listed: dict[str, Any] = {"warnings": rows} if any(rows) else {}
-    for name in ("k_hat", "diagnostics"):
+    for name in (*_WORST, "diagnostics"):
         if all(name in channel.attrs for channel in channels):
             listed[name] = [row for channel in channels for row in channel.attrs[name]]
     return listed

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Axes = tuple[str, ...]
 FREQ, TIME = "freq", "time"
-_OF_RECORDINGS = ("k_hat", "diagnostics")
+_OF_RECORDINGS = ("k_hat", "elbo_rise", "diagnostics")
 
 
 def axes_of(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) -> dict[str, Axes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from avse_ppl.inference.density import Density, score_noise
 from avse_ppl.inference.guides import Guide
 from avse_ppl.inference.setup import Randoms
 
+# Nats a bin: what it costs on average that a power is wrong by 1 dB, from the second order of the
+# divergence log r + 1 / r - 1 between exponential laws whose means have the ratio r.
+NOTICEABLE = (math.log(10) / 10) ** 2 / 2
 _WINDOW = 25  # steps between looks at convergence
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
 _SETTLED = 4  # steps after which the speech of the start is much improved
@@ -153,6 +157,27 @@ def _improper(what: str) -> ValueError:
     )
 
 
+def final_rise(course: Course) -> tuple[np.ndarray, np.ndarray]:
+    """Rise of each recording's ELBO from the middle third of the steps to the last, and its error.
+
+    Both in nats; NaN where a third is shorter than two steps.
+
+    Examples
+    --------
+    >>> rise, error = final_rise(Course(np.linspace(0, 900, 30)[:, None], False))
+    >>> rise.round(), error.round()
+    (array([310.]), array([0.]))
+    """
+    third = len(course.elbo) // 3
+    if third < 2:
+        unknown = np.full(course.elbo.shape[1], np.nan)
+        return unknown, unknown
+    last, middle = course.elbo[-third:], course.elbo[-2 * third : -third]
+    # Differences of neighbours: the noise of a step, without the rise.
+    error = np.sqrt(np.diff(course.elbo[-2 * third :], axis=0).var(axis=0) / third)
+    return last.mean(0) - middle.mean(0), error
+
+
 def still_rising(course: Course, size: float) -> list[list[str]]:
     """Texts for each recording whose ELBO rose in the last third of the steps, beyond its noise.
 
@@ -161,22 +186,15 @@ def still_rising(course: Course, size: float) -> list[list[str]]:
     course
         Of the ascent.
     size
-        Rise, nats, below which it does not matter.
+        Rise, nats, below which more steps would not change the result noticeably.
 
     Examples
     --------
     >>> still_rising(Course(np.linspace(0, 900, 30)[:, None], False), size=10.0)[0][0]
     'the ELBO was still rising, by 310 nats over the last 10 of 30 steps: ...'
     """
-    steps, recordings = course.elbo.shape
-    third = steps // 3
-    if third < 2:
-        return [[] for _ in range(recordings)]
-    last, middle = course.elbo[-third:], course.elbo[-2 * third : -third]
-    rise = last.mean(0) - middle.mean(0)
-    # Differences of neighbours: the noise of a step, without the rise.
-    noise = np.sqrt(np.diff(course.elbo[-2 * third :], axis=0).var(axis=0) / third)
+    steps = len(course.elbo)
     return [
-        [_RISING.format(rise=r, last=third, steps=steps)] if r > max(size, 3 * n) else []
-        for r, n in zip(rise, noise, strict=True)
+        [_RISING.format(rise=r, last=steps // 3, steps=steps)] if r > max(size, 3 * e) else []
+        for r, e in zip(*final_rise(course), strict=True)
     ]

@@ -145,6 +145,14 @@ def test_equal_posteriors_make_the_same_posterior(whole):
     assert found.trace == {}
 
 
+@pytest.mark.parametrize("name", ["k_hat", "elbo_rise"])
+def test_the_worst_figure_of_a_fit_is_that_of_the_whole(whole, name):
+    values = [0.2, 0.9, 0.4]
+    parts = [replace(p, attrs={name: [v]}) for p, v in zip(pieces(whole), values, strict=True)]
+    assert stitch(parts, SPANS, N).attrs[name] == [0.9]
+    assert join(parts[:1] * 2).attrs[name] == [0.2, 0.2]
+
+
 def test_one_chunk_is_returned_with_its_latents(whole):
     assert stitch([whole], [(0, N)], N) is whole
 

@@ -25,6 +25,7 @@ from avse_ppl import (
 from avse_ppl.audio import load_audio
 from avse_ppl.corpora import mix
 from avse_ppl.inference.ascent import (
+    NOTICEABLE,
     Course,
     _check_finite,
     cooling,
@@ -33,9 +34,11 @@ from avse_ppl.inference.ascent import (
 )
 from avse_ppl.inference.density import Density
 from avse_ppl.inference.guides import make_guide
+from avse_ppl.inference.psis import psis
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.inference.start import warm_start
 from avse_ppl.inference.trust import k_hat, texts_on
+from avse_ppl.names import resolve_inference
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 STFT = Stft(n_fft=64, hop=16)
@@ -121,18 +124,40 @@ def test_k_hat_is_of_the_tempered_posterior():
 
 
 def test_the_limit():
-    assert [bool(row) for row in texts_on([0.0, 0.7, 0.701, np.inf])] == [False, False, True, True]
+    told = [bool(row) for row in texts_on([0.0, 0.7, 0.701, np.inf], latents=400)]
+    assert told == [False, False, True, True]
+
+
+def test_k_hat_is_said_only_where_a_good_guide_passes():
+    # Scales right to 5 % are good: k-hat of few latents says so, that of thousands never.
+    def share_that_pass(latents):
+        log_ratios = 0.05 * np.sqrt(2 * latents) * np.random.default_rng(0).normal(size=(200, 100))
+        return (psis(log_ratios)[1] <= 0.7).mean()
+
+    assert share_that_pass(400) > 0.8
+    assert share_that_pass(4000) < 0.2
+    assert texts_on([9.0], latents=4000) == [[]]
+    assert texts_on([9.0], latents=400) != [[]]
 
 
 # --- convergence ---------------------------------------------------------------------------------
 
 
 def test_too_few_steps_are_said():
-    few = replace(FAST, steps=30, learning_rate=0.02, draws=2)(SCENE, waves(), seed=0)
+    # The prior expects a loud floor: slow steps take long to get down to that of the recording.
+    def floor(frames):
+        return ComplexNormal(0.0, pyro.sample("floor", dist.LogNormal(torch.tensor(3.0), 1.0)))
+
+    scene = Scene(GaussianSpeech(stft=STFT), floor)
+    few = replace(FAST, steps=30, learning_rate=0.05, draws=2)(scene, waves(), seed=0)
     assert all(any("still rising" in text for text in row) for row in few.attrs["warnings"])
     assert not few.attrs["converged"]
-    many = replace(FAST, steps=600, tolerance=0, waveforms=False)(SCENE, waves(), seed=0)
-    assert not any("still rising" in text for text in many.warnings)
+    bins = few.mean[0].size
+    assert min(few.attrs["elbo_rise"]) > NOTICEABLE * bins
+    many = replace(FAST, steps=300, tolerance=0, waveforms=False)(scene, waves(), seed=0)
+    assert not any("still rising" in text for row in many.attrs["warnings"] for text in row)
+    assert max(many.attrs["elbo_rise"]) < NOTICEABLE * bins
+    assert "elbo_rise" not in replace(FAST, steps=5)(scene, waves(1), seed=0).attrs
 
 
 def test_noise_is_not_a_rise():
@@ -143,6 +168,21 @@ def test_noise_is_not_a_rise():
     assert sum(map(bool, rising)) > 150
     assert not any(still_rising(Course(np.arange(90.0)[:, None], False), size=31.0))
     assert still_rising(Course(np.zeros((5, 2)), False), size=0.0) == [[], []]
+
+
+def test_a_rise_that_is_not_said_changes_powers_by_less_than_a_decibel():
+    # 0.0265 nats a bin: what it costs to take exponential laws for others, 1 dB louder or quieter.
+    ratio = 10 ** (np.array([-1.0, 1.0]) / 10)
+    assert np.mean(np.log(ratio) + 1 / ratio - 1) == pytest.approx(NOTICEABLE, rel=0.01)
+    speech, rain = (load_audio(DATA / f"{name}.flac").samples for name in ("speech", "rain"))
+    mixture = mix(speech[8000:20000], rain, 0.0, seed=0).mixture
+    scene = Scene(load_speech("tcvae"), NMF(2))
+    default = resolve_inference("svi", draws=2)(scene, mixture, seed=0)
+    assert default.warnings == ()
+    bins = default.mean[0].size
+    [rise], [k] = default.attrs["elbo_rise"], default.attrs["k_hat"]
+    assert 0 < rise < NOTICEABLE * bins  # it rises, and k-hat is high: attributes hide neither
+    assert k > 0.7
 
 
 # --- no maximum ----------------------------------------------------------------------------------
