@@ -15,6 +15,7 @@ import typer
 
 from avse_ppl.commands import console
 from avse_ppl.commands.console import Device, DeviceOption, SeedOption
+from avse_ppl.commands.train_reliability import Asked, train_reliability
 from avse_ppl.commands.training_data import (
     Sources,
     card,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 HELP = """
 Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
-av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; or noise-vae to noise.
+av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; or noise-vae to noise; or
+reliability, which says how far a video can be believed, to lips corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
@@ -73,6 +75,7 @@ class Prior(StrEnum):
     av_dkf = "av-dkf"
     av_rvae = "av-rvae"
     noise_vae = "noise-vae"
+    reliability = "reliability"
 
 
 class Precision(StrEnum):
@@ -171,6 +174,12 @@ def train(
     encoder: EncoderOption = None,
 ) -> None:
     """Fit a prior; see ``HELP``."""
+    if prior is Prior.reliability:
+        asked = Asked(
+            speech or (), noise, lips or (), output, cache, epochs, encoder_epochs, seed,
+            device.value, eyes, not no_resume, threads, workers,
+        )  # fmt: skip
+        return train_reliability(asked)
     with console.guarded():
         sources = parse_sources(speech or (), noise)
         _check_given(prior, sources)

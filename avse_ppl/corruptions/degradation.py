@@ -46,11 +46,11 @@ def compression(scene: Scene) -> Change:
     count = CROP_PX // _BLOCK
     crops = scene.lips.roi[scene.rows].astype(np.float32)
     blocks = crops.reshape(-1, count, _BLOCK, count, _BLOCK)
-    waves = dctn(blocks, axes=(2, 4), norm="ortho")
+    waves = np.asarray(dctn(blocks, axes=(2, 4), norm="ortho"))
     mean = waves[:, :, :1, :, :1].copy()
     waves = np.round(waves / max(step, 1.0)) * max(step, 1.0)
     waves[:, :, :1, :, :1] = mean
-    roi = idctn(waves, axes=(2, 4), norm="ortho").reshape(crops.shape)
+    roi = np.asarray(idctn(waves, axes=(2, 4), norm="ortho")).reshape(crops.shape)
     return _change(scene, roi, falling(step, 80.0, 2.0))
 
 

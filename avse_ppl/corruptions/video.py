@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".mkv", ".mp4", ".mov", ".avi")
 _TICK = Fraction(1, 12800)  # seconds
-_QUALITY = {"crf": "16", "preset": "veryfast", "threads": "1"}
+_QUALITY: dict[str, object] = {"crf": "16", "preset": "veryfast", "threads": "1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,7 +249,7 @@ def _track(made: OutputContainer, container: InputContainer, first: np.ndarray) 
     track = cast("VideoStream", made.add_stream(codec, rate=rate))
     track.height, track.width = (side - side % 2 for side in first.shape[:2])
     track.pix_fmt = "yuv420p"
-    track.options = _QUALITY if codec == "libx264" else {"qscale": "2"}
+    track.options = dict(_QUALITY) if codec == "libx264" else {"qscale": "2"}
     track.codec_context.time_base = _TICK
     return track
 

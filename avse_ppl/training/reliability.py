@@ -39,12 +39,12 @@ class ReliabilityRecipe:
         Range of the signal-to-noise ratio of the sound, dB.
     """
 
-    agreement_epochs: int = 12
-    epochs: int = 10
-    clips: int = 1200
+    agreement_epochs: int = 5
+    epochs: int = 5
+    clips: int = 1000
     batch: int = 12
-    dev_clips: int = 240
-    learning_rate: float = 2e-3
+    dev_clips: int = 120
+    learning_rate: float = 1.5e-3
     snr_db: tuple[float, float] = (-5.0, 15.0)
 
 
@@ -87,7 +87,8 @@ def train_reliability(
     settings
         Sizes of the network; None for the defaults.
     eyes
-        Visual encoder whose weights the tower of the lips starts from: a name or a folder.
+        Visual encoder whose weights the tower of the lips takes, all but the last layer as they
+        are: a name or a folder.
 
     Returns
     -------
@@ -111,11 +112,11 @@ def train_reliability(
     if eyes is not None:
         start_from_eyes(network, eyes)
     rate = recipe.learning_rate
-    phases = (
-        ("agreement", AgreementTraining(network, rate, recipe.agreement_epochs), False),
-        ("reliability", ReliabilityTraining(network, rate, recipe.epochs), True),
-    )
-    metrics = {phase: run.fit(phase, module, corrupted) for phase, module, corrupted in phases}
+    # One after the other: each says in its beginning what of the network is learned.
+    first = AgreementTraining(network, rate, recipe.agreement_epochs, frozen=eyes is not None)
+    metrics = {"agreement": run.fit("agreement", first, corrupted=False)}
+    second = ReliabilityTraining(network, rate, recipe.epochs)
+    metrics["reliability"] = run.fit("reliability", second, corrupted=True)
     network = network.cpu().eval().requires_grad_(False)
     temperature, offset = calibrate(network, list(run.checks(corrupted=True)))
     metrics["calibration"] = {"temperature": temperature, "offset": offset}
@@ -140,18 +141,21 @@ class _Run:
         """Train one phase for so many epochs, or for what is left of them."""
         pl.seed_everything(self.seed, verbose=False)
         folder = self.output / "checkpoints" / phase
+        # Not only after a validation, which is at the end.
+        saver = ModelCheckpoint(folder, save_last=True, save_on_train_epoch_end=True)
         bar = [RichProgressBar()] if self.progress else []
         trainer = pl.Trainer(
             max_epochs=module.epochs, accelerator="gpu" if self.device == "cuda" else self.device,
-            devices=1, callbacks=[ModelCheckpoint(folder, save_last=True), *bar], logger=False,
+            devices=1, callbacks=[saver, *bar], logger=False,
             default_root_dir=self.output, enable_progress_bar=self.progress,
             enable_model_summary=False, gradient_clip_val=2.0, num_sanity_val_steps=0,
-            use_distributed_sampler=False,
+            use_distributed_sampler=False, check_val_every_n_epoch=max(module.epochs, 1),
         )  # fmt: skip
         last, begin = folder / "last.ckpt", time.process_time()
         trainer.fit(
             module,
             self._loader("train", corrupted),
+            self.checks(corrupted),
             ckpt_path=last if self.resume and last.exists() else None,
             weights_only=True,
         )

@@ -85,7 +85,7 @@ class TalkingClips(Dataset[Judgeable]):
     snr_db
         Range of the signal-to-noise ratio, dB.
     corrupted
-        Whether clips are corrupted, or all stay as they are.
+        Whether clips are varied and corrupted, or all stay as they are.
 
     Raises
     ------
@@ -121,7 +121,8 @@ class TalkingClips(Dataset[Judgeable]):
     def __getitem__(self, draw: Draw) -> Judgeable:
         """Vary, corrupt and mix one clip."""
         rng = np.random.default_rng(draw.seed)
-        lips = vary_lips(self.lips(draw.clip), rng)
+        lips = self.lips(draw.clip)
+        lips = vary_lips(lips, rng) if self.corrupted else lips
         heard = not self.corrupted or bool(rng.random() < _HEARD)
         known = truth(lips)
         if self.corrupted and rng.random() >= _CLEAN:
@@ -195,7 +196,7 @@ def judgeable(
     frames = len(known.lips)
     cause = [CAUSES.index(name) for name in known.cause]
     return Judgeable(
-        images=halved(torch.from_numpy(known.lips.roi)),
+        images=halved(torch.from_numpy(np.array(known.lips.roi))),
         columns=torch.from_numpy(tracker_columns(known.lips)),
         levels=torch.from_numpy(speech_levels(mixture, frames)),
         clean=torch.from_numpy(speech_levels(clean, frames)),

@@ -12,11 +12,13 @@ from torch.nn.functional import avg_pool1d, binary_cross_entropy_with_logits, cr
 
 from avse_ppl.models.networks.agreement import BANDS, MOST_LAG, STEPS, lagged, windowed
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
+from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.reliability_data import Judgeable
 
 _WINDOWS = (9, 21, 75)
-_NEAR = 1  # frames
+_NEAR = 2  # frames
 _ENVELOPE = 0.5
+_VARIED = 0.5  # share of the batches whose crops are varied
 _CAUSE = 0.4
 
 
@@ -57,26 +59,48 @@ class _Training(pl.LightningModule):
 class AgreementTraining(_Training):
     r"""Phase "agreement": which sound belongs to these lips, through noise.
 
-    .. math:: -\log \frac{\sum_{|\tau| \le 1} e^{\bar S_{t\tau}}}{\sum_\tau e^{\bar S_{t\tau}}}
+    .. math:: -\log \frac{\sum_{|\tau| \le 2} e^{\bar S_{t\tau}}}{\sum_\tau e^{\bar S_{t\tau}}}
         -\log \frac{e^{\bar S_{t}^{bb}}}{\sum_c e^{\bar S_{t}^{bc}}}
-        + \tfrac12 |\ell_t - \hat\ell(v_t)|^2
+        + \tfrac12 |\ell_t - B v_t|^2 + \tfrac12 |\ell_t - B a_t|^2
 
     The first term tells the lag among all of a clip, over three windows; the second the clip
-    among those of a batch; the third guesses levels of the clean speech from the lips.
+    among those of a batch; the others guess levels of the clean speech from the lips, and from
+    the mixture, through one matrix B, so that both speak one language from the start.
     """
 
-    def __init__(self, network: ReliabilityNetwork, rate: float, epochs: int) -> None:
-        """Build the layer that guesses levels, which is not part of the network."""
+    def __init__(
+        self, network: ReliabilityNetwork, rate: float, epochs: int, frozen: bool = False
+    ) -> None:
+        """Build the layer that guesses levels, which is not part of the network.
+
+        A tower of the lips that is `frozen`, but for its last layer, keeps what it started from,
+        which takes half the time.
+        """
         super().__init__(network, rate, epochs)
+        self.frozen = frozen
         network.requires_grad_(False)
         network.agreement.requires_grad_(True)
-        self.guess = nn.Conv1d(network.settings["features"], STEPS * BANDS, 3, padding=1)
+        if frozen:
+            network.agreement.lips.requires_grad_(False)
+            network.agreement.lips.out.requires_grad_(True)
+        self.guess = nn.Conv1d(network.settings["features"], STEPS * BANDS, 1)
+
+    def train(self, mode: bool = True) -> AgreementTraining:
+        """Keep a frozen tower in evaluation mode."""
+        super().train(mode)
+        self.network.agreement.lips.train(mode and not self.frozen)
+        return self
 
     def losses(self, batch: Judgeable) -> dict[str, Tensor]:
-        """Loss of a batch of clips as they were tracked."""
+        """Loss of a batch of clips as they were tracked, or varied."""
         agreement = self.network.agreement
-        seen, heard = agreement.encode(batch.images, batch.levels)
+        images = batch.images
+        if self.training and float(torch.rand(())) < _VARIED:
+            images = vary_crops(
+                images, torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+            )
         present = batch.columns[..., 0]
+        seen, heard = agreement.encode(images, batch.levels, present)
         scale = agreement.scale.exp().clamp(max=60.0)
         scores, valid = lagged(seen, heard, present, scale)
         lag, right = torch.zeros(()), torch.zeros(())
@@ -87,12 +111,19 @@ class AgreementTraining(_Training):
             lag = lag + (known.logsumexp(-1) - near).mean() / len(_WINDOWS)
             right = ((known.argmax(-1) - MOST_LAG).abs() <= 2).float().mean()
         others = _between(seen, heard, scale)
-        # Of one length: a tower that starts from other weights may have features of any size.
-        guess = self.guess(seen * seen.shape[1] ** 0.5)
-        error = (guess - batch.clean.transpose(1, 2)).square().mean(1)
-        envelope = (error * present).sum() / present.sum().clamp(min=1)
-        loss = lag + others + _ENVELOPE * envelope
-        return {"loss": loss, "lag": lag, "clip": others, "envelope": envelope, "right": right}
+        envelope = self._error(seen, batch.clean, present)
+        denoised = self._error(heard, batch.clean, torch.ones_like(present))
+        loss = lag + others + _ENVELOPE * (envelope + denoised)
+        return {
+            "loss": loss, "lag": lag, "clip": others, "envelope": envelope,
+            "denoised": denoised, "right": right,
+        }  # fmt: skip
+
+    def _error(self, features: Tensor, clean: Tensor, counted: Tensor) -> Tensor:
+        """Mean squared error of the levels, over frames that count."""
+        guess = self.guess(features * features.shape[1] ** 0.5)
+        error = (guess - clean.transpose(1, 2)).square().mean(1)
+        return (error * counted).sum() / counted.sum().clamp(min=1)
 
 
 def _between(seen: Tensor, heard: Tensor, scale: Tensor) -> Tensor:
@@ -160,8 +191,9 @@ def calibrate(network: ReliabilityNetwork, batches: list[Judgeable]) -> tuple[fl
         optimiser.zero_grad()
         loss = binary_cross_entropy_with_logits(fitted[0] * logit + fitted[1], truth)
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     optimiser.step(cast("Any", step))
+    temperature, offset = fitted.detach().tolist()
     network.calibration.copy_(fitted.detach())
-    return float(fitted[0]), float(fitted[1])
+    return temperature, offset

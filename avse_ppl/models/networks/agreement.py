@@ -111,9 +111,15 @@ class Agreement(nn.Module):
         self.lips, self.sound = LipsTower(features, width), SoundTower(features)
         self.scale = nn.Parameter(torch.tensor(2.0))  # log of kappa
 
-    def encode(self, images: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of lips and of sound, both of length 1."""
-        return normalize(self.lips(images), dim=1), normalize(self.sound(levels), dim=1)
+    def encode(self, images: Tensor, levels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of lips and of sound, both of length 1, their mean over the clip taken out.
+
+        What stays the same throughout a clip is who speaks, and tells nothing of the lag.
+        """
+        everywhere = torch.ones_like(present)
+        pairs = ((self.lips(images), present), (self.sound(levels), everywhere))
+        seen, heard = (normalize(_centred(x, where), dim=1) for x, where in pairs)
+        return seen, heard
 
     def forward(self, images: Tensor, levels: Tensor, present: Tensor) -> Tensor:
         """Log odds and plain score for each window, and the best lag of the widest.
@@ -130,15 +136,20 @@ class Agreement(nn.Module):
         Tensor
             ``(batch, 5, frame)``.
         """
-        seen, heard = self.encode(images, levels)
+        seen, heard = self.encode(images, levels, present)
         scores, valid = lagged(seen, heard, present, self.scale.exp())
         rows = []
-        for window in WINDOWS:
-            mean, count = windowed(scores, valid, window)
+        means = [windowed(scores, valid, window) for window in WINDOWS]
+        for mean, count in means:
             rows += [log_odds(mean, count), _near(mean, count).amax(-1).clamp(min=-20.0)]
-            best = mean.masked_fill(count == 0, _NOTHING).argmax(-1)
-        rows.append((best - mean.shape[-1] // 2).abs() / MOST_LAG)
-        return torch.stack(rows, 1)
+        widest, count = means[-1]
+        best = widest.masked_fill(count == 0, _NOTHING).argmax(-1)
+        return torch.stack([*rows, (best - MOST_LAG).abs() / MOST_LAG], 1)
+
+
+def _centred(features: Tensor, present: Tensor) -> Tensor:
+    weight = present[:, None] / present.sum(-1).clamp(min=1.0)[:, None, None]
+    return features - (features * weight).sum(-1, keepdim=True)
 
 
 def lagged(

@@ -1,0 +1,292 @@
+"""The reliability network, what it is given, and how it is trained."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from avse_ppl.audio import Audio, load_audio
+from avse_ppl.corruptions import CAUSES, corrupt
+from avse_ppl.models.networks.agreement import MOST_LAG, lagged, log_odds, windowed
+from avse_ppl.models.networks.reliability import ReliabilityNetwork
+from avse_ppl.models.reliability_weights import load_reliability, save_reliability, start_from_eyes
+from avse_ppl.reliability import score_lips
+from avse_ppl.reliability_inputs import speech_levels, tracker_columns
+from avse_ppl.video import Lips, read_lips
+
+MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
+SMALL = {"width": 4, "hidden": 8, "features": 8, "tower": 4}
+
+
+@pytest.fixture(scope="module")
+def mouth():
+    return read_lips(MOUTH)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    return load_audio(MOUTH)
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return ReliabilityNetwork(**SMALL).eval()
+
+
+def test_it_is_small_and_fast(mouth, sound):
+    network = load_reliability()
+    assert sum(p.numel() for p in network.parameters()) < 1_000_000
+    score_lips(mouth, sound)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        begin = time.process_time()
+        score_lips(mouth, sound)
+        assert len(mouth) / (time.process_time() - begin) > 100  # frames a second, one core
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_no_face_no_score(small, mouth, sound):
+    known = corrupt(mouth, "drop", span=(10, 20))
+    judged = score_lips(known.lips, sound, network=small)
+    assert (judged.score[10:20] == 0).all()
+    assert (judged.score[:10] > 0).all()
+    assert set(judged.cause[10:20]) == {"missing"}
+    assert np.isnan(judged.agreement[10:20]).all()
+    assert np.isfinite(judged.agreement[:10]).all()
+
+
+def test_all_frames_missing(sound):
+    judged = score_lips(Lips.from_crops(np.zeros((40, 88, 88), np.uint8), rate_hz=25), sound)
+    assert (judged.score == 0).all()
+    assert set(judged.cause) == {"missing"}
+    assert np.isnan(judged.agreement).all()
+    assert np.allclose(judged.cause_probability.sum(axis=1), 1)
+
+
+def test_what_comes_out(small, mouth, sound):
+    judged = score_lips(mouth, sound, network=small)
+    assert judged.cause_probability.shape == (75, len(CAUSES))
+    assert np.allclose(judged.cause_probability.sum(axis=1), 1)
+    assert ((judged.agreement >= 0) & (judged.agreement <= 1)).all()
+    assert np.isnan(score_lips(mouth, network=small).agreement).all()
+    spans = judged.spans()
+    assert spans[0][0] == 0.0
+    assert spans[-1][1] == pytest.approx(3.0)
+
+
+def test_nan_of_an_unknown_pose_stays_out(small, mouth):
+    columns = tracker_columns(mouth)
+    assert np.isnan(mouth.pose_deg).any()
+    assert np.isfinite(columns).all()
+    assert np.isfinite(score_lips(mouth, network=small).score).all()
+
+
+def test_other_rates_and_shifted_times(small, mouth, sound):
+    fast = mouth.resample(50.0)
+    judged = score_lips(fast, sound, network=small)
+    assert len(judged.score) == len(fast) == 150
+    assert np.array_equal(judged.time_s, fast.time_s)
+    same = score_lips(mouth, sound, network=small)
+    assert np.allclose(judged.score[::2], same.score, atol=0.02)
+    late = score_lips(mouth.shifted(0.2), sound, network=small)
+    assert len(late.score) == 75
+
+
+def test_blocks_join_without_a_seam(small, mouth, sound, monkeypatch):
+    long = Lips.from_crops(np.tile(mouth.roi, (2, 1, 1)), rate_hz=25)
+    whole = score_lips(long, network=small).score
+    monkeypatch.setattr("avse_ppl.reliability._BLOCK", 60)
+    assert np.allclose(score_lips(long, network=small).score, whole, atol=1e-4)
+
+
+def test_bad_input_is_refused(small, mouth):
+    with pytest.raises(TypeError, match="read_lips"):
+        score_lips(mouth.roi)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="load_audio"):
+        score_lips(mouth, np.zeros(16000), network=small)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="NaN"):
+        score_lips(mouth, Audio(np.full(16000, np.nan), 16000), network=small)
+    with pytest.raises(ValueError, match="expected 'reliability'"):
+        score_lips(mouth, network="tcvae")
+    with pytest.raises(ValueError, match=r"found \(0, 88, 88\)"):
+        Lips.from_crops(np.zeros((0, 88, 88), np.uint8), rate_hz=25)
+
+
+@pytest.mark.parametrize("samples", [np.zeros(48000), np.ones(1000)])
+def test_sound_that_tells_nothing_is_left_out(small, mouth, samples):
+    with pytest.warns(UserWarning, match="judged without it"):
+        judged = score_lips(mouth, Audio(samples.astype(np.float32), 16000), network=small)
+    assert np.isnan(judged.agreement).all()
+    assert np.array_equal(judged.score, score_lips(mouth, network=small).score)
+
+
+def test_lags_are_where_they_are_said_to_be():
+    """Sound that comes 3 frames later is found at lag 3, and its log odds are high there."""
+    torch.manual_seed(0)
+    seen = torch.nn.functional.normalize(torch.randn(1, 6, 60), dim=1)
+    late = torch.roll(seen, 3, dims=2)
+    present = torch.ones(1, 60)
+    mean, count = windowed(*lagged(seen, late, present, 8.0), 21)
+    assert (mean.masked_fill(count == 0, -9).argmax(-1) - MOST_LAG == 3).all()
+    together, _ = windowed(*lagged(seen, seen, present, 8.0), 21), 0
+    assert (log_odds(*together) > 0).all()
+    assert (log_odds(mean, count) < 0).all()
+
+
+def test_frames_without_a_face_do_not_count():
+    seen, present = torch.ones(1, 4, 40) / 2, torch.ones(1, 40)
+    present[0, 10:20] = 0
+    _, valid = lagged(seen, seen, present)
+    assert not valid[0, 10:20].any()
+    assert valid[0, 0, MOST_LAG - 1] == 0  # before the beginning there is no sound
+    assert valid[0, 0, MOST_LAG] == 1
+
+
+def test_levels_follow_the_sound():
+    rng = np.random.default_rng(0)
+    samples = rng.normal(size=32000).astype(np.float32)
+    samples[:16000] *= 0.01
+    levels = speech_levels(samples, 50)
+    assert levels[:24].mean() < -1
+    assert levels[26:].mean() > 1
+    assert np.allclose(speech_levels(3.0 * samples, 50), levels, atol=1e-3)
+
+
+def test_columns_say_what_happened(mouth):
+    frozen = tracker_columns(corrupt(mouth, "freeze", span=(10, 20)).lips)
+    assert (frozen[11:20, 9] == 0).all()
+    assert (frozen[1:10, 9] > 0).all()
+    gone = tracker_columns(corrupt(mouth, "drop", span=(10, 20)).lips)
+    assert (gone[10:20] == 0).all()
+    assert gone[9, 12] > gone[5, 12] > 0
+
+
+def test_weights_come_back(tmp_path, small, mouth, sound):
+    save_reliability(tmp_path, small, name="small", card={"licence": "none"})
+    assert json.loads((tmp_path / "config.json").read_text())["use"] == "reliability"
+    assert "Reliability network" in (tmp_path / "README.md").read_text()
+    again = score_lips(mouth, sound, network=tmp_path)
+    assert np.array_equal(again.score, score_lips(mouth, sound, network=small).score)
+
+
+def test_the_tower_starts_from_a_visual_encoder(tmp_path, small):
+    from safetensors.torch import save_file
+
+    tower = small.agreement.lips
+    given = {"flat.weight": torch.full_like(tower.flat.weight, 0.5), "alien": torch.zeros(3)}
+    save_file(given, tmp_path / "weights.safetensors")
+    assert start_from_eyes(small, tmp_path) == ["flat.weight"]
+    assert (tower.flat.weight == 0.5).all()
+    save_file({"alien": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match="no weight of"):
+        start_from_eyes(small, tmp_path)
+
+
+def test_shipped_weights_tell_a_good_mouth_from_a_covered_one(mouth, sound):
+    clean = score_lips(mouth, sound).score.mean()
+    covered = corrupt(mouth, "microphone", severity=1.0, seed=1)
+    assert clean > score_lips(covered.lips, sound).score[covered.reliability < 0.3].mean() + 0.3
+
+
+@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated")
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.filterwarnings("ignore:GPU available but not used")
+class TestTraining:
+    """On a corpus of five copies of one clip."""
+
+    @pytest.fixture
+    def materials(self, tmp_path, mouth, sound):
+        from avse_ppl.corpora.cache import SpeechCache
+        from avse_ppl.corpora.clips import Clip
+        from avse_ppl.corpora.lips_cache import lips_piece, write_lips
+        from avse_ppl.training.reliability import TalkingMaterials
+
+        splits = ("train", "train", "train", "dev", "dev")
+        clips = [
+            Clip(path=tmp_path / f"{k}.mkv", corpus="toy", speaker=f"s{k % 2}", split=split)
+            for k, split in enumerate(splits)
+        ]
+        short = replace(
+            mouth, **{n: getattr(mouth, n)[:30] for n in (*_columns(), "roi", "time_s")}
+        )
+        lips = write_lips(clips, [lips_piece(short)] * 5, tmp_path / "lips", "")
+        wave = sound.mono().resample(16000).samples[:19200]
+        offsets = np.arange(6) * len(wave)
+        speech = SpeechCache(np.tile(wave, 5), offsets, tuple(clips), 16000)
+        return TalkingMaterials(speech, [lips], speech)
+
+    def test_it_trains_resumes_and_is_read(self, materials, tmp_path, mouth):
+        pytest.importorskip("pytorch_lightning")
+        from avse_ppl.training.reliability import ReliabilityRecipe, train_reliability
+
+        recipe = ReliabilityRecipe(agreement_epochs=1, epochs=1, clips=4, batch=2, dev_clips=4)
+        settings = {"name": "toy", "data": {"licence": "none"}, "settings": SMALL}
+        folder = train_reliability(recipe, materials, tmp_path / "out", **settings)
+        first = (folder / "weights.safetensors").read_bytes()
+        begun = _begun(SMALL)
+        now = load_reliability(folder).state_dict()
+        still = [k for k, v in begun.items() if torch.equal(v, now[k]) and "norm" not in k]
+        assert still == [], "each phase trains its part of the network"
+        again = train_reliability(recipe, materials, tmp_path / "again", **settings)
+        assert (again / "weights.safetensors").read_bytes() == first
+        resumed = train_reliability(recipe, materials, tmp_path / "out", **settings)
+        assert (resumed / "weights.safetensors").read_bytes() == first
+        assert score_lips(mouth, network=folder).score.shape == (75,)
+        assert "temperature" in (folder / "README.md").read_text()
+
+    def test_clips_come_with_their_truth(self, materials):
+        from avse_ppl.training.reliability_data import ClipBatches, Draw, TalkingClips, collate
+
+        clips = TalkingClips(materials.speech, materials.lips, materials.noise, "train")
+        drawn = [clips[Draw(0, seed)] for seed in range(12)]
+        batch = collate(drawn)
+        assert batch.images.shape == (12, 30, 44, 44)
+        assert batch.levels.shape == (12, 30, 160)
+        assert torch.equal(clips[Draw(0, 3)].images, drawn[3].images)
+        assert (batch.reliability < 0.5).any()
+        assert (batch.reliability[batch.columns[..., 0] == 0] == 0).all()
+        sync = (batch.cause == CAUSES.index("out of sync")).any(1)
+        assert not sync[batch.heard == 0].any()
+        batches = ClipBatches(clips, 2, 6, seed=0)
+        first = list(batches)
+        batches.set_epoch(1)
+        assert list(batches) != first
+        batches.set_epoch(0)
+        assert list(batches) == first
+
+    def test_a_split_without_lips_is_refused(self, materials):
+        from avse_ppl.training.reliability_data import TalkingClips
+
+        with pytest.raises(ValueError, match="no clip with lips in the split 'dev'"):
+            TalkingClips(materials.speech, [], materials.noise, "dev")
+
+    def test_another_rate_is_refused(self, materials, tmp_path):
+        pytest.importorskip("pytorch_lightning")
+        from avse_ppl.training.reliability import ReliabilityRecipe, train_reliability
+
+        slow = replace(materials, noise=replace(materials.noise, sample_rate_hz=8000))
+        with pytest.raises(ValueError, match="expected sound cached at 16000 Hz"):
+            train_reliability(ReliabilityRecipe(), slow, tmp_path, name="x", data={})
+
+
+def _begun(settings):
+    """The weights that a training with seed 0 starts from."""
+    import pytorch_lightning as pl
+
+    pl.seed_everything(0, verbose=False)
+    return ReliabilityNetwork(**settings).state_dict()
+
+
+def _columns():
+    from avse_ppl.corpora.lips_cache import PER_FRAME
+
+    return tuple(PER_FRAME)
