@@ -11,6 +11,8 @@ import pyro
 import pytest
 import torch
 
+_COMPILE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
 
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
@@ -32,7 +34,8 @@ def shared() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let JAX keep the programs it compiles: many tests run the same ones, in every process."""
+    """Let JAX compile soon rather than well, and keep the programs: tests run them only briefly."""
+    os.environ.setdefault("XLA_FLAGS", _COMPILE_SOON)
     cache = getattr(config, "cache", None)
     if cache is not None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))

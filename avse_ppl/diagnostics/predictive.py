@@ -123,7 +123,7 @@ def predictive_check(
     --------
     >>> from avse_ppl import Exact
     >>> from avse_ppl.synthetic import ruler_scene, simulate
-    >>> scene = ruler_scene(noise_known=False)
+    >>> scene = ruler_scene(noise_known=True)
     >>> mixture = simulate(scene, n_samples=8000).mixture
     >>> posterior = Exact(draws=8)(scene, mixture, seed=0)
     >>> predictive_check(posterior, scene, mixture).passed

@@ -1,8 +1,8 @@
 """What every routine promises, with every noise model and every prior.
 
-All combinations are slow. The fast ones hold every pair: each routine with each noise model and
-with each prior, each noise model with each prior; what takes several runs of a routine, a third of
-these.
+All combinations run once, most of them in the slow tests. The fast ones hold every pair: each
+routine with each noise model and with each prior, each noise model with each prior. What takes
+several runs of a routine is done with a third of these, and the slow tests do the rest of the pairs.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def parametrised(fast, cases=CASES):
 
 
 every_case = parametrised(PAIRS)
-every_case_several_times = parametrised(THIRD)
+every_case_several_times = parametrised(THIRD, PAIRS)
 every_pair = parametrised(PAIRS, PAIRS)
 every_model = pytest.mark.parametrize(
     ("noise", "prior"), MODELS[:-1], ids=["-".join(m) for m in MODELS[:-1]]
