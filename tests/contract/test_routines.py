@@ -2,7 +2,7 @@
 
 All combinations run once, most of them in the slow tests. The fast ones hold every pair: each
 routine with each noise model and with each prior, each noise model with each prior. What takes
-several runs of a routine is done with a third of these, and the slow tests do the rest of the pairs.
+several runs of a routine is done with a third of these; the rest of the pairs is slow.
 """
 
 from __future__ import annotations
