@@ -39,9 +39,9 @@ class ReliabilityRecipe:
         Range of the signal-to-noise ratio of the sound, dB.
     """
 
-    agreement_epochs: int = 5
-    epochs: int = 5
-    clips: int = 1000
+    agreement_epochs: int = 3
+    epochs: int = 3
+    clips: int = 800
     batch: int = 12
     dev_clips: int = 120
     learning_rate: float = 1.5e-3

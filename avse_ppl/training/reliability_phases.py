@@ -10,13 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, binary_cross_entropy_with_logits, cross_entropy, pad
 
-from avse_ppl.models.networks.agreement import BANDS, MOST_LAG, STEPS, lagged, windowed
+from avse_ppl.models.networks.agreement import (
+    BANDS,
+    MOST_LAG,
+    STEPS,
+    Agreement,
+    lagged,
+    windowed,
+)
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.reliability_data import Judgeable
 
 _WINDOWS = (9, 21, 75)
 _NEAR = 2  # frames
+_ENDS = 4  # of a clip, up to one part in so many is cut off at an end
 _ENVELOPE = 0.5
 _VARIED = 0.5  # share of the batches whose crops are varied
 _CAUSE = 0.4
@@ -100,9 +108,9 @@ class AgreementTraining(_Training):
                 images, torch.Generator().manual_seed(int(torch.randint(2**31, ())))
             )
         present = batch.columns[..., 0]
-        seen, heard = agreement.encode(images, batch.levels, present)
+        seen, heard, present, sounding = _apart(agreement, images, batch.levels, present)
         scale = agreement.scale.exp().clamp(max=60.0)
-        scores, valid = lagged(seen, heard, present, scale)
+        scores, valid = lagged(seen, heard, present, scale, sounding)
         lag, right = torch.zeros(()), torch.zeros(())
         for window in _WINDOWS:
             mean, count = windowed(scores, valid, window)
@@ -112,7 +120,7 @@ class AgreementTraining(_Training):
             right = ((known.argmax(-1) - MOST_LAG).abs() <= 2).float().mean()
         others = _between(seen, heard, scale)
         envelope = self._error(seen, batch.clean, present)
-        denoised = self._error(heard, batch.clean, torch.ones_like(present))
+        denoised = self._error(heard, batch.clean, sounding.expand_as(present))
         loss = lag + others + _ENVELOPE * (envelope + denoised)
         return {
             "loss": loss, "lag": lag, "clip": others, "envelope": envelope,
@@ -124,6 +132,25 @@ class AgreementTraining(_Training):
         guess = self.guess(features * features.shape[1] ** 0.5)
         error = (guess - clean.transpose(1, 2)).square().mean(1)
         return (error * counted).sum() / counted.sum().clamp(min=1)
+
+
+def _apart(
+    agreement: Agreement, images: Tensor, levels: Tensor, present: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Encode lips and sound of windows that begin and end apart.
+
+    The ends of a clip leave a trace in both towers. Were they the same in both, the lag could be
+    told from them alone: so it was, on clips of a second.
+    """
+    frames = images.shape[1]
+    a, b, c, d = torch.randint(0, frames // _ENDS + 1, (4,)).tolist()
+    lips, sound = slice(a, frames - b), slice(c, frames - d)
+    seen, heard = agreement.encode(images[:, lips], levels[:, sound], present[:, lips])
+    whole = torch.zeros_like(present)
+    whole[:, lips] = present[:, lips]
+    sounding = torch.zeros_like(present[0])
+    sounding[sound] = 1.0
+    return pad(seen, (a, b)), pad(heard, (c, d)), whole, sounding
 
 
 def _between(seen: Tensor, heard: Tensor, scale: Tensor) -> Tensor:

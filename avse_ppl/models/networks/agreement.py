@@ -116,7 +116,7 @@ class Agreement(nn.Module):
 
         What stays the same throughout a clip is who speaks, and tells nothing of the lag.
         """
-        everywhere = torch.ones_like(present)
+        everywhere = torch.ones_like(levels[..., 0])
         pairs = ((self.lips(images), present), (self.sound(levels), everywhere))
         seen, heard = (normalize(_centred(x, where), dim=1) for x, where in pairs)
         return seen, heard
@@ -153,9 +153,12 @@ def _centred(features: Tensor, present: Tensor) -> Tensor:
 
 
 def lagged(
-    seen: Tensor, heard: Tensor, present: Tensor, scale: Tensor | float = 1.0
-) -> tuple[Tensor, Tensor]:
+    seen: Tensor, heard: Tensor, present: Tensor, scale: Tensor | float = 1.0,
+    sounding: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Scores ``(batch, frame, lag)`` of each frame with the sound of others, and which are there.
+
+    `present` ``(batch, frame)`` is 1 where lips are, `sounding` ``(frame,)`` where sound is.
 
     Examples
     --------
@@ -169,6 +172,8 @@ def lagged(
     place = torch.arange(frames, device=seen.device)[:, None] + lags
     inside = (place >= 0) & (place < frames)
     index = place.clamp(0, frames - 1).expand(len(seen), -1, -1)
+    if sounding is not None:
+        inside = inside & (sounding[place.clamp(0, frames - 1)] > 0)
     valid = inside * present[:, :, None]
     return product.gather(2, index) * valid, valid
 
