@@ -42,8 +42,15 @@ def effective(draws):
     return len(draws) * np.mean(draws.var(0)) / np.mean(len(draws) / 20 * batches.var(0, ddof=1))
 
 
-@pytest.mark.parametrize("tempering", [1.0, pytest.param(0.25, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("e_step", ["mala", "mh"])
+@pytest.mark.parametrize(
+    ("e_step", "tempering"),
+    [  # a quarter of a minute with gradients, half of that without
+        ("mh", 1.0),
+        pytest.param("mh", 0.25, marks=pytest.mark.slow),
+        pytest.param("mala", 1.0, marks=pytest.mark.slow),
+        pytest.param("mala", 0.25, marks=pytest.mark.slow),
+    ],
+)
 def test_metropolis_draws_are_from_the_posterior(e_step, tempering):
     scene, mixture, truth, exact = ruler(tempering)
     routine = EM(
