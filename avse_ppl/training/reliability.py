@@ -29,22 +29,24 @@ class ReliabilityRecipe:
     ----------
     agreement_epochs, epochs
         Passes of the two phases.
-    clips, batch
-        Clips of a pass, and of a step.
+    clips, batch, score_batch
+        Clips of a pass, of a step of the first phase, and of the second.
     dev_clips
         Held-out clips to validate and calibrate on.
-    learning_rate
-        Of both, falling to 0 as a cosine.
+    learning_rate, score_rate
+        Of the phases, falling to 0 as a cosine.
     snr_db
         Range of the signal-to-noise ratio of the sound, dB.
     """
 
     agreement_epochs: int = 3
-    epochs: int = 3
+    epochs: int = 8
     clips: int = 800
     batch: int = 12
+    score_batch: int = 5
     dev_clips: int = 120
     learning_rate: float = 1.5e-3
+    score_rate: float = 2e-3
     snr_db: tuple[float, float] = (-5.0, 15.0)
 
 
@@ -115,7 +117,7 @@ def train_reliability(
     # One after the other: each says in its beginning what of the network is learned.
     first = AgreementTraining(network, rate, recipe.agreement_epochs, frozen=eyes is not None)
     metrics = {"agreement": run.fit("agreement", first, corrupted=False)}
-    second = ReliabilityTraining(network, rate, recipe.epochs)
+    second = ReliabilityTraining(network, recipe.score_rate, recipe.epochs)
     metrics["reliability"] = run.fit("reliability", second, corrupted=True)
     network = network.cpu().eval().requires_grad_(False)
     temperature, offset = calibrate(network, list(run.checks(corrupted=True)))
@@ -176,7 +178,8 @@ class _Run:
         )
         learned = split == "train"
         count = recipe.clips if learned else recipe.dev_clips
-        batches = ClipBatches(clips, recipe.batch, count, self.seed, shuffle=learned)
+        batch = recipe.score_batch if corrupted else recipe.batch
+        batches = ClipBatches(clips, batch, count, self.seed, shuffle=learned)
         workers = self.workers if learned else 0
         return DataLoader(
             clips, batch_sampler=batches, num_workers=workers, collate_fn=collate,

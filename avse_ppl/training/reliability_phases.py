@@ -115,9 +115,12 @@ class AgreementTraining(_Training):
         for window in _WINDOWS:
             mean, count = windowed(scores, valid, window)
             known = mean.masked_fill(count == 0, -1e4)
-            near = known[..., MOST_LAG - _NEAR : MOST_LAG + _NEAR + 1].logsumexp(-1)
-            lag = lag + (known.logsumexp(-1) - near).mean() / len(_WINDOWS)
-            right = ((known.argmax(-1) - MOST_LAG).abs() <= 2).float().mean()
+            around = slice(MOST_LAG - _NEAR, MOST_LAG + _NEAR + 1)
+            loss = known.logsumexp(-1) - known[..., around].logsumexp(-1)
+            there = (count[..., around] > 0).any(-1).float()  # the right lag can be heard
+            lag = lag + (loss * there).sum() / there.sum().clamp(min=1) / len(_WINDOWS)
+            hit = ((known.argmax(-1) - MOST_LAG).abs() <= 2).float()
+            right = (hit * there).sum() / there.sum().clamp(min=1)
         others = _between(seen, heard, scale)
         envelope = self._error(seen, batch.clean, present)
         denoised = self._error(heard, batch.clean, sounding.expand_as(present))

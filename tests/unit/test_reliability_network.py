@@ -228,7 +228,9 @@ class TestTraining:
         pytest.importorskip("pytorch_lightning")
         from avse_ppl.training.reliability import ReliabilityRecipe, train_reliability
 
-        recipe = ReliabilityRecipe(agreement_epochs=1, epochs=1, clips=4, batch=2, dev_clips=4)
+        recipe = ReliabilityRecipe(
+            agreement_epochs=1, epochs=1, clips=4, batch=2, score_batch=2, dev_clips=4
+        )
         settings = {"name": "toy", "data": {"licence": "none"}, "settings": SMALL}
         folder = train_reliability(recipe, materials, tmp_path / "out", **settings)
         first = (folder / "weights.safetensors").read_bytes()
