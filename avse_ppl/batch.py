@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avse_ppl._ledger import Ledger
+from avse_ppl._ledger import Ledger, stamp
 from avse_ppl._plan import RECORDING_SUFFIXES, Job, Plan, plan
 from avse_ppl.audio import Audio, check_audio, load_audio, save_audio, to_rate
 from avse_ppl.viewing import Viewing, has_pictures, watch
@@ -72,6 +72,7 @@ def enhance_files(
     video: Path | None = None,
     viewing: Viewing | None = None,
     picture: Path | None = None,
+    reliability: Any = None,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield what became of each as soon as it is known.
 
@@ -82,7 +83,7 @@ def enhance_files(
     ----------
     plan
         From `plan`.
-    speech, noise, inference, seed, draws, device
+    speech, noise, inference, seed, draws, device, reliability
         As in ``avse_ppl.enhance``.
     force
         Whether to redo what is finished, and to overwrite files that this library did not write.
@@ -109,7 +110,12 @@ def enhance_files(
     from avse_ppl.checks import name_of
     from avse_ppl.inference.looking import check_sees
     from avse_ppl.inference.setup import resolve_device
-    from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
+    from avse_ppl.names import (
+        resolve_inference,
+        resolve_noise,
+        resolve_reliability,
+        resolve_speech,
+    )
 
     videos = _videos(plan, video)
     sees = any(path is not None for path in videos.values())
@@ -122,16 +128,19 @@ def enhance_files(
         _check_picture(plan, videos)
     resolve_inference(inference)
     resolve_device(device)
+    believed = resolve_reliability(reliability, prior)
     named = name_of(prior) if speech is None else _label(speech)
     settings = {"speech": named, "noise": _label(noise), "inference": _label(inference),
                 "seed": seed, "draws": draws}  # fmt: skip
     settings |= {"recalibrate": True} if recalibrate else {}  # old ledgers do not have it
-    settings |= {"viewing": repr(viewing)} if sees else {}
+    settings |= {"viewing": repr(viewing), "reliability": _label(believed)} if sees else {}
+    settings |= {} if video is None else {"video": [str(video), stamp(video)]}
     ledger = Ledger(plan.folder / LEDGER if plan.folder else None, settings, (prior, noise_model))
     if not force:
         ledger.refuse_foreign(plan.jobs)
     options = {"speech": prior, "noise": noise_model, "inference": inference, "seed": seed,
-               "draws": draws, "device": device, "recalibrate": recalibrate}  # fmt: skip
+               "draws": draws, "device": device, "recalibrate": recalibrate,
+               "reliability": believed}  # fmt: skip
     for group in _groups(plan.jobs):
         kept = {} if force else {job: record for job in group if (record := ledger.find(job))}
         for job, record in kept.items():

@@ -77,7 +77,7 @@ def stitch(
 
     Means are cross-faded. Deviations from the mean are cross-faded with the square roots of the
     weights, since chunks are inferred independently: their variances add. Latents stay behind, as
-    each chunk has its own.
+    each chunk has its own, but for how far the lips counted.
 
     Parameters
     ----------
@@ -103,13 +103,23 @@ def stitch(
         variance=stitch_waves([part.variance for part in parts], frames, count),
         mixture=stitch_waves([part.mixture for part in parts], frames, count),
         speech=_stitch_draws(parts, spans, n_samples),
-        latents={},
-        axes={},
+        latents=_stitched_gate(parts, frames, count),
+        axes={"reliability": ("time",)},
         n_samples=(n_samples,),
         attrs={**_merged(parts), "chunks": len(parts)},
         trace={},
         stats={},
     )
+
+
+def _stitched_gate(
+    parts: Sequence[Posterior], frames: Sequence[tuple[int, int]], count: int
+) -> dict[str, np.ndarray]:
+    """How far the lips counted, on average over the draws, where every chunk says so."""
+    gates = [gate for part in parts if (gate := part.reliability) is not None]
+    if len(gates) < len(parts):
+        return {}
+    return {"reliability": stitch_waves(gates, frames, count)[None, None]}
 
 
 def join(channels: Sequence[Posterior]) -> Posterior:

@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avse_ppl._pieces import Piece, batches_of, pieces_of
 from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 from avse_ppl.checks import name_of
-from avse_ppl.chunks import join, split, stitch, stitch_waves
+from avse_ppl.chunks import join, stitch, stitch_waves
 from avse_ppl.inference.looking import check_sees
 from avse_ppl.inference.setup import check_seeds
-from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
+from avse_ppl.names import (
+    resolve_inference,
+    resolve_noise,
+    resolve_reliability,
+    resolve_speech,
+)
 from avse_ppl.posterior import Posterior
-from avse_ppl.scene import NoiseModel, Scene, SpeechPrior
+from avse_ppl.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.viewing import Viewing, watch_all
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
 
-_BATCH_SAMPLES = 60 * 16000  # inverted at once: bounds the memory
-_MAX_PADDING = 0.1  # of a batch, where recordings of different length share it
 _DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
 
 
@@ -72,6 +76,7 @@ def enhance(
     keep_posterior: bool = True,
     recalibrate: bool = False,
     viewing: Viewing | None = None,
+    reliability: str | VisualReliability | None = None,
 ) -> Enhanced:
     """Enhance one recording.
 
@@ -109,6 +114,10 @@ def enhance(
         ``Posterior.recalibrated``. The enhanced speech is the same.
     viewing
         How the video is looked at, see `avse_ppl.viewing.Viewing`.
+    reliability
+        How far the video is believed, frame by frame: ``"markov"``, ``"score"``, ``"beta"``,
+        ``"always"``, ``"never"``, or a function, see `avse_ppl.models.reliability`. None:
+        ``"markov"``, or ``"score"`` for priors whose decoder sees the lips.
 
     Returns
     -------
@@ -133,6 +142,7 @@ def enhance(
     return enhance_batch(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
         draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate, viewing=viewing,
+        reliability=reliability,
     )[0]  # fmt: skip
 
 
@@ -149,6 +159,7 @@ def enhance_batch(
     keep_posterior: bool = True,
     recalibrate: bool = False,
     viewing: Viewing | None = None,
+    reliability: str | VisualReliability | None = None,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
 
@@ -164,7 +175,9 @@ def enhance_batch(
     2
     """
     [seed] = check_seeds([seed])
-    scene = Scene(resolve_speech(speech, sees=video is not None), resolve_noise(noise))
+    prior = resolve_speech(speech, sees=video is not None)
+    believed = None if video is None else resolve_reliability(reliability, prior)
+    scene = Scene(prior, resolve_noise(noise), believed)
     check_sees(scene.speech, video)
     if recalibrate:
         _check_recalibration(scene, inference, keep_posterior)
@@ -177,12 +190,12 @@ def enhance_batch(
     if keep_posterior and isinstance(inference, str):
         draws = _draws_that_fit(draws, max((audio.n_samples for audio in audios), default=0))
     routine = resolve_inference(inference, device=device, draws=draws, waveforms=keep_posterior)
-    pieces = [piece for i, audio in enumerate(audios) for piece in _pieces(i, audio, stft.hop)]
-    results: dict[_Piece, Any] = {}
+    pieces = [piece for i, audio in enumerate(audios) for piece in pieces_of(i, audio, stft.hop)]
+    results: dict[Piece, Any] = {}
     costs = np.zeros((len(audios), 2))
     kinds: list[str | None] = [None] * len(audios)
     said: list[list[str]] = [[] for _ in audios]
-    for batch in _batches(pieces):
+    for batch in batches_of(pieces):
         clock = np.array([time.perf_counter(), time.process_time()])
         waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
         # Chunk by chunk, so that a recording's result does not depend on what else is enhanced.
@@ -217,7 +230,7 @@ def _check_recalibration(scene: Scene, inference: object, keep_posterior: bool) 
         find_shipped(routine=inference, **names)
 
 
-def _span_of(lips: Lips | None, piece: _Piece, rate_hz: int) -> Lips | None:
+def _span_of(lips: Lips | None, piece: Piece, rate_hz: int) -> Lips | None:
     """Lips on the clock of a piece."""
     return lips if lips is None or piece.begin == 0 else lips.shifted(-piece.begin / rate_hz)
 
@@ -226,52 +239,8 @@ def _once(texts: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """What is inverted at once: a chunk of one channel of one recording."""
-
-    recording: int
-    channel: int
-    number: int  # of the recording's pieces
-    begin: int
-    end: int
-
-    @property
-    def n_samples(self) -> int:
-        return self.end - self.begin
-
-    @property
-    def span(self) -> slice:
-        return slice(self.begin, self.end)
-
-
-def _pieces(index: int, audio: Audio, hop: int) -> list[_Piece]:
-    spans = split(audio.n_samples, audio.sample_rate_hz, hop)
-    heard = [
-        (c, span)
-        for c, channel in enumerate(audio.channels())
-        for span in spans
-        if channel.samples[slice(*span)].any()
-    ]
-    return [_Piece(index, c, number, *span) for number, (c, span) in enumerate(heard)]
-
-
-def _batches(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
-    """Pieces of similar length together, a bounded amount of audio in each batch."""
-    batches: list[list[_Piece]] = []
-    for piece in sorted(pieces, key=lambda p: -p.n_samples):
-        last = batches[-1] if batches else []
-        longest = last[0].n_samples if last else 0
-        fits = longest * (len(last) + 1) <= _BATCH_SAMPLES
-        if last and fits and piece.n_samples >= (1 - _MAX_PADDING) * longest:
-            last.append(piece)
-        else:
-            batches.append([piece])
-    return batches
-
-
 def _finished(
-    index: int, audio: Audio, results: Mapping[_Piece, Any], cost: np.ndarray, kind: str | None
+    index: int, audio: Audio, results: Mapping[Piece, Any], cost: np.ndarray, kind: str | None
 ) -> Enhanced:
     """Put the pieces of one recording together."""
     parts = {piece: result for piece, result in results.items() if piece.recording == index}

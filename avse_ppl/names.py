@@ -13,6 +13,7 @@ from typing import Any, cast
 from avse_ppl.checks import unknown_name
 from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, NumPyroNUTS
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
+from avse_ppl.models.reliability import RELIABILITIES
 from avse_ppl.scene import NoiseModel, SpeechPrior
 
 DEFAULT_SPEECH, DEFAULT_SEEING = "tcvae", "av-dkf"  # without and with video
@@ -103,6 +104,28 @@ def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
     if not isinstance(noise, str):
         return noise
     return parse_noise(noise, _imported)
+
+
+def resolve_reliability(reliability: Any, speech: Any) -> Any:
+    """Model of visual reliability from a name, or itself; None: what suits the speech prior.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> resolve_reliability("markov", None).persistence
+    0.97
+    """
+    if reliability is None:
+        reliability = "markov" if getattr(speech, "switches", False) else "score"
+    if not isinstance(reliability, str):
+        return reliability
+    if reliability not in RELIABILITIES:
+        raise unknown_name("model of reliability", reliability, RELIABILITIES)
+    return RELIABILITIES[reliability]
 
 
 def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> Any:

@@ -20,7 +20,7 @@ def plot_enhancement(
 
     Top: magnitude of the mixture and of the posterior mean, dB. Below: posterior standard deviation
     relative to the loudest bin, dB; and the enhanced waveform's level with its credible band, from
-    the waveform draws.
+    the waveform draws. With video, at the bottom: how far the lips counted.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def plot_enhancement(
     path = Path(path)
     one = posterior.select(recording)
     figure = Figure(figsize=(11, 7), layout="constrained")
-    axes: Any = figure.subplots(2, 2)
+    axes = _axes(figure, with_lips=one.reliability is not None)
     top = float(np.abs(one.mixture).max())
     panels = (
         ("noisy", np.abs(one.mixture[0])),
@@ -59,16 +59,35 @@ def plot_enhancement(
         ("posterior standard deviation", one.sd[0]),
     )
     images = []
-    for axis, (title, magnitude) in zip(axes.flat, panels, strict=False):
+    for axis, (title, magnitude) in zip(axes, panels, strict=False):
         images.append(_spectrogram(axis, magnitude / top, one))
         axis.set_title(title)
-    figure.colorbar(images[0], ax=axes[:, :], label="dB", shrink=0.6, location="left")
-    _band(axes[1, 1], one, probability)
+    figure.colorbar(images[0], ax=axes, label="dB", shrink=0.6, location="left")
+    _band(axes[3], one, probability)
+    for axis in axes[4:]:
+        _lips(axis, one)
     _headline(figure, one)
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     figure.savefig(beside, dpi=120)
     os.replace(beside, path)
     return path
+
+
+def _axes(figure: Any, with_lips: bool) -> list[Any]:
+    """Four panels, and a flat one of the lips below if there is something to say of them."""
+    rows = [["a", "b"], ["c", "d"], *([["e", "e"]] if with_lips else [])]
+    heights = [1.0, 1.0, 0.35][: len(rows)]
+    return list(figure.subplot_mosaic(rows, height_ratios=heights).values())
+
+
+def _lips(axis: Any, posterior: Posterior) -> None:
+    """How far the lips counted in each frame."""
+    (gate,) = posterior.reliability  # type: ignore[misc]
+    time_s = np.arange(len(gate)) * posterior.stft.hop / posterior.stft.sample_rate_hz
+    axis.fill_between(time_s, gate, color="C2", alpha=0.4, lw=0)
+    axis.plot(time_s, gate, color="C2", lw=1)
+    axis.set(xlabel="Time", ylabel="reliability", ylim=(0, 1), xlim=(0, time_s[-1]))
+    axis.set_title("how far the lips counted")
 
 
 def _headline(figure: Any, posterior: Posterior) -> None:

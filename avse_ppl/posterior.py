@@ -107,6 +107,17 @@ class Posterior:
         return tuple(self.attrs.get("diagnostics", ()))
 
     @property
+    def reliability(self) -> np.ndarray | None:
+        """How far the lips counted, ``(recording, time)``, mean over draws; None without video.
+
+        Under a switch, the posterior probability that they do.
+        """
+        gate = self.latents.get("reliability")
+        if gate is None:
+            return None
+        return gate.mean((0, 1)).reshape(self.recordings, -1)
+
+    @property
     def recordings(self) -> int:
         """Number of recordings."""
         return self.mean.shape[0]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from avse_ppl.backends import on_jax
 from avse_ppl.distributions import ComplexNormal
+from avse_ppl.gating import believed
 from avse_ppl.stft import Frames, Spectrogram, Stft
 
 
@@ -33,13 +34,13 @@ def numbers_on(device: torch.device | None) -> AbstractContextManager[Any]:
 
 
 NoiseModel = Callable[[Frames], ComplexNormal]
-VisualReliability = Callable[[Frames, Tensor], Tensor]
+VisualReliability = Callable[[Frames, Any], Any]
 
 
 class SpeechPrior(Protocol):
     """Samples its latents, returns the law of the speech STFT given them."""
 
-    def __call__(self, frames: Frames, visual: Tensor | None = None, /) -> ComplexNormal:
+    def __call__(self, frames: Frames, visual: Any = None, /) -> ComplexNormal:
         """Law of speech, ``(freq, time)``; ``visual`` are features gated by reliability."""
         ...
 
@@ -75,7 +76,8 @@ class Scene:
     noise
         Noise model: one of the library's or a function of yours.
     reliability
-        Scores the video per frame; only with audio-visual priors.
+        How far the video counts in each frame, only with audio-visual priors: one of
+        `avse_ppl.models.reliability`, or a function of yours. None: wherever there is a face.
 
     Examples
     --------
@@ -126,11 +128,9 @@ class Scene:
             return self._laws(frames, video)
 
     def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
-        visual = frames.visual
-        if video is not None and self.reliability is not None:
-            visual = self.reliability(frames, video)[..., None, :] * video
-        elif video is not None:
-            visual = video
+        visual = frames.visual if video is None else video
+        if visual is not None and self.reliability is not None:
+            visual = believed(frames, visual, self.reliability)
         return Laws(self.speech(frames, visual), self.noise(frames))
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from avse_ppl.commands import console
 from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
+from avse_ppl.commands.enhance_options import (
+    DrawsOption,
+    FaceModelOption,
+    FaceOption,
+    ForceOption,
+    InferenceOption,
+    LipsPictureOption,
+    NoiseOption,
+    NoisyArgument,
+    OffsetOption,
+    OptionalOption,
+    OutputOption,
+    PosteriorOption,
+    RecalibrateOption,
+    ReliabilityOption,
+    SpeechOption,
+    VideoOption,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -49,93 +67,6 @@ folder: a function of frames that returns ComplexNormal(mean, power).
 Exit code: 0 if all went well, 2 if a recording failed or the input was refused.
 """
 
-NoisyArgument = Annotated[
-    list[Path], typer.Argument(metavar="NOISY", help="Recordings, or a folder of them.")
-]
-OutputOption = Annotated[
-    str,  # a slash at its end says that it is a folder, which a Path would drop
-    typer.Option(
-        "--output", "-o", metavar="OUT",
-        help="File ending in .wav (float), .flac (24 bits) or .ogg; a folder for several.",
-    ),
-]  # fmt: skip
-VideoOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="V", help="Video of the speaker's face, if the recording is not one itself."
-    ),
-]
-FaceModelOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="ONNX",
-        help="Weights of the face detector (SCRFD).",
-        show_default="AVSE_PPL_FACE_MODEL, or insightface's own folder",
-    ),
-]
-FaceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="N|largest|auto",
-        help="Which of several faces: a number from the left, the largest, or the one whose mouth "
-        "moves with the sound.",
-    ),
-]
-OffsetOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="S|auto",
-        help="How many seconds the sound is later than the lips; auto estimates it. Without, it is "
-        "estimated and reported.",
-        show_default=False,
-    ),
-]
-OptionalOption = Annotated[
-    bool, typer.Option("--video-optional", help="Go on by ear where the video cannot be used.")
-]
-LipsPictureOption = Annotated[
-    Path | None, typer.Option("--show-lips", metavar="OUT.png", help="Picture of what was tracked.")
-]
-SpeechOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|DIR",
-        help="Speech prior: a name listed by [bold]avse-ppl models[/], or a folder of weights.",
-        show_default="tcvae, or av-dkf with video",
-    ),
-]
-NoiseOption = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME|module:function",
-        help='Noise model, by name or your own, or a sum: "nmf(8)+hum(50)".',
-    ),
-]
-InferenceOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Routine that inverts the two, by name.")
-]
-PosteriorOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="OUT.nc",
-        help="Also write the posterior (draws, mean, variance) as NetCDF: a file, or a folder for "
-        "several recordings.",
-    ),
-]
-DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of speech in the posterior.")]
-RecalibrateOption = Annotated[
-    bool,
-    typer.Option(
-        "--recalibrate",
-        help="Scale the uncertainty of the posterior so that its intervals cover as they state, as "
-        "fitted on recordings of known speech. Goes with --posterior.",
-    ),
-]
-ForceOption = Annotated[
-    bool,
-    typer.Option("--force", help="Redo what is finished; overwrite files of other origin in OUT."),
-]
-
 
 def enhance(
     noisy: NoisyArgument,
@@ -156,6 +87,7 @@ def enhance(
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
     show_lips: LipsPictureOption = None,
+    reliability: ReliabilityOption = None,
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guarded() as remarks:
@@ -172,7 +104,8 @@ def enhance(
             "viewing": _viewing(face_model, face, video_offset, video_optional),
         }  # fmt: skip
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
-                    "draws": draws, "device": device.value, "recalibrate": recalibrate}  # fmt: skip
+                    "draws": draws, "device": device.value, "recalibrate": recalibrate,
+                    "reliability": reliability}  # fmt: skip
         outcomes = _run(todo, {**settings, **looking}, force)
         _report(todo, outcomes, settings, remarks, as_json)
 

@@ -6,12 +6,19 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.checks import name_of
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.gating import Switch
+from avse_ppl.models.reliability import always, never
+from avse_ppl.scene import Scene, plates_reusable
+from avse_ppl.stft import Frames, Spectrogram
+
+_TELLING_S = 0.5  # shorter sounds do not tell whether lips belong to them
 
 
 def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
@@ -41,8 +48,10 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     Traceback (most recent call last):
     ValueError: speech prior 'GaussianSpeech' is audio-only and would ignore the video; ...
     """
+    if scene.reliability is never:
+        return mixture
     if isinstance(video, Tensor):
-        return mixture.seeing(_checked(video, mixture))
+        return _shown(scene, mixture, _checked(video, mixture))
     check_sees(scene.speech, video)
     see: Any = scene.speech.see  # type: ignore[attr-defined]
     several = isinstance(video, Sequence) and not isinstance(video, (str, bytes))
@@ -52,13 +61,40 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
             f"{len(videos)} videos for {mixture.recordings} recordings; give one for each, with "
             "None for those without"
         )
-    seen = {id(one): see(_lips(one), mixture.frames) for one in videos if one is not None}
-    if not seen:
+    lips = [None if one is None else _lips(one) for one in videos]
+    seen = [None if one is None else see(one, mixture.frames) for one in lips]
+    known = [one for one in seen if one is not None]
+    if not known:
         return mixture
-    nothing = torch.zeros_like(next(iter(seen.values())))
-    features = torch.stack([nothing if one is None else seen[id(one)] for one in videos])
-    gated = features if scene.reliability is None else _gated(scene, mixture, features)
-    return mixture.seeing(gated)
+    features = torch.stack([torch.zeros_like(known[0]) if one is None else one for one in seen])
+    if scene.reliability not in (None, always):
+        scores = [_score(one, mixture, r) for r, one in enumerate(lips)]
+        features[:, 0] *= torch.stack(scores).to(features.dtype)
+    return _shown(scene, mixture, features)
+
+
+def _shown(scene: Scene, mixture: Spectrogram, features: Tensor) -> Spectrogram:
+    """Mixture with what is seen; without, if that is nothing at all."""
+    if not bool(features[:, 0].any()):
+        return mixture
+    if scene.reliability is not None:
+        check_reliability(scene, mixture.frames, features)
+    return mixture.seeing(features)
+
+
+def _score(lips: Any, mixture: Spectrogram, recording: int) -> Tensor:
+    """Score of a mouth by the reliability network, on the frames of a recording, ``(time,)``."""
+    from avse_ppl.audio import Audio
+    from avse_ppl.reliability import score_lips
+
+    time_s = mixture.frames.time_s.cpu().numpy()
+    if lips is None:
+        return torch.zeros(len(time_s))
+    one = mixture.select(recording)
+    (wave,) = one.stft.inverse(one.values * one.scale, one.n_samples[0]).cpu().numpy()
+    sound = Audio(wave, one.stft.sample_rate_hz)
+    found = score_lips(lips, sound if sound.duration_s > _TELLING_S else None)
+    return torch.from_numpy(np.interp(time_s, found.time_s, found.score))
 
 
 def check_sees(speech: Any, video: Any) -> None:
@@ -70,9 +106,39 @@ def check_sees(speech: Any, video: Any) -> None:
         )
 
 
-def _gated(scene: Scene, mixture: Spectrogram, features: Tensor) -> Tensor:
-    score = scene.reliability(mixture.frames, features)  # type: ignore[misc]
-    return score[..., None, :] * features
+def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
+    """Raise unless the model of reliability gives what a scene can use.
+
+    Raises
+    ------
+    ValueError
+        If its gate has another shape than ``(recording, time)`` or values outside [0, 1]; or if it
+        is a switch and the prior has none that can be summed out.
+    """
+    shape = (len(features), frames.time)
+    with torch.no_grad(), poutine.block(), plates_reusable():  # noqa: SIM117
+        with pyro.plate("recording", shape[0], dim=-3):
+            found = scene.reliability(frames, features)  # type: ignore[misc]
+    if isinstance(found, Switch) and not getattr(scene.speech, "switches", False):
+        raise ValueError(
+            f"speech prior {name_of(scene.speech)!r} has no switch that can be summed out: its "
+            "decoder, or its memory, sees the lips too; take the reliability 'score' or 'beta'"
+        )
+    gate = found.score if isinstance(found, Switch) else found
+    if not isinstance(gate, Tensor) or tuple(gate.shape) not in (shape, shape[1:]):
+        raise ValueError(
+            f"reliability {name_of(scene.reliability)!r} returned {_described(gate)}; expected a "
+            f"tensor of shape (recording={shape[0]}, time={shape[1]}) in [0, 1]"
+        )
+    if not bool(((gate >= 0.0) & (gate <= 1.0)).all()):
+        raise ValueError(
+            f"reliability {name_of(scene.reliability)!r} returned values from {float(gate.min()):g}"
+            f" to {float(gate.max()):g}; expected all within [0, 1]"
+        )
+
+
+def _described(gate: Any) -> str:
+    return f"shape {tuple(gate.shape)}" if hasattr(gate, "shape") else type(gate).__name__
 
 
 def _lips(video: Any) -> Any:

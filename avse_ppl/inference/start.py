@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 
+from avse_ppl.gating import Switch, gated, shown
 from avse_ppl.inference.density import Density, Values
 from avse_ppl.inference.setup import Randoms
+from avse_ppl.scene import plates_reusable
 
 _NOISE_FITS = 20
 
@@ -23,6 +29,8 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
     encode = getattr(density.scene.speech, "encode", None)
     if encode is not None:
         visual = density.mixture.frames.visual
+        if visual is not None and density.scene.reliability is not None:
+            visual = gated(visual, _gate(density))
         seen = () if visual is None else (visual,)
         for name, (mean, sd) in encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
@@ -30,6 +38,24 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
     if initial is not None:
         location |= density.unconstrain(_fit_noise(density, location, randoms))
     return location, log_sd
+
+
+def _gate(density: Density) -> Tensor:
+    """How far the encoder is to look, ``(recording, time)``: as the model of reliability says.
+
+    That of a switch, and of a function that samples, is the score.
+    """
+    visual: Any = density.mixture.frames.visual
+    with (
+        torch.no_grad(),
+        poutine.trace() as tracer,
+        plates_reusable(),
+        pyro.plate("recording", len(visual), dim=-3),
+    ):
+        found: Any = density.scene.reliability(density.mixture.frames, visual)  # type: ignore[misc]
+    if isinstance(found, Switch) or tracer.trace.stochastic_nodes:
+        return visual[:, 0]
+    return shown(visual) * found
 
 
 def _fit_noise(density: Density, location: Values, randoms: Randoms) -> Values:

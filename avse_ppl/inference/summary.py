@@ -12,6 +12,7 @@ from torch import Tensor
 from avse_ppl.checks import name_of
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Values
+from avse_ppl.inference.reliance import AXES, reliance
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.posterior import Posterior
 from avse_ppl.posterior_axes import axes_of
@@ -97,12 +98,15 @@ def summarise(
     scale = mixture.scale[:, None, None]
     attrs = {**attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)}
     latents = {name: _stack([d[name] for d in draws], chains) for name in draws[0]}
+    seen = reliance(scene, mixture, draws, randoms)
+    latents |= {name: _stack(rows, chains) for name, rows in seen.items()}
+    axes = axes_of(scene, mixture, draws[0]) | {name: AXES[name] for name in seen}
     return Posterior(
         mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
         mixture=_numpy(mixture.values * scale), latents=latents,
         speech=_stack(waves, chains) if waves else _no_waves(mixture, chains),
         n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
-        stats=stats or {}, axes=axes_of(scene, mixture, draws[0]),
+        stats=stats or {}, axes=axes,
     )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from avse_ppl.backends import on_jax
+from avse_ppl.gating import Switched
+from avse_ppl.models.switch import draw_prior, evidence
 from avse_ppl.stft import Frames
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -27,7 +29,7 @@ def latent_law(network: Any, frames: Frames, visual: Any = None) -> Any:
     frames
         The grid.
     visual
-        What is seen, ``(recording, 1 + feature, time)``, or None.
+        What is seen, ``(recording, 1 + feature, time)``, or None; or `Switched`.
     """
     if not hasattr(network, "law"):
         return dist.Normal(frames.number(0.0), 1.0)
@@ -35,7 +37,8 @@ def latent_law(network: Any, frames: Frames, visual: Any = None) -> Any:
         from avse_ppl.models.latent_law_jax import LatentLawJax
 
         return LatentLawJax(network, frames, visual)
-    return LatentLaw(network, visual, torch.Size((1, network.latent, frames.time)))
+    law = SwitchedLaw if isinstance(visual, Switched) else LatentLaw
+    return law(network, visual, torch.Size((1, network.latent, frames.time)))
 
 
 class LatentLaw(TorchDistribution):
@@ -65,14 +68,14 @@ class LatentLaw(TorchDistribution):
     arg_constraints = {}  # noqa: RUF012  # pyright: ignore
     support = constraints.real  # pyright: ignore
 
-    def __init__(self, network: Any, visual: Tensor | None, shape: torch.Size) -> None:
+    def __init__(self, network: Any, visual: Any, shape: torch.Size) -> None:
         """Store the parameters."""
         self.network, self.visual = network, visual
         super().__init__(shape, torch.Size(), validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LatentLaw:
         """Return the same law with a larger batch shape."""
-        return LatentLaw(self.network, self.visual, torch.Size(batch_shape))
+        return type(self)(self.network, self.visual, torch.Size(batch_shape))
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw, frame by frame."""
@@ -80,11 +83,42 @@ class LatentLaw(TorchDistribution):
         shape = torch.Size(sample_shape) + self.batch_shape
         with torch.no_grad():
             fresh = torch.randn(shape, dtype=parameter.dtype, device=parameter.device)
-            return self.network.unroll(fresh.flatten(0, -3), self.visual).reshape(shape)
+            return self._unrolled(fresh.flatten(0, -3)).reshape(shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of each entry given its past, with the batch shape."""
-        flat = value.reshape(-1, *value.shape[-2:])
-        mean, logvar = self.network.law(flat, self.visual)
-        terms = -0.5 * (logvar + (flat - mean).square() * torch.exp(-logvar)) - _HALF_LOG_2PI
-        return terms.reshape(value.shape)
+        return self._terms(value.reshape(-1, *value.shape[-2:])).reshape(value.shape)
+
+    def _unrolled(self, fresh: Tensor) -> Tensor:
+        return self.network.unroll(fresh, self.visual)
+
+    def _terms(self, z: Tensor) -> Tensor:
+        return _normal(z, *self.network.law(z, self.visual))
+
+
+class SwitchedLaw(LatentLaw):
+    r"""The same where it is unknown in which frames the lips count: a mixture over all switches.
+
+    .. math:: p(z_{1:T} | v) = \sum_{a_{1:T}} p(a_{1:T}) \prod_t p(z_t | z_{1:t-1}, a_t v_t)
+
+    The log density of a frame given those before it is spread evenly over the frame's latents.
+    """
+
+    def _unrolled(self, fresh: Tensor) -> Tensor:
+        count = draw_prior(self.visual.switch)
+        count = count.repeat(len(fresh) // len(count), 1)
+        return self.network.unroll(fresh, self.visual.visual, count[:, None])
+
+    def _terms(self, z: Tensor) -> Tensor:
+        frames = evidence(branches(self.network, z, self.visual.visual), self.visual.switch)
+        return (frames[:, None] / z.shape[1]).expand(z.shape)
+
+
+def branches(network: Any, z: Tensor, visual: Tensor) -> Tensor:
+    """Log density of each frame given those before it, by ear and with lips: ``(row, time, 2)``."""
+    both = (network.law(z, seen) for seen in (None, visual))
+    return torch.stack([_normal(z, *law).sum(1) for law in both], -1)
+
+
+def _normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    return -0.5 * (logvar + (z - mean).square() * torch.exp(-logvar)) - _HALF_LOG_2PI

@@ -8,7 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
 
+from avse_ppl.gating import Switched
 from avse_ppl.models.networks.jax_decoders import jax_law
+from avse_ppl.models.switch_jax import evidence_jax
 from avse_ppl.stft import Frames
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -22,7 +24,7 @@ class LatentLawJax(Distribution):
     network
         A `DynamicNetwork` of torch, whose weights are taken over.
     frames, visual
-        The grid, and what is seen or None.
+        The grid, and what is seen or None; or `Switched`.
     """
 
     arg_constraints = {}  # noqa: RUF012
@@ -42,6 +44,12 @@ class LatentLawJax(Distribution):
     def log_prob(self, value: Any, intermediates: Any = None) -> Any:
         """Log density of each entry given its past, with the batch shape."""
         flat = value.reshape(-1, *value.shape[-2:])
-        mean, logvar = self.law(flat, self.visual)
-        terms = -0.5 * (logvar + jnp.square(flat - mean) * jnp.exp(-logvar)) - _HALF_LOG_2PI
-        return terms.reshape(value.shape)
+        if not isinstance(self.visual, Switched):
+            return self._normal(flat, self.visual).reshape(value.shape)
+        both = [self._normal(flat, seen).sum(1) for seen in (None, self.visual.visual)]
+        frames = evidence_jax(jnp.stack(both, -1), self.visual.switch)
+        return jnp.broadcast_to(frames[:, None] / flat.shape[1], flat.shape).reshape(value.shape)
+
+    def _normal(self, z: Any, visual: Any) -> Any:
+        mean, logvar = self.law(z, visual)
+        return -0.5 * (logvar + jnp.square(z - mean) * jnp.exp(-logvar)) - _HALF_LOG_2PI

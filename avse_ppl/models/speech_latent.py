@@ -12,6 +12,7 @@ from pyroapi import ops, pyro
 from torch import Tensor
 
 from avse_ppl.distributions import ComplexNormal
+from avse_ppl.gating import Switched
 from avse_ppl.models.decoding import decode
 from avse_ppl.models.latent_law import latent_law
 from avse_ppl.models.networks.lips import RATE_HZ, LipsNetwork, on_frames
@@ -80,8 +81,11 @@ class LatentSpeech:
     stft: Stft = field(default_factory=Stft)
     name: str = "latent speech"
 
-    def __call__(self, frames: Frames, visual: Tensor | None = None) -> ComplexNormal:
-        """Sample the innovations, return the law of speech, ``(freq, time)``."""
+    def __call__(self, frames: Frames, visual: Any = None) -> ComplexNormal:
+        """Sample the latents, return the law of speech, ``(freq, time)``.
+
+        ``visual`` is ``(recording, 1 + feature, time)``, or `Switched` if the prior `switches`.
+        """
         seen = visual if self.lips is not None else None
         zero = frames.number(0.0)
         level = pyro.sample("speech.level", dist.Normal(zero, 1.0))
@@ -91,7 +95,13 @@ class LatentSpeech:
         ):
             z = pyro.sample("speech.z", latent_law(self.network, frames, seen))
         gain_db = self.level_sd_db * level - self.level_db
-        return ComplexNormal(0.0, ops.exp(decode(self.network, z, seen) + DB * gain_db))
+        decoded = decode(self.network, z, None if isinstance(seen, Switched) else seen)
+        return ComplexNormal(0.0, ops.exp(decoded + DB * gain_db))
+
+    @property
+    def switches(self) -> bool:
+        """Whether a switch of the lips can be summed out; see `avse_ppl.models.switch`."""
+        return self.lips is not None and getattr(self.network, "switches", False)
 
     @property
     def reach(self) -> int | None:

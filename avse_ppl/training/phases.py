@@ -81,7 +81,7 @@ class VaeTraining(pl.LightningModule):
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
     ) -> None:
         """Clip; leave a step out whose gradient has overflowed, stop if that keeps happening."""
-        trained = [p for p in self.network.parameters() if p.grad is not None]
+        trained = [p for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val)
         self.left_out = 0 if bool(norm.isfinite()) else self.left_out + 1
         if self.left_out:
@@ -94,7 +94,8 @@ class VaeTraining(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam along a cosine down to a hundredth of its rate."""
-        trained = [p for p in self.network.parameters() if p.requires_grad]
+        # Of the module and not only of the network: a phase may have layers that are not kept.
+        trained = [p for p in self.parameters() if p.requires_grad]
         optimiser = torch.optim.Adam(trained, lr=self.recipe.learning_rate)
 
         def factor(epoch: int) -> float:

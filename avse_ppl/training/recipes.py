@@ -88,9 +88,9 @@ class SeeingRecipe(Recipe):
     start: str = "tcvae"
     sees: bool = True
     teacher_epochs: int = 2
-    lips_epochs: int = 6
+    lips_epochs: int = 9
     lips_rate: float = 1.5e-3
-    prior_epochs: int = 3
+    prior_epochs: int = 4
     video_dropout: float = 0.25
     batch: int = 16
     learning_rate: float = 1e-3

@@ -111,6 +111,7 @@ def train_seeing(
     pictures = training.pictures(seer)
     training.prior(network, guide, pictures)
     if encoder is None:
+        load_shared(network, recipe.start, only="encoder")  # which has heard noise, too
         training.encoder(network, guide, pictures)
     else:
         load_shared(network, encoder, only="encoder")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from avse_ppl.models.networks.dynamic import DynamicNetwork
 from avse_ppl.models.networks.lips import LipsNetwork, halved, on_frames
+from avse_ppl.models.networks.tcvae import normalised_input
 from avse_ppl.stft import Stft
 from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.phases import VaeTraining, power_of
@@ -18,6 +19,8 @@ from avse_ppl.training.recipes import Recipe, SeeingRecipe
 from avse_ppl.training.seeing_data import Seen
 
 _FEATURE_NOISE = 0.1
+_DECAY = 0.02  # of the visual encoder's weights
+_RISE = 100  # steps over which the visual encoder's rate rises
 _BANDS = 24  # of the envelope that lips are asked to guess, too
 
 
@@ -56,6 +59,19 @@ class LipsTraining(VaeTraining):
         self.bands: Tensor
         self.register_buffer("bands", bands.float() / bands.sum(1, keepdim=True))
 
+    def configure_optimizers(self) -> Any:
+        """Adam along a cosine, after a rise over the first steps."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained, lr=self.recipe.learning_rate, weight_decay=_DECAY)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+
+        def factor(step: int) -> float:
+            fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
+            return fall * min(1.0, (step + 1) / _RISE)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return [optimiser], [{"scheduler": schedule, "interval": "step"}]
+
     def losses(self, batch: Seen) -> dict[str, Tensor]:
         """Loss of speech ``(crop, sample)`` and mouth crops ``(crop, picture, 88, 88)``."""
         power = power_of(self.stft.forward(batch.waves))
@@ -64,7 +80,8 @@ class LipsTraining(VaeTraining):
             envelope = torch.log(self.bands @ power + 1e-4) / 1.15
         images = halved(batch.lips)
         if self.training:
-            images = vary_crops(images, torch.Generator().manual_seed(torch.seed() % 2**31))
+            seed = int(torch.randint(2**31, ()))
+            images = vary_crops(images, torch.Generator().manual_seed(seed))
         features = self.network.from_halved(images)
         seen = on_frames(features, batch.present, frame_times(self.stft, power))
         guess = self.guess(seen)
@@ -124,11 +141,14 @@ class SeeingEncoderTraining(VaeTraining):
     """
 
     def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
-        """Freeze all but the encoder."""
+        """Freeze all but the encoder: of a network that sees, the one that looks."""
         super().__init__(recipe, stft, network)
         self.teacher = teacher.requires_grad_(False)
+        if network.visual:
+            network.encoder_looking.follow(network)
+        mine = "encoder_looking" if network.visual else "encoder"
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith("encoder"))
+            parameter.requires_grad_(name.startswith(mine))
 
     def losses(self, batch: Seen) -> dict[str, Tensor]:
         """Loss of speech and noise ``(crop, 2, sample)`` and features."""
@@ -138,14 +158,27 @@ class SeeingEncoderTraining(VaeTraining):
         with torch.no_grad():
             z = _draw(*self.teacher.infer(power_of(speech) / level))
         visual = visual_of(batch, frame_times(self.stft, mixed), self)
-        mean, logvar = self.network.infer(mixed / level, visual)
+        mean, logvar = self._guessed(mixed / level, visual)
         return {"loss": _normal_nll(z, mean, logvar).sum(1).mean()}
+
+    def _guessed(self, power: Tensor, visual: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Guess by the encoder that is trained: one that looks learns to hear, too.
+
+        Trained only where lips are seen, it was found to rely on those of its own speakers.
+        """
+        network = self.network
+        if visual is None:
+            return network.infer(power)
+        mean, logvar = network.encoder_looking(normalised_input(power), visual)
+        return mean, network.clamped(logvar)
 
 
 def visual_of(batch: Seen, time_s: Tensor, module: VaeTraining) -> Tensor | None:
     """Features on frames ``(crop, 1 + features, time)``; noisy, and some left out, at training.
 
-    A crop is left out as a whole, or, as often, for a stretch of it.
+    By the recipe's ``video_dropout``, a crop is left out as a whole, or, as often, for a stretch of
+    it, or doubted: its gate is some g in [0, 1], and its lips are its own with probability g only
+    and otherwise somebody else's. So a gate in between means what it says.
     """
     network, recipe = module.network, cast(SeeingRecipe, module.recipe)
     if not network.visual:
@@ -154,11 +187,15 @@ def visual_of(batch: Seen, time_s: Tensor, module: VaeTraining) -> Tensor | None
     if module.training:
         features = features + _FEATURE_NOISE * torch.randn_like(features)
         share = recipe.video_dropout
-        draws = torch.rand(3, len(present), 1, device=present.device)
+        draws = torch.rand(5, len(present), 1, device=present.device)
         place = torch.linspace(0.0, 1.0, present.shape[1], device=present.device)
         stretch = (place > draws[1]) & (place < draws[1] + 0.7 * draws[2])
         lost = (draws[0] < share) | ((draws[0] < 2 * share) & stretch)
-        present = present * ~lost
+        doubted, trust = draws[0] > 1.0 - share, draws[3]
+        wrong = doubted & (draws[4] > trust)
+        features = torch.where(wrong[..., None], features.roll(1, 0), features)
+        present = present * torch.where(wrong, present.roll(1, 0), torch.ones_like(present))
+        present = present * ~lost * torch.where(doubted, trust, torch.ones_like(trust))
     return on_frames(features, present, time_s)
 
 

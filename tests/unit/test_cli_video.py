@@ -14,6 +14,7 @@ from avse_ppl.audio import load_audio
 from avse_ppl.cli import app
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
 from avse_ppl.models.weights import save_lips, save_weights
+from avse_ppl.posterior import Posterior
 from avse_ppl.stft import Stft
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
@@ -66,6 +67,21 @@ def test_a_video_is_heard_and_seen(here, toy):
     assert np.allclose(samples("a.wav"), samples("c.wav"), atol=1e-4)
 
 
+def test_how_far_the_video_is_believed_is_a_choice(here, toy):
+    soundfile.write("sound.wav", load_audio("mouth.mkv").mono().samples, 16000)
+    given = ["--speech", toy, "--seed", "3"]
+    for name in ("never", "always", "markov"):
+        posterior = ["--posterior", f"{name}.nc"]
+        found = enhance("mouth.mkv", "-o", f"{name}.wav", "--reliability", name, *given, *posterior)
+        assert found.exit_code == 0, found.stderr
+    assert enhance("sound.wav", "-o", "heard.wav", *given).exit_code == 0
+    assert np.allclose(samples("never.wav"), samples("heard.wav"), atol=1e-6)
+    assert not np.allclose(samples("always.wav"), samples("heard.wav"), atol=1e-4)
+    gate = Posterior.load("markov.nc").reliability
+    assert gate is not None
+    assert 0.0 <= gate.min() <= gate.max() <= 1.0
+
+
 def test_without_a_detector_it_says_how_to_get_one_or_goes_on_by_ear(here, toy):
     result = enhance("speech.mkv", "-o", "e.wav", "--speech", toy)
     assert result.exit_code == 2
@@ -90,6 +106,7 @@ def test_a_prior_without_eyes_hears_a_video(here):
         (("speech.flac", "--show-lips", "l.png"), "needs a single recording with video"),
         (("mouth.mkv", "--show-lips", "l.jpg"), "expected a name ending in .png"),
         (("mouth.mkv", "--video-offset", "soon"), "a number of seconds or 'auto'"),
+        (("mouth.mkv", "--reliability", "blindly"), "unknown model of reliability 'blindly'"),
     ],
 )
 def test_refusals(here, toy, arguments, text):

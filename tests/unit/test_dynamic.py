@@ -41,6 +41,18 @@ def test_without_a_gate_it_is_the_audio_only_prior_to_the_bit(prior, decoder):
         assert torch.equal(a, b)
 
 
+def test_the_encoder_looks_as_far_as_the_gate_says():
+    network, power = make(), torch.rand(2, 33, 12)
+    features = seen()[:, 1:]
+    heard, half, whole = (
+        network.infer(power, torch.cat((torch.full((2, 1, 12), gate), features), 1))[0]
+        for gate in (0.0, 0.5, 1.0)
+    )
+    assert torch.equal(heard, network.infer(power)[0])
+    assert not torch.allclose(heard, whole)
+    assert not torch.allclose(half, whole)
+
+
 @pytest.mark.parametrize("prior", [name for name in PRIORS if name != "standard"])
 def test_lips_change_the_law(prior):
     network = make(prior)
@@ -83,6 +95,7 @@ def test_starts_as_the_prior_it_builds_on():
     plain = TcvaeNetwork(33, 3, 12, 3, 10).eval()
     network = DynamicNetwork(visual=5, prior="visual", **SIZES).eval()
     load_shared(network, plain)
+    network.encoder_looking.follow(network)
     z, power = torch.randn(1, 3, 12), torch.rand(1, 33, 12)
     visual = seen(recordings=1)
     assert torch.allclose(network.decode(z, visual), plain.decode(z), atol=1e-5)

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl import EM, SVI, ComplexNormal, Exact, GaussianSpeech, Scene
+from avse_ppl import EM, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, _pieces
 from avse_ppl import enhance as package_level
 from avse_ppl.audio import Audio
 from avse_ppl.enhance import Enhanced, enhance, enhance_batch
@@ -371,7 +371,7 @@ def test_results_come_in_the_order_of_the_recordings():
 def test_recordings_of_similar_length_share_a_batch(monkeypatch):
     lengths = (10000, 9100, 8900, 5000, 4999, 4998, 4997)
     spy = Spy(CLOSED["inference"])
-    monkeypatch.setattr(MODULE, "_BATCH_SAMPLES", 20000)
+    monkeypatch.setattr(_pieces, "_BATCH_SAMPLES", 20000)
     audios = [Audio(wave(n, seed=n), RATE) for n in lengths]
     enhance_batch(audios, **{**CLOSED, "inference": spy})
     # 8900 is under nine tenths of 10000; three of 5000 and the next would be over 20000.
@@ -389,7 +389,7 @@ def test_a_result_does_not_depend_on_what_else_is_enhanced():
 
 
 def test_channels_in_batches_of_their_own_may_stop_at_different_steps(monkeypatch):
-    monkeypatch.setattr(MODULE, "_BATCH_SAMPLES", N)
+    monkeypatch.setattr(_pieces, "_BATCH_SAMPLES", N)
     steps = iter([3, 5])
 
     def routine(*arguments, **settings):

@@ -287,8 +287,9 @@ def test_reliability_gates_the_video():
         seen.append(visual)
         return ComplexNormal(0.0, torch.ones(()))
 
-    video = torch.arange(1.0, 15.0) * torch.tensor([[1.0], [10.0]])  # (feature, time)
-    scores = torch.linspace(0, 1, 14)
+    gate = torch.tensor([[1.0]]).expand(1, 14)  # the first row: where there is a picture
+    video = torch.cat((gate, torch.arange(1.0, 15.0)[None]))[None]
+    scores = torch.linspace(0, 1, 14)[None]
     frames = mixture(200).frames
 
     def reliability(given_frames, given_video):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,14 +13,14 @@ import torch
 from avse_ppl import load_speech
 from avse_ppl.corpora import Clip, SpeechCache
 from avse_ppl.corpora.lips_cache import LipsCache
-from avse_ppl.models.networks import DynamicNetwork, TcvaeNetwork
+from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
 from avse_ppl.models.weights import save_weights
 from avse_ppl.stft import Stft
 from avse_ppl.training.data import Crop
 from avse_ppl.training.recipes import SEEING_RECIPES, SeeingRecipe
 from avse_ppl.training.seeing import Materials, train_seeing
 from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops, SeenMixtureCrops
-from avse_ppl.training.seeing_phases import PriorTraining, visual_of
+from avse_ppl.training.seeing_phases import LipsTraining, PriorTraining, visual_of
 from tests.unit.test_training_noise import trains
 
 STFT = Stft(n_fft=64, hop=16)
@@ -161,3 +162,59 @@ def test_recipes_make_networks():
     for name, recipe in SEEING_RECIPES.items():
         network = DynamicNetwork(513, **recipe.settings)
         assert bool(network.visual) is recipe.sees, name
+
+
+def test_all_layers_of_a_phase_learn():
+    """Also those that are not kept: a guess that stays random teaches the eyes nothing."""
+    network, module = lips_training()
+    (optimiser,), _ = module.configure_optimizers()
+    trained = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    assert {id(p) for p in module.guess.parameters()} <= trained
+    assert {id(p) for p in network.parameters()} <= trained
+    assert not {id(p) for p in module.teacher.parameters()} & trained
+
+
+def test_eyes_learn_what_lips_say():
+    """A mouth whose grey is the level of the voice: the envelope is guessed better and better."""
+    torch.manual_seed(0)
+    _, module = lips_training()
+    optimiser = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], 3e-3)
+    shape = torch.rand(8, 5, 1, 1) * torch.linspace(-1, 1, 88)
+    level = shape.mean(-1, keepdim=True) + torch.rand(8, 5, 1, 1)
+    lips = (120 + 100 * level * torch.linspace(-1, 1, 88)[:, None] * torch.ones(88)).clamp(0, 255)
+    waves = torch.randn(8, CROP) * (4 * level[..., 0]).exp().repeat_interleave(640, 1)[..., 0]
+    batch = Seen(waves, lips, torch.ones(8, 5))
+    module.train()
+    losses = []
+    for _ in range(30):
+        loss = module.losses(batch)["loss"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def lips_training():
+    network = LipsNetwork(3, 4)
+    teacher = DynamicNetwork(33, **SIZES)
+    module = LipsTraining(RECIPE, STFT, network, teacher)
+    module._trainer = SimpleNamespace(estimated_stepping_batches=10)
+    return network, module
+
+
+def test_a_doubted_crop_is_its_own_as_often_as_its_gate_says():
+    network = DynamicNetwork(33, visual=3, **SIZES)
+    module = PriorTraining(replace(RECIPE, video_dropout=0.25), STFT, network, network).train()
+    torch.manual_seed(0)
+    count = 4000
+    features = torch.arange(count).float()[:, None, None].expand(count, 2, 3) * 10
+    batch = Seen(torch.zeros(count, 640), features, torch.ones(count, 2))
+    shown = visual_of(batch, torch.zeros(1), module)
+    gate, seen = shown[:, 0, 0], shown[:, 1, 0]
+    doubted = (gate > 0) & (gate < 1)
+    assert float(doubted.float().mean()) == pytest.approx(0.25, abs=0.03)
+    own = ((seen / gate.clamp(min=1e-9) - features[:, 0, 0]).abs() < 2)[doubted]
+    for low in (0.0, 0.5):
+        among = (gate[doubted] >= low) & (gate[doubted] < low + 0.5)
+        assert float(own[among].float().mean()) == pytest.approx(low + 0.25, abs=0.08)

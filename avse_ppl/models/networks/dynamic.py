@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from avse_ppl.models.networks.looking_encoder import LookingEncoder
 from avse_ppl.models.networks.sight import Fusion, Sight
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork, normalised_input
-from avse_ppl.models.networks.transitions import PRIORS
+from avse_ppl.models.networks.transitions import PRIORS, Recurrent
 from avse_ppl.models.networks.vae import draw, frequency_first
 
 DECODERS = ("convolutional", "recurrent")
@@ -67,8 +69,7 @@ class DynamicNetwork(TcvaeNetwork):
         self.prior: Any = PRIORS[prior](latent, seen)
         if visual:
             self.prior_sight = Sight(visual, seen)
-            self.encoder_sight = Sight(visual, seen)
-            self.encoder_fusion = Fusion(encoder_hidden, seen, fusion)
+            self.encoder_looking = LookingEncoder(self, encoder_hidden, visual, seen, fusion)
         self.recurrent = decoder == "recurrent"
         if self.recurrent:
             del self.decoder, self.decoder_latent
@@ -92,24 +93,41 @@ class DynamicNetwork(TcvaeNetwork):
         return mean, logvar, draw(mean, logvar, sample)
 
     def infer(self, power: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latents, ``(..., latent, time)``."""
+        """Mean and log-variance of the latents, ``(..., latent, time)``.
+
+        In each frame between those of the encoder that only hears and those of the one that looks,
+        as far as the gate says.
+        """
         seen = normalised_input(power)
         batch, shape = seen.shape[:-2], seen.shape[-2:]
-        hidden = self.encoder_bands(seen.reshape(-1, *shape))
-        if self.visual:
-            sight = self._through(self.encoder_sight, visual, hidden)
-            hidden = self.encoder_fusion(hidden, sight)
-        hidden = self.encoder(hidden)
-        mean, logvar = self.encoder_mean(hidden), self.clamped(self.encoder_logvar(hidden))
+        heard = seen.reshape(-1, *shape)
+        hidden = self.encoder(self.encoder_bands(heard))
+        mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
+        if self.visual and visual is not None:
+            flat = visual.reshape(-1, *visual.shape[-2:])
+            pairs = zip((mean, logvar), self.encoder_looking(heard, flat), strict=True)
+            mean, logvar = (torch.lerp(ear, eye, flat[:, :1]) for ear, eye in pairs)
+        logvar = self.clamped(logvar)
         return mean.reshape(*batch, *mean.shape[-2:]), logvar.reshape(*batch, *logvar.shape[-2:])
 
     def law(self, z: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Prior mean and log-variance of each frame, its past given: ``(batch, latent, time)``."""
         return self.prior.law(z, self._seen(visual, z))
 
-    def unroll(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
-        """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``."""
-        return self.prior.unroll(innovations, self._seen(visual, innovations))
+    def unroll(
+        self, innovations: Tensor, visual: Tensor | None = None, count: Tensor | None = None
+    ) -> Tensor:
+        """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``.
+
+        ``count``, ``(batch, 1, time)``, is 0 in frames where what is seen is not to count.
+        """
+        seen = self._seen(visual, innovations)
+        return self.prior.unroll(innovations, seen if count is None else seen * count)
+
+    @property
+    def switches(self) -> bool:
+        """Whether what is seen of a frame changes the law of that frame's latents and no more."""
+        return self.visual > 0 and not self.decoder_sees and not isinstance(self.prior, Recurrent)
 
     def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 CROP = 88  # pixels, each way
 RATE_HZ = 25.0
 _AT = 1e-3  # of a picture: a frame so near to one has its time
+_EMPTY = 0.5  # power of a normalised picture: 1, or 0 where it is all one grey
+_STILL = 1e-3  # power of the differences in a still image: nothing is made of them
 MEAN, SPREAD = 0.421, 0.165  # of grey mouth crops, the field's convention
 
 
@@ -19,6 +21,9 @@ class LipsNetwork(nn.Module):
     Crops of 88x88 at 25 frames a second are halved in size, pass one convolution over space and
     time, three over space, and residual convolutions over time (0.6 s to either side at the
     defaults): one vector of features for each frame.
+
+    What enters beside each picture is how it differs from the mean of the clip: a mouth's own looks
+    are in that mean, so that what is learned of a few people's mouths holds for those of others.
 
     Parameters
     ----------
@@ -43,7 +48,7 @@ class LipsNetwork(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.features, self.width = features, width
-        self.motion = nn.Conv3d(1, width, (3, 5, 5), (1, 2, 2), (1, 2, 2))
+        self.motion = nn.Conv3d(2, width, (3, 5, 5), (1, 2, 2), (1, 2, 2))
         widths = (width, 2 * width, 4 * width, 6 * width)
         self.space = nn.ModuleList(
             nn.Conv2d(inner, outer, 3, 2, 1) for inner, outer in pairwise(widths)
@@ -54,7 +59,7 @@ class LipsNetwork(nn.Module):
             nn.Conv1d(2 * features, 2 * features, 3, padding=2**b, dilation=2**b) for b in range(3)
         )
         self.out = nn.Conv1d(2 * features, features, 1)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = nn.Dropout(0.35)
 
     def forward(self, crops: Tensor) -> Tensor:
         """``(batch, frame, 88, 88)`` grey levels, 0 to 255, to ``(batch, features, frame)``."""
@@ -64,7 +69,7 @@ class LipsNetwork(nn.Module):
         """``(batch, frame, 44, 44)`` of `halved` to ``(batch, features, frame)``."""
         batch, frames = images.shape[:2]
         lit = nn.functional.layer_norm(images, images.shape[-2:])
-        hidden = nn.functional.gelu(self.motion(lit[:, None]))
+        hidden = nn.functional.gelu(self.motion(torch.stack((lit, moved(lit)), 1)))
         hidden = hidden.transpose(1, 2).flatten(0, 1)
         for layer, norm in zip(self.space, self.norms, strict=True):
             hidden = nn.functional.gelu(norm(layer(hidden)))
@@ -82,6 +87,21 @@ def halved(crops: Tensor) -> Tensor:
     """Normalised crops of half the size, ``(batch, frame, 44, 44)``."""
     scaled = (crops.to(torch.float32) / 255.0 - MEAN) / SPREAD
     return nn.functional.avg_pool2d(scaled, 2)
+
+
+def moved(images: Tensor) -> Tensor:
+    """Difference from the mean picture of the clip, at unit power; 0 where there is no picture.
+
+    Examples
+    --------
+    >>> moved(torch.ones(1, 4, 8, 8)).abs().max()
+    tensor(0.)
+    """
+    shown = (images.square().mean((-2, -1), keepdim=True) > _EMPTY).to(images.dtype)
+    mean = (images * shown).sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1.0)
+    difference = (images - mean) * shown
+    power = difference.square().mean((1, 2, 3), keepdim=True)
+    return difference / (power + _STILL).sqrt()
 
 
 def on_frames(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:

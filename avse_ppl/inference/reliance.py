@@ -1,0 +1,69 @@
+"""How far the lips counted: what a posterior says of the model of reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from avse_ppl.gating import Switched, believed, shown
+from avse_ppl.inference.density import Values
+from avse_ppl.inference.setup import Randoms
+from avse_ppl.models.latent_law import branches
+from avse_ppl.models.switch import draw_switch, probability
+from avse_ppl.scene import Scene, plates_reusable
+from avse_ppl.stft import Spectrogram
+
+GATE, SWITCH = "reliability", "reliability.switch"
+AXES = {GATE: ("time",), SWITCH: ("time",)}
+
+
+def reliance(
+    scene: Scene, mixture: Spectrogram, draws: Sequence[Values], randoms: Randoms
+) -> dict[str, list[Tensor]]:
+    """How far the lips count in each draw, ``(recording, time)`` each.
+
+    Of a switch that was summed out: ``reliability``, its probability given the draw, and
+    ``reliability.switch``, a draw of it. Of other models: ``reliability``, the gate. Nothing where
+    there is no video, no model of reliability, or the gate is a latent and among the draws already.
+    """
+    visual = mixture.frames.visual
+    if visual is None or scene.reliability is None or GATE in draws[0]:
+        return {}
+    seen = [_seen(scene, mixture, values) for values in draws]
+    if not isinstance(seen[0], Switched):
+        return {GATE: [one[:, 0] for one in seen]}
+    gate, drawn = _of_switch(scene.speech, seen, draws, randoms)
+    there = shown(visual)
+    return {GATE: list(there * gate), SWITCH: list(there * drawn)}
+
+
+def _seen(scene: Scene, mixture: Spectrogram, values: Values) -> Any:
+    """What the speech prior was shown in a draw."""
+    with (
+        torch.no_grad(),
+        poutine.block(),
+        plates_reusable(),
+        poutine.condition(data=dict(values)),
+        pyro.plate("recording", mixture.recordings, dim=-3),
+    ):
+        return believed(mixture.frames, mixture.frames.visual, scene.reliability)
+
+
+def _of_switch(
+    speech: Any, seen: Sequence[Switched], draws: Sequence[Values], randoms: Randoms
+) -> tuple[Tensor, Tensor]:
+    """Probability and draw of the switch, ``(draw, recording, time)`` each; all draws at once."""
+    z = torch.cat([values["speech.z"] for values in draws])
+    switch = seen[0].switch._replace(score=torch.cat([one.switch.score for one in seen]))
+    with torch.no_grad():
+        both = branches(speech.network, z, seen[0].visual)
+    recordings, time = seen[0].switch.score.shape
+    normal = randoms.normal((recordings, len(draws), time), both.dtype)
+    uniform = torch.special.ndtr(normal).transpose(0, 1).flatten(0, 1)
+    drawn = draw_switch(both, switch, uniform).to(both.dtype)
+    return tuple(a.unflatten(0, (len(draws), -1)) for a in (probability(both, switch), drawn))  # type: ignore[return-value]

@@ -1,0 +1,114 @@
+r"""How far the lips are believed: models of visual reliability.
+
+Each is called inside the scene with the grid and what is seen, ``(recording, 1 + feature, time)``,
+whose first row is the score of the lips: 0 where there is no picture, otherwise what the
+reliability network makes of it (`avse_ppl.reliability`). It returns how far the lips count, in [0,
+1], ``(recording, time)``; or a `Switch`, which the speech prior sums out. A function of yours may
+stand in their place, and may sample.
+
+Examples
+--------
+>>> import torch
+>>> from avse_ppl import Stft
+>>> frames, seen = Stft().frames(512), torch.tensor([[[0.2, 0.9, 0.0], [1.0, 1.0, 0.0]]])
+>>> score(frames, seen), always(frames, seen)
+(tensor([[0.2000, 0.9000, 0.0000]]), tensor([[1., 1., 0.]]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from pyroapi import distributions as dist
+from pyroapi import ops, pyro
+
+from avse_ppl.gating import Switch, shown
+from avse_ppl.stft import Frames
+
+_EDGE = 0.02  # Beta laws at 0 or 1 have no density
+
+
+def always(frames: Frames, visual: Any) -> Any:
+    """Lips count wherever there is a picture, whatever their score."""
+    return shown(visual)
+
+
+def never(frames: Frames, visual: Any) -> Any:
+    """Lips do not count: the audio-only prior."""
+    return 0.0 * visual[:, 0]
+
+
+def score(frames: Frames, visual: Any) -> Any:
+    """Lips count as far as their score: what is seen is scaled by it."""
+    return visual[:, 0]
+
+
+@dataclass(frozen=True)
+class Markov:
+    r"""A switch for each frame that the sound has a say in, summed out exactly.
+
+    .. math:: a_t \in \{0, 1\}, \quad P(a_t = 1) = r_t, \qquad
+        z_t | z_{1:t-1}, a_t \sim \begin{cases} p(z_t | z_{1:t-1}, v_t) & a_t = 1 \\
+        p(z_t | z_{1:t-1}) & a_t = 0 \end{cases}
+
+    with r the score. Lips that contradict the sound lose their weight however good they look. See
+    `avse_ppl.models.switch` for the chain. Each draw of the posterior has the probability of the
+    switch given its latents, ``reliability``, and a draw of the switch, ``reliability.switch``.
+
+    Parameters
+    ----------
+    persistence
+        :math:`\rho`, probability that the switch is not drawn anew at a frame.
+    """
+
+    persistence: float = 0.97
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        if not 0.0 <= self.persistence < 1.0:
+            raise ValueError(f"persistence must be in [0, 1), not {self.persistence!r}")
+
+    def __call__(self, frames: Frames, visual: Any) -> Switch:
+        """Prior of the switch."""
+        return Switch(visual[:, 0], self.persistence)
+
+
+@dataclass(frozen=True)
+class Beta:
+    r"""Lips count by an unknown share of each frame.
+
+    .. math:: a_t \sim \mathrm{Beta}(c\, r_t, c\, (1 - r_t))
+
+    The relaxed switch: a latent like any other, for priors whose decoder sees the lips too, where
+    no switch can be summed out. Site ``reliability``, ``(1, time)``.
+
+    Parameters
+    ----------
+    concentration
+        c: how little the share strays from the score.
+    """
+
+    concentration: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Check the setting."""
+        if not self.concentration > 0.0:
+            raise ValueError(f"concentration must be positive, not {self.concentration!r}")
+
+    def __call__(self, frames: Frames, visual: Any) -> Any:
+        """Sample the shares."""
+        mean = ops.clip(visual[:, :1], _EDGE, 1.0 - _EDGE)
+        with pyro.plate("time", frames.time, dim=-1):
+            share = pyro.sample(
+                "reliability",
+                dist.Beta(self.concentration * mean, self.concentration * (1.0 - mean)),
+            )
+        return share[..., 0, :]
+
+
+RELIABILITIES: Mapping[str, Any] = MappingProxyType(
+    {"always": always, "never": never, "score": score, "markov": Markov(), "beta": Beta()}
+)
