@@ -26,6 +26,7 @@ from avse_ppl.corpora import load_cache
 from avse_ppl.corpora.cache import SpeechCache
 from avse_ppl.corpora.lips_cache import load_lips
 from avse_ppl.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
+from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.reliability_weights import load_reliability
 from avse_ppl.reliability import Reliability, score_lips
 from avse_ppl.video import Lips
@@ -75,7 +76,7 @@ def talkers(caches: Sequence[Path]) -> list[Talker]:
 
 def case(
     talker: Talker, others: Sequence[Talker], kind: str, noise: SpeechCache,
-    rng: np.random.Generator, network: torch.nn.Module, heard: bool = True,
+    rng: np.random.Generator, network: ReliabilityNetwork, heard: bool = True,
 ) -> Case:  # fmt: skip
     """Corrupt and judge one clip; a kind of "" leaves it as it is."""
     known = truth(talker.lips)
@@ -105,7 +106,7 @@ def _span(count: int, rng: np.random.Generator, whole: float) -> tuple[int, int]
 
 
 def cases(clips: Sequence[Talker], names: Sequence[str], count: int, noise: SpeechCache,
-          network: torch.nn.Module, seed: int, heard: bool = True) -> list[Case]:  # fmt: skip
+          network: ReliabilityNetwork, seed: int, heard: bool = True) -> list[Case]:  # fmt: skip
     """So many cases, people drawn alike."""
     rng = np.random.default_rng(seed)
     speakers = sorted({clip.speaker for clip in clips})
@@ -178,7 +179,9 @@ def causes(made: Sequence[Case]) -> dict[str, tuple[float, float]]:
     return table
 
 
-def monotone(clips: Sequence[Talker], network: torch.nn.Module, steps: int = 7) -> dict[str, float]:
+def monotone(
+    clips: Sequence[Talker], network: ReliabilityNetwork, steps: int = 7
+) -> dict[str, float]:
     """How the score falls while the same thing, at the same place, covers more of the mouth."""
     correlations, falls = [], []
     for number, clip in enumerate(clips):
@@ -194,7 +197,7 @@ def monotone(clips: Sequence[Talker], network: torch.nn.Module, steps: int = 7) 
     return {"rank correlation": float(np.mean(correlations)), "steps down": float(np.mean(falls))}
 
 
-def lags(clips: Sequence[Talker], network: torch.nn.Module) -> np.ndarray:
+def lags(clips: Sequence[Talker], network: ReliabilityNetwork) -> np.ndarray:
     """Frames from the first that is not to be believed to the first with a score below a half.
 
     Strong corruptions that begin in the middle of a clip and are seen, not heard.
@@ -215,7 +218,7 @@ def lags(clips: Sequence[Talker], network: torch.nn.Module) -> np.ndarray:
     return np.array(late)
 
 
-def frames_per_second(clip: Talker, network: torch.nn.Module) -> float:
+def frames_per_second(clip: Talker, network: ReliabilityNetwork) -> float:
     """Of a clip of 3 s with sound, on one core, the sound's features included."""
     index = np.arange(75) % len(clip.lips)
     columns = ("roi", "found", "interpolated", "score", "keypoints", "pose_deg",

@@ -18,8 +18,6 @@ from avse_ppl.models.reliability import always, never
 from avse_ppl.scene import Scene, plates_reusable
 from avse_ppl.stft import Frames, Spectrogram
 
-_TELLING_S = 0.5  # shorter sounds do not tell whether lips belong to them
-
 
 def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     """Mixture with what is seen of its speakers.
@@ -68,8 +66,8 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
         return mixture
     features = torch.stack([torch.zeros_like(known[0]) if one is None else one for one in seen])
     if scene.reliability not in (None, always):
-        scores = [_score(one, mixture, r) for r, one in enumerate(lips)]
-        features[:, 0] *= torch.stack(scores).to(features.dtype)
+        scores = torch.stack([_score(one, mixture.frames) for one in lips])
+        features[:, 0] *= getattr(scene.speech, "trust", 1.0) * scores.to(features.dtype)
     return _shown(scene, mixture, features)
 
 
@@ -82,18 +80,17 @@ def _shown(scene: Scene, mixture: Spectrogram, features: Tensor) -> Spectrogram:
     return mixture.seeing(features)
 
 
-def _score(lips: Any, mixture: Spectrogram, recording: int) -> Tensor:
-    """Score of a mouth by the reliability network, on the frames of a recording, ``(time,)``."""
-    from avse_ppl.audio import Audio
+def _score(lips: Any, frames: Frames) -> Tensor:
+    """Score of a mouth by the reliability network, on the frames of a recording, ``(time,)``.
+
+    By the pictures alone: whether they go with the sound is for the scene to say.
+    """
     from avse_ppl.reliability import score_lips
 
-    time_s = mixture.frames.time_s.cpu().numpy()
+    time_s = frames.time_s.cpu().numpy()
     if lips is None:
         return torch.zeros(len(time_s))
-    one = mixture.select(recording)
-    (wave,) = one.stft.inverse(one.values * one.scale, one.n_samples[0]).cpu().numpy()
-    sound = Audio(wave, one.stft.sample_rate_hz)
-    found = score_lips(lips, sound if sound.duration_s > _TELLING_S else None)
+    found = score_lips(lips)
     return torch.from_numpy(np.interp(time_s, found.time_s, found.score))
 
 

@@ -59,6 +59,7 @@ def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
     return LatentSpeech(
         network=cast(PowerDecoder, network), level_db=config["level_db"],
         start_gain_db=config["start_gain_db"], lips=_lips(config, folder),
+        trust=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
     )  # fmt: skip

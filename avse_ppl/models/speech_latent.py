@@ -67,6 +67,9 @@ class LatentSpeech:
     lips
         Visual encoder through which the prior sees the speaker; None for an audio-only prior. The
         network then takes features as a second argument.
+    trust
+        Factor of the score of all lips, in (0, 1]: how far what the visual encoder learned of its
+        own speakers holds for others.
     stft
         Front end that the network was trained with.
     name
@@ -78,6 +81,7 @@ class LatentSpeech:
     level_sd_db: float = 6.0
     start_gain_db: float = 0.0
     lips: LipsNetwork | None = None
+    trust: float = 1.0
     stft: Stft = field(default_factory=Stft)
     name: str = "latent speech"
 

@@ -55,6 +55,7 @@ def save_weights(
     start_gain_db: float = 0.0,
     use: str = "speech",
     lips: str | None = None,
+    trust: float = 1.0,
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
 
@@ -79,6 +80,8 @@ def save_weights(
     lips
         Name of the visual encoder that a speech prior sees through: a folder within its own, or
         shipped weights.
+    trust
+        See `LatentSpeech`.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def save_weights(
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
         "level_db": level_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
-    config |= {} if lips is None else {"lips": lips}
+    config |= {} if lips is None else {"lips": lips, "trust": trust}
     files = {
         "weights.safetensors": save(tensors),
         "config.json": f"{json.dumps(config, indent=2)}\n".encode(),

@@ -76,7 +76,10 @@ class SeeingRecipe(Recipe):
     lips_rate
         Learning rate of the visual encoder.
     video_dropout
-        Share of the crops that are seen without any video, and of those that lose a stretch of it.
+        Share of the crops that are seen without any video, of those that lose a stretch of it, and
+        of those that are shown somebody else's at times.
+    trust
+        See `LatentSpeech`; chosen on development sentences of known and unknown speakers.
 
     Examples
     --------
@@ -92,6 +95,7 @@ class SeeingRecipe(Recipe):
     lips_rate: float = 1.5e-3
     prior_epochs: int = 4
     video_dropout: float = 0.25
+    trust: float = 0.75
     batch: int = 16
     learning_rate: float = 1e-3
     level_jitter_db: float = 4.0

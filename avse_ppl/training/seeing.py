@@ -119,6 +119,7 @@ def train_seeing(
         output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card={**data, "seed": seed, **card_metrics(training.metrics), "recipe": recipe},
         lips=None if seer is None else str(lips) if is_shipped(lips) else "lips",
+        trust=recipe.trust,
     )  # fmt: skip
     if seer is not None and lips is None:
         metrics = card_metrics({"lips": training.metrics["lips"]})
