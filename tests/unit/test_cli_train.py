@@ -14,6 +14,7 @@ from avse_ppl.cli import app
 from avse_ppl.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
 from avse_ppl.names import resolve_noise, resolve_speech
 
+pytestmark = pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 RATE = 16000
 
 
@@ -50,7 +51,8 @@ def here(tmp_path, monkeypatch):
 
 def train(*arguments):
     options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--threads", 1)
-    return run("train", "vae", "--speech", "speechocean762=so", *options, *arguments)
+    workers = ("--workers", 0)  # each is a process that imports all anew
+    return run("train", "vae", "--speech", "speechocean762=so", *options, *workers, *arguments)
 
 
 @pytest.fixture(autouse=True)
