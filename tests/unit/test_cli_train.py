@@ -95,7 +95,7 @@ def test_train_without_noise_and_with_a_cache_elsewhere(here):
 
 @pytest.mark.parametrize("speech", [(), ("--speech", "speechocean762=so")])
 def test_train_writes_a_noise_prior_that_enhance_takes(here, speech):
-    options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--threads", 1)
+    options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--workers", 0)
     result = run("train", "noise-vae", "--noise", "noise", *speech, "-o", "mine", *options)
     assert result.exit_code == 0, (result.stderr, result.exception)
     assert result.stdout.endswith("""ready for avse-ppl enhance --noise "learned('mine')"\n""")

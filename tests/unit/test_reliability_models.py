@@ -174,7 +174,32 @@ def test_every_routine_runs_it(prior, routine, name):
     assert np.isfinite(found.reliability).all()
 
 
-def test_numpyro_sums_out_the_same_switch(prior):
+def test_jax_sums_out_the_same_switch(prior):
+    pytest.importorskip("numpyro")
+    import jax
+
+    from avse_ppl.inference.density_jax import jax_density, observed, to_jax
+
+    scene, video = Scene(prior, NMF(1), Markov()), seen(0.7, 1)[..., :SHORT]
+    density = Density(scene, look(scene, STFT.analyse(WAVES[:1, :320]), video))
+    latents = {site.name: site.start.clone() for site in density.sites}
+    latents["speech.z"] = torch.randn(1, 3, SHORT, generator=torch.Generator().manual_seed(2))
+    latents["speech.z"].requires_grad_(True)
+    ours = density(latents)
+    (slope,) = torch.autograd.grad(ours.sum(), latents["speech.z"])
+    made, (of,) = jax_density(density), observed(density)  # which compares the two where they start
+    given = {name: to_jax(value) for name, value in latents.items()}
+    twin = jax.jit(
+        jax.value_and_grad(lambda u: made(u, of)),
+        compiler_options={"xla_backend_optimization_level": 0},  # it runs once
+    )
+    theirs, gradient = twin(given)
+    np.testing.assert_allclose(float(theirs), float(ours.detach()), rtol=1e-4)
+    np.testing.assert_allclose(gradient["speech.z"], slope, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_numpyro_runs_the_switch(prior):
     pytest.importorskip("numpyro")
     routine = NumPyroNUTS(
         draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, start_steps=3, waveforms=False
