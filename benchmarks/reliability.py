@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -192,7 +193,8 @@ def monotone(
             means = [score_lips(one.lips, network=network).score.mean() for one in done]
             hidden = [1 - one.reliability.mean() for one in done]
             if hidden[-1] - hidden[0] > 0.1:
-                correlations.append(float(-spearmanr(hidden, means)[0]))
+                rank: Any = spearmanr(hidden, means)
+                correlations.append(-float(rank.statistic))
                 falls += [b <= a + 0.02 for a, b in itertools.pairwise(means)]
     return {"rank correlation": float(np.mean(correlations)), "steps down": float(np.mean(falls))}
 
