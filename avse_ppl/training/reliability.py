@@ -111,11 +111,12 @@ def train_reliability(
     run = _Run(recipe, materials, Path(output), seed, device, workers, resume, progress)
     pl.seed_everything(seed, verbose=False)
     network = ReliabilityNetwork(**(settings or {}))
-    if eyes is not None:
-        start_from_eyes(network, eyes)
+    taken = [] if eyes is None else start_from_eyes(network, eyes)
     rate = recipe.learning_rate
-    # One after the other: each says in its beginning what of the network is learned.
-    first = AgreementTraining(network, rate, recipe.agreement_epochs, frozen=eyes is not None)
+    # One after the other: each says in its beginning what of the network is learned. A tower keeps
+    # what it starts from if that is whole: the first layer of some encoders is another.
+    whole = "motion.weight" in taken
+    first = AgreementTraining(network, rate, recipe.agreement_epochs, frozen=whole)
     metrics = {"agreement": run.fit("agreement", first, corrupted=False)}
     second = ReliabilityTraining(network, recipe.score_rate, recipe.epochs)
     metrics["reliability"] = run.fit("reliability", second, corrupted=True)
