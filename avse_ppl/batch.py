@@ -107,28 +107,23 @@ def enhance_files(
     ValueError
         If a name is unknown, or an output exists that another program wrote.
     """
+    from avse_ppl import names
     from avse_ppl.checks import name_of
     from avse_ppl.inference.looking import check_sees
     from avse_ppl.inference.setup import resolve_device
-    from avse_ppl.names import (
-        resolve_inference,
-        resolve_noise,
-        resolve_reliability,
-        resolve_speech,
-    )
 
     videos = _videos(plan, video)
     sees = any(path is not None for path in videos.values())
-    prior, noise_model = resolve_speech(speech, sees), resolve_noise(noise)
+    prior, noise_model = names.resolve_speech(speech, sees), names.resolve_noise(noise)
     check_sees(prior, video)
     if getattr(prior, "lips", None) is None:
         videos = dict.fromkeys(videos)
     viewing = viewing or Viewing()
     if picture is not None:
         _check_picture(plan, videos)
-    resolve_inference(inference)
+    names.resolve_inference(inference)
     resolve_device(device)
-    believed = resolve_reliability(reliability, prior)
+    believed = names.resolve_reliability(reliability, prior)
     named = name_of(prior) if speech is None else _label(speech)
     settings = {"speech": named, "noise": _label(noise), "inference": _label(inference),
                 "seed": seed, "draws": draws}  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avse_ppl._figures import write_figure
 from avse_ppl.posterior import Posterior
 
 _RANGE_DB = 60.0
@@ -67,10 +67,7 @@ def plot_enhancement(
     for axis in axes[4:]:
         _lips(axis, one)
     _headline(figure, one)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(beside, dpi=120)
-    os.replace(beside, path)
-    return path
+    return write_figure(figure, path)
 
 
 def _axes(figure: Any, with_lips: bool) -> list[Any]:

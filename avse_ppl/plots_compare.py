@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avse_ppl._figures import write_figure
 from avse_ppl.comparison import Comparison
 
 _RANGE_DB = 60.0
@@ -51,10 +51,7 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     ]
     figure.colorbar(images[0], ax=axes[0, :], label="nats a bin", shrink=0.8, extend="both")
     figure.suptitle("\n".join([f"draws: {comparison.kind}", *comparison.warnings]), fontsize=9)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(beside, dpi=120)
-    os.replace(beside, path)
-    return path
+    return write_figure(figure, path)
 
 
 def _recording(top: Any, bottom: Any, comparison: Comparison) -> None:

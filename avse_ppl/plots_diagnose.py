@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from avse_ppl._figures import write_figure
 from avse_ppl.diagnostics.arviz_calls import ess, r_hat
 from avse_ppl.diagnostics.chains import ESS_PER_CHAIN, R_HAT
 from avse_ppl.diagnostics.diagnose import TRACES, Diagnostics
@@ -84,10 +84,7 @@ def plot_diagnostics(
         _trace(left, posterior, row)
         _chains(middle, found, row, powers)
         _predictive(right, found, row)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(beside, dpi=120)
-    os.replace(beside, path)
-    return path
+    return write_figure(figure, path)
 
 
 def _headline(strip: Any, found: Diagnostics, row: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from avse_ppl._figures import write_figure
 from avse_ppl._media import check_writable
 from avse_ppl.corruptions.kind import CAUSES
 from avse_ppl.reliability import Reliability
@@ -57,13 +58,7 @@ def save_reliability_picture(
     _draw_strip(strip, lips, reliability)
     _draw_curves(curves, reliability)
     _draw_causes(causes, reliability)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(beside, dpi=110, format=path.suffix.lower().removeprefix("."))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return write_figure(figure, path, dpi=110)
 
 
 def _draw_strip(axes: Axes, lips: Lips, reliability: Reliability) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,22 @@ def plates_reusable() -> AbstractContextManager[Any]:
     if on_jax():
         return nullcontext()
     return poutine.block(hide_fn=lambda msg: type(msg.get("fn")).__name__ == "_Subsample")
+
+
+@contextmanager
+def in_recordings(recordings: int) -> Iterator[None]:
+    """Run a part of a scene by itself, without gradients, and without a trace left outside.
+
+    What it samples does not touch the caller's random numbers.
+    """
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.no_grad(),
+        poutine.block(),
+        plates_reusable(),
+        pyro.plate("recording", recordings, dim=-3),
+    ):
+        yield
 
 
 def numbers_on(device: torch.device | None) -> AbstractContextManager[Any]:

@@ -65,7 +65,7 @@ def main() -> None:
         posterior = enhanced.posterior
         if posterior is None or posterior.reliability is None:
             raise RuntimeError("expected a posterior that says how far the lips counted")
-        score = score_lips(video, noisy).score[slice(*COVERED)].mean()
+        score = score_lips(video).score[slice(*COVERED)].mean()
         frames = posterior.stft.frames(noisy.n_samples).time_s.numpy()
         inside = (frames > 1.0) & (frames < 2.0)
         report(name, enhanced.speech.samples, score, posterior.reliability[0, inside].mean())

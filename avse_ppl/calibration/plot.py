@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from avse_ppl._figures import write_figure
 from avse_ppl.calibration.ranks import rank_ecdf, simultaneous_band
 from avse_ppl.calibration.simulation import SimulationBasedCalibration
 
@@ -53,7 +53,4 @@ def plot_ranks(
     figure.supxlabel("rank of the truth / number of draws", fontsize=9)
     figure.supylabel("ECDF - diagonal", fontsize=9)
     figure.suptitle(f"{result.simulations} simulations, posterior {result.kind}", fontsize=10)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(beside, dpi=120)
-    os.replace(beside, path)
-    return path
+    return write_figure(figure, path)

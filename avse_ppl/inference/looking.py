@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
-from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.checks import name_of
 from avse_ppl.gating import Switch
 from avse_ppl.models.reliability import always, never
-from avse_ppl.scene import Scene, plates_reusable
+from avse_ppl.scene import Scene, in_recordings
 from avse_ppl.stft import Frames, Spectrogram
 
 
@@ -113,9 +111,8 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
         is a switch and the prior has none that can be summed out.
     """
     shape = (len(features), frames.time)
-    with torch.no_grad(), poutine.block(), plates_reusable():  # noqa: SIM117
-        with pyro.plate("recording", shape[0], dim=-3):
-            found = scene.reliability(frames, features)  # type: ignore[misc]
+    with in_recordings(shape[0]):
+        found = scene.reliability(frames, features)  # type: ignore[misc]
     if isinstance(found, Switch) and not getattr(scene.speech, "switches", False):
         raise ValueError(
             f"speech prior {name_of(scene.speech)!r} has no switch that can be summed out: its "

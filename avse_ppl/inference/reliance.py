@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -15,7 +14,7 @@ from avse_ppl.inference.density import Values
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.models.latent_law import branches
 from avse_ppl.models.switch import draw_switch, probability
-from avse_ppl.scene import Scene, plates_reusable
+from avse_ppl.scene import Scene, in_recordings
 from avse_ppl.stft import Spectrogram
 
 GATE, SWITCH = "reliability", "reliability.switch"
@@ -44,13 +43,7 @@ def reliance(
 
 def _seen(scene: Scene, mixture: Spectrogram, values: Values) -> Any:
     """What the speech prior was shown in a draw."""
-    with (
-        torch.no_grad(),
-        poutine.block(),
-        plates_reusable(),
-        poutine.condition(data=dict(values)),
-        pyro.plate("recording", mixture.recordings, dim=-3),
-    ):
+    with in_recordings(mixture.recordings), poutine.condition(data=dict(values)):
         return believed(mixture.frames, mixture.frames.visual, scene.reliability)
 
 

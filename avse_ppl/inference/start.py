@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from avse_ppl.gating import Switch, gated, shown
 from avse_ppl.inference.density import Density, Values
 from avse_ppl.inference.setup import Randoms
-from avse_ppl.scene import plates_reusable
+from avse_ppl.scene import in_recordings
 
 _NOISE_FITS = 20
 
@@ -46,12 +45,7 @@ def _gate(density: Density) -> Tensor:
     That of a switch, and of a function that samples, is the score.
     """
     visual: Any = density.mixture.frames.visual
-    with (
-        torch.no_grad(),
-        poutine.trace() as tracer,
-        plates_reusable(),
-        pyro.plate("recording", len(visual), dim=-3),
-    ):
+    with in_recordings(len(visual)), poutine.trace() as tracer:
         found: Any = density.scene.reliability(density.mixture.frames, visual)  # type: ignore[misc]
     if isinstance(found, Switch) or tracer.trace.stochastic_nodes:
         return visual[:, 0]

@@ -54,9 +54,9 @@ class Markov:
         z_t | z_{1:t-1}, a_t \sim \begin{cases} p(z_t | z_{1:t-1}, v_t) & a_t = 1 \\
         p(z_t | z_{1:t-1}) & a_t = 0 \end{cases}
 
-    with r the score. Lips that contradict the sound lose their weight however good they look. See
-    `avse_ppl.models.switch` for the chain. Each draw of the posterior has the probability of the
-    switch given its latents, ``reliability``, and a draw of the switch, ``reliability.switch``.
+    with r the score. Lips that contradict the sound may lose their weight however good they look.
+    See `avse_ppl.models.switch` for the chain. Each draw of the posterior has the probability of
+    the switch given its latents, ``reliability``, and a draw of the switch, ``reliability.switch``.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from avse_ppl._figures import write_figure
 from avse_ppl._media import check_writable
 from avse_ppl.video.alignment import runs
 from avse_ppl.video.lips import Lips
@@ -61,13 +62,7 @@ def save_lips_picture(lips: Lips, path: str | os.PathLike[str]) -> Path:
     _draw_strip(strip, lips)
     _draw_curves(curves, lips)
     _draw_pose(pose, lips)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(beside, dpi=110, format=path.suffix.lower().removeprefix("."))
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    return path
+    return write_figure(figure, path, dpi=110)
 
 
 def _draw_strip(axes: Axes, lips: Lips) -> None:
