@@ -23,6 +23,7 @@ from avse_ppl.models.networks import (
 from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
+from avse_ppl.models.networks.score import ScoreNetwork
 from avse_ppl.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
@@ -35,6 +36,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "published-avvae": PublishedAvVaeNetwork,
         "lips": LipsNetwork,
         "reliability": ReliabilityNetwork,
+        "score": ScoreNetwork,
     }
 )
 _SEEING = {"lips": "Visual encoder", "reliability": "Reliability network"}  # know no STFT

@@ -149,13 +149,15 @@ class CropBatches(Sampler[list[Crop]]):
         Standard deviation of the gains.
     speed
         Range of the speeds, drawn uniformly in twentieths.
+    share
+        Part of the speech that one epoch draws.
     shuffle
         False gives every clip's middle crop in order, without gain: for validation.
     """
 
     def __init__(
         self, dataset: SpeechCrops, batch: int, seed: int, level_jitter_db: float = 0.0,
-        speed: tuple[float, float] = (1.0, 1.0), shuffle: bool = True,
+        speed: tuple[float, float] = (1.0, 1.0), share: float = 1.0, shuffle: bool = True,
     ) -> None:  # fmt: skip
         """Store the settings."""
         self.dataset, self.batch, self.seed, self.speed = dataset, batch, seed, speed
@@ -163,12 +165,13 @@ class CropBatches(Sampler[list[Crop]]):
         # Long clips are cropped more often, so that every second counts alike.
         lengths = np.diff(dataset.cache.offsets)[dataset.clips]
         self.weights = np.maximum(lengths / dataset.crop, 1.0)
+        self.crops = int(share * self.weights.sum())
 
     def __len__(self) -> int:
         """Count the batches; the last of a validation may be a smaller one."""
         if not self.shuffle:
             return -(-len(self.dataset) // self.batch)
-        return max(1, int(self.weights.sum()) // self.batch)
+        return max(1, self.crops // self.batch)
 
     @property
     def sampler(self) -> CropBatches:
@@ -185,7 +188,7 @@ class CropBatches(Sampler[list[Crop]]):
         if not self.shuffle:
             crops = [Crop(i, 0.5, seed=i) for i in range(len(self.dataset))]
         else:
-            total = max(self.batch, int(self.weights.sum()))
+            total = max(self.batch, self.crops)
             clips = rng.choice(len(self.dataset), total, p=self.weights / self.weights.sum())
             gains = self.level_jitter_db * rng.standard_normal(total)
             seeds = rng.integers(0, 2**31, total)

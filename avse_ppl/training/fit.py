@@ -158,7 +158,9 @@ class Run:
             num_sanity_val_steps=0, use_distributed_sampler=False,
         )  # fmt: skip
         recipe = self.recipe
-        batches = CropBatches(train, batch, self.seed, recipe.level_jitter_db, recipe.speed)
+        batches = CropBatches(
+            train, batch, self.seed, recipe.level_jitter_db, recipe.speed, recipe.epoch_share
+        )
         checks = CropBatches(dev, min(batch, len(dev)), self.seed, shuffle=False)
         last = folder / "last.ckpt"
         begin = time.process_time()

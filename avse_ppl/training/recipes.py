@@ -33,6 +33,9 @@ class Recipe:
         Standard deviation of the random level given to each crop, dB.
     speed
         Range of the random speed given to each crop.
+    epoch_share
+        Part of the speech that one pass draws: small where whole passes take long, since a
+        checkpoint is left after each.
     encoder_epochs, encoder_batch, encoder_crop_s
         Passes, crops a step and their length in the second phase, in which the decoder stays and
         the encoder learns to see speech through noise.
@@ -51,6 +54,7 @@ class Recipe:
     batch: int = 32
     learning_rate: float = 1e-3
     epochs: int = 60
+    epoch_share: float = 1.0
     kl_weight: float = 0.1
     kl_warmup_epochs: int = 10
     level_jitter_db: float = 6.0
@@ -104,6 +108,42 @@ class SeeingRecipe(Recipe):
     snr_db: tuple[float, float] = (-10.0, 12.0)
 
 
+@dataclass(frozen=True)
+class DiffusionRecipe(Recipe):
+    """What a diffusion prior is trained with, beyond `Recipe`.
+
+    Parameters
+    ----------
+    start
+        The audio-only prior whose latents and decoder a latent diffusion builds on, by name.
+    eyes
+        The visual encoder that it sees through, by name.
+    sigma
+        Range of the noise levels.
+    sigma_centre, sigma_sd
+        Mean and standard deviation of their logarithm.
+    averaging
+        Decay of the running mean of the weights.
+    video_dropout
+        As for `SeeingRecipe`.
+
+    Examples
+    --------
+    >>> DIFFUSION_RECIPES["score"].sigma
+    (0.02, 5.0)
+    """
+
+    start: str = "tcvae"
+    eyes: str = "lips"
+    sigma: tuple[float, float] = (0.02, 5.0)
+    sigma_centre: float = -1.0
+    sigma_sd: float = 1.2
+    averaging: float = 0.995
+    video_dropout: float = 0.25
+    level_jitter_db: float = 6.0
+    speed: tuple[float, float] = (1.0, 1.0)
+
+
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
@@ -144,5 +184,26 @@ SEEING_RECIPES: Mapping[str, SeeingRecipe] = MappingProxyType(
         "av-cvae": _seeing("visual"),
         "av-dkf": _seeing("gated"),
         "av-rvae": _seeing("visual", decoder="recurrent", decoder_sees=True),
+    }
+)
+
+DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
+    {
+        # Six crops a step: on a core, steps are dear, and many are worth more than large ones.
+        "score": DiffusionRecipe(
+            "score", {"visual": 64}, batch=6, learning_rate=1.5e-3, epochs=7, epoch_share=0.2
+        ),
+        "latent-diffusion": DiffusionRecipe(
+            "latent-diffusion",
+            {"latent": 16, "visual": 64},
+            batch=12,
+            crop_s=2.56,
+            learning_rate=1.5e-3,
+            epochs=16,
+            sigma=(0.02, 20.0),
+            sigma_centre=-0.5,
+            sigma_sd=1.4,
+            level_jitter_db=4.0,
+        ),
     }
 )
