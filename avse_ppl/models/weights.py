@@ -20,6 +20,7 @@ from avse_ppl.models.networks import (
     TcvaeNetwork,
     VaeNetwork,
 )
+from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
@@ -37,6 +38,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "lips": LipsNetwork,
         "reliability": ReliabilityNetwork,
         "score": ScoreNetwork,
+        "latent-diffusion": LatentDiffusionNetwork,
     }
 )
 _SEEING = {"lips": "Visual encoder", "reliability": "Reliability network"}  # know no STFT

@@ -124,7 +124,9 @@ class DiffusionRecipe(Recipe):
         Mean and standard deviation of their logarithm.
     averaging
         Decay of the running mean of the weights.
-    video_dropout
+    teacher_epochs
+        Passes of the phase "teacher" of a latent diffusion.
+    video_dropout, trust
         As for `SeeingRecipe`.
 
     Examples
@@ -139,7 +141,9 @@ class DiffusionRecipe(Recipe):
     sigma_centre: float = -1.0
     sigma_sd: float = 1.2
     averaging: float = 0.995
+    teacher_epochs: int = 2
     video_dropout: float = 0.25
+    trust: float = 0.75
     level_jitter_db: float = 6.0
     speed: tuple[float, float] = (1.0, 1.0)
 
@@ -196,13 +200,14 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
         "latent-diffusion": DiffusionRecipe(
             "latent-diffusion",
             {"latent": 16, "visual": 64},
-            batch=12,
+            batch=8,
             crop_s=2.56,
             learning_rate=1.5e-3,
-            epochs=16,
+            epochs=20,
+            epoch_share=0.5,
             sigma=(0.02, 20.0),
-            sigma_centre=-0.5,
-            sigma_sd=1.4,
+            sigma_centre=-0.7,
+            sigma_sd=1.6,
             level_jitter_db=4.0,
         ),
     }

@@ -129,6 +129,42 @@ def train_seeing(
     return folder
 
 
+def teach(
+    run: Run, speech: SpeechCache, given: str | Path | None
+) -> tuple[Any, dict[str, dict[str, float]]]:
+    """Phase "teacher", or what it left elsewhere: latents that others learn from.
+
+    Parameters
+    ----------
+    run
+        The training that it is a phase of; its recipe has ``start`` and ``teacher_epochs``.
+    speech
+        Cached speech.
+    given
+        Folder of a teacher, or None to train one into ``teacher/`` of the output.
+
+    Returns
+    -------
+    tuple
+        The network, frozen, and what was measured, by phase.
+    """
+    recipe: Any = run.recipe
+    settings = {"latent": recipe.settings["latent"]}
+    network = DynamicNetwork(freq=run.stft.freq, **settings)
+    load_shared(network, given or recipe.start)
+    measured = {}
+    if given is None:
+        crop = round(recipe.crop_s * run.stft.sample_rate_hz)
+        crops = [SpeechCrops(speech, split, crop, run.stft) for split in _SPLITS]
+        module = TeacherTraining(recipe, run.stft, network)
+        epochs, batch = recipe.teacher_epochs, recipe.batch
+        measured["teacher"] = run.fit(module, "teacher", epochs, batch, *crops)
+        save_weights(
+            run.output / "teacher", network, "dynamic", settings, run.stft, name="teacher", card={}
+        )
+    return clean_teacher(network), measured
+
+
 class _Training:
     """The phases of one training."""
 
@@ -142,18 +178,10 @@ class _Training:
 
     def teacher(self, given: str | Path | None) -> Any:
         """Phase 1, or what it left elsewhere."""
-        stft, recipe = self.stft, self.recipe
-        network = DynamicNetwork(freq=stft.freq, latent=recipe.settings["latent"])
-        load_shared(network, given or recipe.start)
-        if given is None:
-            crops = [SpeechCrops(self.materials.speech, s, self._crop, stft) for s in _SPLITS]
-            module = TeacherTraining(recipe, stft, network)
-            self._fit(module, "teacher", recipe.teacher_epochs, crops)
-            save_weights(
-                self.output / "teacher", network, "dynamic",
-                {"latent": recipe.settings["latent"]}, stft, name="teacher", card={},
-            )  # fmt: skip
-        return clean_teacher(network)
+        run = Run(self.recipe, self.stft, self.output, self.seed, **self.settings)
+        network, measured = teach(run, self.materials.speech, given)
+        self.metrics |= measured
+        return network
 
     def lips(self, given: str | Path | None, guide: Any) -> LipsNetwork:
         """Phase 2, or what it left elsewhere."""
