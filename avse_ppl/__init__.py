@@ -18,9 +18,27 @@ from avse_ppl.comparison import Comparison
 from avse_ppl.diagnostics import Diagnostics, diagnose
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.enhance import Enhanced, enhance, enhance_batch
-from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, NumPyroNUTS, merge
+from avse_ppl.inference import (
+    EM,
+    HMC,
+    NUTS,
+    SVI,
+    Exact,
+    GuidedDiffusion,
+    NumPyroNUTS,
+    UDiffSE,
+    merge,
+)
 from avse_ppl.metrics import Scores, evaluate
-from avse_ppl.models import NMF, GaussianSpeech, LatentSpeech, load_speech, stationary
+from avse_ppl.models import (
+    NMF,
+    GaussianScore,
+    GaussianSpeech,
+    LatentSpeech,
+    ScoreSpeech,
+    load_speech,
+    stationary,
+)
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Laws, Scene
 from avse_ppl.stft import Frames, Spectrogram, Stft
@@ -40,15 +58,19 @@ __all__ = [
     "Enhanced",
     "Exact",
     "Frames",
+    "GaussianScore",
     "GaussianSpeech",
+    "GuidedDiffusion",
     "LatentSpeech",
     "Laws",
     "NumPyroNUTS",
     "Posterior",
     "Scene",
+    "ScoreSpeech",
     "Scores",
     "Spectrogram",
     "Stft",
+    "UDiffSE",
     "compare",
     "diagnose",
     "enhance",

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from avse_ppl.checks import unknown_name
-from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, NumPyroNUTS
+from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, GuidedDiffusion, NumPyroNUTS, UDiffSE
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.reliability import RELIABILITIES
 from avse_ppl.scene import NoiseModel, SpeechPrior
@@ -43,6 +43,8 @@ ROUTINES: Mapping[str, str] = MappingProxyType(
         "em-mala": "Metropolis-adjusted Langevin draws of speech, point estimate of the noise",
         "em-mh": "random walk Metropolis draws of speech, point estimate of the noise",
         "em-variational": "mean-field posterior of speech, point estimate of the noise",
+        "guided": "reverse diffusion; for the speech priors score and latent-diffusion",
+        "guided-udiffse": "the published guided diffusion, for comparison; tempered, slow",
         "exact": "closed form or grid; for the Gaussian prior with at most one noise unknown",
     }
 )
@@ -62,6 +64,7 @@ _EM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "em-variational": {"rounds": 60, "step_size": 0.1, "tempering": 0.4},
     }
 )  # fmt: skip
+_GUIDED = MappingProxyType({"start": "tcvae"})
 _CHAINS = MappingProxyType({"draws": 50, "warmup": 50, "chains": 2})
 _NUMPYRO = MappingProxyType({"draws": 200, "warmup": 225, "chains": 2})
 _NUTS = MappingProxyType({**_CHAINS, "max_tree_depth": 6})
@@ -149,6 +152,11 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
         return Exact(**settings)
     if inference == "svi":
         return SVI(**{**_SVI, **settings})
+    if inference == "guided":
+        return GuidedDiffusion(**{**_GUIDED, **settings})
+    if inference == "guided-udiffse":
+        settings.pop("draws", None)  # each chain leaves one
+        return UDiffSE(**settings)
     if inference.startswith("svi-"):
         return SVI(**{"guide": inference.removeprefix("svi-"), **settings})
     if inference == "nuts":

@@ -62,6 +62,7 @@ def summarise(
     counted: int | None = None,
     chains: int = 1,
     stats: dict[str, np.ndarray] | None = None,
+    laws: Sequence[ComplexNormal] | None = None,
 ) -> Posterior:
     """Posterior over speech from draws of the latents.
 
@@ -85,12 +86,13 @@ def summarise(
         How many draws of each chain the moments are taken over, by default all of them.
     chains
         How many chains of equal length the draws are from.
+    laws
+        Posterior law of speech in each draw, where it is not the scene's own.
     """
     running, waves = Moments(), []
     length = len(draws) // chains
     for index, count, drawn in _uses(length, min(counted or length, length), waveforms, chains):
-        laws = scene.laws_given(draws[index], mixture)
-        law = laws.speech.condition(laws.noise, mixture.values)
+        law = _law(scene, draws[index], mixture) if laws is None else laws[index]
         if count:
             running.add(law)
         waves += [_draw_wave(law, mixture, randoms) for _ in range(drawn)]
@@ -108,6 +110,12 @@ def summarise(
         n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
         stats=stats or {}, axes=axes,
     )  # fmt: skip
+
+
+def _law(scene: Scene, values: Values, mixture: Spectrogram) -> ComplexNormal:
+    """Wiener posterior at given latents."""
+    laws = scene.laws_given(values, mixture)
+    return laws.speech.condition(laws.noise, mixture.values)
 
 
 def _uses(

@@ -3,6 +3,7 @@
 if __name__ == "models":
     raise ImportError("import avse_ppl.models")
 
+from avse_ppl.models.diffusion import Ouve, Vp
 from avse_ppl.models.noise import NMF, Stationary, stationary
 from avse_ppl.models.noise_clicks import Clicks, clicks
 from avse_ppl.models.noise_gain import AR1Gain, Wind, wind
@@ -14,19 +15,24 @@ from avse_ppl.models.noise_sum import Sum
 from avse_ppl.models.pretrained_speech import load_speech, pretrained_names
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_latent import LatentSpeech
+from avse_ppl.models.speech_score import GaussianScore, ScoreSpeech
 
 __all__ = [
     "NMF",
     "AR1Gain",
     "AlphaStable",
     "Clicks",
+    "GaussianScore",
     "GaussianSpeech",
     "Hum",
     "LatentSpeech",
     "NoiseVae",
+    "Ouve",
+    "ScoreSpeech",
     "Stationary",
     "StudentT",
     "Sum",
+    "Vp",
     "Wind",
     "clicks",
     "hum",

@@ -9,8 +9,10 @@ from typing import Any, cast
 
 from avse_ppl.checks import unknown_name
 from avse_ppl.models.networks import LipsNetwork
+from avse_ppl.models.networks.score import ScoreNetwork
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_latent import LatentSpeech, PowerDecoder
+from avse_ppl.models.speech_score import ScoreSpeech
 from avse_ppl.models.weights import PRETRAINED, load_lips, load_network
 from avse_ppl.stft import Stft
 
@@ -21,7 +23,7 @@ def pretrained_names() -> list[str]:
     return sorted(p.parent.name for p in configs if _use(json.loads(p.read_text())) == "speech")
 
 
-def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
+def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech:
     """Load a speech prior: ``"gaussian"``, the name of shipped weights, or a folder of weights.
 
     Parameters
@@ -56,6 +58,11 @@ def load_speech(name: str | Path) -> LatentSpeech | GaussianSpeech:
             f"{folder} holds a {_use(config)} prior; expected a speech prior. Use it as the noise "
             "of a scene, with load_noise"
         )
+    if isinstance(network, ScoreNetwork):
+        return ScoreSpeech(
+            network, lips=_lips(config, folder), trust=config.get("trust", 1.0),
+            stft=Stft(**config["stft"]), name=config.get("name", folder.name),
+        )  # fmt: skip
     return LatentSpeech(
         network=cast(PowerDecoder, network), level_db=config["level_db"],
         start_gain_db=config["start_gain_db"], lips=_lips(config, folder),

@@ -122,13 +122,7 @@ class LatentSpeech:
         ValueError
             If the prior is audio-only.
         """
-        if self.lips is None:
-            raise ValueError(f"speech prior {self.name!r} is audio-only and sees nothing")
-        steady = lips.resample(RATE_HZ)
-        found = torch.from_numpy(steady.found.astype("float32"))
-        with torch.no_grad():
-            features = self.lips(torch.from_numpy(steady.roi[None]))
-            return on_frames(features, found[None], frames.time_s.cpu())[0]
+        return see_lips(self.lips, lips, frames, self.name)
 
     def encode(
         self, power: Tensor, visual: Tensor | None = None
@@ -163,3 +157,20 @@ class LatentSpeech:
 
         network = copy.deepcopy(self.network).to(device, dtype)  # type: ignore[attr-defined]
         return replace(self, network=network)
+
+
+def see_lips(network: LipsNetwork | None, lips: Lips, frames: Frames, name: str) -> Tensor:
+    """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.
+
+    Raises
+    ------
+    ValueError
+        If the prior of that name has no visual encoder.
+    """
+    if network is None:
+        raise ValueError(f"speech prior {name!r} is audio-only and sees nothing")
+    steady = lips.resample(RATE_HZ)
+    found = torch.from_numpy(steady.found.astype("float32"))
+    with torch.no_grad():
+        features = network(torch.from_numpy(steady.roi[None]))
+        return on_frames(features, found[None], frames.time_s.cpu())[0]

@@ -79,7 +79,8 @@ class DynamicNetwork(TcvaeNetwork):
         if self.decoder_sees:
             self.decoder_fusion = Fusion(latent if self.recurrent else hidden, seen)
         # A latent changes the law of the next one, or, in a recurrent decoder, all of speech.
-        if self.recurrent or prior in ("gated", "recurrent"):
+        self.remembers = prior in ("gated", "recurrent")  # whether latents depend on earlier ones
+        if self.recurrent or self.remembers:
             self.reach = None  # type: ignore[assignment]
 
     def encode(

@@ -1,0 +1,252 @@
+"""Guided diffusion: the reverse of a diffusion, bent towards the mixture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from avse_ppl.checks import check_count, check_positive
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.inference.density import Values
+from avse_ppl.inference.guided_bins import Round, reverse_run
+from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
+from avse_ppl.inference.guided_latents import LatentRun
+from avse_ppl.inference.guided_noise import NoiseFit
+from avse_ppl.inference.memory import memory_explained
+from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.summary import kind_of
+from avse_ppl.inference.svi import SVI
+from avse_ppl.inference.threads import enough_threads
+from avse_ppl.models.diffusion import denoises, noise_levels
+from avse_ppl.models.pretrained_speech import load_speech
+from avse_ppl.models.speech_gaussian import GaussianSpeech
+from avse_ppl.models.speech_score import GaussianScore
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+_SILENCE = 1e-12  # variance of a bin that is said to be known
+
+
+@dataclass(frozen=True)
+class GuidedDiffusion:
+    r"""Draws from the posterior by running the prior's diffusion backwards.
+
+    Two kinds of speech prior run under it, with any noise model:
+
+    - score priors (``score``), which denoise the spectrogram: the mixture enters each step by the
+      exact posterior of a bin, see `avse_ppl.inference.guided_bins`;
+    - priors with normal latents that are independent of each other (``gaussian``, ``vae``,
+      ``rvae``, ``tcvae``, ``av-cvae``) by their closed-form scores, and ``latent-diffusion`` by
+      its denoiser: see `avse_ppl.inference.guided_latents`.
+
+    What it approximates: that clean bins (or latents), given noisy ones, are independent and
+    normal, with the mean and variance of the denoiser, and that the run starts and ends at finite
+    noise. The noise model is fitted on the way, see `avse_ppl.inference.guided_noise`. After the
+    last level has been reached it is repeated: a Gibbs sampler, whose rounds are the draws and
+    over whose posterior laws mean and variance are taken.
+
+    Parameters
+    ----------
+    steps
+        Noise levels on the way down, each with one call of the denoiser.
+    rounds
+        Rounds at the last level that count, the first of them its first visit.
+    chains
+        Runs from different noise, all at once.
+    sigma_start, sigma_last
+        First and last noise level. By default the prior's highest, or 0.5 from a warm start; and
+        0.1. Bins are compressed amplitudes of a mixture of unit power; latents have unit variance.
+    memory
+        :math:`\eta` in [0, 1]: how much of the noise of one level is kept at the next.
+    start
+        Another speech prior, or its name: where bins are diffused, the run starts from its
+        posterior under a few steps of `SVI`, with its noise. One that sees has to see through the
+        same visual encoder. Latents start where their own encoder says.
+    updates
+        Of the noise at each level.
+    moves, move_size
+        Langevin steps at each level, and their size, where latents are diffused.
+    draws, waveforms
+        Waveforms in the posterior, spread over the chains, and whether to draw them at all.
+    tempering
+        Power of the likelihood; flagged in ``posterior.kind`` unless 1.
+    device, dtype, progress
+        As for `SVI`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range; when called, if the speech prior cannot be diffused, or a
+        denoiser or a gradient returns what is not a number.
+
+    References
+    ----------
+    Song et al., ICLR 2021 (reverse diffusions). Song, Vahdat, Mardani and Kautz, "Pseudoinverse-
+    guided diffusion models for inverse problems", ICLR 2023. Zhang et al., "Improving diffusion
+    inverse problem solving with decoupled noise annealing", CVPR 2025. Nortier, Sadeghi and
+    Serizel, "Unsupervised speech enhancement with diffusion-based generative models", ICASSP 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from avse_ppl import GaussianSpeech, Scene, stationary
+    >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+    >>> routine = GuidedDiffusion(steps=5, rounds=2, draws=4)
+    >>> posterior = routine(Scene(GaussianSpeech(), stationary), wave, seed=0)
+    >>> posterior.speech.shape, posterior.kind
+    ((2, 2, 1, 4000), 'guided diffusion of latents, variational noise')
+    """
+
+    steps: int = 16
+    rounds: int = 4
+    chains: int = 2
+    sigma_start: float | None = None
+    sigma_last: float = 0.1
+    memory: float = 1.0
+    start: Any = None
+    updates: int = 5
+    moves: int = 3
+    move_size: float = 0.5
+    draws: int = 50
+    waveforms: bool = True
+    tempering: float = 1.0
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for what in ("steps", "rounds", "chains", "moves", "draws"):
+            check_count(what, getattr(self, what))
+        check_count("updates", self.updates, minimum=0)
+        for what in ("sigma_last", "move_size", "tempering"):
+            check_positive(what, getattr(self, what))
+        if self.sigma_start is not None and not self.sigma_start > self.sigma_last:
+            raise ValueError(
+                f"sigma_start must be above sigma_last={self.sigma_last:g}, found "
+                f"{self.sigma_start!r}"
+            )
+        if not 0.0 <= self.memory <= 1.0:
+            raise ValueError(f"memory must be within [0, 1], found {self.memory!r}")
+
+    def __call__(
+        self,
+        scene: Scene,
+        mixture: Mixture,
+        video: Any = None,
+        *,
+        seed: Seed = 0,
+    ) -> Posterior:
+        """Invert a scene; see `SVI` for the arguments."""
+        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
+        with enough_threads(spectrogram), memory_explained(spectrogram):
+            return self._invert(scene, spectrogram, randoms, check_seed(seed))
+
+    def _invert(
+        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+    ) -> Posterior:
+        begin = time.perf_counter()
+        if isinstance(scene.speech, GaussianSpeech) and scene.speech.gain_sd_db == 0:
+            scene = replace(scene, speech=GaussianScore.of(scene.speech, spectrogram.frames))
+        rows = in_chains(spectrogram, self.chains)
+        own = randoms_of_chains(randoms, self.chains)
+        run = self._bins if denoises(scene.speech) else self._latents
+        kind, kept = run(scene, rows, own, spectrogram, seed)
+        attrs = {
+            "routine": "guided", "seed": seed, "steps": self.steps, "rounds": self.rounds,
+            "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
+        }  # fmt: skip
+        return summarise_rounds(
+            scene, spectrogram, kept, randoms, self.chains,
+            kind=kind_of(f"guided diffusion of {kind}", self.tempering), attrs=attrs,
+            waveforms=-(-self.draws // self.chains) * self.waveforms,
+        )  # fmt: skip
+
+    def _bins(
+        self, scene: Scene, rows: Spectrogram, own: Randoms, one: Spectrogram,
+        seed: int | list[int],
+    ) -> tuple[str, list[Round]]:  # fmt: skip
+        prior: Any = scene.speech
+        levels = self._levels(prior.sigma_max if self.start is None else 0.5)
+        started = None if self.start is None else self._started(scene, one, seed)
+        clean = rows.values.new_zeros(rows.values.shape)
+        law = ComplexNormal(0.0, rows.power.clamp_min(_SILENCE))
+        if started is not None:
+            clean = prior.compression.compress(started.mean.repeat(self.chains, 1, 1))
+            law = ComplexNormal(0.0, started.power.repeat(self.chains, 1, 1))
+        latents = None if started is None else started.noise
+        latents = latents and {n: v.repeat(self.chains, 1, 1) for n, v in latents.items()}
+        noise = NoiseFit(scene.noise, rows, own, law, self.tempering, latents)
+        state = clean + levels[0] * own.normal(clean.shape, clean.dtype)
+        rounds = reverse_run(
+            prior, rows, noise, levels, state, own, updates=self.updates, memory=self.memory,
+            tempering=self.tempering,
+        )  # fmt: skip
+        return f"bins, {noise.kind}", self._kept(rounds)
+
+    def _latents(
+        self, scene: Scene, rows: Spectrogram, own: Randoms, _one: Spectrogram,
+        _seed: int | list[int],
+    ) -> tuple[str, list[Round]]:  # fmt: skip
+        levels = self._levels(1.0)
+        run = LatentRun(scene, rows, own, self.tempering, self.move_size)
+        rounds = run.run(levels, self.moves, self.updates, self.memory)
+        return f"latents, {run.noise.kind}", self._kept(rounds)
+
+    def _kept(self, rounds: Iterator[Round]) -> list[Round]:
+        """Go through the rounds, and keep those that count; interrupted, those that there are."""
+        kept: list[Round] = []
+        try:
+            for step, found in enumerate(rounds):
+                if step >= self.steps - 1:
+                    kept.append(found)
+                if self.progress is not None:
+                    self.progress(step + 1, self.steps + self.rounds - 1)
+        except KeyboardInterrupt:
+            if not kept:
+                raise
+        return kept
+
+    def _levels(self, highest: float) -> list[float]:
+        start = self.sigma_start or highest
+        down = noise_levels(start, min(self.sigma_last, start), self.steps)
+        return down + [down[-1]] * (self.rounds - 1)
+
+    def _started(self, scene: Scene, mixture: Spectrogram, seed: int | list[int]) -> Started:
+        """Posterior of the prior that this run is to start from, under a few steps of SVI."""
+        speech: Any = self.start
+        if isinstance(speech, (str, Path)):
+            speech = load_speech(speech)
+        sees = getattr(speech, "lips", None) is not None
+        routine = SVI(
+            steps=13, draws=10, waveforms=False, k_hat_draws=0, tempering=self.tempering,
+            device=str(mixture.values.device), dtype=self.dtype,
+        )  # fmt: skip
+        first = Scene(speech, scene.noise, scene.reliability if sees else None)
+        found = routine(first, mixture if sees else mixture.seeing(None), seed=seed)
+        scale = mixture.scale[:, None, None]
+        device = mixture.values.device
+        noise = {
+            name: torch.from_numpy(values.mean((0, 1))).to(device, self.dtype)
+            for name, values in found.latents.items()
+            if not name.startswith(("speech.", "reliability"))
+        }
+        mean = torch.from_numpy(found.mean).to(mixture.values) / scale
+        power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
+        whole = power + mean.real.square() + mean.imag.square()
+        return Started(mean, whole.clamp_min(_SILENCE), noise)
+
+
+class Started(NamedTuple):
+    """Mean and second moment of speech that a run starts from, and latents of the noise."""
+
+    mean: Tensor
+    power: Tensor
+    noise: Values

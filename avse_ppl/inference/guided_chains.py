@@ -1,0 +1,63 @@
+"""Chains of a guided diffusion: rows of one batch, and the posterior that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.inference.density import Values
+from avse_ppl.inference.guided_bins import Round
+from avse_ppl.inference.guided_noise import Said
+from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.summary import summarise
+from avse_ppl.models.diffusion import denoises
+from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+
+def in_chains(mixture: Spectrogram, chains: int) -> Spectrogram:
+    """The same recordings once for each chain, one chain after another."""
+    visual = mixture.frames.visual
+    seen = None if visual is None else visual.repeat(chains, 1, 1)
+    return replace(
+        mixture.seeing(seen), values=mixture.values.repeat(chains, 1, 1),
+        n_samples=mixture.n_samples * chains, scale=mixture.scale.repeat(chains),
+    )  # fmt: skip
+
+
+def randoms_of_chains(randoms: Randoms, chains: int) -> Randoms:
+    """Generators of all rows: of each recording one for each chain, from its seed alone."""
+    seeds = [
+        int(np.random.SeedSequence((g.initial_seed(), chain)).generate_state(1)[0])
+        for chain in range(chains)
+        for g in randoms.generators
+    ]
+    return Randoms(seeds, len(seeds), randoms.device)
+
+
+def summarise_rounds(
+    scene: Scene, mixture: Spectrogram, kept: Sequence[Round], randoms: Randoms, chains: int,
+    *, kind: str, attrs: Mapping[str, Any], waveforms: int,
+) -> Posterior:  # fmt: skip
+    """Posterior from the rounds of all chains."""
+    recordings = mixture.recordings
+    draws: list[Values] = []
+    laws: list[ComplexNormal] = []
+    for chain in range(chains):
+        rows = slice(chain * recordings, (chain + 1) * recordings)
+        for law, values in kept:
+            draws.append({name: v[rows] for name, v in values.items()})
+            laws.append(ComplexNormal(law.mean[rows], law.power[rows], validate_args=False))
+    said = scene
+    if denoises(scene.speech):
+        speech: Any = scene.speech
+        said = replace(scene, speech=Said(laws[0], mixture.stft, speech.name))
+    return summarise(
+        said, mixture, draws, randoms, kind=kind, attrs=dict(attrs), waveforms=waveforms,
+        chains=chains, laws=laws,
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""Reverse diffusion of the latents of a Gaussian prior, the likelihood as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+from torch.distributions import Normal
+
+from avse_ppl.distributions import ComplexNormal
+from avse_ppl.gating import believed
+from avse_ppl.inference.density import Density, Values, prior_law
+from avse_ppl.inference.frame_score import FrameScore
+from avse_ppl.inference.guided_bins import Round
+from avse_ppl.inference.guided_noise import NoiseFit
+from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.start import warm_start
+from avse_ppl.models.diffusion import kept_noise
+from avse_ppl.models.latent_law import LatentLaw, SwitchedLaw
+from avse_ppl.scene import Laws, Scene
+from avse_ppl.stft import Frames, Spectrogram
+
+_DECAY = 0.9  # of the running mean of the curvature
+_PROBES = 8  # of its first estimate
+_FARTHEST = 2.0  # deviations that the gradient may carry a latent in one step
+
+
+@dataclass(frozen=True)
+class Held(Scene):
+    """A scene whose speech latents have, for the time being, the laws that a denoiser gives."""
+
+    held: dict[str, Normal] = field(default_factory=dict)
+
+    def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
+        with _Instead(self.held):
+            return super()._laws(frames, video)
+
+
+class _Instead(Messenger):
+    """Puts another law in at some sample sites."""
+
+    def __init__(self, laws: Mapping[str, Normal]) -> None:
+        super().__init__()
+        self.laws = laws
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.laws:
+            msg["fn"] = self.laws[msg["name"]]
+
+
+class Latents:
+    """What is known of the speech latents of a scene under noise, in closed form or by a network.
+
+    Parameters
+    ----------
+    speech
+        The prior.
+    density
+        Of the scene whose speech latents are diffused.
+
+    Raises
+    ------
+    ValueError
+        If a latent has neither a normal prior that is independent of the others nor a denoiser.
+    """
+
+    def __init__(self, speech: Any, density: Density) -> None:
+        """Find the prior of each latent."""
+        network = getattr(speech, "network", None)
+        self.network: Any = network if hasattr(network, "denoise") else None
+        self.visual: Any = density.mixture.frames.visual
+        self.sites = [site for site in density.sites if not site.of_noise]
+        self.closed = {
+            site.name: _closed(speech, prior_law(density, site.name, {}), site.name)
+            for site in self.sites
+            if not (self.network is not None and site.name == "speech.z")
+        }
+
+    def denoised(self, noisy: Values, sigma: float) -> dict[str, Normal]:
+        r"""Laws :math:`N(E[z | y], Var[z | y])` of the clean latents, ``y = z + sigma eps``."""
+        laws = {}
+        for site in self.sites:
+            y = noisy[site.name]
+            if site.name in self.closed:
+                mean, sd = self.closed[site.name]
+                total = sd.square() + sigma**2
+                found = (mean * sigma**2 + y * sd.square()) / total, (sd * sigma).square() / total
+            else:
+                with torch.no_grad():
+                    found = self.network.denoise(y, y.new_full((len(y),), sigma), self.visual)
+            laws[site.name] = Normal(found[0], found[1].expand(y.shape).sqrt(), validate_args=False)
+        return laws
+
+
+class LatentRun:
+    r"""Go down the noise levels of the latents, from :math:`y = z + \sigma_0 \epsilon`.
+
+    At each level, :math:`z | y \approx N(m, w)` by the prior's denoiser, and z is drawn from
+
+    .. math:: p(z | y, x, b) \propto N(z; m, w) \prod_{ft} N_c\left(x_{ft};\; 0,
+        S_{ft}(z) + B_{ft}(b)\right)
+
+    by a few Langevin steps, preconditioned by :math:`(1 / w + I)^{-1}` with I the Fisher
+    information of the likelihood, estimated on the way by random signs. Then the noise is fitted,
+    and z is carried to the next level as bins are, see `avse_ppl.inference.guided_bins`.
+
+    Parameters
+    ----------
+    scene
+        With a speech prior whose latents have closed-form scores, or a latent diffusion.
+    mixture
+        Of all chains, one row each, with what is seen.
+    randoms
+        One generator a row.
+    tempering
+        Power of the likelihood.
+    step
+        Size of the Langevin steps: 0.5 widens a normal law by 7 per cent.
+    """
+
+    def __init__(
+        self, scene: Scene, mixture: Spectrogram, randoms: Randoms, tempering: float, step: float
+    ) -> None:
+        """Check the scene and start where its encoder says."""
+        held = Held(_on_latents(scene.speech), scene.noise, scene.reliability)
+        self.density, self.randoms, self.step = Density(held, mixture), randoms, step
+        self.held = held.held
+        self.latents = Latents(scene.speech, self.density)
+        if not self.latents.sites:
+            raise ValueError("the speech prior has no latents; take Exact() ('exact')")
+        self.score = FrameScore(self.density, tempering)
+        state, _ = warm_start(self.density, randoms)
+        self.clean = {site.name: state[site.name] for site in self.latents.sites}
+        self.fisher: Values = {}
+        names = self.density.names(of_noise=True)
+        start = self.density.constrain({name: state[name] for name in names})[0]
+        law = self._speech({**start, **self._constrained()})
+        self.noise = NoiseFit(scene.noise, mixture, randoms, law, tempering, start)
+
+    def run(self, levels: list[float], moves: int, updates: int, memory: float) -> Iterator[Round]:
+        """Yield, for each level, all latents and the posterior law of speech given them."""
+        noisy = {n: u + levels[0] * self._normal(u) for n, u in self.clean.items()}
+        for step, sigma in enumerate(levels):
+            self.held.clear()
+            self.held.update(self.latents.denoised(noisy, sigma))
+            values, law = self.noise.draw()
+            for _ in range(moves):
+                self._move(values, law)
+            values = {**values, **self._constrained()}
+            speech = self._speech(values)
+            self.noise.fit(speech, updates)
+            noise_values, law = self.noise.draw()
+            posterior = speech.condition(law, self.density.mixture.values)
+            yield Round(posterior, {**values, **noise_values})
+            if step + 1 == len(levels):
+                return
+            noisy = self._next(noisy, sigma, levels[step + 1], memory)
+
+    def _next(self, noisy: Values, sigma: float, lower: float, memory: float) -> Values:
+        kept = memory * kept_noise(sigma, lower)
+        fresh = max(lower**2 - (kept * sigma) ** 2, 0.0) ** 0.5
+        return {
+            name: clean + kept * (noisy[name] - clean) + fresh * self._normal(clean)
+            for name, clean in self.clean.items()
+        }
+
+    def _move(self, noise: Values, law: ComplexNormal) -> None:
+        """One Langevin step of all speech latents."""
+        gradients = self.score(self.clean, noise, gradients=True).gradients
+        self._look_at_curvature(law)
+        for name, u in self.clean.items():
+            if not bool(torch.isfinite(gradients[name]).all()):
+                raise ValueError(
+                    f"the gradient of {name} is not finite at a noise level of guided diffusion; "
+                    "expected numbers. Take a smaller step, or look for a law that overflows"
+                )
+            prior = self.held[name]
+            narrow = 1.0 / (prior.variance.reciprocal() + self.fisher[name])
+            drift = 0.5 * self.step * narrow * gradients[name]
+            farthest = _FARTHEST * prior.stddev
+            drift = torch.minimum(torch.maximum(drift, -farthest), farthest)
+            self.clean[name] = u + drift + (self.step * narrow).sqrt() * self._normal(u)
+
+    def _look_at_curvature(self, law: ComplexNormal) -> None:
+        r"""Running mean of :math:`(J^T \epsilon)^2`, with signs :math:`\epsilon`: the diagonal.
+
+        J is the derivative of the log power of the mixture, whose Fisher information is 1 a bin.
+        """
+        points = {name: u.detach().requires_grad_() for name, u in self.clean.items()}
+        log_power = (self._speech_at(points).power + law.power).log()
+        first = not self.fisher
+        for probe in range(_PROBES if first else 1):
+            signs = self._normal(log_power).sign() * self.score.tempering**0.5
+            mask = self.density.mixture.mask
+            total = ((signs if mask is None else signs * mask) * log_power).sum()
+            found = torch.autograd.grad(total, list(points.values()), retain_graph=first)
+            for name, slope in zip(points, found, strict=True):
+                weight = 1.0 / (probe + 1) if first else 1.0 - _DECAY
+                past = self.fisher.get(name, slope.square())
+                self.fisher[name] = past.lerp(slope.square(), weight)
+
+    def _speech_at(self, points: Values) -> ComplexNormal:
+        values = {site.name: site.transform(points[site.name]) for site in self.latents.sites}
+        return self._law(values)
+
+    def _speech(self, values: Values) -> ComplexNormal:
+        with torch.no_grad():
+            return self._law(values)
+
+    def _law(self, values: Values) -> ComplexNormal:
+        mixture = self.density.mixture
+        with (
+            poutine.block(),
+            poutine.condition(data=values),
+            pyro.plate("recording", mixture.recordings, dim=-3),
+        ):
+            law = self.density.scene.speech(mixture.frames, self._seen())
+        return law.expand(mixture.values.shape)
+
+    def _seen(self) -> Any:
+        visual, reliability = self.density.mixture.frames.visual, self.density.scene.reliability
+        if visual is None or reliability is None:
+            return visual
+        return believed(self.density.mixture.frames, visual, reliability)
+
+    def _constrained(self) -> Values:
+        return self.density.constrain(self.clean)[0]
+
+    def _normal(self, like: Tensor) -> Tensor:
+        return self.randoms.normal(like.shape, like.dtype)
+
+
+class _OnLatents:
+    """Network of a latent diffusion, as one between latents and power without a prior."""
+
+    def __init__(self, network: Any) -> None:
+        self.network, self.latent = network, network.latent
+
+    def encode(self, power: Tensor, **_seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, log-variance and, again, mean of z."""
+        mean, logvar = self.network.infer(power)
+        return mean, logvar, mean
+
+    def decode(self, z: Tensor, *_seen: Tensor) -> Tensor:
+        """Log power."""
+        return self.network.decode_latents(z)
+
+
+def _on_latents(speech: Any) -> Any:
+    """The prior whose site is the latent itself: of a latent diffusion, not its innovation."""
+    if hasattr(getattr(speech, "network", None), "decode_latents"):
+        return replace(speech, network=_OnLatents(speech.network))
+    return speech
+
+
+def _closed(speech: Any, law: Any, name: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of an independent normal prior."""
+    base = getattr(law, "base_dist", law)
+    if isinstance(law, SwitchedLaw):
+        raise ValueError(
+            "under a switch of the lips the latents have no score in closed form, which guided "
+            "diffusion needs; take --reliability score"
+        )
+    if isinstance(law, LatentLaw) and not getattr(speech.network, "remembers", True):
+        like = next(speech.network.parameters()).new_zeros(law.batch_shape)
+        with torch.no_grad():
+            mean, logvar = speech.network.law(like, law.visual)
+        return mean, torch.exp(0.5 * logvar)
+    if hasattr(base, "loc") and hasattr(base, "scale") and "Normal" in type(base).__name__:
+        return base.loc, base.scale
+    raise ValueError(
+        f"the prior of {name} has no score in closed form (its values follow each other, or are "
+        "not normal), which guided diffusion needs; take --inference svi, or the speech prior "
+        "score, latent-diffusion, tcvae or av-cvae"
+    )
