@@ -56,7 +56,7 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
             raise TypeError(
                 f"{role} must be a function of frames, found {type(model).__name__}: {model!r}"
             )
-    _check_front_end(scene, mixture)
+    check_front_end(scene, mixture)
     with (
         poutine.block(),
         plates_reusable(),
@@ -77,7 +77,8 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
     return trace
 
 
-def _check_front_end(scene: Scene, mixture: Spectrogram) -> None:
+def check_front_end(scene: Scene, mixture: Spectrogram) -> None:
+    """Raise ValueError unless the mixture was analysed as the speech prior wants it."""
     if scene.stft != mixture.stft:
         raise ValueError(
             f"the mixture was analysed with {mixture.stft}, but the speech prior was made for "

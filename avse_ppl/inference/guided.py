@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_positive
+from avse_ppl.checks import check_count, check_front_end, check_positive
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Values
 from avse_ppl.inference.guided_bins import Round, reverse_run
@@ -101,7 +101,7 @@ class GuidedDiffusion:
     >>> routine = GuidedDiffusion(steps=5, rounds=2, draws=4)
     >>> posterior = routine(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> posterior.speech.shape, posterior.kind
-    ((2, 2, 1, 4000), 'guided diffusion of latents, variational noise')
+    ((2, 2, 1, 4000), 'guided diffusion of latents, noise variational')
     """
 
     steps: int = 16
@@ -153,6 +153,7 @@ class GuidedDiffusion:
         self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
+        check_front_end(scene, spectrogram)
         if isinstance(scene.speech, GaussianSpeech) and scene.speech.gain_sd_db == 0:
             scene = replace(scene, speech=GaussianScore.of(scene.speech, spectrogram.frames))
         rows = in_chains(spectrogram, self.chains)

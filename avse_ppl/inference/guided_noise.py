@@ -86,8 +86,8 @@ class NoiseFit:
     def kind(self) -> str:
         """What is known of the latents afterwards."""
         if not self.location:
-            return "known noise"
-        return "point estimate of the noise" if self.own else "variational noise"
+            return "noise known"
+        return "noise a point estimate" if self.own else "noise variational"
 
     def fit(self, law: ComplexNormal, updates: int) -> None:
         """Go up so many times, given the law of speech ``(row, freq, time)``."""

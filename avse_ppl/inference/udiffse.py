@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_positive, name_of
+from avse_ppl.checks import check_count, check_front_end, check_positive, name_of
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.guided_bins import Round, check_finite, denoised
 from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
@@ -132,6 +132,7 @@ class UDiffSE:
         self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
+        check_front_end(scene, spectrogram)
         prior: Any = scene.speech
         rows = in_chains(spectrogram, self.chains)
         rows = replace(rows, values=prior.compression.compress(rows.values))

@@ -25,15 +25,18 @@ from avse_ppl import (
     ComplexNormal,
     Exact,
     GaussianSpeech,
+    GuidedDiffusion,
     LatentSpeech,
     Posterior,
     Scene,
+    ScoreSpeech,
     Stft,
     stationary,
 )
 from avse_ppl.inference.density import Density
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
+from avse_ppl.models.networks.score import ScoreNetwork
 
 STFT = Stft(n_fft=64, hop=16)
 N = 320
@@ -75,10 +78,17 @@ def networks():
             VaeNetwork(33, 3, hidden=(8,)),
             RvaeNetwork(33, 3, hidden=6),
             TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8),
+            denoiser(),
         )
 
 
-VAE, RVAE, TCVAE = networks()
+def denoiser():
+    network = ScoreNetwork(33, bins=8, hidden=8, blocks=2, wide=8, wide_blocks=1)
+    torch.nn.init.normal_(network.leave.weight, std=0.05)  # so that its answers are no closed form
+    return network
+
+
+VAE, RVAE, TCVAE, DENOISER = networks()
 PRIORS = {
     "gaussian": GaussianSpeech(stft=STFT),
     "white": GaussianSpeech(gain_sd_db=0.0, stft=STFT),
@@ -86,6 +96,7 @@ PRIORS = {
     "rvae": LatentSpeech(RVAE, stft=STFT, name="rvae"),
     "tcvae": LatentSpeech(TCVAE, stft=STFT, name="tcvae"),
 }
+SCORES = {"score": ScoreSpeech(DENOISER, stft=STFT)}
 NOISES = {
     "stationary": stationary, "nmf": NMF(2), "heavy-tailed": heavy_tailed,
     "hierarchy": hierarchy, "level": unknown_level, "known": known,
@@ -100,6 +111,7 @@ SHAPES = {
     "vae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
     "rvae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
     "tcvae": {"speech.z": (3, TIME), "speech.level": (1, 1)},
+    "score": {},
     "stationary": {"noise.power": (33, 1)},
     "nmf": {"noise.spectra": (33, 2), "noise.activations": (2, TIME)},
     "heavy-tailed": {"floor": (1, 1), "texture": (33, TIME)},
@@ -132,6 +144,7 @@ ROUTINES = {
     "em-variational": EM(e_step="variational", **EM_SHORT),
     "nuts": NUTS(max_tree_depth=2, **CHAIN_SHORT),
     "hmc": HMC(steps=2, **CHAIN_SHORT),
+    "guided": GuidedDiffusion(steps=4, rounds=DRAWS, chains=1, draws=DRAWS, updates=3, moves=2),
     "exact": Exact(nodes=17, draws=DRAWS, tempering=1.0),
 }
 CHAINS = {name: 2 if name in ("nuts", "hmc") else 1 for name in ROUTINES}
@@ -146,13 +159,14 @@ KINDS = {
     "em-variational": "variational, noise a point estimate",
     "nuts": "NUTS",
     "hmc": "HMC",
+    "guided": "guided diffusion",
     "exact": "exact",
 }
 TRACES = {
     "svi": {"elbo"}, "svi-structured": {"elbo"}, "svi-low-rank": {"elbo"},
     "em-point": {"log_joint"}, "em-langevin": {"log_joint"},
     "em-mala": {"log_joint"}, "em-mh": {"log_joint"}, "em-variational": {"elbo"}, "exact": set(),
-    "nuts": set(), "hmc": set(),
+    "nuts": set(), "hmc": set(), "guided": set(),
 }  # fmt: skip
 LATENT_DRAWS = {name: 1 if name == "em-point" else DRAWS for name in ROUTINES}
 MODELS = [
@@ -166,11 +180,26 @@ MODELS = [
     ("nmf", "white"),
 ]
 TEMPERED = [("nmf", "gaussian", 0.25), ("heavy-tailed", "vae", 0.25), ("stationary", "rvae", 0.25)]
+SCORED = [("guided", n, "score") for n in NOISES]
 EXACT = [("exact", n, p) for n in ("known", "level") for p in ("gaussian", "white")]
+
+
+def latents_of(routine, noise, prior):
+    """Whether there is something to iterate on; a diffusion also has its bins."""
+    return bool(SHAPES[noise] or SHAPES[prior]) or routine == "guided"
+
+
 ITERATIVE = [name for name in ROUTINES if name != "exact"]
 CASES = [
-    *((r, n, p) for r in ITERATIVE for n in NOISES for p in PRIORS if SHAPES[n] or SHAPES[p]),
+    *(
+        (r, n, p)
+        for r in ITERATIVE
+        for n in NOISES
+        for p in PRIORS
+        if SHAPES[n] or SHAPES[p] or r == "guided"
+    ),
     *EXACT,
+    *SCORED,
 ]
 
 
@@ -179,12 +208,12 @@ def of_each_pair():
     for i, routine in enumerate(ITERATIVE):
         for j, noise in enumerate(NOISES):
             prior = list(PRIORS)[(i + j) % len(PRIORS)]
-            if not SHAPES[noise] and not SHAPES[prior]:
+            if not latents_of(routine, noise, prior):
                 prior = "gaussian"  # without any latent there is nothing to iterate
             yield routine, noise, prior
 
 
-PAIRS = [*of_each_pair(), *EXACT]
+PAIRS = [*of_each_pair(), *EXACT, *SCORED]
 # Every third pair of a routine, another third for the next one: four models or five each.
 THIRD = [
     case
@@ -221,7 +250,7 @@ def waves(count=2, n_samples=N, seed=0):
 
 
 def scene_of(noise, prior):
-    return Scene(PRIORS[prior], NOISES[noise])
+    return Scene({**PRIORS, **SCORES}[prior], NOISES[noise])
 
 
 @cache
@@ -274,6 +303,8 @@ def test_it_runs_and_returns_what_it_says(routine, noise, prior):
     assert all(values.shape == (STEPS, 2) for values in posterior.trace.values())
     for r in range(2):
         np.testing.assert_allclose(posterior.noisy(r), waves()[r], atol=1e-4)
+        if prior in ("white", "score") and routine == "guided":
+            continue  # a denoised spectrogram may be louder than the mixture
         # The Wiener filter takes away and never adds, up to the mean over draws.
         assert (np.abs(posterior.mean[r]) <= np.abs(posterior.mixture[r]) * 1.0001).all()
 
@@ -281,7 +312,9 @@ def test_it_runs_and_returns_what_it_says(routine, noise, prior):
 @every_case
 def test_it_says_what_was_approximated(routine, noise, prior):
     posterior = batch_of_two(routine, noise, prior)
-    assert posterior.kind == KINDS[routine]
+    kind, _, about = posterior.kind.partition(" of ")
+    assert kind == KINDS[routine]
+    assert (routine == "guided") is bool(about)  # bins or latents, and how the noise was found
     assert posterior.attrs["routine"] == routine
     assert posterior.attrs["seed"] == 3
     assert posterior.attrs["tempering"] == 1.0
@@ -307,7 +340,8 @@ def test_another_seed_is_another_result(routine, noise, prior):
     assert (first.speech != second.speech).mean() > 0.99
     if LATENT_DRAWS[routine] > 1:
         # The noise of Langevin EM is a point; few draws of one number on a grid may coincide.
-        drawn = set(first.latents) - (set() if routine.startswith("svi") else set(SHAPES[noise]))
+        sure = routine.startswith("svi")
+        drawn = set(first.latents) - (set() if sure else set(SHAPES[noise]))
         for name in drawn:
             assert not np.array_equal(first.latents[name], second.latents[name]), name
 
@@ -338,6 +372,7 @@ def test_cuda_is_near_the_cpu(routine, noise, prior):
         "svi-low-rank": {"steps": 150},
         "nuts": {"warmup": 50},
         "hmc": {"warmup": 50},
+        "guided": {"steps": 20, "rounds": 50},
     }
     settings = longer.get(routine.split("-")[0], {"rounds": 150})
     cpu, cuda = (
@@ -367,7 +402,8 @@ def test_auto_takes_cuda_where_it_is(routine):
 @pytest.mark.parametrize("tempering", [0.25, 0.5])
 def test_tempering_is_flagged(routine, tempering):
     untempered, tempered = plain(routine), run(routine, tempering=tempering)
-    assert tempered.kind == f"{KINDS[routine]}, tempered {tempering:g}"
+    assert tempered.kind.startswith(KINDS[routine])
+    assert tempered.kind.endswith(f", tempered {tempering:g}")
     assert tempered.attrs["tempering"] == tempering
     assert not np.array_equal(untempered.mean, tempered.mean)
 
