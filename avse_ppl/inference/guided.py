@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from avse_ppl.inference.guided_bins import Round, reverse_run
 from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
 from avse_ppl.inference.guided_latents import LatentRun
 from avse_ppl.inference.guided_noise import NoiseFit
+from avse_ppl.inference.looking import gated_once
 from avse_ppl.inference.memory import memory_explained
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.summary import kind_of
@@ -156,14 +158,18 @@ class GuidedDiffusion:
         check_front_end(scene, spectrogram)
         if isinstance(scene.speech, GaussianSpeech) and scene.speech.gain_sd_db == 0:
             scene = replace(scene, speech=GaussianScore.of(scene.speech, spectrogram.frames))
-        rows = in_chains(spectrogram, self.chains)
+        given, looking = gated_once(scene, spectrogram)
+        rows = in_chains(looking, self.chains)
         own = randoms_of_chains(randoms, self.chains)
         run = self._bins if denoises(scene.speech) else self._latents
-        kind, kept = run(scene, rows, own, spectrogram, seed)
+        kind, kept = run(given, rows, own, looking, seed)
         attrs = {
             "routine": "guided", "seed": seed, "steps": self.steps, "rounds": self.rounds,
             "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
+        if len(kept) < self.rounds:
+            texts = [[_cut(len(kept), self.rounds)] for _ in range(spectrogram.recordings)]
+            attrs |= {"warnings": texts, "interrupted": True}
         return summarise_rounds(
             scene, spectrogram, kept, randoms, self.chains,
             kind=kind_of(f"guided diffusion of {kind}", self.tempering), attrs=attrs,
@@ -213,6 +219,7 @@ class GuidedDiffusion:
         except KeyboardInterrupt:
             if not kept:
                 raise
+            warnings.warn(_cut(len(kept), self.rounds), UserWarning, stacklevel=5)
         return kept
 
     def _levels(self, highest: float) -> list[float]:
@@ -230,7 +237,7 @@ class GuidedDiffusion:
             steps=13, draws=10, waveforms=False, k_hat_draws=0, tempering=self.tempering,
             device=str(mixture.values.device), dtype=self.dtype,
         )  # fmt: skip
-        first = Scene(speech, scene.noise, scene.reliability if sees else None)
+        first = Scene(speech, scene.noise)
         found = routine(first, mixture if sees else mixture.seeing(None), seed=seed)
         scale = mixture.scale[:, None, None]
         device = mixture.values.device
@@ -243,6 +250,10 @@ class GuidedDiffusion:
         power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
         whole = power + mean.real.square() + mean.imag.square()
         return Started(mean, whole.clamp_min(_SILENCE), noise)
+
+
+def _cut(rounds: int, planned: int) -> str:
+    return f"interrupted after {rounds} of {planned} rounds; the result is of those"
 
 
 class Started(NamedTuple):

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from avse_ppl.distributions import ComplexNormal
-from avse_ppl.gating import believed
 from avse_ppl.inference.density import Density, Values, prior_law
 from avse_ppl.inference.frame_score import FrameScore
 from avse_ppl.inference.guided_bins import Round
@@ -22,7 +21,7 @@ from avse_ppl.inference.guided_noise import NoiseFit
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.inference.start import warm_start
 from avse_ppl.models.diffusion import kept_noise
-from avse_ppl.models.latent_law import LatentLaw, SwitchedLaw
+from avse_ppl.models.latent_law import LatentLaw
 from avse_ppl.scene import Laws, Scene
 from avse_ppl.stft import Frames, Spectrogram
 
@@ -113,7 +112,8 @@ class LatentRun:
     Parameters
     ----------
     scene
-        With a speech prior whose latents have closed-form scores, or a latent diffusion.
+        With a speech prior whose latents have closed-form scores, or a latent diffusion; without a
+        model of reliability.
     mixture
         Of all chains, one row each, with what is seen.
     randoms
@@ -128,7 +128,7 @@ class LatentRun:
         self, scene: Scene, mixture: Spectrogram, randoms: Randoms, tempering: float, step: float
     ) -> None:
         """Check the scene and start where its encoder says."""
-        held = Held(_on_latents(scene.speech), scene.noise, scene.reliability)
+        held = Held(_on_latents(scene.speech), scene.noise)
         self.density, self.randoms, self.step = Density(held, mixture), randoms, step
         self.held = held.held
         self.latents = Latents(scene.speech, self.density)
@@ -220,14 +220,8 @@ class LatentRun:
             poutine.condition(data=values),
             pyro.plate("recording", mixture.recordings, dim=-3),
         ):
-            law = self.density.scene.speech(mixture.frames, self._seen())
+            law = self.density.scene.speech(mixture.frames, mixture.frames.visual)
         return law.expand(mixture.values.shape)
-
-    def _seen(self) -> Any:
-        visual, reliability = self.density.mixture.frames.visual, self.density.scene.reliability
-        if visual is None or reliability is None:
-            return visual
-        return believed(self.density.mixture.frames, visual, reliability)
 
     def _constrained(self) -> Values:
         return self.density.constrain(self.clean)[0]
@@ -262,11 +256,6 @@ def _on_latents(speech: Any) -> Any:
 def _closed(speech: Any, law: Any, name: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of an independent normal prior."""
     base = getattr(law, "base_dist", law)
-    if isinstance(law, SwitchedLaw):
-        raise ValueError(
-            "under a switch of the lips the latents have no score in closed form, which guided "
-            "diffusion needs; take --reliability score"
-        )
     if isinstance(law, LatentLaw) and not getattr(speech.network, "remembers", True):
         like = next(speech.network.parameters()).new_zeros(law.batch_shape)
         with torch.no_grad():

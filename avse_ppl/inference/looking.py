@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.checks import name_of
-from avse_ppl.gating import Switch
+from avse_ppl.gating import Switch, Switched, believed
 from avse_ppl.models.reliability import always, never
 from avse_ppl.scene import Scene, in_recordings
 from avse_ppl.stft import Frames, Spectrogram
@@ -129,6 +131,30 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
             f"reliability {name_of(scene.reliability)!r} returned values from {float(gate.min()):g}"
             f" to {float(gate.max()):g}; expected all within [0, 1]"
         )
+
+
+def gated_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
+    """The scene without its model of reliability, and the mixture with what that lets through.
+
+    For routines that show a network the lips again and again, and do not infer how far they count.
+
+    Raises
+    ------
+    ValueError
+        If how far they count is for the scene to find out: a switch, or a latent gate.
+    """
+    visual = mixture.frames.visual
+    if visual is None or scene.reliability is None:
+        return replace(scene, reliability=None), mixture
+    with in_recordings(mixture.recordings), poutine.trace() as tracer:
+        seen = believed(mixture.frames, visual, scene.reliability)
+    if isinstance(seen, Switched) or tracer.trace.stochastic_nodes:
+        raise ValueError(
+            f"reliability {name_of(scene.reliability)!r} is a latent of the scene, which guided "
+            "diffusion does not infer; take --reliability score, always, never or a function that "
+            "samples nothing"
+        )
+    return replace(scene, reliability=None), mixture.seeing(seen)
 
 
 def _described(gate: Any) -> str:

@@ -15,6 +15,7 @@ from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.guided_bins import Round, check_finite, denoised
 from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
 from avse_ppl.inference.guided_noise import NoiseFit
+from avse_ppl.inference.looking import gated_once
 from avse_ppl.inference.memory import memory_explained
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
 from avse_ppl.inference.summary import kind_of
@@ -134,7 +135,7 @@ class UDiffSE:
         begin = time.perf_counter()
         check_front_end(scene, spectrogram)
         prior: Any = scene.speech
-        rows = in_chains(spectrogram, self.chains)
+        rows = in_chains(gated_once(scene, spectrogram)[1], self.chains)
         rows = replace(rows, values=prior.compression.compress(rows.values))
         own = randoms_of_chains(randoms, self.chains)
         law = ComplexNormal(0.0, rows.power.clamp_min(_POINT))

@@ -189,7 +189,7 @@ def noise_levels(high: float, low: float, steps: int, bend: float = 7.0) -> list
     [4.0, 1.43, 0.43, 0.1]
     """
     check_count("steps", steps)
-    places = torch.linspace(0, 1, steps, dtype=torch.float64) if steps > 1 else torch.ones(1)
+    places = torch.linspace(0, 1, steps, dtype=torch.float64)
     ends = high ** (1 / bend), low ** (1 / bend)
     return [float((ends[0] + place * (ends[1] - ends[0])) ** bend) for place in places]
 

@@ -1,0 +1,293 @@
+"""Guided diffusion: diffusions, compression, settings, refusals, and what is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from avse_ppl import (
+    NMF,
+    SVI,
+    ComplexNormal,
+    GaussianScore,
+    GaussianSpeech,
+    GuidedDiffusion,
+    LatentSpeech,
+    Scene,
+    ScoreSpeech,
+    Stft,
+    UDiffSE,
+    stationary,
+)
+from avse_ppl.models import Ouve, Vp
+from avse_ppl.models.compression import Compression
+from avse_ppl.models.diffusion import noise_levels
+from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
+from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.reliability import Beta, score
+
+STFT = Stft(n_fft=64, hop=16)
+N = 640
+SHORT = {"steps": 3, "rounds": 2, "draws": 4}
+
+
+def denoiser(visual=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ScoreNetwork(33, visual, bins=8, hidden=8, blocks=2, wide=8, wide_blocks=1)
+        for layer in (network.leave.weight, network.whole.leave.weight):
+            torch.nn.init.normal_(layer, std=0.05)
+    return network
+
+
+def wave(seed=0, n_samples=N):
+    return np.random.default_rng(seed).normal(size=n_samples).astype("float32")
+
+
+def scored(noise=stationary, network=None, **settings):
+    return Scene(ScoreSpeech(network or denoiser(), stft=STFT, **settings), noise)
+
+
+# --- diffusions ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sde", [Ouve(), Ouve(0.5, 0.01, 1.0), Vp(), Vp(0.2, 4.0)])
+def test_a_kernel_is_that_of_its_equation(sde):
+    # Mean and variance of the linear equation, integrated in small steps.
+    steps = 20_000
+    mean, variance = 1.0, 0.0
+    for i in range(steps):
+        t = (i + 0.5) / steps
+        mean -= sde.decay(t) * mean / steps
+        variance += (sde.diffusion(t) ** 2 - 2 * sde.decay(t) * variance) / steps
+    assert mean == pytest.approx(sde.scale(1.0), rel=1e-3)
+    assert variance == pytest.approx(sde.spread(1.0) ** 2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Ouve(stiffness=0.0), "stiffness must be"),
+        (lambda: Ouve(low=0.5, high=0.5), r"high must be above low=0\.5"),
+        (lambda: Vp(low=-1.0), "low must be"),
+        (lambda: Vp(low=2.0, high=1.0), "high must be above low=2"),
+        (lambda: noise_levels(1.0, 0.1, 0), "steps must be a whole number of at least 1"),
+        (lambda: Compression(0.3), "exponent of a compression is 0.5 or 1, not 0.3"),
+    ],
+)
+def test_a_diffusion_that_makes_no_sense(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+def test_one_level_is_the_highest():
+    assert noise_levels(2.0, 0.1, 1) == pytest.approx([2.0])
+
+
+# --- compression ---------------------------------------------------------------------------------
+
+
+def test_compression_is_undone():
+    speech = torch.randn(100, dtype=torch.complex64)
+    for compression in (Compression(), Compression(1.0)):
+        back = compression.expand(compression.compress(speech))
+        torch.testing.assert_close(back, speech, rtol=1e-5, atol=1e-6)
+    assert Compression().compress(torch.zeros(1, dtype=torch.complex64)) == 0
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(0, 1.0), (0.3, 1.0), (1 + 1j, 0.5), (3j, 0.01)])
+def test_moments_of_expanded_bins_are_exact(mean, variance):
+    generator = torch.Generator().manual_seed(0)
+    unit = torch.randn(400_000, dtype=torch.complex128, generator=generator)
+    drawn = Compression().expand(mean + variance**0.5 * unit)
+    given = torch.tensor(mean, dtype=torch.complex128), torch.tensor(variance, dtype=torch.float64)
+    law = Compression().law(*given)
+    error = float(law.power.sqrt()) / 400_000**0.5
+    assert abs(complex(drawn.mean()) - complex(law.mean)) < 4 * error
+    spread = (drawn - law.mean).abs().square()
+    assert abs(float(spread.mean() - law.power)) < 4 * float(spread.std()) / 400_000**0.5
+
+
+def test_a_sure_bin_keeps_a_positive_variance():
+    law = Compression().law(torch.tensor([30.0 + 0j]), torch.tensor([1e-9]))
+    assert float(law.power) == pytest.approx(4 * 900 * 1e-9, rel=0.6)
+    assert float(law.power) > 0
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def test_lips_whose_gate_is_shut_are_no_lips():
+    network, noisy = denoiser(visual=5), torch.randn(2, 33, 9, dtype=torch.complex64)
+    sigma, visual = torch.tensor([0.2, 1.0]), torch.randn(2, 6, 9)
+    deaf = network(noisy, sigma)
+    for mine, other in zip(network(noisy, sigma, 0 * visual), deaf, strict=True):
+        assert torch.equal(mine, other)
+    assert not torch.equal(network(noisy, sigma, visual)[0], deaf[0])
+
+
+def test_an_untrained_network_is_the_wiener_filter_of_white_bins():
+    network = ScoreNetwork(33, bins=8, hidden=8, blocks=1, wide=8, wide_blocks=1, spread=0.5)
+    noisy, sigma = torch.randn(1, 33, 4, dtype=torch.complex64), torch.tensor([0.5])
+    mean, variance = network(noisy, sigma)
+    torch.testing.assert_close(mean, 0.5 * noisy)
+    torch.testing.assert_close(variance, torch.full((1, 33, 4), 0.125))
+
+
+# --- settings and refusals -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("routine", "settings", "text"),
+    [
+        *((GuidedDiffusion, {k: 0}, f"{k} must be") for k in ("steps", "rounds", "chains")),
+        (GuidedDiffusion, {"moves": 0}, "moves must be"),
+        (GuidedDiffusion, {"sigma_last": 0.0}, "sigma_last must be"),
+        (GuidedDiffusion, {"sigma_start": 0.05}, r"sigma_start must be above sigma_last=0\.1"),
+        (GuidedDiffusion, {"memory": 1.5}, r"memory must be within \[0, 1\]"),
+        (GuidedDiffusion, {"updates": -1}, "updates must be"),
+        (UDiffSE, {"steps": 0}, "steps must be"),
+        (UDiffSE, {"guidance": 0.0}, "guidance must be"),
+        (UDiffSE, {"corrector": -0.1}, "corrector must be at least 0"),
+        (UDiffSE, {"t_last": 1.0}, r"t_last must be within \(0, 1\)"),
+    ],
+)
+def test_a_bad_setting(routine, settings, text):
+    with pytest.raises(ValueError, match=text):
+        routine(**settings)
+
+
+@pytest.mark.parametrize("routine", [SVI(steps=2), SVI(guide="structured", steps=2)])
+def test_a_score_prior_has_no_density(routine):
+    with pytest.raises(ValueError, match=r"is a score prior.*take --inference guided"):
+        routine(scored(), wave(), seed=0)
+    with pytest.raises(ValueError, match="take GaussianSpeech for routines that want a law"):
+        routine(Scene(GaussianScore(torch.ones(33, 1), stft=STFT), stationary), wave(), seed=0)
+
+
+def test_latents_that_follow_each_other_have_no_closed_score():
+    network = DynamicNetwork(33, 3, hidden=8, encoder_hidden=8, prior="gated")
+    scene = Scene(LatentSpeech(network, stft=STFT), stationary)
+    with pytest.raises(ValueError, match=r"speech\.z has no score in closed form"):
+        GuidedDiffusion(**SHORT)(scene, wave(), seed=0)
+
+
+def test_the_published_setting_wants_a_score_prior():
+    scene = Scene(GaussianSpeech(stft=STFT), stationary)
+    with pytest.raises(ValueError, match="UDiffSE wants a score prior"):
+        UDiffSE()(scene, wave(), seed=0)
+
+
+@pytest.mark.parametrize("routine", [GuidedDiffusion(**SHORT), UDiffSE(steps=3, rounds=1)])
+def test_another_front_end(routine):
+    mixture = Stft(n_fft=32, hop=8).analyse(wave())
+    with pytest.raises(ValueError, match="the speech prior was made for"):
+        routine(scored(), mixture, seed=0)
+
+
+@pytest.mark.parametrize("routine", [GuidedDiffusion(**SHORT), UDiffSE(steps=3, rounds=1)])
+def test_a_denoiser_that_loses_its_numbers(routine):
+    class Broken(ScoreSpeech):
+        def denoise(self, noisy, sigma, visual=None):
+            mean, variance = super().denoise(noisy, sigma, visual)
+            return (mean * float("nan") if float(sigma[0]) < 1.0 else mean), variance
+
+    scene = Scene(Broken(denoiser(), stft=STFT), stationary)
+    with pytest.raises(ValueError, match=r"NaN or infinity at step \d of 4|at step \d of 3"):
+        routine(scene, wave(), seed=0)
+
+
+def test_visual_features_of_another_length():
+    lips = LipsNetwork(features=5, width=4)
+    scene = Scene(ScoreSpeech(denoiser(5), lips, stft=STFT), stationary, score)
+    with pytest.raises(ValueError, match="visual features have shape"):
+        GuidedDiffusion(**SHORT)(scene, wave(), torch.ones(1, 6, 7), seed=0)
+
+
+def test_a_gate_that_is_a_latent_is_refused():
+    scene = Scene(ScoreSpeech(denoiser(5), LipsNetwork(5, 4), stft=STFT), stationary, Beta())
+    visual = torch.ones(1, 6, STFT.frame_count(N))
+    with pytest.raises(ValueError, match="take --reliability score"):
+        GuidedDiffusion(**SHORT)(scene, wave(), visual, seed=0)
+
+
+# --- results -------------------------------------------------------------------------------------
+
+
+def test_lips_matter_as_far_as_they_are_believed():
+    visual = torch.randn(1, 6, STFT.frame_count(N))
+    visual[:, 0] = 1.0
+
+    def mean(gate, reliability=score):
+        speech = ScoreSpeech(denoiser(5), LipsNetwork(5, 4), stft=STFT)
+        seen = visual.clone()
+        seen[:, 0] = gate
+        scene = Scene(speech, stationary, reliability)
+        return GuidedDiffusion(**SHORT)(scene, wave(), seen, seed=0).mean
+
+    deaf = mean(0.0)
+    np.testing.assert_array_equal(mean(1.0, lambda frames, seen: 0.0 * seen[:, 0]), deaf)
+    assert not np.array_equal(mean(1.0), deaf)
+
+
+def test_chains_start_and_end_apart_and_recordings_do_not_meet():
+    posterior = GuidedDiffusion(chains=3, **SHORT)(scored(NMF(2)), wave()[None], seed=5)
+    activations = posterior.latents["noise.activations"]
+    assert activations.shape[:2] == (3, 2)
+    assert not np.array_equal(activations[0], activations[1])
+    both = GuidedDiffusion(chains=3, **SHORT)(scored(NMF(2)), np.stack([wave(1), wave()]), seed=4)
+    np.testing.assert_allclose(both.mean[1], posterior.mean[0], atol=1e-4)
+
+
+def test_memory_that_is_short_is_used_in_turns(monkeypatch):
+    whole = GuidedDiffusion(chains=3, **SHORT)(scored(), wave(), seed=0)
+    monkeypatch.setattr("avse_ppl.inference.guided_bins.free_memory", lambda device: 1.0)
+    calls = []
+
+    class Counting(ScoreSpeech):
+        def denoise(self, noisy, sigma, visual=None):
+            calls.append(len(noisy))
+            return super().denoise(noisy, sigma, visual)
+
+    scene = Scene(Counting(denoiser(), stft=STFT), stationary)
+    turns = GuidedDiffusion(chains=3, **SHORT)(scene, wave(), seed=0)
+    assert set(calls) == {1}
+    np.testing.assert_allclose(turns.mean, whole.mean, atol=1e-4)
+
+
+def test_it_starts_from_another_prior():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        start = LatentSpeech(TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8), stft=STFT)
+    routine = GuidedDiffusion(start=start, **SHORT)
+    warm = routine(scored(NMF(2)), wave(), seed=0)
+    cold = replace(routine, start=None)(scored(NMF(2)), wave(), seed=0)
+    assert not np.array_equal(warm.mean, cold.mean)
+    again = routine(scored(NMF(2)), wave(), seed=0)
+    np.testing.assert_array_equal(warm.mean, again.mean)
+
+
+def test_interrupted_it_keeps_the_rounds_so_far():
+    def stop(step, _steps):
+        if step == 4:
+            raise KeyboardInterrupt
+
+    routine = GuidedDiffusion(steps=3, rounds=5, progress=stop)
+    with pytest.warns(UserWarning, match="interrupted after 2 of 5 rounds"):
+        posterior = routine(scored(NMF(2)), wave(), seed=0)
+    assert posterior.latents["noise.activations"].shape[1] == 2
+    assert posterior.attrs["interrupted"]
+
+
+def test_the_published_setting_runs_for_any_noise():
+    def hiss(frames):
+        return ComplexNormal(0.0, 0.1)
+
+    for noise in (NMF(2), stationary, hiss):
+        posterior = UDiffSE(steps=3, rounds=2)(scored(noise), wave(), seed=0)
+        assert posterior.kind == "UDiffSE, spread of chains, tempered 1.5"
+        assert np.isfinite(posterior.mean).all()
+        assert posterior.speech.shape == (2, 1, 1, N)
