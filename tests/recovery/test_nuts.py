@@ -21,7 +21,10 @@ EXACT_DRAWS = 2000
 LENGTHS = {"draws": 250, "warmup": 150, "chains": 2, "waveforms": False}
 ROUTINES = {
     "nuts": lambda w: NUTS(tempering=w, **LENGTHS),
-    "hmc": lambda w: HMC(tempering=w, steps=8, **LENGTHS),
+    # Trajectories of about a quarter of a period. Up to 8 steps are near half of one, which turns a
+    # gain into its mirror image: its mean is known well, but its distance from that mean is hardly
+    # drawn anew (autocorrelation 0.5 instead of 0.3), and R-hat of 250 draws sees unequal spreads.
+    "hmc": lambda w: HMC(tempering=w, steps=5, **LENGTHS),
 }
 CASES = [("nuts", True, 1.0), ("nuts", False, 0.25), ("hmc", False, 1.0)]
 cases = pytest.mark.parametrize(("name", "known", "tempering"), CASES)
