@@ -7,14 +7,30 @@ import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
-
-import typer
+from typing import TYPE_CHECKING, Any, cast
 
 from avse_ppl.commands import console
 from avse_ppl.commands.console import Device, DeviceOption, SeedOption
+from avse_ppl.commands.train_options import (
+    CacheOption,
+    EncoderEpochsOption,
+    EncoderOption,
+    EpochsOption,
+    EyesOption,
+    LipsOption,
+    NoiseOption,
+    NoResumeOption,
+    OutputOption,
+    Precision,
+    PrecisionOption,
+    Prior,
+    PriorArgument,
+    SpeechOption,
+    TeacherOption,
+    ThreadsOption,
+    WorkersOption,
+)
 from avse_ppl.commands.train_reliability import Asked, train_reliability
 from avse_ppl.commands.training_data import (
     Sources,
@@ -27,11 +43,14 @@ from avse_ppl.commands.training_data import (
 
 if TYPE_CHECKING:
     from avse_ppl.corpora import SpeechCache
+    from avse_ppl.corpora.lips_cache import LipsCache
     from avse_ppl.training import Recipe
+    from avse_ppl.training.recipes import SeeingRecipe
 
 HELP = """
 Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
-av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; or noise-vae to noise; or
+av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; a diffusion, score on spectrograms or
+latent-diffusion on the latents of a tcvae, with or without eyes; or noise-vae to noise; or
 reliability, which says how far a video can be believed, to lips corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
@@ -58,100 +77,9 @@ learned from by ear. What one training has found, others can build on: --teacher
   avse-ppl train tcvae --speech speechocean762=speechocean762 -o my_prior/
   avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
   avse-ppl train av-dkf --speech grid=grid_s1 --noise noise/ --lips cache/grid_s1 -o av_dkf/
+  avse-ppl train latent-diffusion --speech grid=grid_s1 --lips cache/grid_s1 -o diffusion/
   avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
 """
-
-
-class Prior(StrEnum):
-    """What can be trained."""
-
-    vae = "vae"
-    rvae = "rvae"
-    tcvae = "tcvae"
-    dkf = "dkf"
-    srnn = "srnn"
-    av_vae = "av-vae"
-    av_cvae = "av-cvae"
-    av_dkf = "av-dkf"
-    av_rvae = "av-rvae"
-    noise_vae = "noise-vae"
-    reliability = "reliability"
-
-
-class Precision(StrEnum):
-    """What the matrices are multiplied in."""
-
-    single = "32-true"
-    mixed = "bf16-mixed"
-
-
-PriorArgument = Annotated[Prior, typer.Argument(help="Which prior to train.")]
-SpeechOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="CORPUS=DIR",
-        help="A corpus of clean speech; give it again for each further one. noise-vae learns from "
-        "it to hear noise under speech.",
-        show_default=False,
-    ),
-]
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for weights and checkpoints.")
-]
-NoiseOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Noise for a second phase, in which the encoder learns to see speech through it; of "
-        "noise-vae for the first: CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
-    ),
-]
-EpochsOption = Annotated[
-    int | None,
-    typer.Option(min=1, help="Passes of the first phase.", show_default="that of the recipe"),
-]
-EncoderEpochsOption = Annotated[
-    int | None,
-    typer.Option(min=0, help="Passes of the second phase.", show_default="that of the recipe"),
-]
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(help="bf16-mixed is nearly twice as fast where the hardware has bfloat16."),
-]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Where the decoded speech is kept, about 110 MB an hour.",
-        show_default="cache/ in the output",
-    ),
-]
-NoResumeOption = Annotated[
-    bool, typer.Option("--no-resume", help="Start over, whatever checkpoints there are.")
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")
-]
-
-LipsOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="CACHE", help="Prepared lips of a corpus; again for each further one.",
-        show_default=False,
-    ),
-]  # fmt: skip
-TeacherOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Teacher of another training.")
-]
-EyesOption = Annotated[
-    str | None, typer.Option(metavar="NAME|DIR", help="Visual encoder of another training.")
-]
-EncoderOption = Annotated[
-    str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
-]
-WorkersOption = Annotated[
-    int, typer.Option(min=0, help="Further processes, which cut and vary the crops.")
-]
 
 
 def train(
@@ -205,35 +133,32 @@ def train(
             seed=seed, device=kind, precision=precision.value, workers=workers,
             resume=not no_resume,
         )  # fmt: skip
-        use = f"--noise \"learned('{folder}')\"" if _of_noise(prior) else f"--speech {folder}"
+        use = f"--noise \"learned('{folder}')\"" if prior.of_noise else f"--speech {folder}"
         console.print_line(f"{folder}: ready for avse-ppl enhance {use}")
-
-
-def _of_noise(prior: Prior) -> bool:
-    return prior is Prior.noise_vae
 
 
 def _check_given(prior: Prior, sources: Sources) -> None:
     """Raise unless there is what the first phase learns from."""
-    if _of_noise(prior) and sources.noise is None:
+    if prior.of_noise and sources.noise is None:
         raise ValueError(f"{prior.value} learns from noise: give its folder with --noise DIR")
-    if not _of_noise(prior) and not sources.speech:
+    if not prior.of_noise and not sources.speech:
         raise ValueError(
             f"{prior.value} learns from speech: give a corpus with --speech CORPUS=DIR"
         )
 
 
 def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
-    """Raise unless the prior is one that builds on others, where it is given any."""
-    from avse_ppl.training.recipes import SEEING_RECIPES
-
-    recipe = SEEING_RECIPES.get(prior.value)
-    given = [f"--{key}" for key, value in built_on.items() if value]
-    if recipe is None and given:
+    """Raise unless the prior is one that builds on what it is given, and has what it needs."""
+    takes = _takes()
+    given = {key: f"--{key}" for key, value in built_on.items() if value}
+    wrong = [key for key in given if key not in takes.get(prior.value, ())]
+    if wrong:
+        able = [name for name, keys in takes.items() if set(wrong) <= set(keys)]
         raise ValueError(
-            f"{prior.value} does not take {', '.join(given)}; these are for "
-            f"{', '.join(SEEING_RECIPES)}"
+            f"{prior.value} does not take {', '.join(given[key] for key in wrong)}; "
+            f"{'this is' if len(wrong) == 1 else 'these are'} for {', '.join(able)}"
         )
+    recipe = _seeing(prior)
     if recipe is not None and sources.noise is None:
         raise ValueError(f"{prior.value} learns to hear through noise: give it with --noise DIR")
     if recipe is not None and recipe.sees and not built_on["lips"]:
@@ -241,16 +166,43 @@ def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any])
             f"{prior.value} learns from lips: prepare a corpus that has video with 'avse-ppl "
             "prepare CORPUS DIR -o CACHE' and give it with --lips CACHE"
         )
+    if prior.value in takes and recipe is None:
+        _check_diffusion(prior, sources, built_on)
+
+
+def _check_diffusion(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
+    if sources.noise is not None:
+        raise ValueError(f"{prior.value} learns from clean speech alone: leave --noise out")
+    if built_on["eyes"] and not built_on["lips"]:
+        raise ValueError(
+            f"{prior.value} has nothing to see with --eyes: give prepared lips with --lips CACHE, "
+            "or leave --eyes out to learn by ear"
+        )
+
+
+def _takes() -> dict[str, tuple[str, ...]]:
+    """Which priors build on others, and on what."""
+    from avse_ppl.training.recipes import SEEING_RECIPES
+
+    seeing = dict.fromkeys(SEEING_RECIPES, ("lips", "teacher", "eyes", "encoder"))
+    diffusion = {"score": ("lips", "eyes"), "latent-diffusion": ("lips", "teacher", "eyes")}
+    return {**seeing, **diffusion}
+
+
+def _seeing(prior: Prior) -> SeeingRecipe | None:
+    from avse_ppl.training.recipes import SEEING_RECIPES
+
+    return SEEING_RECIPES.get(prior.value)
 
 
 def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
     """The recipe, with the passes that were asked for."""
-    from avse_ppl.training.recipes import RECIPES, SEEING_RECIPES
+    from avse_ppl.training.recipes import DIFFUSION_RECIPES, RECIPES, SEEING_RECIPES
 
     asked = {key: value for key, value in passes.items() if value is not None}
     if prior.value in SEEING_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
-    return replace({**RECIPES, **SEEING_RECIPES}[prior.value], **asked)
+    return replace({**RECIPES, **SEEING_RECIPES, **DIFFUSION_RECIPES}[prior.value], **asked)
 
 
 def _fit(
@@ -258,11 +210,11 @@ def _fit(
     stated: str, built_on: Mapping[str, Any], **settings: Any,
 ) -> Path:  # fmt: skip
     from avse_ppl.corpora import build_cache
-    from avse_ppl.training.recipes import SeeingRecipe
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
-    # Both lists before the first is decoded, which takes minutes.
+    # What is missing is told before anything is decoded, which takes minutes.
+    built_on = {**built_on, "lips": _built_on(built_on)}
     clips = list_speech(sources) if sources.speech else None
     noise_clips = None if sources.noise is None else list_noise(sources.noise)
     spoken = None if clips is None else build_cache(clips, cache / "speech")
@@ -270,23 +222,50 @@ def _fit(
     settings |= {"name": output.resolve().name, "data": card(sources, spoken, noise, stated)}
     settings |= {"progress": console.OUT.is_terminal}
     recipe = _recipe(prior, passes)
-    if noise is not None and (spoken is None or _of_noise(prior)):
+    if noise is not None and (spoken is None or prior.of_noise):
         from avse_ppl.training.noise import train_noise
 
         return train_noise(recipe, noise, output, speech=spoken, **settings)
-    if isinstance(recipe, SeeingRecipe):
-        from avse_ppl.corpora.lips_cache import load_lips
-        from avse_ppl.training.seeing import Materials, train_seeing
-
-        prepared = [load_lips(path) for path in built_on["lips"]]
-        materials = Materials(cast("SpeechCache", spoken), cast("SpeechCache", noise), prepared)
-        return train_seeing(
-            recipe, materials, output, teacher=built_on["teacher"], lips=built_on["eyes"],
-            encoder=built_on["encoder"], **settings,
-        )  # fmt: skip
+    if prior.value in _takes():
+        return _fit_built_on(recipe, spoken, noise, output, built_on, **settings)
     from avse_ppl.training import train as fit
 
     return fit(recipe, cast("SpeechCache", spoken), output, noise=noise, **settings)
+
+
+def _built_on(built_on: Mapping[str, Any]) -> list[LipsCache]:
+    """The prepared lips; raises if they, or weights to build on, are not there."""
+    from avse_ppl.corpora.lips_cache import load_lips
+    from avse_ppl.models.weights import is_shipped
+
+    for key in ("teacher", "eyes", "encoder"):
+        place = built_on[key]
+        if place and not is_shipped(place) and not (Path(place) / "config.json").is_file():
+            raise FileNotFoundError(
+                f"--{key} {place}: no config.json there; expected a folder written by "
+                "'avse-ppl train', or the name of weights of the library"
+            )
+    return [load_lips(path) for path in built_on["lips"]]
+
+
+def _fit_built_on(
+    recipe: Any, spoken: Any, noise: Any, output: Path, built_on: Mapping[str, Any], **settings: Any
+) -> Path:
+    """Fit a prior that has eyes or a teacher."""
+    from avse_ppl.training.diffusion import train_latent_diffusion, train_score
+    from avse_ppl.training.recipes import SeeingRecipe
+    from avse_ppl.training.seeing import Materials, train_seeing
+
+    materials = Materials(spoken, noise, built_on["lips"])
+    teacher, eyes = built_on["teacher"], built_on["eyes"]
+    if isinstance(recipe, SeeingRecipe):
+        return train_seeing(
+            recipe, materials, output, teacher=teacher, lips=eyes, encoder=built_on["encoder"],
+            **settings,
+        )  # fmt: skip
+    if recipe.network == "score":
+        return train_score(recipe, materials, output, eyes=eyes, **settings)
+    return train_latent_diffusion(recipe, materials, output, teacher=teacher, eyes=eyes, **settings)
 
 
 def _limit_threads(threads: int | None) -> None:

@@ -191,8 +191,10 @@ def load_shared(network: nn.Module, source: str | Path | nn.Module, only: str = 
 
 
 def is_shipped(name: object) -> bool:
-    """Whether weights of that name come with the library."""
-    return name is not None and (PRETRAINED / str(name) / "config.json").is_file()
+    """Whether weights of that name come with the library; a path is not a name."""
+    if name is None or Path(str(name)).name != str(name):
+        return False
+    return (PRETRAINED / str(name) / "config.json").is_file()
 
 
 def _place(folder: str | Path) -> Path:

@@ -115,7 +115,7 @@ def train_latent_diffusion(
     Raises
     ------
     ValueError
-        As `train_score`, or if the weights to start from are of another size.
+        As `train_score`, or if the weights of the teacher do not fit it.
     """
     stft, output = stft or Stft(), Path(output)
     check_rates(stft, materials.speech)

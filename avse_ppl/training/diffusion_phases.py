@@ -6,7 +6,7 @@ import math
 from typing import Any, cast
 
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
 from avse_ppl.models.compression import Compression
@@ -31,9 +31,13 @@ class DenoiserTraining(VaeTraining):
     """
 
     def configure_callbacks(self) -> list[Callback]:
-        """Average the weights."""
+        """Average the weights, over the last steps only while there are few."""
         decay = cast(DiffusionRecipe, self.recipe).averaging
-        return [EMAWeightAveraging(decay=decay, update_starting_at_step=_RISE)]
+
+        def average(before: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+            return torch.lerp(now, before, min(decay, int(count) / (int(count) + 9)))
+
+        return [WeightAveraging(avg_fn=average)]
 
     def configure_optimizers(self) -> Any:
         """Adam along a cosine, after a rise over the first steps."""

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 
@@ -39,13 +39,13 @@ class Materials:
     speech
         Cached speech.
     noise
-        Cached noise for the encoder's phase.
+        Cached noise for the encoder's phase; diffusion priors have none.
     lips
         Prepared lips of those clips that have a video; needed if the prior sees.
     """
 
     speech: SpeechCache
-    noise: SpeechCache
+    noise: SpeechCache | None = None
     lips: Sequence[LipsCache] = ()
 
 
@@ -93,7 +93,7 @@ def train_seeing(
     ------
     ValueError
         If a cache has no clip in one of the splits, or is at another rate than ``stft``; if there
-        are no lips for a prior that sees; or if the training diverges.
+        are no lips for a prior that sees, or no noise for an encoder; or if the training diverges.
     """
     stft, output = stft or Stft(), Path(output)
     check_rates(stft, materials.speech, materials.noise)
@@ -102,6 +102,8 @@ def train_seeing(
             "a prior that sees learns from lips: prepare a corpus with video (avse-ppl prepare "
             "CORPUS DIR -o CACHE) and give it with --lips CACHE"
         )
+    if encoder is None and materials.noise is None:
+        raise ValueError("the encoder learns to hear through noise: give Materials a noise cache")
     training = _Training(recipe, materials, output, stft, seed, settings)
     guide = training.teacher(teacher)
     seer = training.lips(lips, guide) if recipe.sees else None
@@ -150,6 +152,7 @@ def teach(
     """
     recipe: Any = run.recipe
     settings = {"latent": recipe.settings["latent"]}
+    pl.seed_everything(run.seed, verbose=False)  # of layers that the start lacks
     network = DynamicNetwork(freq=run.stft.freq, **settings)
     load_shared(network, given or recipe.start)
     measured = {}
@@ -217,11 +220,11 @@ class _Training:
 
     def encoder(self, network: DynamicNetwork, guide: Any, pictures: Pictures) -> None:
         """Phase 4."""
-        recipe, materials = self.recipe, self.materials
+        recipe, speech = self.recipe, self.materials.speech
+        noise = cast(SpeechCache, self.materials.noise)
         crops = [
             SeenMixtureCrops(
-                materials.speech, s, self._longer, self.stft, pictures, materials.noise,
-                recipe.snr_db,
+                speech, s, self._longer, self.stft, pictures, noise, recipe.snr_db
             )
             for s in _SPLITS
         ]  # fmt: skip

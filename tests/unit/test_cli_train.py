@@ -139,6 +139,32 @@ def test_train_refuses(here, arguments, message):
     assert sorted(os.listdir()) == ["noise", "so"]
 
 
+@pytest.mark.parametrize(
+    ("prior", "arguments", "message"),
+    [
+        ("vae", ("--lips", "x"), "vae does not take --lips; this is for dkf, srnn, "),
+        ("tcvae", ("--teacher", "x", "--eyes", "x"), "not take --teacher, --eyes; these are for"),
+        ("score", ("--teacher", "x"), "score does not take --teacher; this is for dkf, "),
+        ("score", ("--encoder", "x"), "score does not take --encoder; this is for dkf, "),
+        ("latent-diffusion", ("--encoder", "x"), "latent-diffusion does not take --encoder"),
+        ("score", ("--eyes", "lips"), "score has nothing to see with --eyes: give prepared lips"),
+        ("latent-diffusion", ("--eyes", "lips"), "give prepared lips with --lips CACHE, or leave"),
+        ("score", ("--noise", "noise"), "learns from clean speech alone: leave --noise out"),
+        ("av-dkf", ("--noise", "noise"), "av-dkf learns from lips: prepare a corpus that has"),
+        ("dkf", (), "dkf learns to hear through noise: give it with --noise DIR"),
+        (
+            "latent-diffusion",
+            ("--lips", "lost"),
+            "no lost.lips.npy; make it with: avse-ppl prepare",
+        ),
+        ("latent-diffusion", ("--teacher", "lost"), "--teacher lost: no config.json there"),
+    ],
+)
+def test_train_says_what_a_prior_builds_on(here, prior, arguments, message):
+    result = run("train", prior, "--speech", "speechocean762=so", "-o", "w", *arguments)
+    assert message in refused(result)
+
+
 @pytest.mark.parametrize(("corpus", "suffix"), [("lrw-ar", "mp4"), ("grid", "mkv")])
 def test_train_needs_both_sides_of_the_split(here, corpus, suffix):
     (here / "x_unseen").mkdir()

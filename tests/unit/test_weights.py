@@ -13,7 +13,7 @@ from avse_ppl import Frames, GaussianSpeech, LatentSpeech, Stft, load_speech
 from avse_ppl.models import pretrained_names, weights
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.pretrained_speech import PRETRAINED
-from avse_ppl.models.weights import load_network, save_weights
+from avse_ppl.models.weights import is_shipped, load_network, save_weights
 
 STFT = Stft(64, 16)
 SETTINGS = {
@@ -103,6 +103,12 @@ def test_a_folder_without_a_name_in_its_config_lends_its_own(tmp_path):
 
 def test_the_ruler_has_a_name_too():
     assert isinstance(load_speech("gaussian"), GaussianSpeech)
+
+
+def test_a_path_is_not_the_name_of_shipped_weights(tmp_path):
+    _, folder = write(tmp_path / "tcvae")
+    assert is_shipped("tcvae")
+    assert not any(is_shipped(place) for place in (folder, f"./{folder.name}", "lost", None))
 
 
 def test_shipped_weights_load_and_have_their_three_files():
@@ -308,7 +314,7 @@ def test_a_config_in_another_encoding_is_told(tmp_path):
     [
         ({"level_db": ...}, r"it lacks \['level_db'\]"),
         ({"stft": ..., "network": ...}, r"it lacks \['network', 'stft'\]"),
-        ({"network": "unet"}, r"network is 'unet', known are \[.*'rvae', 'tcvae', 'vae'\]"),
+        ({"network": "unet"}, r"network is 'unet', known are \[.*'rvae', .*'tcvae', 'vae'\]"),
         ({"network": ["vae"]}, "unhashable"),
         ({"level_db": "loud"}, "could not convert string to float"),
         ({"level_db": None}, "float"),

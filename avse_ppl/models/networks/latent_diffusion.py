@@ -132,9 +132,12 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         logvar = (logvar - 2.0 * math.log(self.spread)).clamp(max=0.0)
         return mean, logvar, draw(mean, logvar, sample)
 
-    def decode(self, u: Tensor, visual: Tensor | None = None) -> Tensor:
-        """``(..., latent, time)`` to log power ``(..., freq, time)``: flow, then decoder."""
-        return self.decode_latents(self.latents(u, visual))
+    def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
+        """u, here called z, ``(..., latent, time)``, to log power ``(..., freq, time)``.
+
+        By the flow, then the decoder.
+        """
+        return self.decode_latents(self.latents(z, visual))
 
     def decode_latents(self, z: Tensor) -> Tensor:
         """Latents z ``(..., latent, time)`` to log power ``(..., freq, time)``."""

@@ -1,0 +1,108 @@
+"""What ``avse-ppl train`` takes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Prior(StrEnum):
+    """What can be trained."""
+
+    vae = "vae"
+    rvae = "rvae"
+    tcvae = "tcvae"
+    dkf = "dkf"
+    srnn = "srnn"
+    av_vae = "av-vae"
+    av_cvae = "av-cvae"
+    av_dkf = "av-dkf"
+    av_rvae = "av-rvae"
+    score = "score"
+    latent_diffusion = "latent-diffusion"
+    noise_vae = "noise-vae"
+    reliability = "reliability"
+
+    @property
+    def of_noise(self) -> bool:
+        """Whether it is learned from noise alone."""
+        return self is Prior.noise_vae
+
+
+class Precision(StrEnum):
+    """What the matrices are multiplied in."""
+
+    single = "32-true"
+    mixed = "bf16-mixed"
+
+
+PriorArgument = Annotated[Prior, typer.Argument(help="Which prior to train.")]
+SpeechOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CORPUS=DIR",
+        help="A corpus of clean speech; give it again for each further one. noise-vae learns from "
+        "it to hear noise under speech.",
+        show_default=False,
+    ),
+]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for weights and checkpoints.")
+]
+NoiseOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Noise for a second phase, in which the encoder learns to see speech through it; of "
+        "noise-vae for the first: CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
+    ),
+]
+EpochsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Passes of the first phase.", show_default="that of the recipe"),
+]
+EncoderEpochsOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Passes of the second phase.", show_default="that of the recipe"),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="bf16-mixed is nearly twice as fast where the hardware has bfloat16."),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where the decoded speech is kept, about 110 MB an hour.",
+        show_default="cache/ in the output",
+    ),
+]
+NoResumeOption = Annotated[
+    bool, typer.Option("--no-resume", help="Start over, whatever checkpoints there are.")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")
+]
+
+LipsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="CACHE", help="Prepared lips of a corpus; again for each further one.",
+        show_default=False,
+    ),
+]  # fmt: skip
+TeacherOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Teacher of another training.")
+]
+EyesOption = Annotated[
+    str | None, typer.Option(metavar="NAME|DIR", help="Visual encoder of another training.")
+]
+EncoderOption = Annotated[
+    str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
+]
+WorkersOption = Annotated[
+    int, typer.Option(min=0, help="Further processes, which cut and vary the crops.")
+]

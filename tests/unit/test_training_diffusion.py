@@ -1,0 +1,183 @@
+"""Training of diffusion priors: levels, losses, phases, and the weights that they leave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from avse_ppl import load_speech
+from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
+from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.weights import load_network, save_lips
+from avse_ppl.training.diffusion import spread_of, train_latent_diffusion, train_score
+from avse_ppl.training.diffusion_phases import LatentDiffusionTraining, ScoreTraining
+from avse_ppl.training.phases import VaeTraining
+from avse_ppl.training.recipes import DIFFUSION_RECIPES, DiffusionRecipe
+from avse_ppl.training.seeing import Materials, train_seeing
+from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops
+from tests.unit.test_training_noise import trains
+from tests.unit.test_training_seeing import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
+
+__all__ = ["tcvae"]  # a fixture
+LATENT = {**SIZES, "visual": 3, "denoiser_hidden": 8, "denoiser_blocks": 2}
+SCORE = {"visual": 3, "bins": 8, "hidden": 8, "blocks": 2, "wide": 8, "wide_blocks": 1}
+SHORT = {"crop_s": 0.2, "batch": 2, "epochs": 2, "teacher_epochs": 1}
+RECIPES = {
+    "latent-diffusion": DiffusionRecipe("latent-diffusion", LATENT, sigma=(0.02, 20.0), **SHORT),
+    "score": DiffusionRecipe("score", SCORE, **SHORT),
+}
+
+
+@pytest.fixture
+def eyes(tmp_path):
+    torch.manual_seed(0)
+    return save_lips(tmp_path / "eyes", LipsNetwork(3, 4), name="eyes", card={})
+
+
+def fit(kind, output, start="tcvae", lips=True, **settings):
+    train = {"score": train_score, "latent-diffusion": train_latent_diffusion}[kind]
+    materials = Materials(sound(), lips=[mouths()] if lips else ())
+    recipe = replace(RECIPES[kind], start=str(start))
+    return train(recipe, materials, output, name="mine", data={}, stft=STFT, **settings)
+
+
+def weights(folder):
+    return load_network(folder)[0].state_dict()
+
+
+def module(kind="latent-diffusion", **recipe):
+    recipe = replace(RECIPES[kind], **recipe)
+    if kind == "score":
+        return ScoreTraining(recipe, STFT, ScoreNetwork(33, **SCORE))
+    teacher = DynamicNetwork(33, **SIZES)
+    return LatentDiffusionTraining(recipe, STFT, LatentDiffusionNetwork(33, **LATENT), teacher)
+
+
+# Losses
+
+
+@pytest.mark.parametrize("kind", sorted(RECIPES))
+def test_levels_fill_the_range_and_stay_within(kind):
+    torch.manual_seed(0)
+    training = module(kind, sigma_centre=-0.5, sigma_sd=1.0, sigma=(0.1, 2.0))
+    sigma = training.sigmas(4000).log()
+    low, high = (torch.tensor(bound).log() for bound in (0.1, 2.0))
+    assert low <= sigma.min() < low + 0.05
+    assert high - 0.05 < sigma.max() <= high
+    assert float(sigma.mean()) == pytest.approx(-0.6, abs=0.1)
+
+
+@pytest.mark.parametrize("complex_valued", [False, True])
+def test_the_loss_is_least_at_the_mean_and_variance(complex_valued):
+    torch.manual_seed(0)
+    training = module()
+    dtype = torch.complex64 if complex_valued else torch.float32
+    mean = torch.randn(4, 3, 1000, dtype=dtype)
+    clean, sigma = mean + 0.5 * torch.randn_like(mean), torch.ones(4)
+
+    def loss(shift=0.0, variance=0.25):
+        of_all = torch.full(mean.shape, variance)
+        return float(training.compared(clean, mean + shift, of_all, sigma)["loss"])
+
+    assert loss() < min(loss(shift=0.1), loss(shift=-0.1), loss(variance=0.2), loss(variance=0.3))
+    expected = torch.tensor(0.25).log() + 1 + 0.25 * (1 + training.network.spread**-2)
+    assert loss() == pytest.approx(float(expected), abs=0.05)
+
+
+def test_only_the_denoiser_learns():
+    training = module()
+    trained = {n for n, p in training.named_parameters() if p.requires_grad}
+    assert trained == {f"network.{n}" for n, _ in training.network.named_parameters() if
+                       n.startswith("denoiser.")}  # fmt: skip
+    batch = Seen(torch.randn(3, CROP), torch.randn(3, 5, 3), torch.ones(3, 5))
+    assert bool(training.losses(batch)["loss"].isfinite())
+
+
+def test_the_spread_is_that_of_the_latents():
+    teacher = DynamicNetwork(33, **SIZES)
+    with torch.no_grad():
+        for layer in (teacher.encoder_mean, teacher.encoder_logvar):
+            layer.weight.zero_()
+        teacher.encoder_mean.bias.fill_(0.6)
+        teacher.encoder_logvar.bias.fill_(2 * torch.tensor(0.8).log())
+    crops = SeenCrops(sound(), "train", CROP, STFT, Pictures(()))
+    assert spread_of(teacher, crops, STFT) == 1.0
+
+
+def test_recipes_make_their_networks():
+    for name, recipe in DIFFUSION_RECIPES.items():
+        kind = {"score": ScoreNetwork, "latent-diffusion": LatentDiffusionNetwork}[name]
+        assert kind(513, **recipe.settings).visual == 64
+
+
+# Runs
+
+
+@trains
+def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, eyes):
+    folder = fit("latent-diffusion", tmp_path / "a", tcvae, eyes=eyes)
+    prior = load_speech(folder)
+    assert (prior.lips.features, prior.trust, prior.stft) == (3, 0.75, STFT)
+    assert (folder / "lips" / "weights.safetensors").is_file()
+    made, kept = weights(folder), weights(tcvae)
+    assert all(torch.equal(made[name], value) for name, value in kept.items())
+    assert bool(made["denoiser.leave.weight"].any())
+    assert bool(made["denoiser.looks.0.leave.weight"].any())
+    text = (folder / "README.md").read_text()
+    for phase in ("teacher", "denoiser"):
+        assert f"metrics of the {phase} phase" in text
+    teacher = weights(folder / "teacher")
+    assert not torch.equal(teacher["encoder_mean.weight"], kept["encoder_mean.weight"])
+
+    again = fit("latent-diffusion", tmp_path / "b", tcvae, eyes=eyes, teacher=folder / "teacher")
+    assert [p.name for p in (again / "checkpoints").iterdir()] == ["denoiser"]
+    assert all(torch.equal(made[name], value) for name, value in weights(again).items())
+
+
+@trains
+@pytest.mark.parametrize("kind", sorted(RECIPES))
+def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
+    prior = load_speech(fit(kind, tmp_path / "a", tcvae, lips=False))
+    assert prior.lips is None
+    assert prior.network.visual == 0
+
+
+@trains
+def test_a_score_prior_sees(tmp_path, eyes):
+    folder = fit("score", tmp_path / "a", eyes=eyes)
+    assert load_speech(folder).lips.features == 3
+    assert bool(weights(folder)["leave.weight"].any())
+
+
+@trains
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("kind", sorted(RECIPES))
+def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, monkeypatch):
+    whole = weights(fit(kind, tmp_path / "whole", tcvae, lips=False))
+    other = weights(fit(kind, tmp_path / "other", tcvae, lips=False, seed=1))
+    assert any(not torch.equal(other[name], value) for name, value in whole.items())
+    original = VaeTraining.training_step
+
+    def fails(self, batch, index):
+        if type(self).__name__ != "TeacherTraining" and self.current_epoch == 1:
+            raise OSError("the power went")
+        return original(self, batch, index)
+
+    monkeypatch.setattr(VaeTraining, "training_step", fails)
+    with pytest.raises(OSError, match="the power went"):
+        fit(kind, tmp_path / "parts", tcvae, lips=False)
+    assert not (tmp_path / "parts" / "weights.safetensors").exists()
+    monkeypatch.undo()
+    resumed = weights(fit(kind, tmp_path / "parts", tcvae, lips=False))
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+
+
+def test_an_encoder_wants_noise(tmp_path, tcvae):
+    recipe = replace(RECIPE, start=str(tcvae))
+    with pytest.raises(ValueError, match="learns to hear through noise"):
+        train_seeing(
+            recipe, Materials(sound(), lips=[mouths()]), tmp_path, name="x", data={}, stft=STFT
+        )
