@@ -47,11 +47,11 @@ class Case(NamedTuple):
     snr_db: float
 
 
-def cases(routine: str, **settings: object) -> list[Case]:
-    """Development set under one routine, with the default prior and noise model."""
+def cases(routine: str, speech: str = "tcvae", **settings: object) -> list[Case]:
+    """Development set under one routine, with the default noise model."""
     entries = dev_manifest(SHARED / "data")
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
-    scene = Scene(resolve_speech("tcvae"), resolve_noise("nmf"))
+    scene = Scene(resolve_speech(speech), resolve_noise("nmf"))
     invert = resolve_inference(routine, device="cpu", draws=50, **settings)
     found = []
     for begin in range(0, len(entries), BATCH):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_front_end, check_positive
+from avse_ppl.checks import check_count, check_front_end, check_positive, name_of
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Values
 from avse_ppl.inference.guided_bins import Round, reverse_run
@@ -232,7 +232,13 @@ class GuidedDiffusion:
         speech: Any = self.start
         if isinstance(speech, (str, Path)):
             speech = load_speech(speech)
-        sees = getattr(speech, "lips", None) is not None
+        sees = mixture.frames.visual is not None and getattr(speech, "lips", None) is not None
+        if sees and not _same(speech.lips, getattr(scene.speech, "lips", None)):
+            raise ValueError(
+                f"the start, {name_of(speech)!r}, and the speech prior, "
+                f"{name_of(scene.speech)!r}, see through different visual encoders; take a start "
+                "that is audio-only, or was trained with the same --eyes"
+            )
         routine = SVI(
             steps=13, draws=10, waveforms=False, k_hat_draws=0, tempering=self.tempering,
             device=str(mixture.values.device), dtype=self.dtype,
@@ -250,6 +256,12 @@ class GuidedDiffusion:
         power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
         whole = power + mean.real.square() + mean.imag.square()
         return Started(mean, whole.clamp_min(_SILENCE), noise)
+
+
+def _same(one: torch.nn.Module, other: torch.nn.Module | None) -> bool:
+    """Whether two networks have the same weights."""
+    mine, theirs = one.state_dict(), {} if other is None else other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
 
 
 def _cut(rounds: int, planned: int) -> str:

@@ -95,12 +95,12 @@ class NoiseFit:
         residual = replace(self.mixture.seeing(None), values=self.mixture.values - law.mean)
         self.density.mixture = residual
         for _ in range(updates if self.location else 0):
-            if self.own:
+            if self.adam is not None:
+                self._climb(law, self.adam)
+            else:
                 self.location |= maximise_noise(
                     self.density, self.location, law.power[None], self.tempering
                 )
-            else:
-                self._climb(law)
 
     def draw(self) -> tuple[Values, ComplexNormal]:
         """Latents on their supports, and the law of the noise: of the guide if there is one."""
@@ -116,7 +116,7 @@ class NoiseFit:
             for name, mean in self.location.items()
         }
 
-    def _climb(self, law: ComplexNormal) -> None:
+    def _climb(self, law: ComplexNormal, adam: torch.optim.Adam) -> None:
         values, log_jacobian = self.density.constrain(self._drawn())
         prior, noise = score_noise(self.density, values)
         with pyro.validation_enabled(False):
@@ -128,7 +128,6 @@ class NoiseFit:
             terms = torch.where(mask, terms, terms.new_zeros(()))
         entropy = sum(s.flatten(1).sum(1) for s in self.log_sd.values())
         bound = self.tempering * terms.flatten(1).sum(1) + prior + log_jacobian + entropy
-        assert self.adam is not None
-        self.adam.zero_grad()
+        adam.zero_grad()
         (-bound.sum()).backward()
-        self.adam.step()
+        adam.step()

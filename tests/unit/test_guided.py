@@ -270,6 +270,19 @@ def test_it_starts_from_another_prior():
     np.testing.assert_array_equal(warm.mean, again.mean)
 
 
+def test_a_start_that_sees_otherwise_is_refused():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DynamicNetwork(33, 3, hidden=8, encoder_hidden=8, visual=5, prior="visual")
+        eyes, others = LipsNetwork(5, 4), LipsNetwork(5, 4)
+    visual = torch.ones(1, 6, STFT.frame_count(N))
+    scene = scored(NMF(2), denoiser(5), lips=eyes)
+    start = LatentSpeech(network, lips=eyes, stft=STFT)
+    assert np.isfinite(GuidedDiffusion(start=start, **SHORT)(scene, wave(), visual).mean).all()
+    with pytest.raises(ValueError, match="see through different visual encoders"):
+        GuidedDiffusion(start=replace(start, lips=others), **SHORT)(scene, wave(), visual)
+
+
 def test_interrupted_it_keeps_the_rounds_so_far():
     def stop(step, _steps):
         if step == 4:
