@@ -125,6 +125,7 @@ def train(
         _check_built_on(prior, sources, built_on)
         options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
         options |= {"--seed": seed, "--precision": precision.value}
+        options |= {"--lips": [Path(path).name for path in lips or ()]}
         options |= {f"--{key}": Path(v).name for key, v in built_on.items() if v and key != "lips"}
         stated = command(prior.value, sources, output, options)
         _limit_threads(threads)

@@ -127,6 +127,8 @@ def _with_both_splits(clips: list[Clip], hint: str) -> list[Clip]:
 def command(prior: str, sources: Sources, output: Path, options: Mapping[str, object]) -> str:
     """Write the command that a card states: folders by their names, not their places.
 
+    An option whose value is a list is given once for each.
+
     Examples
     --------
     >>> sources = parse_sources(["grid=/data/grid_s1"], None)
@@ -139,7 +141,8 @@ def command(prior: str, sources: Sources, output: Path, options: Mapping[str, ob
     words += ["--noise", sources.noise.resolve().name] if sources.noise else []
     words += ["-o", output.resolve().name]
     for option, value in options.items():
-        words += [option, str(value)] if value is not None else []
+        for one in value if isinstance(value, list) else [value]:
+            words += [option, str(one)] if one is not None else []
     return shlex.join(words)
 
 

@@ -186,8 +186,9 @@ def test_train_says_what_it_needs(here, monkeypatch):
 
 def test_the_stated_command_parses_to_what_was_given(tmp_path):
     sources = parse_sources(["grid=a b/grid_s1", "lrw-ar=lrw_ar"], tmp_path / "noise")
-    stated = command("rvae", sources, tmp_path / "my rvae", {"--seed": 2, "--epochs": None})
+    options = {"--seed": 2, "--epochs": None, "--lips": ["a", "b"]}
+    stated = command("rvae", sources, tmp_path / "my rvae", options)
     assert stated == (
         "avse-ppl train rvae --speech grid=grid_s1 --speech lrw-ar=lrw_ar --noise noise "
-        "-o 'my rvae' --seed 2"
+        "-o 'my rvae' --seed 2 --lips a --lips b"
     )

@@ -114,7 +114,16 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         return self._flow(u * (self.sigma_max / start), self._angles(), visual) * end
 
     def innovations(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
-        """U whose `latents` are about z: the same flow, run upwards."""
+        """White noise whose `latents` are about z: the same flow, run upwards.
+
+        Once, and once more for what the first answer lacks. With the shipped weights, `latents` and
+        this undo each other to within 2 per cent of a standard deviation, of u as of z; run only
+        once, to within 9 and 5.
+        """
+        first = self._upwards(z, visual)
+        return self._upwards(2.0 * z - self.latents(first, visual), visual)
+
+    def _upwards(self, z: Tensor, visual: Tensor | None) -> Tensor:
         start, end = self._radii()
         return self._flow(z / end, self._angles().flip(0), visual) * (start / self.sigma_max)
 
