@@ -13,6 +13,7 @@ from avse_ppl import Frames, GaussianSpeech, LatentSpeech, Stft, load_speech
 from avse_ppl.models import pretrained_names, weights
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.pretrained_speech import PRETRAINED
+from avse_ppl.models.speech_score import ScoreSpeech
 from avse_ppl.models.weights import is_shipped, load_network, save_weights
 
 STFT = Stft(64, 16)
@@ -115,6 +116,8 @@ def test_shipped_weights_load_and_have_their_three_files():
     for name in pretrained_names():
         assert set(FILES) <= set(names(PRETRAINED / name))
         prior = load_speech(name)
+        if isinstance(prior, ScoreSpeech):  # no law of its own
+            continue
         frames = Frames(prior.stft.freq, 5, hop=prior.stft.hop, n_fft=prior.stft.n_fft)
         assert bool(torch.isfinite(prior(frames).power).all())
 

@@ -116,9 +116,9 @@ class LatentDiffusionNetwork(TcvaeNetwork):
     def innovations(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
         """White noise whose `latents` are about z: the same flow, run upwards.
 
-        Once, and once more for what the first answer lacks. With the shipped weights, `latents` and
-        this undo each other to within 2 per cent of a standard deviation, of u as of z; run only
-        once, to within 9 and 5.
+        Once, and once more for what the first answer lacks. With the shipped weights, u comes back
+        from its `latents` to within 2 per cent of a standard deviation for half of all draws of
+        2.5 s, and to within 35 for all of 16, where paths part; latents of speech within 1.
         """
         first = self._upwards(z, visual)
         return self._upwards(2.0 * z - self.latents(first, visual), visual)
