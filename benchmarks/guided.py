@@ -18,14 +18,16 @@ from avse_ppl import Exact, GuidedDiffusion, Posterior, Stft, UDiffSE
 from avse_ppl.recalibration import TABLES
 from avse_ppl.synthetic import ruler_scene, simulate
 
-# Speech prior and routine; the first two are what the others are compared with.
+# Speech prior and routine; the first two are for comparison. SVI through the flow
+# of the latent diffusion is left out: it costs 5 times what guided diffusion does.
 RUNS = (
     ("tcvae", "svi"),
     ("rvae", "svi"),
-    ("latent-diffusion", "svi"),
     ("latent-diffusion", "guided"),
     ("score", "guided"),
 )
+
+NOISES = ("babble", "white", "rain", "cutlery")
 
 
 def toy() -> Iterator[str]:
@@ -72,13 +74,13 @@ def dev(ship: bool) -> Iterator[str]:
 
 
 def lips() -> Iterator[str]:
-    """With lips and without, at -5 dB, means over babble, white noise and held-out noises."""
+    """With lips and without, at -5 dB, in four noises."""
     from av_quality import cases
 
     import avse_ppl
     from avse_ppl.audio import Audio
 
-    some = cases((-5.0,))
+    some = [case for case in cases((-5.0,)) if case.noise in NOISES]
     audios = [Audio(case.mixture.mixture, 16000) for case in some]
     columns = {"input": [case.mixture.mixture for case in some]}
     for speech in ("latent-diffusion", "score"):

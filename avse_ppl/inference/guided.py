@@ -63,13 +63,15 @@ class GuidedDiffusion:
     chains
         Runs from different noise, all at once.
     sigma_start, sigma_last
-        First and last noise level. By default the prior's highest, or 0.5 from a warm start; and
-        0.1. Bins are compressed amplitudes of a mixture of unit power; latents have unit variance.
+        First and last noise level. By default, of bins the prior's highest, or 0.2 from a warm
+        start, and 0.1; of latents 0.5 and 0.3. Bins are compressed amplitudes of a mixture of unit
+        power; latents have about unit variance.
     memory
         :math:`\eta` in [0, 1]: how much of the noise of one level is kept at the next.
     start
         Another speech prior, or its name: where bins are diffused, the run starts from its
-        posterior under a few steps of `SVI`, with its noise. One that sees has to see through the
+        posterior under a few steps of `SVI`, or of this routine if it is a diffusion itself, with
+        its noise. One that sees has to see through the
         same visual encoder. Latents start where their own encoder says.
     updates
         Of the noise at each level.
@@ -110,7 +112,7 @@ class GuidedDiffusion:
     rounds: int = 4
     chains: int = 2
     sigma_start: float | None = None
-    sigma_last: float = 0.1
+    sigma_last: float | None = None
     memory: float = 1.0
     start: Any = None
     updates: int = 5
@@ -128,12 +130,15 @@ class GuidedDiffusion:
         for what in ("steps", "rounds", "chains", "moves", "draws"):
             check_count(what, getattr(self, what))
         check_count("updates", self.updates, minimum=0)
-        for what in ("sigma_last", "move_size", "tempering"):
+        for what in ("move_size", "tempering"):
             check_positive(what, getattr(self, what))
-        if self.sigma_start is not None and not self.sigma_start > self.sigma_last:
+        for what in ("sigma_start", "sigma_last"):
+            if getattr(self, what) is not None:
+                check_positive(what, getattr(self, what))
+        last = self.sigma_last or 0.0
+        if self.sigma_start is not None and not self.sigma_start >= last:
             raise ValueError(
-                f"sigma_start must be above sigma_last={self.sigma_last:g}, found "
-                f"{self.sigma_start!r}"
+                f"sigma_start must be at least sigma_last={last:g}, found {self.sigma_start!r}"
             )
         if not 0.0 <= self.memory <= 1.0:
             raise ValueError(f"memory must be within [0, 1], found {self.memory!r}")
@@ -181,7 +186,7 @@ class GuidedDiffusion:
         seed: int | list[int],
     ) -> tuple[str, list[Round]]:  # fmt: skip
         prior: Any = scene.speech
-        levels = self._levels(prior.sigma_max if self.start is None else 0.5)
+        levels = self._levels(prior.sigma_max if self.start is None else 0.2, 0.1)
         started = None if self.start is None else self._started(scene, one, seed)
         clean = rows.values.new_zeros(rows.values.shape)
         law = ComplexNormal(0.0, rows.power.clamp_min(_SILENCE))
@@ -202,7 +207,7 @@ class GuidedDiffusion:
         self, scene: Scene, rows: Spectrogram, own: Randoms, _one: Spectrogram,
         _seed: int | list[int],
     ) -> tuple[str, list[Round]]:  # fmt: skip
-        levels = self._levels(1.0)
+        levels = self._levels(0.5, 0.3)
         run = LatentRun(scene, rows, own, self.tempering, self.move_size)
         rounds = run.run(levels, self.moves, self.updates, self.memory)
         return f"latents, {run.noise.kind}", self._kept(rounds)
@@ -222,13 +227,13 @@ class GuidedDiffusion:
             warnings.warn(_cut(len(kept), self.rounds), UserWarning, stacklevel=5)
         return kept
 
-    def _levels(self, highest: float) -> list[float]:
-        start = self.sigma_start or highest
-        down = noise_levels(start, min(self.sigma_last, start), self.steps)
+    def _levels(self, start: float, last: float) -> list[float]:
+        start = self.sigma_start or start
+        down = noise_levels(start, min(self.sigma_last or last, start), self.steps)
         return down + [down[-1]] * (self.rounds - 1)
 
     def _started(self, scene: Scene, mixture: Spectrogram, seed: int | list[int]) -> Started:
-        """Posterior of the prior that this run is to start from, under a few steps of SVI."""
+        """Posterior of the prior that this run is to start from, under a few steps."""
         speech: Any = self.start
         if isinstance(speech, (str, Path)):
             speech = load_speech(speech)
@@ -239,10 +244,13 @@ class GuidedDiffusion:
                 f"{name_of(scene.speech)!r}, see through different visual encoders; take a start "
                 "that is audio-only, or was trained with the same --eyes"
             )
-        routine = SVI(
-            steps=13, draws=10, waveforms=False, k_hat_draws=0, tempering=self.tempering,
-            device=str(mixture.values.device), dtype=self.dtype,
-        )  # fmt: skip
+        own: dict[str, Any] = {
+            "tempering": self.tempering, "device": str(mixture.values.device),
+            "dtype": self.dtype, "waveforms": False,
+        }  # fmt: skip
+        routine = SVI(steps=13, draws=10, k_hat_draws=0, **own)
+        if hasattr(getattr(speech, "network", None), "denoise"):
+            routine = GuidedDiffusion(steps=3, rounds=8, chains=self.chains, moves=3, **own)
         first = Scene(speech, scene.noise)
         found = routine(first, mixture if sees else mixture.seeing(None), seed=seed)
         scale = mixture.scale[:, None, None]

@@ -146,7 +146,12 @@ def test_an_untrained_network_is_the_wiener_filter_of_white_bins():
         *((GuidedDiffusion, {k: 0}, f"{k} must be") for k in ("steps", "rounds", "chains")),
         (GuidedDiffusion, {"moves": 0}, "moves must be"),
         (GuidedDiffusion, {"sigma_last": 0.0}, "sigma_last must be"),
-        (GuidedDiffusion, {"sigma_start": 0.05}, r"sigma_start must be above sigma_last=0\.1"),
+        (GuidedDiffusion, {"sigma_start": 0.0}, "sigma_start must be"),
+        (
+            GuidedDiffusion,
+            {"sigma_start": 0.05, "sigma_last": 0.1},
+            r"sigma_start must be at least sigma_last=0\.1",
+        ),
         (GuidedDiffusion, {"memory": 1.5}, r"memory must be within \[0, 1\]"),
         (GuidedDiffusion, {"updates": -1}, "updates must be"),
         (UDiffSE, {"steps": 0}, "steps must be"),
