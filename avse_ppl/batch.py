@@ -63,7 +63,7 @@ def enhance_files(
     *,
     speech: Any = None,
     noise: Any = "nmf",
-    inference: Any = "svi",
+    inference: Any = None,
     seed: int = 0,
     draws: int = 50,
     device: str = "auto",
@@ -121,6 +121,7 @@ def enhance_files(
     viewing = viewing or Viewing()
     if picture is not None:
         _check_picture(plan, videos)
+    inference = inference or names.default_inference(prior)
     names.resolve_inference(inference)
     resolve_device(device)
     believed = names.resolve_reliability(reliability, prior)

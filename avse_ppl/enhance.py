@@ -18,6 +18,7 @@ from avse_ppl.chunks import join, stitch, stitch_waves
 from avse_ppl.inference.looking import check_sees
 from avse_ppl.inference.setup import check_seeds
 from avse_ppl.names import (
+    default_inference,
     resolve_inference,
     resolve_noise,
     resolve_reliability,
@@ -68,7 +69,7 @@ def enhance(
     *,
     speech: str | Path | SpeechPrior | None = None,
     noise: str | NoiseModel = "nmf",
-    inference: str | Callable[..., Posterior] = "svi",
+    inference: str | Callable[..., Posterior] | None = None,
     seed: int = 0,
     device: str = "auto",
     sample_rate_hz: int | None = None,
@@ -98,7 +99,7 @@ def enhance(
     inference
         A name, such as ``"svi"``, ``"em-langevin"`` or ``"numpyro-nuts"`` (see
         `avse_ppl.names.ROUTINES`), or a configured routine (which then keeps its own ``device`` and
-        ``draws``).
+        ``draws``). None: ``"svi"``, or ``"guided"`` where the prior has no density.
     seed
         Of everything random.
     device
@@ -152,7 +153,7 @@ def enhance_batch(
     *,
     speech: str | Path | SpeechPrior | None = None,
     noise: str | NoiseModel = "nmf",
-    inference: str | Callable[..., Posterior] = "svi",
+    inference: str | Callable[..., Posterior] | None = None,
     seed: int = 0,
     device: str = "auto",
     draws: int = 50,
@@ -179,6 +180,7 @@ def enhance_batch(
     believed = None if video is None else resolve_reliability(reliability, prior)
     scene = Scene(prior, resolve_noise(noise), believed)
     check_sees(scene.speech, video)
+    inference = inference or default_inference(prior)
     if recalibrate:
         _check_recalibration(scene, inference, keep_posterior)
     stft = scene.stft

@@ -13,6 +13,7 @@ from typing import Any, cast
 from avse_ppl.checks import unknown_name
 from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, GuidedDiffusion, NumPyroNUTS, UDiffSE
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
+from avse_ppl.models.diffusion import denoises
 from avse_ppl.models.reliability import RELIABILITIES
 from avse_ppl.scene import NoiseModel, SpeechPrior
 
@@ -129,6 +130,17 @@ def resolve_reliability(reliability: Any, speech: Any) -> Any:
     if reliability not in RELIABILITIES:
         raise unknown_name("model of reliability", reliability, RELIABILITIES)
     return RELIABILITIES[reliability]
+
+
+def default_inference(speech: Any) -> str:
+    """Name of the routine that a speech prior is inverted with unless another is asked for.
+
+    Examples
+    --------
+    >>> default_inference(load_speech("gaussian"))
+    'svi'
+    """
+    return "guided" if denoises(speech) else "svi"
 
 
 def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> Any:

@@ -74,7 +74,7 @@ def enhance(
     video: VideoOption = None,
     speech: SpeechOption = None,
     noise: NoiseOption = "nmf",
-    inference: InferenceOption = "svi",
+    inference: InferenceOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     posterior: PosteriorOption = None,

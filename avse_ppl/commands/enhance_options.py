@@ -78,7 +78,12 @@ NoiseOption = Annotated[
     ),
 ]
 InferenceOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Routine that inverts the two, by name.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Routine that inverts the two, by name.",
+        show_default="svi, or guided where the prior has no density",
+    ),
 ]
 PosteriorOption = Annotated[
     Path | None,

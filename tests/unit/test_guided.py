@@ -11,6 +11,7 @@ import torch
 from avse_ppl import (
     NMF,
     SVI,
+    Audio,
     ComplexNormal,
     GaussianScore,
     GaussianSpeech,
@@ -20,6 +21,7 @@ from avse_ppl import (
     ScoreSpeech,
     Stft,
     UDiffSE,
+    enhance,
     stationary,
 )
 from avse_ppl.models import Ouve, Vp
@@ -309,3 +311,15 @@ def test_the_published_setting_runs_for_any_noise():
         assert posterior.kind == "UDiffSE, spread of chains, tempered 1.5"
         assert np.isfinite(posterior.mean).all()
         assert posterior.speech.shape == (2, 1, 1, N)
+
+
+@pytest.mark.parametrize(("name", "inference"), [("score", None), ("latent-diffusion", "guided")])
+def test_shipped_weights(name, inference):
+    enhanced = enhance(
+        Audio(wave(n_samples=12_000), 16_000), speech=name, inference=inference, draws=4
+    )
+    assert enhanced.kind is not None
+    assert enhanced.kind.startswith("guided diffusion of ")
+    assert np.isfinite(enhanced.speech.samples).all()
+    # White noise is not speech: most of it has to go.
+    assert np.mean(enhanced.speech.samples**2) < 0.3

@@ -13,6 +13,7 @@ from avse_ppl.models import pretrained_names
 from avse_ppl.names import (
     NOISES,
     ROUTINES,
+    default_inference,
     resolve_inference,
     resolve_noise,
     resolve_speech,
@@ -183,7 +184,7 @@ def test_routine_by_name(name, kind):
 
 
 def test_every_routine_that_is_listed_is_there():
-    assert len(ROUTINES) == 12
+    assert len(ROUTINES) == 14
     assert all(callable(resolve_inference(name)) for name in ROUTINES)
 
 
@@ -223,3 +224,8 @@ def test_unknown_routine():
         "em-variational, exact, hmc, numpyro-nuts, nuts, svi, svi-low-rank, svi-structured; did "
         "you mean 'svi'?"
     )
+
+
+def test_a_prior_without_a_density_is_inverted_by_guided_diffusion():
+    assert default_inference(load_speech("score")) == "guided"
+    assert default_inference(load_speech("latent-diffusion")) == "svi"
