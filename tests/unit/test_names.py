@@ -221,8 +221,8 @@ def test_unknown_routine():
         resolve_inference("svl")
     assert str(caught.value) == (
         "unknown inference routine 'svl'; known are em, em-langevin, em-mala, em-mh, "
-        "em-variational, exact, hmc, numpyro-nuts, nuts, svi, svi-low-rank, svi-structured; did "
-        "you mean 'svi'?"
+        "em-variational, exact, guided, guided-udiffse, hmc, numpyro-nuts, nuts, svi, "
+        "svi-low-rank, svi-structured; did you mean 'svi'?"
     )
 
 
