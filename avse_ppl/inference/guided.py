@@ -71,8 +71,8 @@ class GuidedDiffusion:
     start
         Another speech prior, or its name: where bins are diffused, the run starts from its
         posterior under a few steps of `SVI`, or of this routine if it is a diffusion itself, with
-        its noise. One that sees has to see through the
-        same visual encoder. Latents start where their own encoder says.
+        its noise: so near to it that the result leans on it, which `kind` says. One that sees has
+        to see through the same visual encoder. Latents start where their own encoder says.
     updates
         Of the noise at each level.
     moves, move_size
@@ -201,7 +201,8 @@ class GuidedDiffusion:
             prior, rows, noise, levels, state, own, updates=self.updates, memory=self.memory,
             tempering=self.tempering,
         )  # fmt: skip
-        return f"bins, {noise.kind}", self._kept(rounds)
+        whence = "" if started is None else f" from {started.name}"
+        return f"bins{whence}, {noise.kind}", self._kept(rounds)
 
     def _latents(
         self, scene: Scene, rows: Spectrogram, own: Randoms, _one: Spectrogram,
@@ -263,7 +264,7 @@ class GuidedDiffusion:
         mean = torch.from_numpy(found.mean).to(mixture.values) / scale
         power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
         whole = power + mean.real.square() + mean.imag.square()
-        return Started(mean, whole.clamp_min(_SILENCE), noise)
+        return Started(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
 
 
 def _same(one: torch.nn.Module, other: torch.nn.Module | None) -> bool:
@@ -277,8 +278,9 @@ def _cut(rounds: int, planned: int) -> str:
 
 
 class Started(NamedTuple):
-    """Mean and second moment of speech that a run starts from, and latents of the noise."""
+    """Prior that a run starts from: its name, mean and second moment of speech, noise latents."""
 
+    name: str
     mean: Tensor
     power: Tensor
     noise: Values

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from avse_ppl.checks import name_of
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Values
 from avse_ppl.inference.guided_bins import Round
@@ -55,8 +56,7 @@ def summarise_rounds(
             laws.append(ComplexNormal(law.mean[rows], law.power[rows], validate_args=False))
     said = scene
     if denoises(scene.speech):
-        speech: Any = scene.speech
-        said = replace(scene, speech=Said(laws[0], mixture.stft, speech.name))
+        said = replace(scene, speech=Said(laws[0], mixture.stft, name_of(scene.speech)))
     return summarise(
         said, mixture, draws, randoms, kind=kind, attrs=dict(attrs), waveforms=waveforms,
         chains=chains, laws=laws,

@@ -273,6 +273,8 @@ def test_it_starts_from_another_prior():
     warm = routine(scored(NMF(2)), wave(), seed=0)
     cold = replace(routine, start=None)(scored(NMF(2)), wave(), seed=0)
     assert not np.array_equal(warm.mean, cold.mean)
+    assert cold.kind == "guided diffusion of bins, noise a point estimate"
+    assert warm.kind == "guided diffusion of bins from latent speech, noise a point estimate"
     again = routine(scored(NMF(2)), wave(), seed=0)
     np.testing.assert_array_equal(warm.mean, again.mean)
 
