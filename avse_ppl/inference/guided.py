@@ -6,19 +6,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from avse_ppl.checks import check_count, check_front_end, check_positive, name_of
+from avse_ppl.checks import check_count, check_front_end, check_positive
 from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Values
 from avse_ppl.inference.guided_bins import Round, reverse_run
 from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
 from avse_ppl.inference.guided_latents import LatentRun
 from avse_ppl.inference.guided_noise import NoiseFit
+from avse_ppl.inference.guided_start import check_eyes, loaded, started_from
 from avse_ppl.inference.looking import gated_once
 from avse_ppl.inference.memory import memory_explained
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
@@ -26,7 +24,6 @@ from avse_ppl.inference.summary import kind_of
 from avse_ppl.inference.svi import SVI
 from avse_ppl.inference.threads import enough_threads
 from avse_ppl.models.diffusion import denoises, noise_levels
-from avse_ppl.models.pretrained_speech import load_speech
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_score import GaussianScore
 from avse_ppl.posterior import Posterior
@@ -73,6 +70,9 @@ class GuidedDiffusion:
         posterior under a few steps of `SVI`, or of this routine if it is a diffusion itself, with
         its noise: so near to it that the result leans on it, which `kind` says. One that sees has
         to see through the same visual encoder. Latents start where their own encoder says.
+    start_seeing
+        The same where there is video; of a latent diffusion, too, which then starts where the
+        encoder of that prior says, of the same latents.
     updates
         Of the noise at each level.
     moves, move_size
@@ -115,6 +115,7 @@ class GuidedDiffusion:
     sigma_last: float | None = None
     memory: float = 1.0
     start: Any = None
+    start_seeing: Any = None
     updates: int = 5
     moves: int = 3
     move_size: float = 0.5
@@ -186,8 +187,13 @@ class GuidedDiffusion:
         seed: int | list[int],
     ) -> tuple[str, list[Round]]:  # fmt: skip
         prior: Any = scene.speech
-        levels = self._levels(prior.sigma_max if self.start is None else 0.2, 0.1)
-        started = None if self.start is None else self._started(scene, one, seed)
+        sees = one.frames.visual is not None
+        start = (self.start_seeing if sees else None) or self.start
+        levels = self._levels(prior.sigma_max if start is None else 0.2, 0.1)
+        started = None
+        if start is not None:
+            speech = loaded(start)
+            started = started_from(speech, self._first(speech), scene, one, seed)
         clean = rows.values.new_zeros(rows.values.shape)
         law = ComplexNormal(0.0, rows.power.clamp_min(_SILENCE))
         if started is not None:
@@ -205,11 +211,14 @@ class GuidedDiffusion:
         return f"bins{whence}, {noise.kind}", self._kept(rounds)
 
     def _latents(
-        self, scene: Scene, rows: Spectrogram, own: Randoms, _one: Spectrogram,
+        self, scene: Scene, rows: Spectrogram, own: Randoms, one: Spectrogram,
         _seed: int | list[int],
     ) -> tuple[str, list[Round]]:  # fmt: skip
         levels = self._levels(0.5, 0.3)
-        run = LatentRun(scene, rows, own, self.tempering, self.move_size)
+        start = None if one.frames.visual is None else loaded(self.start_seeing)
+        if start is not None:
+            check_eyes(start, scene)
+        run = LatentRun(scene, rows, own, self.tempering, self.move_size, start)
         rounds = run.run(levels, self.moves, self.updates, self.memory)
         return f"latents, {run.noise.kind}", self._kept(rounds)
 
@@ -233,54 +242,17 @@ class GuidedDiffusion:
         down = noise_levels(start, min(self.sigma_last or last, start), self.steps)
         return down + [down[-1]] * (self.rounds - 1)
 
-    def _started(self, scene: Scene, mixture: Spectrogram, seed: int | list[int]) -> Started:
-        """Posterior of the prior that this run is to start from, under a few steps."""
-        speech: Any = self.start
-        if isinstance(speech, (str, Path)):
-            speech = load_speech(speech)
-        sees = mixture.frames.visual is not None and getattr(speech, "lips", None) is not None
-        if sees and not _same(speech.lips, getattr(scene.speech, "lips", None)):
-            raise ValueError(
-                f"the start, {name_of(speech)!r}, and the speech prior, "
-                f"{name_of(scene.speech)!r}, see through different visual encoders; take a start "
-                "that is audio-only, or was trained with the same --eyes"
-            )
+    def _first(self, speech: Any) -> Any:
+        """Routine of a few steps for the prior that this run is to start from."""
         own: dict[str, Any] = {
-            "tempering": self.tempering, "device": str(mixture.values.device),
+            "tempering": self.tempering, "device": self.device,
             "dtype": self.dtype, "waveforms": False,
         }  # fmt: skip
-        routine = SVI(steps=13, draws=10, k_hat_draws=0, **own)
+        short: Any = SVI(steps=13, draws=10, k_hat_draws=0, **own)
         if hasattr(getattr(speech, "network", None), "denoise"):
-            routine = GuidedDiffusion(steps=3, rounds=8, chains=self.chains, moves=3, **own)
-        first = Scene(speech, scene.noise)
-        found = routine(first, mixture if sees else mixture.seeing(None), seed=seed)
-        scale = mixture.scale[:, None, None]
-        device = mixture.values.device
-        noise = {
-            name: torch.from_numpy(values.mean((0, 1))).to(device, self.dtype)
-            for name, values in found.latents.items()
-            if not name.startswith(("speech.", "reliability"))
-        }
-        mean = torch.from_numpy(found.mean).to(mixture.values) / scale
-        power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
-        whole = power + mean.real.square() + mean.imag.square()
-        return Started(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
-
-
-def _same(one: torch.nn.Module, other: torch.nn.Module | None) -> bool:
-    """Whether two networks have the same weights."""
-    mine, theirs = one.state_dict(), {} if other is None else other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
+            short = GuidedDiffusion(steps=3, rounds=8, chains=self.chains, moves=3, **own)
+        return short
 
 
 def _cut(rounds: int, planned: int) -> str:
     return f"interrupted after {rounds} of {planned} rounds; the result is of those"
-
-
-class Started(NamedTuple):
-    """Prior that a run starts from: its name, mean and second moment of speech, noise latents."""
-
-    name: str
-    mean: Tensor
-    power: Tensor
-    noise: Values

@@ -122,13 +122,16 @@ class LatentRun:
         Power of the likelihood.
     step
         Size of the Langevin steps: 0.5 widens a normal law by 7 per cent.
+    start
+        For a latent diffusion: a prior of the same latents whose encoder looks.
     """
 
     def __init__(
-        self, scene: Scene, mixture: Spectrogram, randoms: Randoms, tempering: float, step: float
-    ) -> None:
-        """Check the scene and start where its encoder says."""
-        held = Held(_on_latents(scene.speech), scene.noise)
+        self, scene: Scene, mixture: Spectrogram, randoms: Randoms, tempering: float, step: float,
+        start: Any = None,
+    ) -> None:  # fmt: skip
+        """Check the scene and start where its encoder, or another's, says."""
+        held = Held(_on_latents(scene.speech, start), scene.noise)
         self.density, self.randoms, self.step = Density(held, mixture), randoms, step
         self.held = held.held
         self.latents = Latents(scene.speech, self.density)
@@ -231,13 +234,18 @@ class LatentRun:
 
 
 class _OnLatents:
-    """Network of a latent diffusion, as one between latents and power without a prior."""
+    """Network of a latent diffusion, as one between latents and power without a prior.
 
-    def __init__(self, network: Any) -> None:
-        self.network, self.latent = network, network.latent
+    ``looking`` is a network of the same latents whose encoder looks, used where there are lips.
+    """
 
-    def encode(self, power: Tensor, **_seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def __init__(self, network: Any, looking: Any) -> None:
+        self.network, self.looking, self.latent = network, looking, network.latent
+
+    def encode(self, power: Tensor, **seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean, log-variance and, again, mean of z."""
+        if seen and self.looking is not None:
+            return self.looking.encode(power, **seen)
         mean, logvar = self.network.infer(power)
         return mean, logvar, mean
 
@@ -246,11 +254,17 @@ class _OnLatents:
         return self.network.decode_latents(z)
 
 
-def _on_latents(speech: Any) -> Any:
+def _on_latents(speech: Any, start: Any) -> Any:
     """The prior whose site is the latent itself: of a latent diffusion, not its innovation."""
-    if hasattr(getattr(speech, "network", None), "decode_latents"):
-        return replace(speech, network=_OnLatents(speech.network))
-    return speech
+    if not hasattr(getattr(speech, "network", None), "decode_latents"):
+        return speech
+    looking = None if start is None else start.network
+    if looking is not None and looking.latent != speech.network.latent:
+        raise ValueError(
+            f"the start has {looking.latent} latents, the speech prior {speech.network.latent}; "
+            "take one trained on the same latents"
+        )
+    return replace(speech, network=_OnLatents(speech.network, looking))
 
 
 def _closed(speech: Any, law: Any, name: str) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ from avse_ppl.models import Ouve, Vp
 from avse_ppl.models.compression import Compression
 from avse_ppl.models.diffusion import noise_levels
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
+from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score import ScoreNetwork
 from avse_ppl.models.reliability import Beta, score
 
@@ -325,3 +326,29 @@ def test_shipped_weights(name, inference):
     assert np.isfinite(enhanced.speech.samples).all()
     # White noise is not speech: most of it has to go.
     assert np.mean(enhanced.speech.samples**2) < 0.3
+
+
+def test_latents_start_where_another_encoder_looks():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        eyes = LipsNetwork(5, 4)
+        tiny = {"hidden": 8, "encoder_hidden": 8, "visual": 5}
+        own = LatentDiffusionNetwork(33, 3, denoiser_hidden=8, denoiser_blocks=1, **tiny)
+        looking = DynamicNetwork(33, 3, prior="visual", **tiny)
+        fewer = DynamicNetwork(33, 2, prior="visual", **tiny)
+    visual = torch.randn(1, 6, STFT.frame_count(N))
+    visual[:, 0] = 1.0
+    scene = Scene(LatentSpeech(own, lips=eyes, stft=STFT), NMF(2))
+    start = LatentSpeech(looking, lips=eyes, stft=STFT)
+    routine = GuidedDiffusion(start_seeing=start, **SHORT)
+    plain = GuidedDiffusion(**SHORT)
+    assert not np.array_equal(
+        routine(scene, wave(), visual).mean, plain(scene, wave(), visual).mean
+    )
+    np.testing.assert_array_equal(routine(scene, wave()).mean, plain(scene, wave()).mean)
+    for other, text in (
+        (replace(start, lips=LipsNetwork(5, 4)), "different visual encoders"),
+        (replace(start, network=fewer), "the start has 2 latents, the speech prior 3"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            GuidedDiffusion(start_seeing=other, **SHORT)(scene, wave(), visual)

@@ -1,0 +1,69 @@
+"""Where a guided diffusion starts: from the posterior of another prior."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from avse_ppl.checks import name_of
+from avse_ppl.inference.density import Values
+from avse_ppl.models.pretrained_speech import load_speech
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
+
+_SILENCE = 1e-12  # variance of a bin that is said to be known
+
+
+class Started(NamedTuple):
+    """Prior that a run starts from: its name, mean and second moment of speech, noise latents."""
+
+    name: str
+    mean: Tensor
+    power: Tensor
+    noise: Values
+
+
+def started_from(
+    speech: Any, routine: Any, scene: Scene, mixture: Spectrogram, seed: int | list[int]
+) -> Started:
+    """Posterior of the prior that a run is to start from, by a routine."""
+    sees = mixture.frames.visual is not None and getattr(speech, "lips", None) is not None
+    if sees:
+        check_eyes(speech, scene)
+    first = Scene(speech, scene.noise)
+    found = routine(first, mixture if sees else mixture.seeing(None), seed=seed)
+    scale = mixture.scale[:, None, None]
+    device = mixture.values.device
+    noise = {
+        name: torch.from_numpy(values.mean((0, 1))).to(device, mixture.frames.dtype)
+        for name, values in found.latents.items()
+        if not name.startswith(("speech.", "reliability"))
+    }
+    mean = torch.from_numpy(found.mean).to(mixture.values) / scale
+    power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
+    whole = power + mean.real.square() + mean.imag.square()
+    return Started(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
+
+
+def loaded(start: Any) -> Any:
+    """The prior to start from, if it was named."""
+    return load_speech(start) if isinstance(start, (str, Path)) else start
+
+
+def check_eyes(start: Any, scene: Scene) -> None:
+    """Raise ValueError unless a start sees through the same visual encoder."""
+    if not _same(start.lips, getattr(scene.speech, "lips", None)):
+        raise ValueError(
+            f"the start, {name_of(start)!r}, and the speech prior, {name_of(scene.speech)!r}, see "
+            "through different visual encoders; take a start that is audio-only, or was trained "
+            "with the same --eyes"
+        )
+
+
+def _same(one: torch.nn.Module, other: torch.nn.Module | None) -> bool:
+    """Whether two networks have the same weights."""
+    mine, theirs = one.state_dict(), {} if other is None else other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
