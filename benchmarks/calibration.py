@@ -220,7 +220,7 @@ def _range(each: np.ndarray) -> str:
 
 def compared(routine: str, **settings: object) -> list[str]:
     """One table of a routine with other settings, as it is."""
-    found = cases(routine, **settings)
+    found = cases(routine, "tcvae", **settings)
     title = found[0].posterior.kind
     return [f"### {routine}, for comparison (`{title}`)", "", *table(before(found))]
 
