@@ -19,7 +19,7 @@ from avse_ppl.recalibration import TABLES
 from avse_ppl.synthetic import ruler_scene, simulate
 
 # Speech prior and routine; the first two are for comparison. SVI through the flow
-# of the latent diffusion is left out: it costs 5 times what guided diffusion does.
+# of the latent diffusion is left out: it costs several times what guided diffusion does.
 RUNS = (
     ("tcvae", "svi"),
     ("rvae", "svi"),

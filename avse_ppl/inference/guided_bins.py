@@ -13,7 +13,7 @@ from avse_ppl.inference.density import Values
 from avse_ppl.inference.guided_noise import NoiseFit
 from avse_ppl.inference.memory import free_memory
 from avse_ppl.inference.setup import Randoms
-from avse_ppl.models.diffusion import Denoises, kept_noise
+from avse_ppl.models.diffusion import Denoises, carried
 from avse_ppl.stft import Spectrogram
 
 # Numbers that a denoiser holds at once for each bin: 40 measured of the shipped one, in float32.
@@ -104,8 +104,7 @@ def reverse_run(
             return
         unit = randoms.normal(posterior.mean.shape, posterior.mean.dtype)
         clean = compression.compress(posterior.mean + posterior.power.sqrt() * unit)
-        kept = memory * kept_noise(sigma, levels[step + 1])
-        fresh = (max(levels[step + 1] ** 2 - (kept * sigma) ** 2, 0.0)) ** 0.5
+        kept, fresh = carried(sigma, levels[step + 1], memory)
         state = clean + kept * (state - clean)
         state = state + fresh * randoms.normal(state.shape, state.dtype)
 

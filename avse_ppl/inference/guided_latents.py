@@ -20,7 +20,7 @@ from avse_ppl.inference.guided_bins import Round
 from avse_ppl.inference.guided_noise import NoiseFit
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.inference.start import warm_start
-from avse_ppl.models.diffusion import kept_noise
+from avse_ppl.models.diffusion import carried
 from avse_ppl.models.latent_law import LatentLaw
 from avse_ppl.scene import Laws, Scene
 from avse_ppl.stft import Frames, Spectrogram
@@ -166,8 +166,7 @@ class LatentRun:
             noisy = self._next(noisy, sigma, levels[step + 1], memory)
 
     def _next(self, noisy: Values, sigma: float, lower: float, memory: float) -> Values:
-        kept = memory * kept_noise(sigma, lower)
-        fresh = max(lower**2 - (kept * sigma) ** 2, 0.0) ** 0.5
+        kept, fresh = carried(sigma, lower, memory)
         return {
             name: clean + kept * (noisy[name] - clean) + fresh * self._normal(clean)
             for name, clean in self.clean.items()

@@ -194,12 +194,20 @@ def noise_levels(high: float, low: float, steps: int, bend: float = 7.0) -> list
     return [float((ends[0] + place * (ends[1] - ends[0])) ** bend) for place in places]
 
 
-def kept_noise(sigma: float, lower: float) -> float:
-    r"""Share of the noise of one level that is kept at the next, :math:`\sigma' / \sigma`.
+def carried(sigma: float, lower: float, memory: float) -> tuple[float, float]:
+    r"""Share :math:`\kappa` of the noise that is kept at the next level, and level of the fresh.
 
-    Half of it where a level is repeated: kept as a whole, nothing would move.
+    .. math:: \kappa = \eta\, \sigma' / \sigma, \qquad \sqrt{\sigma'^2 - \kappa^2 \sigma^2}
+
+    Where a level is repeated, :math:`\kappa = \eta / 2`: kept as a whole, nothing would move.
+
+    Examples
+    --------
+    >>> carried(1.0, 0.6, 1.0), carried(1.0, 0.6, 0.0)
+    ((0.6, 0.0), (0.0, 0.6))
     """
-    return lower / sigma if lower < sigma else 0.5
+    kept = memory * (lower / sigma if lower < sigma else 0.5)
+    return kept, math.sqrt(max(lower**2 - (kept * sigma) ** 2, 0.0))
 
 
 def denoises(speech: Any) -> bool:

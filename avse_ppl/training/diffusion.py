@@ -23,6 +23,7 @@ from avse_ppl.training.seeing import Materials, teach
 from avse_ppl.training.seeing_data import Features, Pictures, SeenCrops
 
 _SPLITS = ("train", "dev")
+_UNIT = "of a bin or a latent: nll in nats, fit in squared errors; of a teacher nats a frame"
 
 
 def train_score(
@@ -150,7 +151,7 @@ def _save(
     recipe = cast(DiffusionRecipe, run.recipe)
     folder = save_weights(
         run.output, network, recipe.network, settings, run.stft, name=name,
-        card={**data, "seed": run.seed, **card_metrics(metrics), "recipe": recipe},
+        card={**data, "seed": run.seed, **card_metrics(metrics, _UNIT), "recipe": recipe},
         lips=None if eyes is None else str(eyes) if is_shipped(eyes) else "lips",
         trust=recipe.trust,
     )  # fmt: skip

@@ -188,9 +188,11 @@ def _context(workers: int) -> str | None:
     return "spawn" if workers and "jax" in sys.modules else None
 
 
-def card_metrics(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+def card_metrics(
+    metrics: Mapping[str, Mapping[str, float]], unit: str = "nats a frame"
+) -> dict[str, Any]:
     """Metrics of each phase, under a heading that says what they are."""
     return {
-        f"metrics of the {phase} phase (nats a frame; val: dev split; cpu_s: the last run)": values
+        f"metrics of the {phase} phase ({unit}; val: dev split; cpu_s: the last run)": values
         for phase, values in metrics.items()
     }
