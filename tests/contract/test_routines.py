@@ -208,12 +208,15 @@ def of_each_pair():
 
 
 PAIRS = [*of_each_pair(), *EXACT, *SCORED]
-# Every third pair of a routine, another third for the next one: four models or five each.
-THIRD = [
-    case
-    for case in PAIRS
-    if case in EXACT or (list(NOISES).index(case[1]) + ITERATIVE.index(case[0])) % 3 == 0
-]
+
+
+def every(nth):
+    """Every nth pair of a routine, others for the next one, and all exact ones."""
+    return [
+        (r, n, p)
+        for r, n, p in PAIRS
+        if (r, n, p) in EXACT or (list(NOISES).index(n) + ITERATIVE.index(r)) % nth == 0
+    ]
 
 
 def parametrised(fast, cases=CASES):
@@ -227,8 +230,8 @@ def parametrised(fast, cases=CASES):
     )
 
 
-every_case = parametrised(THIRD)
-every_case_several_times = parametrised(THIRD, PAIRS)
+every_case = parametrised(every(3))
+every_case_several_times = parametrised(every(6), PAIRS)
 every_pair = parametrised(PAIRS, PAIRS)
 every_model = pytest.mark.parametrize(
     ("noise", "prior"), MODELS[:-1], ids=["-".join(m) for m in MODELS[:-1]]

@@ -248,7 +248,7 @@ ROUTINES = {
 SETTINGS = [(True, 1.0), (False, 1.0), (False, 0.25)]
 settings = pytest.mark.parametrize(
     ("known", "tempering"),
-    [pytest.param(*s, marks=pytest.mark.slow if s == (False, 1.0) else []) for s in SETTINGS],
+    [pytest.param(*s, marks=[] if s[0] else pytest.mark.slow) for s in SETTINGS],
 )
 
 

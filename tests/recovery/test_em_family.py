@@ -46,11 +46,12 @@ def effective(draws):
     ("e_step", "tempering"),
     [  # a quarter of a minute with gradients, half of that without
         ("mh", 1.0),
-        pytest.param("mh", 0.25, marks=pytest.mark.slow),
-        pytest.param("mala", 1.0, marks=pytest.mark.slow),
-        pytest.param("mala", 0.25, marks=pytest.mark.slow),
+        ("mh", 0.25),
+        ("mala", 1.0),
+        ("mala", 0.25),
     ],
 )
+@pytest.mark.slow
 def test_metropolis_draws_are_from_the_posterior(e_step, tempering):
     scene, mixture, truth, exact = ruler(tempering)
     routine = EM(

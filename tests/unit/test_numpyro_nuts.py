@@ -238,6 +238,7 @@ def test_a_level_that_frames_can_make_up_for_has_the_spread_of_its_ridge():
 # --- against the exact posterior -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_it_finds_the_exact_posterior_of_the_ruler():
     from avse_ppl import Exact
 

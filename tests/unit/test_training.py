@@ -544,6 +544,7 @@ class TestRuns:
         prior = load_speech(run(speech, tmp_path, recipe, noise=noise))
         assert prior.network.decode(torch.zeros(1, 2, 5)).shape == (1, 65, 5)
 
+    @pytest.mark.slow
     def test_workers_do_not_change_the_result(self, speech, tmp_path):
         alone = weights(run(speech, tmp_path / "alone"))
         assert same(weights(run(speech, tmp_path / "helped", workers=1)), alone)
