@@ -65,9 +65,7 @@ _EM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "em-variational": {"rounds": 60, "step_size": 0.1, "tempering": 0.4},
     }
 )  # fmt: skip
-_GUIDED = MappingProxyType(
-    {"start": "latent-diffusion", "start_seeing": "av-dkf", "steps": 4, "rounds": 8}
-)
+_GUIDED = MappingProxyType({"start": "latent-diffusion", "start_seeing": "av-dkf"})
 _CHAINS = MappingProxyType({"draws": 50, "warmup": 50, "chains": 2})
 _NUMPYRO = MappingProxyType({"draws": 200, "warmup": 225, "chains": 2})
 _NUTS = MappingProxyType({**_CHAINS, "max_tree_depth": 6})

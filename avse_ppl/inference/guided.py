@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,6 +33,22 @@ from avse_ppl.stft import Spectrogram
 _SILENCE = 1e-12  # variance of a bin that is said to be known
 
 
+class _Plan(NamedTuple):
+    """How a run goes down the noise levels; see `GuidedDiffusion`."""
+
+    steps: int
+    rounds: int
+    sigma_start: float
+    sigma_last: float
+    memory: float = 1.0
+
+    @property
+    def levels(self) -> list[float]:
+        """Noise level of each step and of each round after the last one."""
+        down = noise_levels(self.sigma_start, self.sigma_last, self.steps)
+        return down + [down[-1]] * (self.rounds - 1)
+
+
 @dataclass(frozen=True)
 class GuidedDiffusion:
     r"""Draws from the posterior by running the prior's diffusion backwards.
@@ -54,9 +70,11 @@ class GuidedDiffusion:
     Parameters
     ----------
     steps
-        Noise levels on the way down, each with one call of the denoiser.
+        Noise levels on the way down, each with one call of the denoiser. By default, of bins 16,
+        or 4 from a warm start; of latents 2.
     rounds
-        Rounds at the last level that count, the first of them its first visit.
+        Rounds at the last level that count, the first of them its first visit. By default, of bins
+        4, or 8 from a warm start; of latents 10.
     chains
         Runs from different noise, all at once.
     sigma_start, sigma_last
@@ -64,7 +82,8 @@ class GuidedDiffusion:
         start, and 0.1; of latents 0.5 and 0.3. Bins are compressed amplitudes of a mixture of unit
         power; latents have about unit variance.
     memory
-        :math:`\eta` in [0, 1]: how much of the noise of one level is kept at the next.
+        :math:`\eta` in [0, 1]: how much of the noise of one level is kept at the next. By default,
+        of bins all, of latents none.
     start
         Another speech prior, or its name: where bins are diffused, the run starts from its
         posterior under a few steps of `SVI`, or of this routine if it is a diffusion itself, with
@@ -108,16 +127,16 @@ class GuidedDiffusion:
     ((2, 2, 1, 4000), 'guided diffusion of latents, noise variational')
     """
 
-    steps: int = 16
-    rounds: int = 4
+    steps: int | None = None
+    rounds: int | None = None
     chains: int = 2
     sigma_start: float | None = None
     sigma_last: float | None = None
-    memory: float = 1.0
+    memory: float | None = None
     start: Any = None
     start_seeing: Any = None
     updates: int = 5
-    moves: int = 3
+    moves: int = 1
     move_size: float = 0.5
     draws: int = 50
     waveforms: bool = True
@@ -129,7 +148,8 @@ class GuidedDiffusion:
     def __post_init__(self) -> None:
         """Check the settings."""
         for what in ("steps", "rounds", "chains", "moves", "draws"):
-            check_count(what, getattr(self, what))
+            if getattr(self, what) is not None:
+                check_count(what, getattr(self, what))
         check_count("updates", self.updates, minimum=0)
         for what in ("move_size", "tempering"):
             check_positive(what, getattr(self, what))
@@ -141,7 +161,7 @@ class GuidedDiffusion:
             raise ValueError(
                 f"sigma_start must be at least sigma_last={last:g}, found {self.sigma_start!r}"
             )
-        if not 0.0 <= self.memory <= 1.0:
+        if self.memory is not None and not 0.0 <= self.memory <= 1.0:
             raise ValueError(f"memory must be within [0, 1], found {self.memory!r}")
 
     def __call__(
@@ -168,13 +188,13 @@ class GuidedDiffusion:
         rows = in_chains(looking, self.chains)
         own = randoms_of_chains(randoms, self.chains)
         run = self._bins if denoises(scene.speech) else self._latents
-        kind, kept = run(given, rows, own, looking, seed)
+        kind, plan, kept = run(given, rows, own, looking, seed)
         attrs = {
-            "routine": "guided", "seed": seed, "steps": self.steps, "rounds": self.rounds,
+            "routine": "guided", "seed": seed, "steps": plan.steps, "rounds": plan.rounds,
             "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
-        if len(kept) < self.rounds:
-            texts = [[_cut(len(kept), self.rounds)] for _ in range(spectrogram.recordings)]
+        if len(kept) < plan.rounds:
+            texts = [[_cut(len(kept), plan.rounds)] for _ in range(spectrogram.recordings)]
             attrs |= {"warnings": texts, "interrupted": True}
         return summarise_rounds(
             scene, spectrogram, kept, randoms, self.chains,
@@ -185,12 +205,13 @@ class GuidedDiffusion:
     def _bins(
         self, scene: Scene, rows: Spectrogram, own: Randoms, one: Spectrogram,
         seed: int | list[int],
-    ) -> tuple[str, list[Round]]:  # fmt: skip
+    ) -> tuple[str, _Plan, list[Round]]:  # fmt: skip
         prior: Any = scene.speech
         sees = one.frames.visual is not None
         start = (self.start_seeing if sees else None) or self.start
-        levels = self._levels(prior.sigma_max if start is None else 0.2, 0.1)
-        started = None
+        warm = start is not None
+        plan = self._plan(_Plan(4, 8, 0.2, 0.1) if warm else _Plan(16, 4, prior.sigma_max, 0.1))
+        levels, started = plan.levels, None
         if start is not None:
             speech = loaded(start)
             started = started_from(speech, self._first(speech), scene, one, seed)
@@ -204,43 +225,44 @@ class GuidedDiffusion:
         noise = NoiseFit(scene.noise, rows, own, law, self.tempering, latents)
         state = clean + levels[0] * own.normal(clean.shape, clean.dtype)
         rounds = reverse_run(
-            prior, rows, noise, levels, state, own, updates=self.updates, memory=self.memory,
+            prior, rows, noise, levels, state, own, updates=self.updates, memory=plan.memory,
             tempering=self.tempering,
         )  # fmt: skip
         whence = "" if started is None else f" from {started.name}"
-        return f"bins{whence}, {noise.kind}", self._kept(rounds)
+        return f"bins{whence}, {noise.kind}", plan, self._kept(rounds, plan)
 
     def _latents(
         self, scene: Scene, rows: Spectrogram, own: Randoms, one: Spectrogram,
         _seed: int | list[int],
-    ) -> tuple[str, list[Round]]:  # fmt: skip
-        levels = self._levels(0.5, 0.3)
+    ) -> tuple[str, _Plan, list[Round]]:  # fmt: skip
+        plan = self._plan(_Plan(2, 10, 0.5, 0.3, memory=0.0))
         start = None if one.frames.visual is None else loaded(self.start_seeing)
         if start is not None:
             check_eyes(start, scene)
         run = LatentRun(scene, rows, own, self.tempering, self.move_size, start)
-        rounds = run.run(levels, self.moves, self.updates, self.memory)
-        return f"latents, {run.noise.kind}", self._kept(rounds)
+        rounds = run.run(plan.levels, self.moves, self.updates, plan.memory)
+        return f"latents, {run.noise.kind}", plan, self._kept(rounds, plan)
 
-    def _kept(self, rounds: Iterator[Round]) -> list[Round]:
+    def _kept(self, rounds: Iterator[Round], plan: _Plan) -> list[Round]:
         """Go through the rounds, and keep those that count; interrupted, those that there are."""
         kept: list[Round] = []
         try:
             for step, found in enumerate(rounds):
-                if step >= self.steps - 1:
+                if step >= plan.steps - 1:
                     kept.append(found)
                 if self.progress is not None:
-                    self.progress(step + 1, self.steps + self.rounds - 1)
+                    self.progress(step + 1, len(plan.levels))
         except KeyboardInterrupt:
             if not kept:
                 raise
-            warnings.warn(_cut(len(kept), self.rounds), UserWarning, stacklevel=5)
+            warnings.warn(_cut(len(kept), plan.rounds), UserWarning, stacklevel=5)
         return kept
 
-    def _levels(self, start: float, last: float) -> list[float]:
-        start = self.sigma_start or start
-        down = noise_levels(start, min(self.sigma_last or last, start), self.steps)
-        return down + [down[-1]] * (self.rounds - 1)
+    def _plan(self, usual: _Plan) -> _Plan:
+        """What is usual for what is diffused, where nothing else was asked for."""
+        asked = {name: getattr(self, name) for name in _Plan._fields}
+        plan = usual._replace(**{name: value for name, value in asked.items() if value is not None})
+        return plan._replace(sigma_last=min(plan.sigma_last, plan.sigma_start))
 
     def _first(self, speech: Any) -> Any:
         """Routine of a few steps for the prior that this run is to start from."""
@@ -250,7 +272,7 @@ class GuidedDiffusion:
         }  # fmt: skip
         short: Any = SVI(steps=13, draws=10, k_hat_draws=0, **own)
         if hasattr(getattr(speech, "network", None), "denoise"):
-            short = GuidedDiffusion(steps=3, rounds=8, chains=self.chains, moves=3, **own)
+            short = GuidedDiffusion(chains=self.chains, **own)
         return short
 
 

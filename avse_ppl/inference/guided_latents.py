@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -15,7 +15,6 @@ from torch.distributions import Normal
 
 from avse_ppl.distributions import ComplexNormal
 from avse_ppl.inference.density import Density, Values, prior_law
-from avse_ppl.inference.frame_score import FrameScore
 from avse_ppl.inference.guided_bins import Round
 from avse_ppl.inference.guided_noise import NoiseFit
 from avse_ppl.inference.setup import Randoms
@@ -25,7 +24,7 @@ from avse_ppl.models.latent_law import LatentLaw
 from avse_ppl.scene import Laws, Scene
 from avse_ppl.stft import Frames, Spectrogram
 
-_DECAY = 0.9  # of the running mean of the curvature
+_DECAY = 0.75  # of the running mean of the curvature, from level to level
 _PROBES = 8  # of its first estimate
 _FARTHEST = 2.0  # deviations that the gradient may carry a latent in one step
 
@@ -97,6 +96,13 @@ class Latents:
         return laws
 
 
+class _Point(NamedTuple):
+    """Speech latents that gradients are taken at, and the power of speech there, ``(row, ...)``."""
+
+    points: Values
+    power: Tensor
+
+
 class LatentRun:
     r"""Go down the noise levels of the latents, from :math:`y = z + \sigma_0 \epsilon`.
 
@@ -137,7 +143,7 @@ class LatentRun:
         self.latents = Latents(scene.speech, self.density)
         if not self.latents.sites:
             raise ValueError("the speech prior has no latents; take Exact() ('exact')")
-        self.score = FrameScore(self.density, tempering)
+        self.tempering = tempering
         state, _ = warm_start(self.density, randoms)
         self.clean = {site.name: state[site.name] for site in self.latents.sites}
         self.fisher: Values = {}
@@ -149,18 +155,20 @@ class LatentRun:
     def run(self, levels: list[float], moves: int, updates: int, memory: float) -> Iterator[Round]:
         """Yield, for each level, all latents and the posterior law of speech given them."""
         noisy = {n: u + levels[0] * self._normal(u) for n, u in self.clean.items()}
+        here = self._here()
         for step, sigma in enumerate(levels):
             self.held.clear()
             self.held.update(self.latents.denoised(noisy, sigma))
             values, law = self.noise.draw()
+            self._look_at_curvature(here, law)
             for _ in range(moves):
-                self._move(values, law)
-            values = {**values, **self._constrained()}
-            speech = self._speech(values)
+                self._move(here, law)
+                here = self._here()
+            speech = ComplexNormal(0.0, here.power.detach(), validate_args=False)
             self.noise.fit(speech, updates)
             noise_values, law = self.noise.draw()
             posterior = speech.condition(law, self.density.mixture.values)
-            yield Round(posterior, {**values, **noise_values})
+            yield Round(posterior, {**values, **self._constrained(), **noise_values})
             if step + 1 == len(levels):
                 return
             noisy = self._next(noisy, sigma, levels[step + 1], memory)
@@ -172,44 +180,53 @@ class LatentRun:
             for name, clean in self.clean.items()
         }
 
-    def _move(self, noise: Values, law: ComplexNormal) -> None:
+    def _here(self) -> _Point:
+        """The speech latents where they are now, and the power that they stand for."""
+        points = {name: u.detach().requires_grad_() for name, u in self.clean.items()}
+        values = {site.name: site.transform(points[site.name]) for site in self.latents.sites}
+        return _Point(points, self._law(values).power)
+
+    def _move(self, here: _Point, law: ComplexNormal) -> None:
         """One Langevin step of all speech latents."""
-        gradients = self.score(self.clean, noise, gradients=True).gradients
-        self._look_at_curvature(law)
-        for name, u in self.clean.items():
-            if not bool(torch.isfinite(gradients[name]).all()):
+        mixture = self.density.mixture
+        mixed = ComplexNormal(law.mean, here.power + law.power, validate_args=False)
+        total = self.tempering * self._heard(mixed.log_prob(mixture.values)).sum()
+        found = torch.autograd.grad(total, list(here.points.values()))
+        for (name, u), slope in zip(self.clean.items(), found, strict=True):
+            prior = self.held[name]
+            gradient = slope + (prior.mean - u) / prior.variance
+            if not bool(torch.isfinite(gradient).all()):
                 raise ValueError(
                     f"the gradient of {name} is not finite at a noise level of guided diffusion; "
                     "expected numbers. Take a smaller step, or look for a law that overflows"
                 )
-            prior = self.held[name]
             narrow = 1.0 / (prior.variance.reciprocal() + self.fisher[name])
-            drift = 0.5 * self.step * narrow * gradients[name]
             farthest = _FARTHEST * prior.stddev
+            drift = 0.5 * self.step * narrow * gradient
             drift = torch.minimum(torch.maximum(drift, -farthest), farthest)
             self.clean[name] = u + drift + (self.step * narrow).sqrt() * self._normal(u)
 
-    def _look_at_curvature(self, law: ComplexNormal) -> None:
+    def _look_at_curvature(self, here: _Point, law: ComplexNormal) -> None:
         r"""Running mean of :math:`(J^T \epsilon)^2`, with signs :math:`\epsilon`: the diagonal.
 
         J is the derivative of the log power of the mixture, whose Fisher information is 1 a bin.
         """
-        points = {name: u.detach().requires_grad_() for name, u in self.clean.items()}
-        log_power = (self._speech_at(points).power + law.power).log()
+        log_power = (here.power + law.power).log()
         first = not self.fisher
         for probe in range(_PROBES if first else 1):
-            signs = self._normal(log_power).sign() * self.score.tempering**0.5
-            mask = self.density.mixture.mask
-            total = ((signs if mask is None else signs * mask) * log_power).sum()
-            found = torch.autograd.grad(total, list(points.values()), retain_graph=first)
-            for name, slope in zip(points, found, strict=True):
+            signs = self._normal(log_power).sign() * self.tempering**0.5
+            total = (self._heard(signs) * log_power).sum()
+            # The graph is walked once more, by the step that starts here.
+            found = torch.autograd.grad(total, list(here.points.values()), retain_graph=True)
+            for name, slope in zip(here.points, found, strict=True):
                 weight = 1.0 / (probe + 1) if first else 1.0 - _DECAY
                 past = self.fisher.get(name, slope.square())
                 self.fisher[name] = past.lerp(slope.square(), weight)
 
-    def _speech_at(self, points: Values) -> ComplexNormal:
-        values = {site.name: site.transform(points[site.name]) for site in self.latents.sites}
-        return self._law(values)
+    def _heard(self, bins: Tensor) -> Tensor:
+        """Values of bins, 0 in the padding."""
+        mask = self.density.mixture.mask
+        return bins if mask is None else torch.where(mask, bins, bins.new_zeros(()))
 
     def _speech(self, values: Values) -> ComplexNormal:
         with torch.no_grad():

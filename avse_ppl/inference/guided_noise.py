@@ -69,9 +69,7 @@ class NoiseFit:
         self.said, self.mixture = Said(law, mixture.stft, "speech"), mixture
         self.noise, self.randoms, self.tempering = noise, randoms, tempering
         self.density = Density(Scene(self.said, noise), mixture.seeing(None))
-        location, log_sd = warm_start(self.density, randoms)
-        if start is not None:
-            location |= self.density.unconstrain(start)
+        location, log_sd = warm_start(self.density, randoms, start)
         self.own = hasattr(noise, "maximise")
         self.location = {name: u.detach() for name, u in location.items()}
         self.log_sd = {name: s.detach().clone() for name, s in log_sd.items()}

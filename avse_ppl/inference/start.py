@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,12 +17,15 @@ from avse_ppl.scene import in_recordings
 _NOISE_FITS = 20
 
 
-def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
+def warm_start(
+    density: Density, randoms: Randoms, noise: Mapping[str, Tensor] | None = None
+) -> tuple[Values, Values]:
     """Unconstrained location and log standard deviation of every latent.
 
     Latents of a prior with ``encode`` start at the encoder's guess for the mixture; those of a
     noise model with ``initial`` and ``maximise`` at a few of its own updates against that guess;
-    those of one with ``initial`` alone there; all others at the median of their prior.
+    those of one with ``initial`` alone there; all others at the median of their prior. Where values
+    of the noise latents are given, the noise starts there instead.
     """
     location = {site.name: site.start.clone() for site in density.sites}
     log_sd = {name: torch.full_like(value, -2.3) for name, value in location.items()}
@@ -33,9 +37,10 @@ def warm_start(density: Density, randoms: Randoms) -> tuple[Values, Values]:
         seen = () if visual is None else (visual,)
         for name, (mean, sd) in encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
-    initial = getattr(density.scene.noise, "initial", None)
-    if initial is not None:
-        location |= density.unconstrain(_fit_noise(density, location, randoms))
+    if noise is None and hasattr(density.scene.noise, "initial"):
+        noise = _fit_noise(density, location, randoms)
+    if noise is not None:
+        location |= density.unconstrain(noise)
     return location, log_sd
 
 
