@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from avse_ppl.checks import unknown_name
 from avse_ppl.models.networks import LipsNetwork
-from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.networks.score import SpectralDenoiser
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_latent import LatentSpeech, PowerDecoder
 from avse_ppl.models.speech_score import ScoreSpeech
@@ -58,7 +58,7 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
             f"{folder} holds a {_use(config)} prior; expected a speech prior. Use it as the noise "
             "of a scene, with load_noise"
         )
-    if isinstance(network, ScoreNetwork):
+    if isinstance(network, SpectralDenoiser):
         return ScoreSpeech(
             network, lips=_lips(config, folder), trust=config.get("trust", 1.0),
             stft=Stft(**config["stft"]), name=config.get("name", folder.name),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avse_ppl.models.compression import Compression
 from avse_ppl.models.networks.lips import LipsNetwork
-from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.networks.score import SpectralDenoiser
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_latent import see_lips
 from avse_ppl.stft import Frames, Stft
@@ -46,7 +46,7 @@ class ScoreSpeech:
         For messages and reports.
     """
 
-    network: ScoreNetwork
+    network: SpectralDenoiser
     lips: LipsNetwork | None = None
     trust: float = 1.0
     sigma_min: float = 0.02

@@ -1,4 +1,4 @@
-"""Denoiser of compressed complex spectrograms: the network of the score prior."""
+"""Denoisers of compressed complex spectrograms: the network of the score prior."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ _LOGVAR = (-14.0, 6.0)  # nats around what one bin by itself would have: keeps t
 _FLOOR = 1e-3  # of the power of an input bin, below which its logarithm tells nothing
 
 
-class ScoreNetwork(nn.Module):
+class SpectralDenoiser(nn.Module):
     r"""Mean and variance of clean speech given speech under Gaussian noise of a known level.
 
     .. math:: y = c + \sigma \epsilon, \quad \epsilon \sim N_c(0, 1), \qquad
         c_{ft} | y \approx N_c\left(g_{ft} y_{ft} + c_{out} r_{ft},\; \tau_{ft}\right)
 
     with a gain :math:`g \in (0, 1)` and a remainder r, preconditioned as by Karras et al. (2022),
-    and a variance for each bin: what guidance needs of a denoiser beside its mean. Bins are read
-    in bands of equal width; blocks mix neighbouring frames, all bands, then channels; halfway,
-    all bands of a frame pass through convolutions over time, in which the lips join.
-
-    Lips enter without biases: where their gate is 0, the network is the audio-only one, exactly.
+    and a variance for each bin: what guidance needs of a denoiser beside its mean. An untrained one
+    is the Wiener filter of white bins. What it consists of is said by those that build on it.
 
     Parameters
     ----------
@@ -32,12 +29,6 @@ class ScoreNetwork(nn.Module):
         Number of frequency bins.
     visual
         Number of visual features; 0 for an audio-only network.
-    bins
-        Bins of a band.
-    hidden, blocks
-        Channels of a band, and blocks of bands; every other one is dilated.
-    wide, wide_blocks
-        Channels and residual convolutions of the whole frame.
     spread
         Root mean square of the clean bins, which scales what the network sees and answers.
     exponent
@@ -46,35 +37,14 @@ class ScoreNetwork(nn.Module):
     References
     ----------
     Karras, Aittala, Aila and Laine, "Elucidating the design space of diffusion-based generative
-    models", NeurIPS 2022. Luo and Yu, "Music source separation with band-split RNN", TASLP 2023
-    (bands). Tolstikhin et al., "MLP-mixer", NeurIPS 2021 (mixing over all of a dimension).
-
-    Examples
-    --------
-    >>> network = ScoreNetwork(freq=33, bins=8, hidden=8, blocks=2, wide=16, wide_blocks=1)
-    >>> noisy = torch.randn(2, 33, 10, dtype=torch.complex64)
-    >>> mean, variance = network(noisy, torch.tensor([0.5, 1.0]))
-    >>> mean.shape, variance.shape
-    (torch.Size([2, 33, 10]), torch.Size([2, 33, 10]))
+    models", NeurIPS 2022.
     """
 
-    def __init__(
-        self, freq: int, visual: int = 0, bins: int = 16, hidden: int = 96, blocks: int = 6,
-        wide: int = 192, wide_blocks: int = 4, spread: float = 0.45, exponent: float = 0.5,
-    ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
+    def __init__(self, freq: int, visual: int, spread: float, exponent: float) -> None:
+        """Keep what all need to know."""
         super().__init__()
-        self.freq, self.visual, self.bins = freq, visual, bins
+        self.freq, self.visual = freq, visual
         self.spread, self.exponent = spread, exponent
-        bands = -(-freq // bins)
-        self.level = NoiseLevel(hidden)
-        self.enter = _Bands(bands, 3 * bins, hidden)
-        self.blocks = nn.ModuleList(
-            _BandBlock(hidden, bands, 1 + b % 2, self.level.size) for b in range(blocks)
-        )
-        self.whole = _Whole(bands * hidden, wide, wide_blocks, visual, self.level.size)
-        self.leave = _Bands(bands, hidden, 4 * bins)
-        nn.init.zeros_(self.leave.weight)
 
     def forward(
         self, noisy: Tensor, sigma: Tensor, visual: Tensor | None = None
@@ -95,26 +65,89 @@ class ScoreNetwork(nn.Module):
         tuple
             Mean, complex, and variance, ``(recording, freq, time)``.
         """
-        sigma = sigma[:, None, None]
-        total = (self.spread**2 + sigma.square()).sqrt()
-        level = self.level(sigma[:, 0, 0])
-        hidden = self.enter(self._banded(noisy / total))
+        level = sigma[:, None, None]
+        total = (self.spread**2 + level.square()).sqrt()
+        scaled = noisy / total
+        power = scaled.real.square() + scaled.imag.square()
+        parts = torch.stack((scaled.real, scaled.imag, torch.log(power + _FLOOR)), -1)
+        gain, real, imag, logvar = self.answer(parts, sigma, visual).unbind(-1)
+        alone = 2.0 * torch.log(self.spread / level)  # logit of the gain of a bin by itself
+        narrow = level * self.spread / total
+        mean = torch.sigmoid(gain + alone) * noisy + narrow * torch.complex(real, imag)
+        return mean, torch.exp(logvar.clamp(*_LOGVAR)) * narrow.square()
+
+    def answer(self, parts: Tensor, sigma: Tensor, visual: Tensor | None) -> Tensor:
+        """Gain, remainder and log-variance, ``(recording, freq, time, 4)``.
+
+        Of real part, imaginary part and log power, ``(recording, freq, time, 3)``.
+        """
+        raise NotImplementedError
+
+
+class ScoreNetwork(SpectralDenoiser):
+    r"""Small denoiser of spectrograms, for two cores.
+
+    Bins are read in bands of equal width; blocks mix neighbouring frames, all bands, then channels;
+    halfway, all bands of a frame pass through convolutions over time, in which the lips join.
+
+    Lips enter without biases: where their gate is 0, the network is the audio-only one, exactly.
+
+    Parameters
+    ----------
+    freq, visual, spread, exponent
+        As for `SpectralDenoiser`.
+    bins
+        Bins of a band.
+    hidden, blocks
+        Channels of a band, and blocks of bands; every other one is dilated.
+    wide, wide_blocks
+        Channels and residual convolutions of the whole frame.
+
+    References
+    ----------
+    Luo and Yu, "Music source separation with band-split RNN", TASLP 2023 (bands). Tolstikhin et
+    al., "MLP-mixer", NeurIPS 2021 (mixing over all of a dimension).
+
+    Examples
+    --------
+    >>> network = ScoreNetwork(freq=33, bins=8, hidden=8, blocks=2, wide=16, wide_blocks=1)
+    >>> noisy = torch.randn(2, 33, 10, dtype=torch.complex64)
+    >>> mean, variance = network(noisy, torch.tensor([0.5, 1.0]))
+    >>> mean.shape, variance.shape
+    (torch.Size([2, 33, 10]), torch.Size([2, 33, 10]))
+    """
+
+    def __init__(
+        self, freq: int, visual: int = 0, bins: int = 16, hidden: int = 96, blocks: int = 6,
+        wide: int = 192, wide_blocks: int = 4, spread: float = 0.45, exponent: float = 0.5,
+    ) -> None:  # fmt: skip
+        """Build the layers; see the class."""
+        super().__init__(freq, visual, spread, exponent)
+        self.bins = bins
+        bands = -(-freq // bins)
+        self.level = NoiseLevel(hidden)
+        self.enter = _Bands(bands, 3 * bins, hidden)
+        self.blocks = nn.ModuleList(
+            _BandBlock(hidden, bands, 1 + b % 2, self.level.size) for b in range(blocks)
+        )
+        self.whole = _Whole(bands * hidden, wide, wide_blocks, visual, self.level.size)
+        self.leave = _Bands(bands, hidden, 4 * bins)
+        nn.init.zeros_(self.leave.weight)
+
+    def answer(self, parts: Tensor, sigma: Tensor, visual: Tensor | None) -> Tensor:
+        """See `SpectralDenoiser`."""
+        level = self.level(sigma)
+        hidden = self.enter(self._banded(parts))
         half = len(self.blocks) // 2
         for i, block in enumerate(self.blocks):
             if i == half:
                 hidden = self.whole(hidden, level, visual)
             hidden = block(hidden, level)
         out = self.leave(nn.functional.gelu(hidden))
-        gain, real, imag, logvar = (self._bins(part) for part in out.chunk(4, -1))
-        alone = 2.0 * torch.log(self.spread / sigma)  # logit of the gain of a bin by itself
-        narrow = sigma * self.spread / total
-        mean = torch.sigmoid(gain + alone) * noisy + narrow * torch.complex(real, imag)
-        return mean, torch.exp(logvar.clamp(*_LOGVAR)) * narrow.square()
+        return torch.stack([self._bins(part) for part in out.chunk(4, -1)], -1)
 
-    def _banded(self, values: Tensor) -> Tensor:
-        """``(recording, freq, time)`` to ``(recording, time, band, 3 bins)``."""
-        power = values.real.square() + values.imag.square()
-        parts = torch.stack((values.real, values.imag, torch.log(power + _FLOOR)), -1)
+    def _banded(self, parts: Tensor) -> Tensor:
+        """``(recording, freq, time, 3)`` to ``(recording, time, band, 3 bins)``."""
         padding = -self.freq % self.bins
         parts = nn.functional.pad(parts, (0, 0, 0, 0, 0, padding))
         return parts.unflatten(1, (-1, self.bins)).permute(0, 3, 1, 2, 4).flatten(-2)
