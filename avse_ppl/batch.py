@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from avse_ppl._ledger import Ledger, stamp
 from avse_ppl._plan import RECORDING_SUFFIXES, Job, Plan, plan
 from avse_ppl.audio import Audio, check_audio, load_audio, save_audio, to_rate
-from avse_ppl.viewing import Viewing, has_pictures, watch
+from avse_ppl.viewing import Viewing, speech_for, video_of, watch
 
 if TYPE_CHECKING:
     from avse_ppl.enhance import Enhanced
@@ -109,15 +109,12 @@ def enhance_files(
     """
     from avse_ppl import names
     from avse_ppl.checks import name_of
-    from avse_ppl.inference.looking import check_sees
     from avse_ppl.inference.setup import resolve_device
 
     videos = _videos(plan, video)
     sees = any(path is not None for path in videos.values())
-    prior, noise_model = names.resolve_speech(speech, sees), names.resolve_noise(noise)
-    check_sees(prior, video)
-    if getattr(prior, "lips", None) is None:
-        videos = dict.fromkeys(videos)
+    prior, videos = speech_for(speech, videos, video)
+    noise_model = names.resolve_noise(noise)
     viewing = viewing or Viewing()
     if picture is not None:
         _check_picture(plan, videos)
@@ -190,9 +187,7 @@ def _videos(plan: Plan, video: Path | None) -> dict[Job, Path | None]:
             f"one video for {len(plan.jobs)} recordings; give --video with a single recording, or "
             "recordings that are videos themselves"
         )
-    if video is not None:
-        return {plan.jobs[0]: video}
-    return {job: job.input if has_pictures(job.input) else None for job in plan.jobs}
+    return {job: video_of(job.input, video) for job in plan.jobs}
 
 
 def _check_picture(plan: Plan, videos: Mapping[Job, Path | None]) -> None:

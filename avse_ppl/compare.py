@@ -1,26 +1,39 @@
-"""Which noise model explains a recording, by how much, and where."""
+"""Which model of noise, or of the trust in lips, explains a recording, by how much, and where."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 from avse_ppl.checks import check_count, name_of
 from avse_ppl.comparison import Comparison, stacking_weights
+from avse_ppl.inference.looking import check_sees, look
 from avse_ppl.inference.setup import check_seeds, prepare
 from avse_ppl.loo import FEWEST_DRAWS, Loo, check_kind, loo
-from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
+from avse_ppl.names import (
+    resolve_inference,
+    resolve_noise,
+    resolve_reliability,
+    resolve_speech,
+)
 from avse_ppl.posterior import Posterior
-from avse_ppl.scene import NoiseModel, Scene, SpeechPrior
+from avse_ppl.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.stft import Spectrogram, Stft
+from avse_ppl.viewing import Viewing, watch
+
+if TYPE_CHECKING:
+    from avse_ppl.video import Lips
 
 NoiseModels = Sequence[str | NoiseModel] | Mapping[str, str | NoiseModel]
+Belief = str | VisualReliability | None
+Beliefs = Belief | Sequence[str | VisualReliability] | Mapping[str, str | VisualReliability]
 
 _PIECE_S = 10.0  # recordings over 15 s are compared in pieces of about this length
 _LONG_S = 15.0
@@ -35,14 +48,19 @@ def compare(
     noisy: AudioLike,
     noise: NoiseModels = ("stationary", "nmf"),
     *,
-    speech: str | Path | SpeechPrior = "tcvae",
+    video: Any = None,
+    speech: str | Path | SpeechPrior | None = None,
     inference: str | Callable[..., Posterior] = "svi",
     seed: int = 0,
     device: str = "cpu",
     draws: int = 200,
     sample_rate_hz: int | None = None,
+    viewing: Viewing | None = None,
+    reliability: Beliefs = None,
 ) -> Comparison:
     """Compare noise models on one recording, everything else being the same.
+
+    With video, models of reliability too: how far the lips are to be believed.
 
     Each is inverted together with the speech prior, and judged by how well it predicts each
     time-frequency bin from all others that share no samples with it (PSIS-LOO).
@@ -55,10 +73,13 @@ def compare(
     noise
         Two models or more: names, ``"module:function"``, or functions of frames; or a mapping of
         names of your own to any of these.
-    speech, inference, seed, device, sample_rate_hz
+    video, speech, inference, seed, device, sample_rate_hz, viewing
         As in `enhance`. A routine by name gets ``draws`` draws, and SVI 400 steps.
     draws
         Draws of the latents, at least 100: more give steadier weights.
+    reliability
+        As in `enhance`; or several, as for ``noise``, of which one model is then enough. Of several
+        of both, all pairs are compared.
 
     Returns
     -------
@@ -69,7 +90,8 @@ def compare(
     ------
     ValueError
         If there are fewer than two models or two of one name, a name is unknown, the routine makes
-        point estimates, the draws are too few, or the recording has several channels.
+        point estimates, the draws are too few, or the recording has several channels. If the prior
+        would ignore the video, or several models of reliability have none to judge.
 
     References
     ----------
@@ -85,19 +107,28 @@ def compare(
     >>> comparison.best, comparison.elpd.shape
     ('stationary', (2, 513, 17))
     """
-    models = named_models(noise)
     [seed] = check_seeds([seed])
     check_count("draws", draws, minimum=FEWEST_DRAWS)
     routine = _routine(inference, draws, device)
-    prior = resolve_speech(speech)
-    scenes = {name: Scene(prior, model) for name, model in models.items()}
-    stft = next(iter(scenes.values())).stft
-    pieces = _pieces(_mono(noisy, sample_rate_hz, stft), stft)
+    prior = resolve_speech(speech, sees=video is not None)
+    check_sees(prior, video)
+    beliefs = _beliefs(reliability, prior)
+    models = named_models(noise, least=1 if len(beliefs) > 1 else 2)
+    _check_seen(beliefs, video)
+    stft = Scene(prior, next(iter(models.values()))).stft
+    audio = _mono(noisy, sample_rate_hz, stft)
+    lips = watch(video, audio, viewing or Viewing())
+    _check_seen(beliefs, lips)
+    scenes = _scenes(prior, models, beliefs, sees=lips is not None)
+    pieces = _pieces(audio, stft, lips)
+    shown = {name: [look(scene, *piece) for piece in pieces] for name, scene in scenes.items()}
     found = {
-        name: [_judged(scene, routine, piece, seed + i, device) for i, piece in enumerate(pieces)]
+        name: [_judged(scene, routine, piece, seed + i, device)
+               for i, piece in enumerate(shown[name])]
         for name, scene in scenes.items()
-    }
-    return _comparison(found, pieces, {"seed": seed, "draws": draws, "pieces": len(pieces)})
+    }  # fmt: skip
+    attrs = {"seed": seed, "draws": draws, "pieces": len(pieces), "video": lips is not None}
+    return _comparison(found, [piece for piece, _ in pieces], attrs)
 
 
 @dataclass(frozen=True)
@@ -110,37 +141,68 @@ class _Judged:
     warnings: tuple[str, ...]
 
 
-def named_models(noise: NoiseModels) -> dict[str, NoiseModel]:
-    """Models by name, each name once and two at least.
+def named_models(noise: NoiseModels, least: int = 2) -> dict[str, NoiseModel]:
+    """Models by name, each name once.
 
     Raises
     ------
     ValueError
-        If there are fewer than two, a name is unknown, or stands twice.
+        If there are fewer than ``least`` (1 or 2), a name is unknown, or stands twice.
 
     Examples
     --------
     >>> sorted(named_models(["nmf", "stationary"]))
     ['nmf', 'stationary']
     """
-    if isinstance(noise, str):
-        noise = [noise]
-    pairs = list(noise.items()) if isinstance(noise, Mapping) else [
-        (model if isinstance(model, str) else name_of(model), model) for model in noise
-    ]  # fmt: skip
-    names = [name for name, _ in pairs]
-    if len(names) < 2:
+    named = _named("noise model", noise, "noise={'nmf 2': NMF(2), 'nmf 4': NMF(4)}")
+    if len(named) < least:
         raise ValueError(
-            f"expected two noise models or more to compare, found {len(names)}: "
-            f"{', '.join(names) or 'none'}; give for instance noise=['stationary', 'nmf']"
+            f"expected two noise models or more to compare, found {len(named)}: "
+            f"{', '.join(named) or 'none'}; give for instance noise=['stationary', 'nmf']"
         )
+    return {name: resolve_noise(model) for name, model in named.items()}
+
+
+def _named(what: str, given: Any, example: str) -> dict[str, Any]:
+    """Models by the names they have, or are given; a single one may stand by itself."""
+    if isinstance(given, Mapping):
+        return dict(given)
+    models = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    names = [model if isinstance(model, str) else name_of(model) for model in models]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"noise model {twice[0]!r} stands twice; name each once, or give a mapping of names "
-            "of your own: noise={'nmf 2': NMF(2), 'nmf 4': NMF(4)}"
+            f"{what} {twice[0]!r} stands twice; name each once, or give a mapping of names of your "
+            f"own: {example}"
         )
-    return {name: resolve_noise(model) for name, model in pairs}
+    return dict(zip(names, models, strict=True))
+
+
+def _beliefs(reliability: Beliefs, prior: Any) -> dict[str, Any]:
+    """Models of reliability by name."""
+    named = _named("model of reliability", reliability, "reliability={'slow': Markov(0.99), ...}")
+    return {name: resolve_reliability(model, prior) for name, model in named.items()}
+
+
+def _check_seen(beliefs: Mapping[str, Any], video: Any) -> None:
+    """Raise if there is nothing to be believed more or less."""
+    if len(beliefs) > 1 and video is None:
+        raise ValueError(
+            f"models of reliability are to be compared ({', '.join(beliefs)}), but there is no "
+            "video that they could be about; give a video, or at most one of them"
+        )
+
+
+def _scenes(
+    prior: Any, models: Mapping[str, NoiseModel], beliefs: Mapping[str, Any], sees: bool
+) -> dict[str, Scene]:
+    """Each noise model with each model of reliability, named after what there are several of."""
+    several = len(models) > 1, len(beliefs) > 1
+    return {
+        ", ".join(compress((name, how), several)): Scene(prior, model, belief if sees else None)
+        for name, model in models.items()
+        for how, belief in beliefs.items()
+    }
 
 
 def _routine(inference: Any, draws: int, device: str) -> Any:
@@ -164,11 +226,16 @@ def _mono(noisy: AudioLike, sample_rate_hz: int | None, stft: Stft) -> Audio:
     return check_audio(audio, min_samples=stft.n_fft)
 
 
-def _pieces(audio: Audio, stft: Stft) -> list[Spectrogram]:
-    """Spectrograms of about 10 s each, or of the whole if it is under 15 s."""
+def _pieces(audio: Audio, stft: Stft, lips: Lips | None) -> list[tuple[Spectrogram, Lips | None]]:
+    """Spectrograms and lips of about 10 s each, or of the whole if it is under 15 s."""
     count = 1 if audio.duration_s <= _LONG_S else math.ceil(audio.duration_s / _PIECE_S)
-    samples = audio.channels()[0].samples
-    return [stft.analyse(part) for part in np.array_split(samples, count) if part.any()]
+    parts = np.array_split(audio.channels()[0].samples, count)
+    begins_s = np.cumsum([0, *map(len, parts)]) / audio.sample_rate_hz
+    return [
+        (stft.analyse(part), lips if lips is None or not begin_s else lips.shifted(-begin_s))
+        for part, begin_s in zip(parts, begins_s.tolist(), strict=False)
+        if part.any()
+    ]
 
 
 def _judged(scene: Scene, routine: Any, piece: Spectrogram, seed: int, device: str) -> _Judged:

@@ -13,6 +13,7 @@ from torch import Tensor
 from avse_ppl.bins import BinDensity, bins_of
 from avse_ppl.inference.density import Density
 from avse_ppl.inference.psis import psis
+from avse_ppl.inference.reliance import check_latents
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
 from avse_ppl.stft import COUPLED_BINS, Spectrogram, Stft
@@ -118,7 +119,8 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     """
     _check(mixture, posterior)
     density = Density(scene, mixture)
-    _check_latents(density, posterior)
+    check_latents(density, posterior, "the scene that was inverted, and a recording that was not "
+                  "cut into chunks")  # fmt: skip
     bins = bins_of(density, posterior, seed)
     tempering = float(posterior.attrs.get("tempering", 1.0))
     logs, near = _log_densities(bins, _draws(posterior, density))
@@ -181,11 +183,12 @@ def _draws(posterior: Posterior, density: Density) -> Iterator[dict[str, Tensor]
         yield {}
         return
     chains, count = next(iter(posterior.latents.values())).shape[:2]
+    names = [site.name for site in density.sites]
     for chain in range(chains):
         for index in range(count):
             yield {
-                name: torch.as_tensor(value[chain, index]).to(like)
-                for name, value in posterior.latents.items()
+                name: torch.as_tensor(posterior.latents[name][chain, index]).to(like)
+                for name in names
             }
 
 
@@ -210,14 +213,4 @@ def _check(mixture: Spectrogram, posterior: Posterior) -> None:
         raise ValueError(
             f"the posterior holds {min(counts)} draws of its latents; leave-one-out weights need "
             f"at least {FEWEST_DRAWS}: run the routine with draws=200 or more"
-        )
-
-
-def _check_latents(density: Density, posterior: Posterior) -> None:
-    expected = {site.name for site in density.sites}
-    if expected != set(posterior.latents):
-        raise ValueError(
-            f"the scene has the latents {sorted(expected)}, the posterior holds "
-            f"{sorted(posterior.latents)}; pass the scene that was inverted, and a recording that "
-            "was not cut into chunks"
         )

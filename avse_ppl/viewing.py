@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from avse_ppl.audio import Audio
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
+
+_Of = TypeVar("_Of")
 
 _NOTICED_S = 0.06  # one and a half pictures: less is neither seen nor heard
 _BELIEVED = 0.5  # confidence in an offset, above which it is spoken of
@@ -112,6 +114,39 @@ def watch_all(video: Any, recordings: Sequence[Audio], viewing: Viewing) -> list
             "for those without"
         )
     return [watch(one, audio, viewing) for one, audio in zip(videos, recordings, strict=True)]
+
+
+def video_of(recording: Path, given: Path | None) -> Path | None:
+    """The video of a recording: the one given, or the recording itself if it is one."""
+    return given or (recording if has_pictures(recording) else None)
+
+
+def speech_for(
+    speech: Any, videos: Mapping[_Of, Path | None], given: Path | None
+) -> tuple[Any, dict[_Of, Path | None]]:
+    """Speech prior, and the videos that it is shown: none, where it does not see.
+
+    Parameters
+    ----------
+    speech
+        As in `enhance`; None: what suits recordings with video, or without.
+    videos
+        From `video_of`.
+    given
+        The video that was asked to be looked at, and not only found in a recording.
+
+    Raises
+    ------
+    ValueError
+        If the prior is unknown, or would ignore the video given.
+    """
+    from avse_ppl.inference.looking import check_sees
+    from avse_ppl.names import resolve_speech
+
+    prior = resolve_speech(speech, sees=any(path is not None for path in videos.values()))
+    check_sees(prior, given)
+    sees = getattr(prior, "lips", None) is not None
+    return prior, {of: path if sees else None for of, path in videos.items()}
 
 
 def has_pictures(path: str | os.PathLike[str]) -> bool:

@@ -9,12 +9,21 @@ import typer
 
 from avse_ppl.commands import console
 from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
+from avse_ppl.commands.video_options import (
+    FaceModelOption,
+    FaceOption,
+    OffsetOption,
+    OptionalOption,
+    VideoOption,
+    existing,
+    viewing_of,
+)
 
 if TYPE_CHECKING:
     from avse_ppl.comparison import Comparison
 
 HELP = """
-Compare noise models on one recording.
+Compare noise models on one recording, or how far a video of it is to be believed.
 
 Each model is inverted together with the speech prior, and judged by how well it predicts each
 time-frequency bin from all others that share no samples with it: the expected log predictive
@@ -28,6 +37,14 @@ differences to it with their standard errors, and the weights of the best mixtur
   avse-ppl compare noisy.wav --noise nmf my_noise:hiss --plot where.png
 
 The picture shows where in time and frequency the best model gains on each of the others.
+
+[bold]Video[/] of the speaker's face is looked at as in avse-ppl enhance. Several names after
+--reliability are compared, too; then one noise model is enough, and of several each is paired with
+each.
+
+\b
+  avse-ppl compare clip.mkv --noise stationary nmf
+  avse-ppl compare noisy.wav --video face.mp4 --noise nmf --reliability always never score markov
 """
 
 NoisyArgument = Annotated[Path, typer.Argument(metavar="NOISY", help="The recording.")]
@@ -35,11 +52,26 @@ NoiseOption = Annotated[
     list[str],
     typer.Option("--noise", metavar="NAME|module:function", help="Noise models, two or more."),
 ]
-SpeechOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="Speech prior.")]
+ReliabilitiesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reliability",
+        metavar="NAME",
+        help="How far the video is believed, one or several to compare: always, never, score, "
+        "markov, beta.",
+        show_default="markov, or score where the decoder sees the lips",
+    ),
+]
+SpeechOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|DIR", help="Speech prior.", show_default="tcvae, or av-dkf with video"
+    ),
+]
 InferenceOption = Annotated[
     str, typer.Option(metavar="NAME", help="Routine that inverts each; not a point estimate.")
 ]
-# Lets several names stand after one --noise: what is left over on the line.
+# Lets several names stand after one --noise or --reliability: what is left over on the line.
 MoreArgument = Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)]
 DrawsOption = Annotated[int, typer.Option(help="Draws of the latents, 100 or more.")]
 PlotOption = Annotated[
@@ -51,24 +83,35 @@ def compare(
     noisy: NoisyArgument,
     noise: NoiseOption,
     more: MoreArgument = None,
-    speech: SpeechOption = "tcvae",
+    speech: SpeechOption = None,
     inference: InferenceOption = "svi",
     seed: SeedOption = 0,
     device: DeviceOption = Device.auto,
     draws: DrawsOption = 200,
     plot: PlotOption = None,
     as_json: JsonOption = False,
+    video: VideoOption = None,
+    face_model: FaceModelOption = None,
+    face: FaceOption = "auto",
+    video_offset: OffsetOption = None,
+    video_optional: OptionalOption = False,
+    reliability: ReliabilitiesOption = None,
 ) -> None:
     """Compare noise models; see ``HELP``."""
     with console.guarded() as remarks:
         from avse_ppl.compare import compare as run
+        from avse_ppl.viewing import speech_for, video_of
 
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
+        viewing = viewing_of(face_model, face, video_offset, video_optional)
+        own = video_of(noisy, existing(video))
+        prior, shown = speech_for(speech, {noisy: own}, video)
+        noises, beliefs = _told_apart(noise, reliability, more or [])
         with console.stdout_kept_clean():
             comparison = run(
-                noisy, [*noise, *(more or [])], speech=speech, inference=inference, seed=seed,
-                device=device.value, draws=draws,
+                noisy, noises, speech=prior, inference=inference, seed=seed, device=device.value,
+                draws=draws, video=shown[noisy], viewing=viewing, reliability=beliefs,
             )  # fmt: skip
             if plot is not None:
                 from avse_ppl.plots_compare import plot_comparison
@@ -80,6 +123,18 @@ def compare(
             console.print_json(_report(comparison, plot, [*remarks, *comparison.warnings]))
         else:
             _print(comparison, plot)
+
+
+def _told_apart(
+    noise: list[str], reliability: list[str] | None, more: list[str]
+) -> tuple[list[str], list[str] | None]:
+    """Names after ``--noise`` and after ``--reliability``, what is left over among them."""
+    from avse_ppl.models.reliability import RELIABILITIES
+
+    if not reliability:
+        return [*noise, *more], None
+    beliefs = [name for name in more if name in RELIABILITIES]
+    return [*noise, *(name for name in more if name not in beliefs)], [*reliability, *beliefs]
 
 
 def _report(comparison: Comparison, plot: Path | None, said: list[str]) -> dict[str, Any]:

@@ -9,9 +9,23 @@ import typer
 
 from avse_ppl.commands import console
 from avse_ppl.commands.console import JsonOption
+from avse_ppl.commands.video_options import (
+    FaceModelOption,
+    FaceOption,
+    OffsetOption,
+    OptionalOption,
+    ReliabilityOption,
+    VideoOption,
+    existing,
+    viewing_of,
+)
 
 if TYPE_CHECKING:
     from avse_ppl.diagnostics import Diagnostics
+    from avse_ppl.posterior import Posterior
+    from avse_ppl.scene import Scene
+    from avse_ppl.stft import Spectrogram
+    from avse_ppl.viewing import Viewing
 
 HELP = """
 Say how far a saved posterior is to be trusted.
@@ -19,7 +33,9 @@ Say how far a saved posterior is to be trusted.
 From the file alone: what the routine warned of, whether its bound still rose, Pareto k-hat, and
 where the draws are from chains R-hat and effective sample sizes of the powers of speech and noise,
 divergences and energy. With [bold]--noise[/] (and [bold]--speech[/]), the models it was made with,
-also posterior predictive checks: whether the recording looks like what the model expects.
+also posterior predictive checks: whether the recording looks like what the model expects. Of a
+recording with video, give the video again (or the clip, if it was one), and [bold]--reliability[/]
+if it was given.
 
 [bold]Examples[/]
 
@@ -27,6 +43,7 @@ also posterior predictive checks: whether the recording looks like what the mode
   avse-ppl diagnose posterior.nc
   avse-ppl diagnose posterior.nc --noise nmf --json
   avse-ppl diagnose posterior.nc --noise nmf --plot trust.png
+  avse-ppl diagnose posterior.nc --noise nmf --video clip.mkv
 
 Exit code: 0 if nothing was found, 1 if something was, 2 if the input was refused.
 """
@@ -35,7 +52,14 @@ FOUND = 1
 PosteriorArgument = Annotated[
     Path, typer.Argument(metavar="POSTERIOR.nc", help="From avse-ppl enhance --posterior.")
 ]
-SpeechOption = Annotated[str, typer.Option(metavar="NAME|DIR", help="Speech prior it is from.")]
+SpeechOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|DIR",
+        help="Speech prior it is from.",
+        show_default="tcvae, or av-dkf with video",
+    ),
+]
 NoiseOption = Annotated[
     str | None, typer.Option(metavar="NAME|module:function", help="Noise model it is from.")
 ]
@@ -46,10 +70,16 @@ PlotOption = Annotated[
 
 def diagnose(
     posterior: PosteriorArgument,
-    speech: SpeechOption = "tcvae",
+    speech: SpeechOption = None,
     noise: NoiseOption = None,
     plot: PlotOption = None,
     as_json: JsonOption = False,
+    video: VideoOption = None,
+    face_model: FaceModelOption = None,
+    face: FaceOption = "auto",
+    video_offset: OffsetOption = None,
+    video_optional: OptionalOption = False,
+    reliability: ReliabilityOption = None,
 ) -> None:
     """Diagnose a posterior; see ``HELP``."""
     with console.guarded() as remarks:
@@ -59,12 +89,15 @@ def diagnose(
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
         with console.stdout_kept_clean():
-            loaded, scene = Posterior.load(posterior), _scene(speech, noise)
-            found = run(loaded, scene)
+            viewing = viewing_of(face_model, face, video_offset, video_optional)
+            scene = _scene(speech, noise, existing(video), reliability)
+            loaded = Posterior.load(posterior)
+            mixture = _looked_at(loaded, scene, video, viewing)
+            found = run(loaded, scene, mixture)
             if plot is not None:
                 from avse_ppl.plots_diagnose import plot_diagnostics
 
-                plot_diagnostics(found, loaded, plot, scene=scene)
+                plot_diagnostics(found, loaded, plot, scene=scene, mixture=mixture)
         if as_json:
             shown = None if plot is None else str(plot)
             console.print_json({**_report(found), "plot": shown, "warnings": remarks})
@@ -76,13 +109,32 @@ def diagnose(
             raise typer.Exit(FOUND)
 
 
-def _scene(speech: str, noise: str | None) -> Any:
-    if noise is None:
+def _scene(
+    speech: str | None, noise: str | None, video: Path | None, reliability: str | None
+) -> Scene | None:
+    if noise is None and video is None:
         return None
-    from avse_ppl.names import resolve_noise, resolve_speech
+    if noise is None:
+        raise ValueError("--video is only looked at with the models; add --noise, and --speech")
+    from avse_ppl.names import resolve_noise, resolve_reliability
     from avse_ppl.scene import Scene
+    from avse_ppl.viewing import speech_for
 
-    return Scene(resolve_speech(speech), resolve_noise(noise))
+    prior, _ = speech_for(speech, {None: video}, video)
+    return Scene(prior, resolve_noise(noise), resolve_reliability(reliability, prior))
+
+
+def _looked_at(
+    posterior: Posterior, scene: Scene | None, video: Path | None, viewing: Viewing
+) -> Spectrogram | None:
+    """What was inverted, with what was seen; None without video."""
+    if scene is None or video is None:
+        return None
+    from avse_ppl.diagnostics.observed import heard, observed
+    from avse_ppl.inference.looking import look
+    from avse_ppl.viewing import watch
+
+    return look(scene, observed(posterior), watch(video, heard(posterior), viewing))
 
 
 def _report(found: Diagnostics) -> dict[str, Any]:

@@ -12,21 +12,25 @@ from avse_ppl.commands import console
 from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
 from avse_ppl.commands.enhance_options import (
     DrawsOption,
-    FaceModelOption,
-    FaceOption,
     ForceOption,
     InferenceOption,
     LipsPictureOption,
     NoiseOption,
     NoisyArgument,
-    OffsetOption,
-    OptionalOption,
     OutputOption,
     PosteriorOption,
     RecalibrateOption,
-    ReliabilityOption,
     SpeechOption,
+)
+from avse_ppl.commands.video_options import (
+    FaceModelOption,
+    FaceOption,
+    OffsetOption,
+    OptionalOption,
+    ReliabilityOption,
     VideoOption,
+    existing,
+    viewing_of,
 )
 
 if TYPE_CHECKING:
@@ -100,34 +104,14 @@ def enhance(
             )
         todo = plan(noisy, output, posterior)
         looking = {
-            "video": _existing(video), "picture": _writable(show_lips),
-            "viewing": _viewing(face_model, face, video_offset, video_optional),
+            "video": existing(video), "picture": _writable(show_lips),
+            "viewing": viewing_of(face_model, face, video_offset, video_optional),
         }  # fmt: skip
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,
                     "reliability": reliability}  # fmt: skip
         outcomes = _run(todo, {**settings, **looking}, force)
         _report(todo, outcomes, settings, remarks, as_json)
-
-
-def _viewing(model: Path | None, face: str, offset: str | None, optional: bool) -> Any:
-    """How the video is looked at."""
-    from avse_ppl.viewing import Viewing
-
-    try:
-        offset_s = offset if offset in (None, "auto") else float(offset)
-    except ValueError:
-        raise ValueError(
-            f"--video-offset takes a number of seconds or 'auto', not {offset!r}"
-        ) from None
-    which = int(face) if face.lstrip("-").isdigit() else face
-    return Viewing(face_model=model, face=which, offset_s=offset_s, optional=optional)
-
-
-def _existing(video: Path | None) -> Path | None:
-    if video is not None and not video.is_file():
-        raise FileNotFoundError(f"expected a video at '{video}', found no file there")
-    return video
 
 
 def _writable(picture: Path | None) -> Path | None:

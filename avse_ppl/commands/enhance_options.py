@@ -1,4 +1,4 @@
-"""Arguments and options of ``avse-ppl enhance``."""
+"""Arguments and options of ``avse-ppl enhance``, but for those of `video_options`."""
 
 from __future__ import annotations
 
@@ -17,48 +17,6 @@ OutputOption = Annotated[
         help="File ending in .wav (float), .flac (24 bits) or .ogg; a folder for several.",
     ),
 ]  # fmt: skip
-VideoOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="V", help="Video of the speaker's face, if the recording is not one itself."
-    ),
-]
-FaceModelOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="ONNX",
-        help="Weights of the face detector (SCRFD).",
-        show_default="AVSE_PPL_FACE_MODEL, or insightface's own folder",
-    ),
-]
-FaceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="N|largest|auto",
-        help="Which of several faces: a number from the left, the largest, or the one whose mouth "
-        "moves with the sound.",
-    ),
-]
-OffsetOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="S|auto",
-        help="How many seconds the sound is later than the lips; auto estimates it. Without, it is "
-        "estimated and reported.",
-        show_default=False,
-    ),
-]
-OptionalOption = Annotated[
-    bool, typer.Option("--video-optional", help="Go on by ear where the video cannot be used.")
-]
-ReliabilityOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="How far the video is believed: always, never, score, markov, beta.",
-        show_default="markov, or score where the decoder sees the lips",
-    ),
-]
 LipsPictureOption = Annotated[
     Path | None, typer.Option("--show-lips", metavar="OUT.png", help="Picture of what was tracked.")
 ]

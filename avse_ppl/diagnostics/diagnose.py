@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from avse_ppl.diagnostics.chains import Figures, bfmi_of, chain_figures, diverge
 from avse_ppl.diagnostics.observed import check_scene_of, latent_draws, observed
 from avse_ppl.diagnostics.powers import log_powers
 from avse_ppl.diagnostics.predictive import PredictiveCheck, predictive_check
+from avse_ppl.inference.looking import look
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
@@ -52,7 +54,11 @@ class Diagnostics:
 
 
 def diagnose(
-    posterior: Posterior, scene: Scene | None = None, mixture: Spectrogram | None = None
+    posterior: Posterior,
+    scene: Scene | None = None,
+    mixture: Spectrogram | None = None,
+    *,
+    video: Any = None,
 ) -> Diagnostics:
     """Say how far a posterior is to be trusted.
 
@@ -71,11 +77,14 @@ def diagnose(
         What was inverted: needed for all that is computed from the latents.
     mixture
         As for `predictive_check`.
+    video
+        What the routine was shown, if it was shown a video: goes with the scene.
 
     Raises
     ------
     ValueError
-        If the posterior holds other latents than the scene's.
+        If the posterior holds other latents than the scene's, or is about another video or none; if
+        there is video without the scene.
 
     Examples
     --------
@@ -87,6 +96,8 @@ def diagnose(
     >>> found.figures[0]["steps"], found.passed  # stopped too early
     (20, array([False]))
     """
+    if video is not None:
+        mixture = _looked(posterior, scene, mixture, video)
     rows = range(posterior.recordings)
     figures: list[Figures] = [{} for _ in rows]
     texts = [_own(posterior, row) for row in rows]
@@ -105,6 +116,14 @@ def diagnose(
         texts[row] += warnings_of(found) if scene is not None and "r_hat" in found else []
     unique = tuple(tuple(dict.fromkeys(row)) for row in texts)
     return Diagnostics(posterior.kind, tuple(figures), unique, check)
+
+
+def _looked(
+    posterior: Posterior, scene: Scene | None, mixture: Spectrogram | None, video: Any
+) -> Spectrogram:
+    if scene is None:
+        raise ValueError("the video is only looked at with the scene that was inverted; pass both")
+    return look(scene, mixture or observed(posterior), video)
 
 
 def _own(posterior: Posterior, row: int) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avse_ppl.audio import Audio
 from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
@@ -34,6 +35,23 @@ def observed(posterior: Posterior) -> Spectrogram:
     frames = posterior.stft.frames(max(posterior.n_samples))
     values = values / scale[:, None, None]
     return Spectrogram(values, frames, posterior.n_samples, scale, posterior.stft)
+
+
+def heard(posterior: Posterior) -> Audio:
+    """Recording that a posterior is about, its channels the recordings of the posterior.
+
+    Raises
+    ------
+    ValueError
+        If these differ in length, so that they are no channels of one recording.
+    """
+    waves = posterior.stft.synthesise(observed(posterior))
+    if len(set(posterior.n_samples)) > 1:
+        raise ValueError(
+            f"the posterior is about {len(waves)} recordings of different length, to which no "
+            "single video belongs; select(i) one of them"
+        )
+    return Audio(np.stack(waves) if len(waves) > 1 else waves[0], posterior.stft.sample_rate_hz)
 
 
 def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict[str, Tensor]]:
@@ -71,16 +89,14 @@ def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> 
         If it holds others, or the mixture is of another shape.
     """
     from avse_ppl.inference.density import Density
+    from avse_ppl.inference.reliance import check_latents
 
     if mixture.values.shape != posterior.mixture.shape:
         raise ValueError(
             f"the mixture has shape {tuple(mixture.values.shape)}, the posterior is about one of "
             f"shape {posterior.mixture.shape}; pass the mixture that was inverted"
         )
-    expected = {site.name for site in Density(scene, mixture).sites}
-    if expected != set(posterior.latents):
-        raise ValueError(
-            f"the scene has the latents {sorted(expected)}, the posterior holds "
-            f"{sorted(posterior.latents)}; pass the scene that was inverted. Of recordings over "
-            "15 s, enhanced in chunks, no latents are kept: check a shorter part"
-        )
+    check_latents(
+        Density(scene, mixture), posterior, "the scene that was inverted. Of recordings over 15 s, "
+        "enhanced in chunks, no latents are kept: check a shorter part",
+    )  # fmt: skip

@@ -10,10 +10,11 @@ from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.gating import Switched, believed, shown
-from avse_ppl.inference.density import Values
+from avse_ppl.inference.density import Density, Values
 from avse_ppl.inference.setup import Randoms
 from avse_ppl.models.latent_law import branches
 from avse_ppl.models.switch import draw_switch, probability
+from avse_ppl.posterior import Posterior
 from avse_ppl.scene import Scene, in_recordings
 from avse_ppl.stft import Spectrogram
 
@@ -39,6 +40,42 @@ def reliance(
     gate, drawn = _of_switch(scene.speech, seen, draws, randoms)
     there = shown(visual)
     return {GATE: list(there * gate), SWITCH: list(there * drawn)}
+
+
+def check_latents(density: Density, posterior: Posterior, hint: str) -> None:
+    """Raise unless a posterior holds what inverting a scene leaves: latents, and `reliance`.
+
+    Raises
+    ------
+    ValueError
+        If it holds others, or those of another model of reliability, or of none; ``hint`` says what
+        to pass instead of the former.
+    """
+    sites, found = {site.name for site in density.sites}, set(posterior.latents)
+    of_lips = {GATE, SWITCH} - sites
+    if found - of_lips != sites:
+        raise ValueError(
+            f"the scene has the latents {sorted(sites)}, the posterior holds {sorted(found)}; "
+            f"pass {hint}"
+        )
+    expected = _names(density.scene, density.mixture) - sites
+    if found & of_lips != expected:
+        raise ValueError(
+            f"the posterior is about a scene with {_said(found & of_lips)}, this one has "
+            f"{_said(expected)}; pass the video and the model of reliability that were inverted"
+        )
+
+
+def _said(names: set[str]) -> str:
+    how = "lips behind a switch" if SWITCH in names else "lips that are weighed"
+    return how if names else "no lips, or unweighed ones"
+
+
+def _names(scene: Scene, mixture: Spectrogram) -> set[str]:
+    """What `reliance` will call what it finds."""
+    if mixture.frames.visual is None or scene.reliability is None:
+        return set()
+    return {GATE, SWITCH} if isinstance(_seen(scene, mixture, {}), Switched) else {GATE}
 
 
 def _seen(scene: Scene, mixture: Spectrogram, values: Values) -> Any:

@@ -1,4 +1,4 @@
-"""``avse-ppl enhance`` with video."""
+"""``avse-ppl enhance``, ``compare`` and ``diagnose`` with video."""
 
 import json
 import shutil
@@ -10,12 +10,19 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from avse_ppl.audio import load_audio
+from avse_ppl import SVI, compare, diagnose, load_speech
+from avse_ppl.audio import Audio, load_audio
 from avse_ppl.cli import app
+from avse_ppl.diagnostics.observed import heard, observed
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.models.noise import stationary
+from avse_ppl.models.reliability import Markov, always
 from avse_ppl.models.weights import save_lips, save_weights
 from avse_ppl.posterior import Posterior
+from avse_ppl.scene import Scene
 from avse_ppl.stft import Stft
+from avse_ppl.video import Lips, read_lips
+from avse_ppl.viewing import Viewing
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "blocks": 1, "encoder_blocks": 1}
@@ -127,3 +134,181 @@ def test_several_videos_and_sounds_together(here, toy):
     result = enhance("mouth.mkv", "speech.flac", "-o", "out", "--speech", toy)
     assert result.exit_code == 0, result.stderr
     assert sorted(p.name for p in (here / "out").glob("*.wav")) == ["mouth.wav", "speech.wav"]
+
+
+# --- compare -------------------------------------------------------------------------------------
+
+QUICK = SVI(steps=8, draws=100, waveforms=False)
+NOISES = ["stationary", "nmf"]
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """A second and a half of a talking mouth, and its sound."""
+    audio = load_audio(DATA / "mouth.mkv").mono()
+    return Audio(audio.samples[:24000], 16000), read_lips(DATA / "mouth.mkv")
+
+
+def unseen(lips):
+    return Lips.from_crops(np.zeros_like(lips.roi), rate_hz=25)
+
+
+@pytest.mark.filterwarnings("ignore:the video lasts")
+def test_lips_have_a_say_in_a_comparison_and_missing_ones_none(clip, toy):
+    audio, lips = clip
+    options = {"speech": load_speech(toy), "inference": QUICK}
+    heard_only = compare(audio, NOISES, **options)
+    seen = compare(audio, NOISES, video=lips, **options)
+    blind = compare(audio, NOISES, video=unseen(lips), **options)
+    assert heard_only.models == blind.models
+    np.testing.assert_array_equal(heard_only.elpd, blind.elpd)
+    assert np.abs(seen.elpd - heard_only.elpd).max() > 0.01
+    assert (heard_only.attrs["video"], seen.attrs["video"]) == (False, True)
+
+
+@pytest.mark.filterwarnings("ignore:the video lasts")
+def test_models_of_reliability_are_compared(clip, toy):
+    audio, lips = clip
+    options = {"speech": load_speech(toy), "inference": QUICK, "video": lips}
+    one = compare(audio, ["stationary"], reliability=["never", "always", "markov"], **options)
+    elpd = dict(zip(one.models, one.elpd, strict=True))
+    assert set(elpd) == {"never", "always", "markov"}
+    assert not np.array_equal(elpd["always"], elpd["markov"])
+    by_ear = compare(audio, NOISES, speech=options["speech"], inference=QUICK)
+    both = dict(zip(by_ear.models, by_ear.elpd, strict=True))
+    np.testing.assert_array_equal(elpd["never"], both["stationary"])
+    slow = {"slow": Markov(0.99), "all": always}
+    pairs = compare(audio, NOISES, reliability=slow, **options)
+    assert set(pairs.models) == {f"{n}, {r}" for n in NOISES for r in ("slow", "all")}
+
+
+def test_long_recordings_are_seen_piece_by_piece(clip, toy, monkeypatch):
+    audio, lips = clip
+    longer = Audio(np.tile(audio.samples, 11)[: 16 * 16000], 16000)
+    shown = []
+    monkeypatch.setitem(compare.__globals__, "look", lambda scene, piece, one: (
+        shown.append(float(one.time_s[0])), piece)[1])  # fmt: skip
+    options = {"inference": QUICK, "video": lips, "viewing": Viewing(offset_s=0.5)}
+    with pytest.warns(UserWarning, match="the video lasts"):
+        compare(longer, NOISES, speech=load_speech(toy), **options)
+    assert shown == pytest.approx([0.5, -7.5] * 2)
+
+
+def test_what_compare_refuses_to_look_at(clip, toy):
+    audio, lips = clip
+    with pytest.raises(ValueError, match="no video that they could be about"):
+        compare(audio, ["nmf"], reliability=["always", "never"])
+    with pytest.raises(ValueError, match="is audio-only and would"):
+        compare(audio, NOISES, video=lips, speech="gaussian")
+    with pytest.raises(ValueError, match="unknown model of reliability 'blindly'"):
+        compare(audio, NOISES, video=lips, speech=toy, reliability="blindly")
+    with pytest.raises(ValueError, match="model of reliability 'never' stands twice"):
+        compare(audio, NOISES, video=lips, speech=toy, reliability=["never", "never"])
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def elpds(*arguments):
+    result = command("compare", *arguments, "--draws", 100, "--json")
+    assert result.exit_code == 0, result.stderr
+    return {row["model"]: row["elpd"] for row in json.loads(result.stdout)["models"]}
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    monkeypatch.setitem(compare.__globals__, "_STEPS", 8)
+
+
+def test_compare_looks_at_a_clip(here, toy, few_steps):
+    soundfile.write("sound.wav", load_audio("mouth.mkv").mono().samples, 16000, subtype="FLOAT")
+    given = ("--noise", *NOISES, "--speech", toy)
+    seen, ear = elpds("mouth.mkv", *given), elpds("sound.wav", *given)
+    apart = elpds("sound.wav", "--video", "mouth.mkv", *given)
+    assert seen == pytest.approx(apart, abs=1.0)
+    assert all(abs(seen[name] - ear[name]) > 5.0 for name in NOISES)
+    several = ("--noise", "stationary", "--reliability", "never", "always")
+    found = elpds("mouth.mkv", *several, "--speech", toy)
+    assert found["never"] == pytest.approx(ear["stationary"], abs=1.0)
+    assert abs(found["always"] - found["never"]) > 5.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("speech.flac", "--video", "face.mp4"), "expected a video at 'face.mp4'"),
+        (("speech.flac", "--video", "mouth.mkv", "--speech", "gaussian"), "audio-only and would"),
+        (("mouth.mkv", "--video-offset", "soon"), "a number of seconds or 'auto'"),
+        (("mouth.mkv", "--reliability", "blindly"), "unknown model of reliability 'blindly'"),
+        (("speech.flac", "--reliability", "never", "always"), "no video that they could be about"),
+        (("speech.mkv",), "AVSE_PPL_FACE_MODEL"),
+    ],
+)
+def test_compare_refuses_as_enhance_does(here, toy, arguments, text):
+    given = arguments if "--speech" in arguments else (*arguments, "--speech", toy)
+    result = command("compare", *given, "--noise", "nmf", "stationary")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert text in " ".join(result.stderr.split())
+
+
+# --- diagnose ------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:the video lasts")
+def test_a_posterior_that_saw_is_diagnosed_with_what_it_saw(clip, toy):
+    audio, lips = clip
+    prior = load_speech(toy)
+    scene = Scene(prior, stationary, Markov())
+    routine = SVI(steps=8, draws=40)
+    seen, ear = routine(scene, audio, lips), routine(scene, audio)
+    found = diagnose(seen, scene, video=lips)
+    assert {"p_law", "p_time", "p_frequency"} <= set(found.figures[0])
+    assert diagnose(ear, scene, video=unseen(lips)).figures == diagnose(ear, scene).figures
+    for posterior, video in ((seen, None), (ear, lips)):
+        with pytest.raises(ValueError, match="pass the video and the model of reliability"):
+            diagnose(posterior, scene, video=video)
+    with pytest.raises(ValueError, match="lips behind a switch, this one has lips that are wei"):
+        diagnose(seen, Scene(prior, stationary, always), video=lips)
+    with pytest.raises(ValueError, match="only looked at with the scene"):
+        diagnose(seen, video=lips)
+
+
+def test_the_recording_of_a_posterior_can_be_heard(clip, toy):
+    audio, _ = clip
+    scene = Scene(load_speech(toy), stationary)
+    two = np.stack([audio.samples, audio.samples[::-1]])
+    posterior = SVI(steps=2, draws=2)(scene, two)
+    np.testing.assert_allclose(heard(posterior).samples, two, atol=1e-5)
+    with pytest.raises(ValueError, match="no single video belongs"):
+        heard(SVI(steps=2, draws=2)(scene, [audio.samples, audio.samples[:8000]]))
+    assert observed(posterior).recordings == 2
+
+
+def test_diagnose_looks_at_the_clip_again(here, toy):
+    made = ("--speech", toy, "--noise", "stationary")
+    options = ("--posterior", "p.nc", "--draws", "20")
+    assert enhance("mouth.mkv", "-o", "e.wav", *made, *options).exit_code == 0
+    blind = command("diagnose", "p.nc", *made)
+    assert blind.exit_code == 2 and "pass the video" in " ".join(blind.stderr.split())
+    result = command("diagnose", "p.nc", *made, "--video", "mouth.mkv", "--plot", "t.png", "--json")
+    assert result.exit_code in (0, 1), result.stderr
+    assert "p_law" in json.loads(result.stdout)["recordings"][0]
+    assert (here / "t.png").stat().st_size > 1000
+    other = command("diagnose", "p.nc", *made, "--video", "mouth.mkv", "--reliability", "always")
+    assert other.exit_code == 2 and "the model of reliability" in " ".join(other.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("--noise", "nmf", "--video", "face.mp4"), "expected a video at 'face.mp4'"),
+        (("--video", "mouth.mkv"), "only looked at with the models; add --noise"),
+        (("--noise", "nmf", "--video-offset", "soon"), "a number of seconds or 'auto'"),
+        (("--noise", "nmf", "--reliability", "blindly"), "unknown model of reliability"),
+    ],
+)
+def test_diagnose_refuses_as_enhance_does(here, toy, arguments, text):
+    result = command("diagnose", "p.nc", *arguments, "--speech", toy)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert text in " ".join(result.stderr.split())
