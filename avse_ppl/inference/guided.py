@@ -16,7 +16,13 @@ from avse_ppl.inference.guided_bins import Round, reverse_run
 from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
 from avse_ppl.inference.guided_latents import LatentRun
 from avse_ppl.inference.guided_noise import NoiseFit
-from avse_ppl.inference.guided_start import check_eyes, loaded, started_from
+from avse_ppl.inference.guided_start import (
+    check_eyes,
+    judged,
+    loaded,
+    started_from,
+    switch_of,
+)
 from avse_ppl.inference.looking import gated_once
 from avse_ppl.inference.memory import memory_explained
 from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
@@ -24,6 +30,7 @@ from avse_ppl.inference.summary import kind_of
 from avse_ppl.inference.svi import SVI
 from avse_ppl.inference.threads import enough_threads
 from avse_ppl.models.diffusion import denoises, noise_levels
+from avse_ppl.models.reliability import score
 from avse_ppl.models.speech_gaussian import GaussianSpeech
 from avse_ppl.models.speech_score import GaussianScore
 from avse_ppl.posterior import Posterior
@@ -91,7 +98,8 @@ class GuidedDiffusion:
         to see through the same visual encoder. Latents start where their own encoder says.
     start_seeing
         The same where there is video; of a latent diffusion, too, which then starts where the
-        encoder of that prior says, of the same latents.
+        encoder of that prior says, of the same latents. Under the reliability ``markov`` how far
+        the lips count is what a few steps of `SVI` find out under this prior.
     updates
         Of the noise at each level.
     moves, move_size
@@ -173,8 +181,15 @@ class GuidedDiffusion:
         seed: Seed = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
+        switch = None if video is None else switch_of(scene, self.start_seeing)
+        if switch is not None:
+            scene = replace(scene, reliability=score)
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
         with enough_threads(spectrogram), memory_explained(spectrogram):
+            if switch is not None and spectrogram.frames.visual is not None:
+                speech = loaded(self.start_seeing)
+                first = Scene(speech, scene.noise, switch)
+                spectrogram = judged(first, spectrogram, self._first(speech), check_seed(seed))
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(

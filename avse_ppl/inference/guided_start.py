@@ -11,6 +11,7 @@ from torch import Tensor
 from avse_ppl.checks import name_of
 from avse_ppl.inference.density import Values
 from avse_ppl.models.pretrained_speech import load_speech
+from avse_ppl.models.reliability import Markov
 from avse_ppl.scene import Scene
 from avse_ppl.stft import Spectrogram
 
@@ -48,6 +49,35 @@ def started_from(
     return Started(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
 
 
+def switch_of(scene: Scene, start: Any) -> Markov | None:
+    """The switch of a scene, if it has one.
+
+    Raises
+    ------
+    ValueError
+        If no prior was named that could find out where it is on.
+    """
+    if not isinstance(scene.reliability, Markov):
+        return None
+    if not getattr(loaded(start), "switches", False):
+        raise ValueError(
+            "the reliability 'markov' is a switch, which guided diffusion leaves to the prior that "
+            f"it starts from where there is video; found start_seeing={_said(start)}. Take "
+            "start_seeing='av-dkf', or the reliability 'score'"
+        )
+    return scene.reliability
+
+
+def judged(
+    scene: Scene, mixture: Spectrogram, routine: Any, seed: int | list[int]
+) -> Spectrogram:  # fmt: skip
+    """The mixture, the lips in it scored by what a scene with a switch finds out about them."""
+    visual: Any = mixture.frames.visual
+    found = routine(scene, mixture, seed=seed).reliability
+    gate = torch.from_numpy(found).to(visual)[:, None]
+    return mixture.seeing(torch.cat((gate, visual[:, 1:]), 1))
+
+
 def loaded(start: Any) -> Any:
     """The prior to start from, if it was named."""
     return load_speech(start) if isinstance(start, (str, Path)) else start
@@ -61,6 +91,10 @@ def check_eyes(start: Any, scene: Scene) -> None:
             "through different visual encoders; take a start that is audio-only, or was trained "
             "with the same --eyes"
         )
+
+
+def _said(start: Any) -> str:
+    return repr(start) if isinstance(start, str) or start is None else name_of(start)
 
 
 def _same(one: torch.nn.Module, other: torch.nn.Module | None) -> bool:

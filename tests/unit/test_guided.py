@@ -31,7 +31,7 @@ from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score import ScoreNetwork
 from avse_ppl.models.networks.score_unet import ScoreUnet
-from avse_ppl.models.reliability import Beta, score
+from avse_ppl.models.reliability import Beta, Markov, score
 
 STFT = Stft(n_fft=64, hop=16)
 N = 640
@@ -370,18 +370,56 @@ def test_shipped_weights(name, inference):
     assert np.mean(enhanced.speech.samples**2) < 0.3
 
 
-def test_latents_start_where_another_encoder_looks():
+def seeing(latent=3):
+    """Latent diffusion, prior with a switch that sees through the same eyes, and what is seen."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        eyes = LipsNetwork(5, 4)
-        tiny = {"hidden": 8, "encoder_hidden": 8, "visual": 5}
+        eyes, tiny = LipsNetwork(5, 4), {"hidden": 8, "encoder_hidden": 8, "visual": 5}
         own = LatentDiffusionNetwork(33, 3, denoiser_hidden=8, denoiser_blocks=1, **tiny)
-        looking = DynamicNetwork(33, 3, prior="visual", **tiny)
-        fewer = DynamicNetwork(33, 2, prior="visual", **tiny)
-    visual = torch.randn(1, 6, STFT.frame_count(N))
-    visual[:, 0] = 1.0
-    scene = Scene(LatentSpeech(own, lips=eyes, stft=STFT), NMF(2))
-    start = LatentSpeech(looking, lips=eyes, stft=STFT)
+        looking = DynamicNetwork(33, latent, prior="visual", **tiny)
+        # So that lips change what they say.
+        for weight in (*own.denoiser.parameters(), *looking.prior.parameters()):
+            torch.nn.init.normal_(weight, std=0.2)
+        visual = torch.randn(1, 6, STFT.frame_count(N))
+    visual[:, 0] = 0.6
+    own_prior, start = (LatentSpeech(n, lips=eyes, stft=STFT) for n in (own, looking))
+    return own_prior, start, visual
+
+
+def test_under_a_switch_lips_count_as_far_as_the_start_finds_out():
+    speech, start, visual = seeing()
+    scene = Scene(speech, NMF(2), Markov())
+    posterior = GuidedDiffusion(start_seeing=start, **SHORT)(scene, wave(), visual, seed=2)
+    by_start = SVI(steps=13, draws=10, k_hat_draws=0, tempering=1.0, waveforms=False)(
+        Scene(start, NMF(2), Markov()), wave(), visual, seed=2
+    )
+    np.testing.assert_allclose(posterior.reliability, by_start.reliability, rtol=1e-5)
+    assert not np.allclose(posterior.reliability, 0.6, atol=0.01)  # the score
+    plain = replace(scene, reliability=score)
+    other = GuidedDiffusion(start_seeing=start, **SHORT)(plain, wave(), visual, seed=2)
+    np.testing.assert_allclose(other.reliability, 0.6, rtol=1e-6)
+    assert not np.array_equal(posterior.mean, other.mean)
+
+
+def test_under_a_switch_nothing_seen_is_by_ear():
+    speech, start, visual = seeing()
+    routine = GuidedDiffusion(start_seeing=start, **SHORT)
+    scene, visual[:, 0] = Scene(speech, NMF(2), Markov()), 0.0
+    by_ear = routine(Scene(speech, NMF(2)), wave(), seed=2)
+    np.testing.assert_array_equal(routine(scene, wave(), visual, seed=2).mean, by_ear.mean)
+
+
+@pytest.mark.parametrize("start", [None, "tcvae"])
+def test_a_switch_that_nobody_can_find_out(start):
+    speech, _, visual = seeing()
+    with pytest.raises(ValueError, match=f"found start_seeing={start!r}. Take start_seeing='av-d"):
+        GuidedDiffusion(start_seeing=start)(Scene(speech, NMF(2), Markov()), wave(), visual)
+
+
+def test_latents_start_where_another_encoder_looks():
+    speech, start, visual = seeing()
+    fewer = seeing(latent=2)[1].network
+    scene = Scene(speech, NMF(2))
     routine = GuidedDiffusion(start_seeing=start, **SHORT)
     plain = GuidedDiffusion(**SHORT)
     assert not np.array_equal(
