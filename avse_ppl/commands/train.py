@@ -14,6 +14,8 @@ from avse_ppl.commands import console
 from avse_ppl.commands.console import Device, DeviceOption, SeedOption
 from avse_ppl.commands.train_options import (
     CacheOption,
+    CallsOption,
+    DistilOption,
     EncoderEpochsOption,
     EncoderOption,
     EpochsOption,
@@ -69,7 +71,8 @@ a model card, which states this command, the data and their licences.
 
 [bold]Lips[/] for the priors that see come from [bold]avse-ppl prepare[/]; clips without are
 learned from by ear. What one training has found, others can build on: --teacher, --eyes and
---encoder take the folders teacher/ and lips/ that it leaves, and its weights.
+--encoder take the folders teacher/ and lips/ that it leaves, and its weights; --distil makes of a
+latent-diffusion one whose flow takes few calls, for svi, em and nuts.
 
 [bold]Example[/]
 
@@ -78,6 +81,7 @@ learned from by ear. What one training has found, others can build on: --teacher
   avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
   avse-ppl train av-dkf --speech grid=grid_s1 --noise noise/ --lips cache/grid_s1 -o av_dkf/
   avse-ppl train latent-diffusion --speech grid=grid_s1 --lips cache/grid_s1 -o diffusion/
+  avse-ppl train latent-diffusion --speech grid=grid_s1 --distil diffusion/ --calls 4 -o fast/
   avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
 """
 
@@ -100,6 +104,8 @@ def train(
     teacher: TeacherOption = None,
     eyes: EyesOption = None,
     encoder: EncoderOption = None,
+    distil: DistilOption = None,
+    calls: CallsOption = None,
 ) -> None:
     """Fit a prior; see ``HELP``."""
     if prior is Prior.reliability:
@@ -120,8 +126,11 @@ def train(
         cache = cache or output / "cache"
         check_folder(output)
         check_folder(cache)
-        passes = {"epochs": epochs, "encoder_epochs": encoder_epochs}
+        passes = {"epochs": epochs, "encoder_epochs": encoder_epochs, "calls": calls}
         built_on = {"lips": lips or [], "teacher": teacher, "eyes": eyes, "encoder": encoder}
+        built_on |= {"distil": distil}
+        if calls and not distil:
+            raise ValueError("--calls is of a flow that is distilled: give --distil, too")
         _check_built_on(prior, sources, built_on)
         options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
         options |= {"--seed": seed, "--precision": precision.value}
@@ -172,6 +181,10 @@ def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any])
 
 
 def _check_diffusion(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
+    if built_on["distil"] and (built_on["teacher"] or built_on["eyes"]):
+        raise ValueError(
+            "--distil takes encoder and eyes of its prior: leave --teacher and --eyes out"
+        )
     if sources.noise is not None:
         raise ValueError(f"{prior.value} learns from clean speech alone: leave --noise out")
     if built_on["eyes"] and not built_on["lips"]:
@@ -186,7 +199,10 @@ def _takes() -> dict[str, tuple[str, ...]]:
     from avse_ppl.training.recipes import SEEING_RECIPES
 
     seeing = dict.fromkeys(SEEING_RECIPES, ("lips", "teacher", "eyes", "encoder"))
-    diffusion = {"score": ("lips", "eyes"), "latent-diffusion": ("lips", "teacher", "eyes")}
+    diffusion = {
+        "score": ("lips", "eyes"),
+        "latent-diffusion": ("lips", "teacher", "eyes", "distil"),
+    }
     return {**seeing, **diffusion}
 
 
@@ -196,11 +212,13 @@ def _seeing(prior: Prior) -> SeeingRecipe | None:
     return SEEING_RECIPES.get(prior.value)
 
 
-def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
-    """The recipe, with the passes that were asked for."""
-    from avse_ppl.training.recipes import DIFFUSION_RECIPES, RECIPES, SEEING_RECIPES
+def _recipe(prior: Prior, passes: Mapping[str, int | None], distil: object) -> Recipe:
+    """The recipe, with the passes and calls that were asked for."""
+    from avse_ppl.training.recipes import DIFFUSION_RECIPES, DISTILLATION, RECIPES, SEEING_RECIPES
 
     asked = {key: value for key, value in passes.items() if value is not None}
+    if distil:
+        return replace(DISTILLATION, **asked)
     if prior.value in SEEING_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
     return replace({**RECIPES, **SEEING_RECIPES, **DIFFUSION_RECIPES}[prior.value], **asked)
@@ -222,7 +240,7 @@ def _fit(
     noise = None if noise_clips is None else build_cache(noise_clips, cache / "noise")
     settings |= {"name": output.resolve().name, "data": card(sources, spoken, noise, stated)}
     settings |= {"progress": console.OUT.is_terminal}
-    recipe = _recipe(prior, passes)
+    recipe = _recipe(prior, passes, built_on["distil"])
     if noise is not None and (spoken is None or prior.of_noise):
         from avse_ppl.training.noise import train_noise
 
@@ -239,7 +257,7 @@ def _built_on(built_on: Mapping[str, Any]) -> list[LipsCache]:
     from avse_ppl.corpora.lips_cache import load_lips
     from avse_ppl.models.weights import is_shipped
 
-    for key in ("teacher", "eyes", "encoder"):
+    for key in ("teacher", "eyes", "encoder", "distil"):
         place = built_on[key]
         if place and not is_shipped(place) and not (Path(place) / "config.json").is_file():
             raise FileNotFoundError(
@@ -253,8 +271,12 @@ def _fit_built_on(
     recipe: Any, spoken: Any, noise: Any, output: Path, built_on: Mapping[str, Any], **settings: Any
 ) -> Path:
     """Fit a prior that has eyes or a teacher."""
-    from avse_ppl.training.diffusion import train_latent_diffusion, train_score
-    from avse_ppl.training.recipes import SeeingRecipe
+    from avse_ppl.training.diffusion import (
+        distil_latent_diffusion,
+        train_latent_diffusion,
+        train_score,
+    )
+    from avse_ppl.training.recipes import DistillationRecipe, SeeingRecipe
     from avse_ppl.training.seeing import Materials, train_seeing
 
     materials = Materials(spoken, noise, built_on["lips"])
@@ -264,6 +286,10 @@ def _fit_built_on(
             recipe, materials, output, teacher=teacher, lips=eyes, encoder=built_on["encoder"],
             **settings,
         )  # fmt: skip
+    if isinstance(recipe, DistillationRecipe):
+        return distil_latent_diffusion(
+            recipe, materials, output, distil=built_on["distil"], **settings
+        )
     if recipe.network == "score":
         return train_score(recipe, materials, output, eyes=eyes, **settings)
     return train_latent_diffusion(recipe, materials, output, teacher=teacher, eyes=eyes, **settings)

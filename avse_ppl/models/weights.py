@@ -20,6 +20,7 @@ from avse_ppl.models.networks import (
     TcvaeNetwork,
     VaeNetwork,
 )
+from avse_ppl.models.networks.few_calls import FewCallsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
@@ -39,6 +40,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "reliability": ReliabilityNetwork,
         "score": ScoreNetwork,
         "latent-diffusion": LatentDiffusionNetwork,
+        "few-calls": FewCallsNetwork,
     }
 )
 _SEEING = {"lips": "Visual encoder", "reliability": "Reliability network"}  # know no STFT

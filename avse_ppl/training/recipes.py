@@ -148,6 +148,32 @@ class DiffusionRecipe(Recipe):
     speed: tuple[float, float] = (1.0, 1.0)
 
 
+@dataclass(frozen=True)
+class DistillationRecipe(DiffusionRecipe):
+    """What the flow of a latent diffusion is distilled to few calls with, beyond `DiffusionRecipe`.
+
+    Parameters
+    ----------
+    calls
+        Of the denoiser, from white noise to latents.
+    white
+        Share of the crops whose noise is drawn; that of the others is what the teacher finds
+        behind speech.
+    back_weight
+        Weight of the way back, from latents to noise.
+
+    Examples
+    --------
+    >>> DISTILLATION.calls
+    4
+    """
+
+    network: str = "few-calls"
+    calls: int = 4
+    white: float = 0.5
+    back_weight: float = 0.1
+
+
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
@@ -211,4 +237,8 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
             level_jitter_db=4.0,
         ),
     }
+)
+
+DISTILLATION = DistillationRecipe(
+    batch=4, crop_s=2.56, learning_rate=1e-3, epochs=3, epoch_share=0.15, level_jitter_db=4.0
 )
