@@ -30,7 +30,8 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
         One or several recordings.
     video
         ``Lips``, the path or bytes of a video, or features ``(recording, 1 + feature, time)``; a
-        list of lips, one for each recording, with None for those without.
+        list of lips, one for each recording, with None for those without; None: the mixture as it
+        is.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     Traceback (most recent call last):
     ValueError: speech prior 'GaussianSpeech' is audio-only and would ignore the video; ...
     """
-    if scene.reliability is never:
+    if video is None or scene.reliability is never:
         return mixture
     if isinstance(video, Tensor):
         return _shown(scene, mixture, _checked(video, mixture))
