@@ -51,9 +51,10 @@ if TYPE_CHECKING:
 
 HELP = """
 Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
-av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; a diffusion, score on spectrograms or
-latent-diffusion on the latents of a tcvae, with or without eyes; or noise-vae to noise; or
-reliability, which says how far a video can be believed, to lips corrupted in known ways.
+av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; a diffusion, score (or score-unet,
+large and for a GPU) on spectrograms or latent-diffusion on the latents of a tcvae, with or without
+eyes; or noise-vae to noise; or reliability, which says how far a video can be believed, to lips
+corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
@@ -201,6 +202,7 @@ def _takes() -> dict[str, tuple[str, ...]]:
     seeing = dict.fromkeys(SEEING_RECIPES, ("lips", "teacher", "eyes", "encoder"))
     diffusion = {
         "score": ("lips", "eyes"),
+        "score-unet": ("lips", "eyes"),
         "latent-diffusion": ("lips", "teacher", "eyes", "distil"),
     }
     return {**seeing, **diffusion}
@@ -290,9 +292,11 @@ def _fit_built_on(
         return distil_latent_diffusion(
             recipe, materials, output, distil=built_on["distil"], **settings
         )
-    if recipe.network == "score":
-        return train_score(recipe, materials, output, eyes=eyes, **settings)
-    return train_latent_diffusion(recipe, materials, output, teacher=teacher, eyes=eyes, **settings)
+    if recipe.network == "latent-diffusion":
+        return train_latent_diffusion(
+            recipe, materials, output, teacher=teacher, eyes=eyes, **settings
+        )
+    return train_score(recipe, materials, output, eyes=eyes, **settings)
 
 
 def _limit_threads(threads: int | None) -> None:

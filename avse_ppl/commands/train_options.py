@@ -22,6 +22,7 @@ class Prior(StrEnum):
     av_dkf = "av-dkf"
     av_rvae = "av-rvae"
     score = "score"
+    score_unet = "score-unet"
     latent_diffusion = "latent-diffusion"
     noise_vae = "noise-vae"
     reliability = "reliability"

@@ -26,6 +26,7 @@ from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.networks.score_unet import ScoreUnet
 from avse_ppl.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
@@ -39,6 +40,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "lips": LipsNetwork,
         "reliability": ReliabilityNetwork,
         "score": ScoreNetwork,
+        "score-unet": ScoreUnet,
         "latent-diffusion": LatentDiffusionNetwork,
         "few-calls": FewCallsNetwork,
     }

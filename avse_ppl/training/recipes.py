@@ -223,6 +223,9 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
         "score": DiffusionRecipe(
             "score", {"visual": 64}, batch=6, learning_rate=1.5e-3, epochs=7, epoch_share=0.2
         ),
+        "score-unet": DiffusionRecipe(  # for a GPU; not tried at this size
+            "score-unet", {"visual": 64}, batch=16, learning_rate=1e-4, averaging=0.999, epochs=160
+        ),
         "latent-diffusion": DiffusionRecipe(
             "latent-diffusion",
             {"latent": 16, "visual": 64},

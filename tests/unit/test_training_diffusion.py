@@ -11,7 +11,7 @@ from avse_ppl import load_speech
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score import ScoreNetwork
-from avse_ppl.models.weights import load_network, save_lips
+from avse_ppl.models.weights import NETWORKS, load_network, save_lips
 from avse_ppl.training.diffusion import spread_of, train_latent_diffusion, train_score
 from avse_ppl.training.diffusion_phases import LatentDiffusionTraining, ScoreTraining
 from avse_ppl.training.phases import VaeTraining
@@ -29,6 +29,9 @@ RECIPES = {
     "latent-diffusion": DiffusionRecipe("latent-diffusion", LATENT, sigma=(0.02, 20.0), **SHORT),
     "score": DiffusionRecipe("score", SCORE, **SHORT),
 }
+UNET = DiffusionRecipe(
+    "score-unet", {"visual": 3, "hidden": 8, "widths": (1, 2), "blocks": 1}, **SHORT
+)
 
 
 @pytest.fixture
@@ -109,8 +112,9 @@ def test_the_spread_is_that_of_the_latents():
 
 def test_recipes_make_their_networks():
     for name, recipe in DIFFUSION_RECIPES.items():
-        kind = {"score": ScoreNetwork, "latent-diffusion": LatentDiffusionNetwork}[name]
-        assert kind(513, **recipe.settings).visual == 64
+        assert recipe.network == name
+        with torch.device("meta"):
+            assert NETWORKS[name](freq=513, **recipe.settings).visual == 64
 
 
 # Runs
@@ -146,8 +150,12 @@ def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
 
 
 @trains
-def test_a_score_prior_sees(tmp_path, eyes):
-    folder = fit("score", tmp_path / "a", eyes=eyes)
+@pytest.mark.parametrize("recipe", [RECIPES["score"], UNET], ids=lambda recipe: recipe.network)
+def test_a_score_prior_sees(recipe, tmp_path, eyes):
+    materials = Materials(sound(), lips=[mouths()])
+    folder = train_score(
+        recipe, materials, tmp_path / "a", name="mine", data={}, stft=STFT, eyes=eyes
+    )
     assert load_speech(folder).lips.features == 3
     assert bool(weights(folder)["leave.weight"].any())
 
