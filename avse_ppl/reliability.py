@@ -46,8 +46,9 @@ class Reliability:
         ``(frame, 8)`` of each of them, in that order.
     agreement
         ``(frame,)`` in [0, 1], how likely lips and sound are together within 80 ms, among all
-        offsets within a second, over 0.84 s; about 0.1 by chance. NaN without sound, and where no
-        face was found.
+        offsets within a second, over 0.84 s; about 0.1 by chance. NaN without sound, where no face
+        was found, and where too little lies around to compare: near the ends of a clip, near gaps,
+        and in all of a clip of less than 1.04 s.
     name
         Of the file.
 
@@ -126,7 +127,8 @@ def score_lips(
         Of one speaker, at any rate: judged are their nearest frames at 25 a second.
     audio
         The sound, noisy as it is, which starts at time 0 of the lips; several channels are
-        averaged. Without it nothing is known of lips that are out of sync or of somebody else.
+        averaged. It may only lower the score. Without it nothing is known of lips that are out of
+        sync or of somebody else.
     network
         The network, or the name or folder of its weights; None for those shipped.
 
@@ -257,8 +259,11 @@ def _judged(
             (
                 judged.score[0, inner].sigmoid().double().numpy(),
                 judged.cause[0, :, inner].softmax(0).T.double().numpy(),
-                judged.together[0, inner].sigmoid().double().numpy(),
+                np.where(
+                    judged.compared[0, inner].numpy(),
+                    judged.together[0, inner].sigmoid().double().numpy(), np.nan,
+                ),
             )
-        )
+        )  # fmt: skip
     score, causes, together = (np.concatenate(column) for column in zip(*parts, strict=True))
     return score, causes, together

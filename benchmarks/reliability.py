@@ -86,7 +86,8 @@ def case(
         span = _span(len(talker.lips), rng, whole)
         donor = others[int(rng.integers(len(others)))].lips
         known = corrupt(known, kind, severity=rng.random(), span=span, seed=rng, donor=donor)
-    sound = Audio(mixture(talker.speech, noise, rng), RATE_HZ) if heard else None
+    sound = Audio(mixture(talker.speech, noise, rng), RATE_HZ)  # drawn in any case: same clips
+    sound = sound if heard else None
     return Case(kind, talker.corpus, known, score_lips(known.lips, sound, network=network))
 
 
@@ -249,20 +250,21 @@ def main() -> None:
     network = load_reliability(given.network)
     held = kinds("held out")
     seen = [n for n in held if KINDS[n].cause != _SYNC]
-    rows = (
-        ("held out, with sound", held, True),
-        ("held out but sync, with sound", seen, True),
-        ("held out but sync, no sound", seen, False),
-        ("trained kinds, with sound", kinds("trained"), True),
-    )
+    families = (
+        ("held out but out of sync", seen), ("held out", held), ("trained", kinds("trained")),
+    )  # fmt: skip
     print(f"{len(clips)} clips of {len({c.speaker for c in clips})} people")
-    for label, names, heard in rows:
-        made = cases(clips, names, given.count, noise, network, 0, heard)
-        print(
-            f"| {label} |", " | ".join(f"{v:.3f}" for v in figures(made).values()), "|", flush=True
-        )
-        if heard and label != rows[1][0]:
-            _print_kinds(made, names)
+    print("| corruptions | AUROC | calibration error | Brier score | frames |")
+    for label, names in families:
+        made = {
+            heard: cases(clips, names, given.count, noise, network, 0, heard)
+            for heard in (False, True)
+        }
+        for heard, some in made.items():
+            cells = " | ".join(f"{v:.3f}" for v in figures(some).values())
+            print(f"| {label}, {'with sound' if heard else 'pictures alone'} | {cells} |")
+        _print_kinds(made, names)
+        _print_causes(made)
     few = clips[:: max(len(clips) // given.few, 1)][: given.few]
     print("monotone:", monotone(few, network))
     late = lags(few, network)
@@ -273,17 +275,24 @@ def main() -> None:
     print(f"{frames_per_second(clips[0], network):.0f} frames/s")
 
 
-def _print_kinds(made: Sequence[Case], names: Sequence[str]) -> None:
-    """AUROC of each kind against clips left as they are, and average precision of each cause."""
-    clean = [one for one in made if not one.kind]
+def _print_kinds(made: dict[bool, list[Case]], names: Sequence[str]) -> None:
+    """AUROC of each kind against clips left as they are, by pictures alone and with sound."""
     for name in names:
-        mine = [one for one in made if one.kind == name]
-        if mine:
-            score = np.concatenate([pooled(clean, _score), pooled(mine, _score)])
-            real = np.concatenate([pooled(clean, _truth), pooled(mine, _truth)])
-            print(f"  {name:<15} AUROC {auroc(real >= 0.5, score):.3f}")
-    for cause, (precision, share) in causes(made).items():
-        print(f"  {cause:<16} AP {precision:.3f} (chance {share:.3f})")
+        cells = [_against_clean(some, name) for some in made.values()]
+        print(f"  {name:<15} AUROC", *(f"{cell:.3f}" for cell in cells), flush=True)
+
+
+def _against_clean(made: Sequence[Case], name: str) -> float:
+    some = [one for one in made if one.kind in ("", name)]
+    return auroc(pooled(some, _truth) >= 0.5, pooled(some, _score))
+
+
+def _print_causes(made: dict[bool, list[Case]]) -> None:
+    """Average precision of each cause, by pictures alone and with sound, and by chance."""
+    tables = [causes(some) for some in made.values()]
+    for cause, (_, chance) in tables[0].items():
+        cells = (f"{table[cause][0]:.2f}" for table in tables)
+        print(f"  | {cause} |", " | ".join((*cells, f"{chance:.2f}")), "|", flush=True)
 
 
 if __name__ == "__main__":

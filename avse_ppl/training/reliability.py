@@ -18,7 +18,14 @@ from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.reliability_weights import save_reliability, start_from_eyes
 from avse_ppl.reliability_inputs import SOUND_HZ
 from avse_ppl.training.reliability_data import ClipBatches, TalkingClips, collate
-from avse_ppl.training.reliability_phases import AgreementTraining, ReliabilityTraining, calibrate
+from avse_ppl.training.reliability_phases import (
+    AgreementTraining,
+    PictureTraining,
+    calibrate,
+    calibrate_apart,
+)
+
+OUT_OF_SYNC = ("shift", "other-speaker")
 
 
 @dataclass(frozen=True)
@@ -39,8 +46,8 @@ class ReliabilityRecipe:
         Range of the signal-to-noise ratio of the sound, dB.
     """
 
-    agreement_epochs: int = 3
-    epochs: int = 8
+    agreement_epochs: int = 4
+    epochs: int = 9
     clips: int = 800
     batch: int = 12
     score_batch: int = 5
@@ -77,8 +84,8 @@ def train_reliability(
     """Fit the reliability network and write its weights, config and model card.
 
     1. "agreement": which sound belongs to which lips, learned from noisy mixtures;
-    2. "reliability": score and cause of clips that are corrupted in the trained ways; the score is
-       then calibrated on held-out people.
+    2. "pictures": score and cause of clips that are corrupted in the trained ways, by what is seen;
+    3. calibration on held-out people: of the score, and of how far the sound lowers it.
 
     Parameters
     ----------
@@ -117,16 +124,26 @@ def train_reliability(
     # what it starts from if that is whole: the first layer of some encoders is another.
     whole = "motion.weight" in taken
     first = AgreementTraining(network, rate, recipe.agreement_epochs, frozen=whole)
-    metrics = {"agreement": run.fit("agreement", first, corrupted=False)}
-    second = ReliabilityTraining(network, recipe.score_rate, recipe.epochs)
-    metrics["reliability"] = run.fit("reliability", second, corrupted=True)
+    metrics = {"agreement": run.fit("agreement", first, Clips(corrupted=False))}
+    second = PictureTraining(network, recipe.score_rate, recipe.epochs)
+    metrics["pictures"] = run.fit("pictures", second, Clips(heard=False))
     network = network.cpu().eval().requires_grad_(False)
-    temperature, offset = calibrate(network, list(run.checks(corrupted=True)))
+    temperature, offset = calibrate(network, run.checks(Clips(heard=False)))
     metrics["calibration"] = {"temperature": temperature, "offset": offset}
+    metrics["apart"] = calibrate_apart(network, run.checks(Clips(names=OUT_OF_SYNC)))
     told = {f"metrics of the {key} phase (val: held-out people)": v for key, v in metrics.items()}
     return save_reliability(
         output, network, name=name, card={**data, "seed": seed, **told, "recipe": recipe}
     )
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What is done to clips, see `TalkingClips`."""
+
+    corrupted: bool = True
+    heard: bool = True
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,7 @@ class _Run:
     resume: bool
     progress: bool
 
-    def fit(self, phase: str, module: Any, corrupted: bool) -> dict[str, float]:
+    def fit(self, phase: str, module: Any, clips: Clips) -> dict[str, float]:
         """Train one phase for so many epochs, or for what is left of them."""
         pl.seed_everything(self.seed, verbose=False)
         folder = self.output / "checkpoints" / phase
@@ -157,29 +174,30 @@ class _Run:
         last, begin = folder / "last.ckpt", time.process_time()
         trainer.fit(
             module,
-            self._loader("train", corrupted),
-            self.checks(corrupted),
+            self._loader("train", clips),
+            self.checks(clips),
             ckpt_path=last if self.resume and last.exists() else None,
             weights_only=True,
         )
         cpu_s = time.process_time() - begin
-        found = trainer.validate(module, self.checks(corrupted), verbose=False)[0]
+        found = trainer.validate(module, self.checks(clips), verbose=False)[0]
         return {
             **{key: float(v) for key, v in found.items()}, "epochs": module.epochs, "cpu_s": cpu_s,
         }  # fmt: skip
 
-    def checks(self, corrupted: bool) -> DataLoader:
+    def checks(self, clips: Clips) -> DataLoader:
         """Load held-out clips, the same each time."""
-        return self._loader("dev", corrupted)
+        return self._loader("dev", clips)
 
-    def _loader(self, split: str, corrupted: bool) -> DataLoader:
+    def _loader(self, split: str, wanted: Clips) -> DataLoader:
         recipe, materials = self.recipe, self.materials
         clips = TalkingClips(
-            materials.speech, materials.lips, materials.noise, split, recipe.snr_db, corrupted
-        )
+            materials.speech, materials.lips, materials.noise, split, recipe.snr_db,
+            wanted.corrupted, wanted.heard, wanted.names,
+        )  # fmt: skip
         learned = split == "train"
         count = recipe.clips if learned else recipe.dev_clips
-        batch = recipe.score_batch if corrupted else recipe.batch
+        batch = recipe.score_batch if wanted.corrupted else recipe.batch
         batches = ClipBatches(clips, batch, count, self.seed, shuffle=learned)
         workers = self.workers if learned else 0
         return DataLoader(

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from avse_ppl.corpora.cache import SpeechCache
 from avse_ppl.corpora.lips_cache import LipsCache
 from avse_ppl.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
+from avse_ppl.models.networks.agreement import BANDS, STEPS
 from avse_ppl.models.networks.lips import halved
 from avse_ppl.reliability_inputs import SOUND_HZ, speech_levels, tracker_columns
 from avse_ppl.training.reliability_augment import vary_lips
@@ -29,7 +30,6 @@ _SECOND = 0.2  # share of the others that are corrupted twice
 _WHOLE = 0.35  # share of corruptions that last the whole clip
 _SYNC_WHOLE = 0.75
 _SYNC_WEIGHT = 2.5  # how much more often than others
-_HEARD = 0.75  # share of the clips that come with sound
 _BURST = (6, 45)  # frames
 
 
@@ -37,15 +37,13 @@ class Judgeable(NamedTuple):
     """A clip, or a batch of clips, with its truth.
 
     ``images`` ``(frame, 44, 44)``, ``columns`` ``(frame, 13)``, ``levels`` and ``clean`` ``(frame,
-    160)`` of the mixture and of the speech, ``heard`` (), ``reliability`` and ``cause``
-    ``(frame,)``.
+    160)`` of the mixture and of the speech, ``reliability`` and ``cause`` ``(frame,)``.
     """
 
     images: Tensor
     columns: Tensor
     levels: Tensor
     clean: Tensor
-    heard: Tensor
     reliability: Tensor
     cause: Tensor
 
@@ -86,6 +84,10 @@ class TalkingClips(Dataset[Judgeable]):
         Range of the signal-to-noise ratio, dB.
     corrupted
         Whether clips are varied and corrupted, or all stay as they are.
+    heard
+        Whether they come with sound; without, none is out of sync, and all levels are 0.
+    names
+        Corruptions to draw from; None for all that are trained on.
 
     Raises
     ------
@@ -95,9 +97,12 @@ class TalkingClips(Dataset[Judgeable]):
 
     def __init__(
         self, speech: SpeechCache, lips: Sequence[LipsCache], noise: SpeechCache, split: str,
-        snr_db: tuple[float, float] = (-5.0, 15.0), corrupted: bool = True,
+        snr_db: tuple[float, float] = (-5.0, 15.0), corrupted: bool = True, heard: bool = True,
+        names: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
         """List the clips."""
+        self.heard = heard
+        self.names = list(names or kinds("trained"))
         self.speech, self.noise, self.snr_db, self.corrupted = speech, noise, snr_db, corrupted
         self.places = _places(speech, lips, split)
         self.noises = noise.indices(split)
@@ -123,14 +128,12 @@ class TalkingClips(Dataset[Judgeable]):
         rng = np.random.default_rng(draw.seed)
         lips = self.lips(draw.clip)
         lips = vary_lips(lips, rng) if self.corrupted else lips
-        heard = not self.corrupted or bool(rng.random() < _HEARD)
         known = truth(lips)
         if self.corrupted and rng.random() >= _CLEAN:
             donor = vary_lips(self.lips(self._other(draw.clip, rng)), rng)
             for _ in range(1 + int(rng.random() < _SECOND)):
-                known = corrupt_once(known, rng, donor, heard)
-        mixture, clean = self.sound(draw.clip, rng)
-        return judgeable(known, mixture, clean, heard)
+                known = corrupt_once(known, rng, donor, self.heard, self.names)
+        return judgeable(known, *(self.sound(draw.clip, rng) if self.heard else (None, None)))
 
     def lips(self, index: int) -> Lips:
         """Lips of a clip."""
@@ -170,9 +173,11 @@ class TalkingClips(Dataset[Judgeable]):
         return (index + 1) % len(self)
 
 
-def corrupt_once(known: Corrupted, rng: np.random.Generator, donor: Lips, heard: bool) -> Corrupted:
-    """Corrupt by one of the trained kinds; what only the sound would tell needs to be heard."""
-    names = [n for n in kinds("trained") if heard or KINDS[n].cause != "out of sync"]
+def corrupt_once(
+    known: Corrupted, rng: np.random.Generator, donor: Lips, heard: bool, names: Sequence[str]
+) -> Corrupted:
+    """Corrupt by one of those kinds; what only the sound would tell needs to be heard."""
+    names = [n for n in names if heard or KINDS[n].cause != "out of sync"]
     weights = np.array([_SYNC_WEIGHT if KINDS[n].cause == "out of sync" else 1.0 for n in names])
     name = str(rng.choice(names, p=weights / weights.sum()))
     whole = _SYNC_WHOLE if KINDS[name].cause == "out of sync" else _WHOLE
@@ -190,30 +195,32 @@ def random_span(count: int, rng: np.random.Generator, whole: float) -> tuple[int
 
 
 def judgeable(
-    known: Corrupted, mixture: np.ndarray, clean: np.ndarray, heard: bool = True
+    known: Corrupted, mixture: np.ndarray | None = None, clean: np.ndarray | None = None
 ) -> Judgeable:
-    """Bring a clip to what the network is given."""
+    """Bring a clip to what the network is given; without sound its levels are 0."""
     frames = len(known.lips)
     cause = [CAUSES.index(name) for name in known.cause]
     return Judgeable(
         images=halved(torch.from_numpy(np.array(known.lips.roi))),
         columns=torch.from_numpy(tracker_columns(known.lips)),
-        levels=torch.from_numpy(speech_levels(mixture, frames)),
-        clean=torch.from_numpy(speech_levels(clean, frames)),
-        heard=torch.tensor(float(heard)),
+        levels=_levels(mixture, frames),
+        clean=_levels(clean, frames),
         reliability=torch.from_numpy(known.reliability.astype(np.float32)),
         cause=torch.tensor(cause),
     )
+
+
+def _levels(samples: np.ndarray | None, frames: int) -> Tensor:
+    if samples is None:
+        return torch.zeros(frames, STEPS * BANDS)
+    return torch.from_numpy(speech_levels(samples, frames))
 
 
 def collate(clips: Sequence[Judgeable]) -> Judgeable:
     """Stack clips, cut to the shortest of them."""
     frames = min(len(clip.images) for clip in clips)
     return Judgeable(
-        *(
-            torch.stack([part if part.ndim == 0 else part[:frames] for part in parts])
-            for parts in zip(*clips, strict=True)
-        )
+        *(torch.stack([part[:frames] for part in parts]) for parts in zip(*clips, strict=True))
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -13,21 +14,28 @@ from torch.nn.functional import avg_pool1d, binary_cross_entropy_with_logits, cr
 from avse_ppl.models.networks.agreement import (
     BANDS,
     MOST_LAG,
+    NEAR_LAG,
     STEPS,
-    Agreement,
+    inside,
+    known,
     lagged,
     windowed,
 )
-from avse_ppl.models.networks.reliability import ReliabilityNetwork
+from avse_ppl.models.networks.reliability import (
+    FINE,
+    OUT_OF_SYNC,
+    PRIOR_APART,
+    ReliabilityNetwork,
+)
 from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.reliability_data import Judgeable
 
 _WINDOWS = (9, 21, 75)
-_NEAR = 2  # frames
-_ENDS = 4  # of a clip, up to one part in so many is cut off at an end
 _ENVELOPE = 0.5
 _VARIED = 0.5  # share of the batches whose crops are varied
 _CAUSE = 0.4
+_LEAST = 6  # frames to be compared
+_RIDGE = 1e-2
 
 
 class _Training(pl.LightningModule):
@@ -108,21 +116,22 @@ class AgreementTraining(_Training):
                 images, torch.Generator().manual_seed(int(torch.randint(2**31, ())))
             )
         present = batch.columns[..., 0]
-        seen, heard, present, sounding = _apart(agreement, images, batch.levels, present)
+        seen, heard, seen_at = agreement.encode(images, batch.levels, present)
+        sounding = inside(torch.ones_like(present[:1]))[0]
         scale = agreement.scale.exp().clamp(max=60.0)
-        scores, valid = lagged(seen, heard, present, scale, sounding)
+        scores, valid = lagged(seen, heard, seen_at, scale, sounding)
         lag, right = torch.zeros(()), torch.zeros(())
         for window in _WINDOWS:
             mean, count = windowed(scores, valid, window)
-            known = mean.masked_fill(count == 0, -1e4)
-            around = slice(MOST_LAG - _NEAR, MOST_LAG + _NEAR + 1)
-            loss = known.logsumexp(-1) - known[..., around].logsumexp(-1)
-            there = (count[..., around] > 0).any(-1).float()  # the right lag can be heard
+            told = mean.masked_fill(count == 0, -1e4)
+            around = slice(MOST_LAG - NEAR_LAG, MOST_LAG + NEAR_LAG + 1)
+            loss = told.logsumexp(-1) - told[..., around].logsumexp(-1)
+            there = known(count).float()
             lag = lag + (loss * there).sum() / there.sum().clamp(min=1) / len(_WINDOWS)
-            hit = ((known.argmax(-1) - MOST_LAG).abs() <= 2).float()
+            hit = ((told.argmax(-1) - MOST_LAG).abs() <= NEAR_LAG).float()
             right = (hit * there).sum() / there.sum().clamp(min=1)
-        others = _between(seen, heard, scale)
-        envelope = self._error(seen, batch.clean, present)
+        others = _between(seen, heard, scale, seen_at * sounding)
+        envelope = self._error(seen, batch.clean, seen_at)
         denoised = self._error(heard, batch.clean, sounding.expand_as(present))
         loss = lag + others + _ENVELOPE * (envelope + denoised)
         return {
@@ -137,35 +146,22 @@ class AgreementTraining(_Training):
         return (error * counted).sum() / counted.sum().clamp(min=1)
 
 
-def _apart(
-    agreement: Agreement, images: Tensor, levels: Tensor, present: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Encode lips and sound of windows that begin and end apart.
-
-    The ends of a clip leave a trace in both towers. Were they the same in both, the lag could be
-    told from them alone: so it was, on clips of a second.
-    """
-    frames = images.shape[1]
-    a, b, c, d = torch.randint(0, frames // _ENDS + 1, (4,)).tolist()
-    lips, sound = slice(a, frames - b), slice(c, frames - d)
-    seen, heard = agreement.encode(images[:, lips], levels[:, sound], present[:, lips])
-    whole = torch.zeros_like(present)
-    whole[:, lips] = present[:, lips]
-    sounding = torch.zeros_like(present[0])
-    sounding[sound] = 1.0
-    return pad(seen, (a, b)), pad(heard, (c, d)), whole, sounding
-
-
-def _between(seen: Tensor, heard: Tensor, scale: Tensor) -> Tensor:
+def _between(seen: Tensor, heard: Tensor, scale: Tensor, counted: Tensor) -> Tensor:
     """Loss of telling whose sound it is among the clips of a batch, over 0.84 s."""
-    product = scale * torch.einsum("bft,cft->bct", seen, heard)
-    mean = avg_pool1d(pad(product, (10, 10)), 21, 1, count_include_pad=False)
+    product = scale * torch.einsum("bft,cft->bct", seen, heard) * counted[:, None]
+    count = _summed(counted[:, None])[:, 0]
+    mean = _summed(product) / count.clamp(min=1.0)[:, None]
     target = torch.arange(len(seen), device=seen.device)[:, None].expand(-1, mean.shape[-1])
-    return cross_entropy(mean, target)
+    loss = cross_entropy(mean, target, reduction="none") * (count >= _LEAST)
+    return loss.sum() / (count >= _LEAST).sum().clamp(min=1)
 
 
-class ReliabilityTraining(_Training):
-    r"""Phase "reliability": score and cause of corrupted clips.
+def _summed(values: Tensor) -> Tensor:
+    return avg_pool1d(pad(values, (10, 10)), 21, 1) * 21
+
+
+class PictureTraining(_Training):
+    r"""Phase "pictures": score and cause of corrupted clips, by what is seen.
 
     .. math:: -r_t \log \hat r_t - (1 - r_t) \log(1 - \hat r_t) - 0.4 \log \hat p_t(c_t)
 
@@ -178,7 +174,7 @@ class ReliabilityTraining(_Training):
         network.requires_grad_(True)
         network.agreement.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> ReliabilityTraining:
+    def train(self, mode: bool = True) -> PictureTraining:
         """Keep the towers in evaluation mode."""
         super().train(mode)
         self.network.agreement.eval()
@@ -186,16 +182,16 @@ class ReliabilityTraining(_Training):
 
     def losses(self, batch: Judgeable) -> dict[str, Tensor]:
         """Loss of a batch of corrupted clips."""
-        judged = self.network(batch.images, batch.columns, batch.levels, batch.heard)
+        score, cause = self.network.by_pictures(batch.images, batch.columns)
         found = batch.columns[..., 0]
-        fit = binary_cross_entropy_with_logits(judged.score, batch.reliability, reduction="none")
+        fit = binary_cross_entropy_with_logits(score, batch.reliability, reduction="none")
         fit = (fit * found).sum() / found.sum().clamp(min=1)
-        named = cross_entropy(judged.cause, batch.cause)
-        error = (judged.score.sigmoid() - batch.reliability).abs().mean()
+        named = cross_entropy(cause, batch.cause)
+        error = (score.sigmoid() - batch.reliability).abs().mean()
         return {"loss": fit + _CAUSE * named, "score": fit, "cause": named, "error": error}
 
 
-def calibrate(network: ReliabilityNetwork, batches: list[Judgeable]) -> tuple[float, float]:
+def calibrate(network: ReliabilityNetwork, batches: Iterable[Judgeable]) -> tuple[float, float]:
     """Fit temperature and offset of the score to held-out clips; returns both.
 
     Raises
@@ -205,25 +201,66 @@ def calibrate(network: ReliabilityNetwork, batches: list[Judgeable]) -> tuple[fl
     """
     logits, truths = [], []
     network.calibration.copy_(torch.tensor([1.0, 0.0]))
-    with torch.no_grad():
-        for batch in batches:
-            judged = network(batch.images, batch.columns, batch.levels, batch.heard)
-            found = batch.columns[..., 0] > 0.5
-            logits.append(judged.score[found])
-            truths.append(batch.reliability[found])
+    for batch in batches:
+        with torch.no_grad():
+            score, _ = network.by_pictures(batch.images, batch.columns)
+        found = batch.columns[..., 0] > 0.5
+        logits.append(score[found])
+        truths.append(batch.reliability[found])
     logit, truth = torch.cat(logits), torch.cat(truths)
     if len(logit) == 0:
         raise ValueError("no frame to calibrate on has a face; give lips with faces in them")
-    fitted = torch.tensor([1.0, 0.0], requires_grad=True)
-    optimiser = torch.optim.LBFGS([fitted], max_iter=50)
+    fitted = _least(
+        torch.tensor([1.0, 0.0]),
+        lambda at: binary_cross_entropy_with_logits(at[0] * logit + at[1], truth),
+    )
+    network.calibration.copy_(fitted)
+    temperature, offset = fitted.tolist()
+    return temperature, offset
+
+
+def calibrate_apart(network: ReliabilityNetwork, batches: Iterable[Judgeable]) -> dict[str, float]:
+    """Fit how far the sound lowers the score, on held-out people whose lips look fine.
+
+    Both sides count alike; the offset is then moved to `PRIOR_APART`. Returns how well they are
+    told from each other.
+    """
+    rows, truths = [], []
+    for batch in batches:
+        with torch.no_grad():
+            features = network.agreement(batch.images, batch.levels, batch.columns[..., 0])
+        fine = (batch.cause <= max(FINE)) | (batch.cause == OUT_OF_SYNC)
+        used = fine & (batch.columns[..., 0] > 0.5) & (features[:, 2::3].amax(1) > 0.5)
+        rows.append(features.transpose(1, 2)[used])
+        truths.append((batch.cause == OUT_OF_SYNC)[used])
+    row, apart = torch.cat(rows), torch.cat(truths).float()
+    share = apart.mean() if len(apart) else torch.zeros(())
+    if not 0.0 < float(share) < 1.0:
+        return {"frames": float(len(apart))}
+    weight = torch.where(apart > 0.5, 0.5 / share, 0.5 / (1.0 - share))
+
+    def loss(at: Tensor) -> Tensor:
+        fit = binary_cross_entropy_with_logits(at[0] + row @ at[1:], apart, weight)
+        return fit + _RIDGE * at[1:].square().sum()
+
+    fitted = _least(torch.zeros(1 + row.shape[1]), loss)
+    said = fitted[0] + row @ fitted[1:]
+    network.apart.copy_(fitted)
+    network.apart[0] += math.log(PRIOR_APART / (1.0 - PRIOR_APART))
+    right = ((said > 0.0) == (apart > 0.5)).float() * weight
+    return {"frames": float(len(apart)), "right": float(right.sum() / weight.sum())}
+
+
+def _least(start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Minimise by L-BFGS."""
+    fitted = start.clone().requires_grad_(True)
+    optimiser = torch.optim.LBFGS([fitted], max_iter=100, line_search_fn="strong_wolfe")
 
     def step() -> float:
         optimiser.zero_grad()
-        loss = binary_cross_entropy_with_logits(fitted[0] * logit + fitted[1], truth)
-        loss.backward()
-        return float(loss.detach())
+        value = loss(fitted)
+        value.backward()
+        return float(value.detach())
 
     optimiser.step(cast("Any", step))
-    temperature, offset = fitted.detach().tolist()
-    network.calibration.copy_(fitted.detach())
-    return temperature, offset
+    return fitted.detach()

@@ -50,7 +50,8 @@ def test_a_video_is_judged(here, toy):
     rows = list(csv.DictReader((here / "a.csv").read_text().splitlines()))
     assert len(rows) == 75
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
-    assert all(row["agreement"] for row in rows)
+    assert all(row["agreement"] for row in rows[8:-8])
+    assert rows[0]["agreement"] == ""  # too near to the beginning to compare
     assert (here / "a.png").stat().st_size > 10_000
 
 

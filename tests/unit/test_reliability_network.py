@@ -11,7 +11,15 @@ import torch
 
 from avse_ppl.audio import Audio, load_audio
 from avse_ppl.corruptions import CAUSES, corrupt
-from avse_ppl.models.networks.agreement import MOST_LAG, lagged, log_odds, windowed
+from avse_ppl.models.networks.agreement import (
+    CHANCE,
+    MOST_LAG,
+    inside,
+    known,
+    lagged,
+    log_odds,
+    windowed,
+)
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.reliability_weights import load_reliability, save_reliability, start_from_eyes
 from avse_ppl.reliability import score_lips
@@ -59,7 +67,7 @@ def test_no_face_no_score(small, mouth, sound):
     assert (judged.score[:10] > 0).all()
     assert set(judged.cause[10:20]) == {"missing"}
     assert np.isnan(judged.agreement[10:20]).all()
-    assert np.isfinite(judged.agreement[:10]).all()
+    assert np.isfinite(judged.agreement[40:60]).all()
 
 
 def test_all_frames_missing(sound):
@@ -74,7 +82,9 @@ def test_what_comes_out(small, mouth, sound):
     judged = score_lips(mouth, sound, network=small)
     assert judged.cause_probability.shape == (75, len(CAUSES))
     assert np.allclose(judged.cause_probability.sum(axis=1), 1)
-    assert ((judged.agreement >= 0) & (judged.agreement <= 1)).all()
+    inner = judged.agreement[8:-8]
+    assert ((inner >= 0) & (inner <= 1)).all()
+    assert np.isnan(judged.agreement[[0, -1]]).all()  # too few pictures around to compare
     assert np.isnan(score_lips(mouth, network=small).agreement).all()
     spans = judged.spans()
     assert spans[0][0] == 0.0
@@ -147,6 +157,55 @@ def test_frames_without_a_face_do_not_count():
     assert not valid[0, 10:20].any()
     assert valid[0, 0, MOST_LAG - 1] == 0  # before the beginning there is no sound
     assert valid[0, 0, MOST_LAG] == 1
+
+
+def test_the_ends_tell_nothing(small):
+    """Towers that are told apart by their padding alone are not compared at all."""
+    torch.manual_seed(0)
+    still, quiet = torch.zeros(1, 40, 44, 44), torch.zeros(1, 40, 160)
+    with torch.no_grad():
+        seen = small.agreement.lips(still)[0]
+        assert not torch.allclose(seen[:, 0], seen[:, 20], atol=1e-6)  # the padding shows
+        assert torch.allclose(seen[:, 8:-8], seen[:, [20]], atol=1e-6)
+        heard = small.agreement.sound(quiet)[0]
+        assert torch.allclose(heard[:, 8:-8], heard[:, [20]], atol=1e-6)
+
+
+def test_what_is_too_short_is_unknown(small):
+    """Then the score is that of the pictures, to the bit, whatever the sound."""
+    images, columns = torch.randn(1, 21, 44, 44), torch.ones(1, 21, 13)
+    judged = small(images, columns, torch.randn(1, 21, 160))
+    alone = small(images, columns)
+    assert not judged.compared.any()
+    assert torch.equal(judged.score, alone.score)
+    assert torch.equal(judged.cause.softmax(1)[:, -1] < 1e-5, torch.ones(1, 21, dtype=torch.bool))
+    assert torch.allclose(judged.together, torch.tensor(CHANCE))
+
+
+def test_lags_that_cannot_be_heard_are_neither_for_nor_against():
+    mean, count = torch.zeros(1, 1, 51), torch.zeros(1, 1, 51)
+    count[..., MOST_LAG - 7 : MOST_LAG + 8] = 9.0
+    assert known(count).all()
+    assert log_odds(mean, count).item() == pytest.approx(CHANCE)
+    count[..., MOST_LAG - 7 : MOST_LAG + 8] = 0.0
+    assert not known(count).any()
+
+
+def test_a_gap_is_kept_away_from(small):
+    present = torch.ones(1, 60)
+    present[0, 30] = 0
+    assert inside(present)[0].nonzero().flatten().tolist() == [*range(8, 22), *range(39, 52)]
+
+
+def test_sound_only_lowers_the_score(small, mouth, sound):
+    """And only where lips and sound could be compared."""
+    small.apart[:] = 0.5
+    alone, heard = score_lips(mouth, network=small), score_lips(mouth, sound, network=small)
+    assert (heard.score <= alone.score + 1e-6).all()
+    assert (heard.score < alone.score).any()
+    assert heard.cause_probability[:, -1].max() > alone.cause_probability[:, -1].max()
+    small.apart[0] = -30.0
+    assert np.allclose(score_lips(mouth, sound, network=small).score, alone.score, atol=1e-6)
 
 
 def test_levels_follow_the_sound():
@@ -229,7 +288,12 @@ class TestTraining:
         from avse_ppl.training.reliability import ReliabilityRecipe, train_reliability
 
         recipe = ReliabilityRecipe(
-            agreement_epochs=1, epochs=1, clips=4, batch=2, score_batch=2, dev_clips=4
+            agreement_epochs=1,
+            epochs=1,
+            clips=4,
+            batch=2,
+            score_batch=2,
+            dev_clips=12,
         )
         settings = {"name": "toy", "data": {"licence": "none"}, "settings": SMALL}
         folder = train_reliability(recipe, materials, tmp_path / "out", **settings)
@@ -256,8 +320,13 @@ class TestTraining:
         assert torch.equal(clips[Draw(0, 3)].images, drawn[3].images)
         assert (batch.reliability < 0.5).any()
         assert (batch.reliability[batch.columns[..., 0] == 0] == 0).all()
-        sync = (batch.cause == CAUSES.index("out of sync")).any(1)
-        assert not sync[batch.heard == 0].any()
+        assert (batch.cause == CAUSES.index("out of sync")).any()
+        silent = TalkingClips(
+            materials.speech, materials.lips, materials.noise, "train", heard=False
+        )
+        unheard = collate([silent[Draw(0, seed)] for seed in range(12)])
+        assert not (unheard.cause == CAUSES.index("out of sync")).any()
+        assert (unheard.levels == 0).all()
         batches = ClipBatches(clips, 2, 6, seed=0)
         first = list(batches)
         batches.set_epoch(1)

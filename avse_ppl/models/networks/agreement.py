@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool1d, gelu, layer_norm, normalize, pad
+from torch.nn.functional import avg_pool1d, gelu, layer_norm, max_pool1d, normalize, pad
 
 BANDS = 40  # of the sound
 STEPS = 4  # of 10 ms in a picture
 MOST_LAG = 25  # pictures, 1 s
 NEAR_LAG = 2  # pictures: nobody notices less
 WINDOWS = (21, 75)  # pictures that a judgement is made of, 0.84 s and 3 s
-FEATURES = 2 * len(WINDOWS) + 1
+FEATURES = 3 * len(WINDOWS) + 1
+EDGE = 8  # pictures that a tower sees to either side
+CHANCE = math.log((2 * NEAR_LAG + 1) / (2 * (MOST_LAG - NEAR_LAG)))  # log odds
+_LEAST = 6  # pictures: fewer prove nothing
+_FEWEST = 4  # lags to be told from
 _NOTHING = -1e4
 
 
@@ -82,7 +87,9 @@ class Agreement(nn.Module):
 
     v are features of the lips, a of the sound, and the bar a mean over a window of frames around
     t. g is the log odds that both are together within 80 ms, all lags being equally likely
-    before; chance is ``log(5 / 46)``.
+    before; chance is ``log(5 / 46)``. Only frames are compared all of whose surroundings, as far
+    as the towers see, lie within the clip and show a face: elsewhere what an encoder says tells of
+    its own padding. Where too few are left, g is chance, and a flag says so.
 
     Parameters
     ----------
@@ -102,7 +109,7 @@ class Agreement(nn.Module):
     >>> network = Agreement(features=8, width=4)
     >>> images, levels = torch.zeros(2, 30, 44, 44), torch.zeros(2, 30, 160)
     >>> network(images, levels, torch.ones(2, 30)).shape
-    torch.Size([2, 5, 30])
+    torch.Size([2, 7, 30])
     """
 
     def __init__(self, features: int = 64, width: int = 16) -> None:
@@ -111,18 +118,21 @@ class Agreement(nn.Module):
         self.lips, self.sound = LipsTower(features, width), SoundTower(features)
         self.scale = nn.Parameter(torch.tensor(2.0))  # log of kappa
 
-    def encode(self, images: Tensor, levels: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, images: Tensor, levels: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Features of lips and of sound, both of length 1, their mean over the clip taken out.
 
-        What stays the same throughout a clip is who speaks, and tells nothing of the lag.
+        What stays the same throughout a clip is who speaks, and tells nothing of the lag. The third
+        is ``(batch, frame)``, 1 where the features of the lips see nothing but a face.
         """
-        everywhere = torch.ones_like(levels[..., 0])
-        pairs = ((self.lips(images), present), (self.sound(levels), everywhere))
+        seen_at, heard_at = inside(present), inside(torch.ones_like(present))
+        pairs = ((self.lips(images), seen_at), (self.sound(levels), heard_at))
         seen, heard = (normalize(_centred(x, where), dim=1) for x, where in pairs)
-        return seen, heard
+        return seen, heard, seen_at
 
     def forward(self, images: Tensor, levels: Tensor, present: Tensor) -> Tensor:
-        """Log odds and plain score for each window, and the best lag of the widest.
+        """Log odds less chance, plain score and whether they are known for each window; best lag.
 
         Parameters
         ----------
@@ -134,17 +144,36 @@ class Agreement(nn.Module):
         Returns
         -------
         Tensor
-            ``(batch, 5, frame)``.
+            ``(batch, 7, frame)``; the last row is the best lag of the widest window, over a
+            second. All is 0 where nothing is known.
         """
-        seen, heard = self.encode(images, levels, present)
-        scores, valid = lagged(seen, heard, present, self.scale.exp())
+        seen, heard, seen_at = self.encode(images, levels, present)
+        scores, valid = lagged(seen, heard, seen_at, self.scale.exp(), _sounding(present))
         rows = []
         means = [windowed(scores, valid, window) for window in WINDOWS]
         for mean, count in means:
-            rows += [log_odds(mean, count), _near(mean, count).amax(-1).clamp(min=-20.0)]
+            told = known(count).to(mean.dtype)
+            best = _near(mean, count).amax(-1).clamp(min=-20.0)
+            rows += [log_odds(mean, count) - CHANCE, best * told, told]
         widest, count = means[-1]
         best = widest.masked_fill(count == 0, _NOTHING).argmax(-1)
-        return torch.stack([*rows, (best - MOST_LAG).abs() / MOST_LAG], 1)
+        return torch.stack([*rows, (best - MOST_LAG).abs() / MOST_LAG * rows[-1]], 1)
+
+
+def inside(present: Tensor) -> Tensor:
+    """Where all that a tower sees is there, ``(batch, frame)`` of 0 and 1 as `present` is.
+
+    Examples
+    --------
+    >>> inside(torch.ones(1, 20))[0].nonzero().flatten()
+    tensor([ 8,  9, 10, 11])
+    """
+    gone = pad(1.0 - present, (EDGE, EDGE), value=1.0)
+    return 1.0 - max_pool1d(gone[:, None], 2 * EDGE + 1, 1)[:, 0]
+
+
+def _sounding(present: Tensor) -> Tensor:
+    return inside(torch.ones_like(present[:1]))[0]
 
 
 def _centred(features: Tensor, present: Tensor) -> Tensor:
@@ -170,11 +199,11 @@ def lagged(
     product = scale * torch.einsum("bft,bfu->btu", seen, heard)
     lags = torch.arange(-MOST_LAG, MOST_LAG + 1, device=seen.device)
     place = torch.arange(frames, device=seen.device)[:, None] + lags
-    inside = (place >= 0) & (place < frames)
+    there = (place >= 0) & (place < frames)
     index = place.clamp(0, frames - 1).expand(len(seen), -1, -1)
     if sounding is not None:
-        inside = inside & (sounding[place.clamp(0, frames - 1)] > 0)
-    valid = inside * present[:, :, None]
+        there = there & (sounding[place.clamp(0, frames - 1)] > 0)
+    valid = there * present[:, :, None]
     return product.gather(2, index) * valid, valid
 
 
@@ -185,23 +214,37 @@ def windowed(scores: Tensor, valid: Tensor, window: int) -> tuple[Tensor, Tensor
         padded = pad(values.transpose(1, 2), (window // 2, window // 2))
         return avg_pool1d(padded, window, 1).transpose(1, 2) * window
 
-    count = total(valid)
+    count = total(valid).round()
     # A lag of which only a moment is heard proves nothing.
-    enough = count >= 0.4 * count.amax(-1, keepdim=True)
-    count = torch.where(enough, count.round(), torch.zeros_like(count))
+    enough = (count >= 0.4 * count.amax(-1, keepdim=True)) & (count >= _LEAST)
+    count = torch.where(enough, count, torch.zeros_like(count))
     return total(scores) / count.clamp(min=1.0), count
 
 
+def known(count: Tensor) -> Tensor:
+    """Whether being together can be told from being apart, from counts ``(..., lag)``."""
+    near, apart = _sides(count > 0)
+    return near.any(-1) & (apart.sum(-1) >= _FEWEST)
+
+
 def log_odds(mean: Tensor, count: Tensor) -> Tensor:
-    """Of being together against being apart, ``(batch, frame)`` from ``(batch, frame, lag)``."""
-    middle = mean.shape[-1] // 2
-    known = mean.masked_fill(count == 0, _NOTHING)
-    apart = torch.cat((known[..., : middle - NEAR_LAG], known[..., middle + NEAR_LAG + 1 :]), -1)
-    near = _near(mean, count)
-    return (near.logsumexp(-1) - apart.logsumexp(-1)).clamp(-20.0, 20.0)
+    """Of being together against being apart, ``(batch, frame)`` from ``(batch, frame, lag)``.
+
+    Lags that cannot be heard in a clip are neither for nor against; `CHANCE` where nothing is
+    known.
+    """
+    near, apart = _sides(mean.masked_fill(count == 0, _NOTHING))
+    near_count, apart_count = (side.sum(-1).clamp(min=1).log() for side in _sides(count > 0))
+    odds = near.logsumexp(-1) - near_count - apart.logsumexp(-1) + apart_count + CHANCE
+    return torch.where(known(count), odds.clamp(-20.0, 20.0), torch.full_like(odds, CHANCE))
+
+
+def _sides(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the lags within 80 ms, and all others."""
+    middle = values.shape[-1] // 2
+    low, high = middle - NEAR_LAG, middle + NEAR_LAG + 1
+    return values[..., low:high], torch.cat((values[..., :low], values[..., high:]), -1)
 
 
 def _near(mean: Tensor, count: Tensor) -> Tensor:
-    middle = mean.shape[-1] // 2
-    known = mean.masked_fill(count == 0, _NOTHING)
-    return known[..., middle - NEAR_LAG : middle + NEAR_LAG + 1]
+    return _sides(mean.masked_fill(count == 0, _NOTHING))[0]

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, logsigmoid
 
-from avse_ppl.models.networks.agreement import FEATURES, Agreement
+from avse_ppl.models.networks.agreement import CHANCE, FEATURES, Agreement
 
 COLUMNS = 13  # of the tracker, see `avse_ppl.reliability_inputs.tracker_columns`
 N_CAUSES = 8
+FINE, OUT_OF_SYNC = (0, 1), 7  # places among `avse_ppl.corruptions.CAUSES`
+PRIOR_APART = 0.05  # that lips which look fine are somebody else's, or out of sync
 _NEVER = -30.0  # logit of a frame without a face
+_SURE = 0.98
+_TINY = 1e-6
 
 
 class Judged(NamedTuple):
     """Of each frame: logit of the score ``(batch, frame)``, logits of the causes
-    ``(batch, cause, frame)``, and log odds of lips and sound being together ``(batch, frame)``.
+    ``(batch, cause, frame)``, log odds of lips and sound being together ``(batch, frame)``, and
+    whether they could be compared.
     """  # noqa: D205
 
     score: Tensor
     cause: Tensor
     together: Tensor
+    compared: Tensor
 
 
 class ReliabilityNetwork(nn.Module):
     r"""Visual reliability, frame by frame.
 
-    Crops, and what moves in them, pass four convolutions; with the tracker's columns and the
-    agreement of lips and sound they are read by convolutions over time, half a second to either
-    side. The score is :math:`\sigma(\beta \ell_t + \gamma)`, with the temperature fitted after
-    training; it is 0 where no face was found.
+    Crops, and what moves in them, pass four convolutions; with the tracker's columns they are read
+    by convolutions over time, half a second to either side. From the pictures alone come a score
+    :math:`s_t = \sigma(\beta \ell_t + \gamma)`, with the temperature fitted after training (0
+    where no face was found), and the causes but for the last.
+
+    Sound may only lower the score, and only of lips that look fine:
+
+    .. math:: r_t = s_t (1 - w_t q_t), \qquad q_t = \sigma(b + u^T g_t)
+
+    with w the probability that nothing is wrong with the pictures, q that they are out of sync,
+    and g what the agreement of lips and sound says. q is 0 where they cannot be compared, so that
+    there the score is that of the pictures.
 
     Parameters
     ----------
@@ -68,7 +83,7 @@ class ReliabilityNetwork(nn.Module):
         )
         self.norms = nn.ModuleList(nn.GroupNorm(2, b) for b in widths[1:])
         self.flat = nn.Linear(9 * widths[-1], hidden)
-        self.join = nn.Conv1d(hidden + COLUMNS + FEATURES + 1, hidden, 1)
+        self.join = nn.Conv1d(hidden + COLUMNS, hidden, 1)
         self.time = nn.ModuleList(
             nn.Conv1d(hidden, hidden, 5, padding=2 * d, dilation=d) for d in (1, 2, 4)
         )
@@ -76,6 +91,9 @@ class ReliabilityNetwork(nn.Module):
         self.dropout = nn.Dropout(0.1)
         self.calibration: Tensor
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+        self.apart: Tensor  # b, then u
+        self.register_buffer("apart", torch.zeros(1 + FEATURES))
+        self.apart[0] = math.log(PRIOR_APART / (1.0 - PRIOR_APART))
 
     def forward(
         self, images: Tensor, columns: Tensor, levels: Tensor | None = None,
@@ -96,14 +114,32 @@ class ReliabilityNetwork(nn.Module):
             ``(batch,)`` 1 for clips that have sound; None for all, if there are levels.
         """
         found = columns[..., 0]
-        sound, together = self._sound(images, found, levels, heard)
-        hidden = torch.cat((self._look(images, found), columns.transpose(1, 2), sound), 1)
+        score, cause = self.by_pictures(images, columns)
+        if levels is None:
+            chance = torch.full_like(score, CHANCE)
+            return Judged(score, cause, chance, torch.zeros_like(score, dtype=torch.bool))
+        features = self.agreement(images, levels, found)
+        apart = self.out_of_sync(features)
+        if heard is not None:
+            apart = apart * heard[:, None].to(apart.dtype)
+        return Judged(*_lowered(score, cause, apart), features[:, 0] + CHANCE, features[:, 2] > 0.5)
+
+    def by_pictures(self, images: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the score and of the causes, from the pictures alone."""
+        found = columns[..., 0]
+        hidden = torch.cat((self._look(images, found), columns.transpose(1, 2)), 1)
         hidden = self.join(hidden)
         for layer in self.time:
             hidden = hidden + layer(self.dropout(gelu(hidden)))
         out = self.out(gelu(hidden))
         score = self.calibration[0] * out[:, 0] + self.calibration[1]
-        return Judged(score.masked_fill(found < 0.5, _NEVER), out[:, 1:], together)
+        never = torch.full_like(out[:, :1], _NEVER)
+        return score.masked_fill(found < 0.5, _NEVER), torch.cat((out[:, 1:-1], never), 1)
+
+    def out_of_sync(self, features: Tensor) -> Tensor:
+        """Probability q from what `Agreement` says, ``(batch, frame)``; 0 if it knows nothing."""
+        logit = self.apart[0] + torch.einsum("f,bft->bt", self.apart[1:], features)
+        return logit.sigmoid().clamp(max=_SURE) * (features[:, 2::3].amax(1) > 0.5)
 
     def _look(self, images: Tensor, found: Tensor) -> Tensor:
         """Features of each crop and of what changed in it, ``(batch, hidden, frame)``."""
@@ -116,14 +152,15 @@ class ReliabilityNetwork(nn.Module):
             hidden = gelu(norm(layer(hidden)))
         return self.flat(hidden.flatten(1)).reshape(batch, frames, -1).transpose(1, 2)
 
-    def _sound(
-        self, images: Tensor, found: Tensor, levels: Tensor | None, heard: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Agreement with its flag, ``(batch, 6, frame)``, and its log odds; zeros without sound."""
-        if levels is None:
-            nothing = images.new_zeros(len(images), FEATURES + 1, images.shape[1])
-            return nothing, nothing[:, 0]
-        features = self.agreement(images, levels, found)
-        flag = images.new_ones(len(images)) if heard is None else heard.to(images.dtype)
-        rows = torch.cat((features / 4.0, torch.ones_like(features[:, :1])), 1)
-        return rows * flag[:, None, None], features[:, 0]
+
+def _lowered(score: Tensor, cause: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of score and causes once the sound has spoken."""
+    named = cause.softmax(1)
+    late = apart * named[:, list(FINE)].sum(1)
+    log = (logsigmoid(score) + torch.log1p(-late)).clamp(max=-_TINY)
+    fine = torch.zeros(N_CAUSES, device=cause.device)
+    fine[list(FINE)] = 1.0
+    named = named * (1.0 - fine[:, None] * apart[:, None])
+    named = torch.cat((named[:, :OUT_OF_SYNC], late[:, None]), 1)
+    lowered = torch.where(late > 0.0, log - torch.log(-torch.expm1(log)), score)
+    return lowered, named.clamp(min=_TINY).log()
