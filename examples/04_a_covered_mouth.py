@@ -1,32 +1,43 @@
 """What becomes of the lips when a hand goes over the mouth, and what the posterior says of it.
 
-The sentence of ``03_seeing_the_speaker.py`` in the noise of a running tap. From 1 to 2 s a hand
-covers the mouth, drawn onto the crops as ``avse-ppl corrupt-video --kind hand`` draws it onto a
-video. The prior is asked by ear, with the lips as they were, and with the covered ones: believed
-blindly, and under the switch that the sound has a say in. ``out/covered.png`` shows what is left of
-the lips, frame by frame, under the credible band.
+A bundled GRID sentence with its mouth (CC BY 4.0) in rain. From 1 to 1.8 s a hand covers the mouth,
+drawn onto the crops as ``avse-ppl corrupt-video --kind hand`` draws it onto a video. ``av-dkf`` is
+asked with the lips as they were and with the covered ones, under the switch that the sound has a
+say in. ``out/covered.png`` shows, one below the other: the score of the pictures, the probability
+of the switch, and how wide the credible band of the level of the speech is; grey are those of the
+lips as they were. The table has the means, over frames in which there is speech.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import avse_ppl
-from avse_ppl.audio import Audio, load_audio, save_audio
+from avse_ppl.audio import Audio, load_audio
 from avse_ppl.corpora import highpass, mix
 from avse_ppl.corruptions import corrupt
-from avse_ppl.metrics import evaluate
-from avse_ppl.plots import plot_enhancement
+from avse_ppl.posterior import Posterior
 from avse_ppl.reliability import score_lips
-from avse_ppl.video import read_lips
+from avse_ppl.video import Lips, read_lips
 
 DATA = Path(__file__).parent / "data"
-COVERED = (25, 50)  # pictures, at 25 a second
+COVERED = (25, 45)  # pictures, at 25 a second
+QUIET_DB = 25.0  # below the loudest frame there is no speech
+PANELS = ("score of the pictures", "probability of the switch", "90 % band of level, dB")
+
+
+class Course(NamedTuple):
+    """Score, switch and width of the band on the frames of the recording."""
+
+    time_s: np.ndarray
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def main() -> None:
@@ -34,45 +45,73 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Enhance speech whose video is partly covered.")
     parser.add_argument("--snr-db", type=float, default=-5.0)
     parser.add_argument("--kind", default="hand", help="see avse-ppl corrupt-video --help")
+    parser.add_argument(
+        "--clip", type=Path, default=DATA / "mouth_in_red.mkv", help="mouth and voice"
+    )
+    parser.add_argument("--noise", type=Path, default=DATA / "rain.flac")
     parser.add_argument("-o", "--output", type=Path, default=Path("out"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 
-    meant = highpass(load_audio(DATA / "mouth.mkv").mono().samples, 16000)
-    tap = load_audio(DATA / "running_tap.flac").samples
-    mixture = mix(meant, tap, arguments.snr_db)
+    meant = highpass(load_audio(arguments.clip).mono().samples, 16000)
+    mixture = mix(meant, load_audio(arguments.noise).mono().samples, arguments.snr_db)
     noisy = Audio(mixture.mixture, mixture.sample_rate_hz)
-    lips = read_lips(DATA / "mouth.mkv")
-    covered = corrupt(lips, arguments.kind, span=COVERED, seed=1).lips
+    lips = read_lips(arguments.clip)
+    covered = corrupt(lips, arguments.kind, severity=1.0, span=COVERED, seed=3).lips
 
-    table = Table(title=f"a {arguments.kind} over the mouth from 1 to 2 s, {arguments.snr_db:g} dB")
-    for heading in ("", "SI-SDR, dB", "ESTOI", "score, 1 to 2 s", "lips counted, 1 to 2 s"):
+    courses = {"lips": course(noisy, lips), f"{arguments.kind} over them": course(noisy, covered)}
+    talking = speech_frames(mixture.speech, courses["lips"].time_s)
+    start_s, stop_s = (picture / 25 for picture in COVERED)
+    table = Table(title=f"from {start_s:g} to {stop_s:g} s, and the rest of the speech")
+    for heading in ("", *PANELS):
         table.add_column(heading, justify="right" if heading else "left")
-
-    def report(name: str, estimate: np.ndarray, *figures: float) -> None:
-        scores = evaluate(mixture.speech, estimate, mixture.sample_rate_hz)
-        estoi = "n/a" if scores.estoi is None else f"{scores.estoi:.3f}"
-        table.add_row(name, f"{scores.si_sdr_db:.2f}", estoi, *(f"{x:.2f}" for x in figures))
-
-    report("input", mixture.mixture)
-    report("by ear", avse_ppl.enhance(noisy, speech="av-dkf").speech.samples)
-    for name, video, reliability in (
-        ("lips, uncovered", lips, "markov"),
-        ("lips, covered, believed blindly", covered, "always"),
-        ("lips, covered", covered, "markov"),
-    ):
-        enhanced = avse_ppl.enhance(noisy, video, reliability=reliability)
-        posterior = enhanced.posterior
-        if posterior is None or posterior.reliability is None:
-            raise RuntimeError("expected a posterior that says how far the lips counted")
-        score = score_lips(video).score[slice(*COVERED)].mean()
-        frames = posterior.stft.frames(noisy.n_samples).time_s.numpy()
-        inside = (frames > 1.0) & (frames < 2.0)
-        report(name, enhanced.speech.samples, score, posterior.reliability[0, inside].mean())
-    plot_enhancement(posterior, arguments.output / "covered.png")
-    save_audio(arguments.output / "covered.wav", enhanced.speech)
+    for name, one in courses.items():
+        within = (one.time_s > start_s) & (one.time_s < stop_s)
+        means = [(row[within & talking].mean(), row[~within & talking].mean()) for row in one.rows]
+        table.add_row(name, *(f"{inside:.2f}, rest {rest:.2f}" for inside, rest in means))
+    draw(list(courses.values()), (start_s, stop_s), arguments.output / "covered.png")
     Console().print(table)
-    Console().print(f"{arguments.output / 'covered.png'} shows the last of them")
+    Console().print(f"{arguments.output / 'covered.png'} shows their course")
+
+
+def course(noisy: Audio, lips: Lips) -> Course:
+    """Enhance, and keep what is to be drawn."""
+    posterior = avse_ppl.enhance(noisy, lips, speech="av-dkf", reliability="markov").posterior
+    if posterior is None or posterior.reliability is None:
+        raise RuntimeError("expected a posterior that says how far the lips counted")
+    time_s = posterior.stft.frames(noisy.n_samples).time_s.numpy()
+    judged = score_lips(lips)
+    score = np.interp(time_s, judged.time_s, judged.score)
+    return Course(time_s, (score, posterior.reliability[0], band_db(posterior)))
+
+
+def band_db(posterior: Posterior) -> np.ndarray:
+    """Width of the 90 % band of the level of each frame, over the draws."""
+    level = 10 * np.log10((posterior.magnitudes() ** 2).sum(axis=1) + 1e-8)
+    low, high = np.quantile(level, (0.05, 0.95), axis=0)
+    return high - low
+
+
+def speech_frames(clean: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+    """Whether anything is said in a frame."""
+    starts = np.rint(time_s * 16000).astype(int)
+    power = np.array([np.mean(clean[max(s - 512, 0) : s + 512] ** 2) for s in starts])
+    return power > power.max() * 10 ** (-QUIET_DB / 10)
+
+
+def draw(courses: list[Course], span_s: tuple[float, float], path: Path) -> None:
+    """One panel below the other, the covered span shaded."""
+    figure, axes = plt.subplots(3, 1, sharex=True, figsize=(9, 6), layout="constrained")
+    for number, (axis, title) in enumerate(zip(axes, PANELS, strict=True)):
+        axis.axvspan(*span_s, color="tab:orange", alpha=0.2, lw=0)
+        for one, colour in zip(courses, ("0.6", "tab:blue"), strict=True):
+            axis.plot(one.time_s, one.rows[number], color=colour)
+        axis.set_title(title, loc="left", fontsize=10)
+    axes[0].set_ylim(-0.03, 1.03)
+    axes[1].set_ylim(-0.03, 1.03)
+    axes[2].set_ylim(bottom=0.0)
+    axes[2].set_xlabel("time (s)")
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
