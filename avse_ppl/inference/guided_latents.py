@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -21,35 +20,12 @@ from avse_ppl.inference.setup import Randoms
 from avse_ppl.inference.start import warm_start
 from avse_ppl.models.diffusion import carried
 from avse_ppl.models.latent_law import LatentLaw
-from avse_ppl.scene import Laws, Scene
-from avse_ppl.stft import Frames, Spectrogram
+from avse_ppl.scene import Scene
+from avse_ppl.stft import Spectrogram
 
 _DECAY = 0.75  # of the running mean of the curvature, from level to level
 _PROBES = 8  # of its first estimate
 _FARTHEST = 2.0  # deviations that the gradient may carry a latent in one step
-
-
-@dataclass(frozen=True)
-class Held(Scene):
-    """A scene whose speech latents have, for the time being, the laws that a denoiser gives."""
-
-    held: dict[str, Normal] = field(default_factory=dict)
-
-    def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
-        with _Instead(self.held):
-            return super()._laws(frames, video)
-
-
-class _Instead(Messenger):
-    """Puts another law in at some sample sites."""
-
-    def __init__(self, laws: Mapping[str, Normal]) -> None:
-        super().__init__()
-        self.laws = laws
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.laws:
-            msg["fn"] = self.laws[msg["name"]]
 
 
 class Latents:
@@ -137,9 +113,8 @@ class LatentRun:
         start: Any = None,
     ) -> None:  # fmt: skip
         """Check the scene and start where its encoder, or another's, says."""
-        held = Held(_on_latents(scene.speech, start), scene.noise)
-        self.density, self.randoms, self.step = Density(held, mixture), randoms, step
-        self.held = held.held
+        on_latents = Scene(_on_latents(scene.speech, start), scene.noise)
+        self.density, self.randoms, self.step = Density(on_latents, mixture), randoms, step
         self.latents = Latents(scene.speech, self.density)
         if not self.latents.sites:
             raise ValueError("the speech prior has no latents; take Exact() ('exact')")
@@ -157,12 +132,11 @@ class LatentRun:
         noisy = {n: u + levels[0] * self._normal(u) for n, u in self.clean.items()}
         here = self._here()
         for step, sigma in enumerate(levels):
-            self.held.clear()
-            self.held.update(self.latents.denoised(noisy, sigma))
+            priors = self.latents.denoised(noisy, sigma)
             values, law = self.noise.draw()
             self._look_at_curvature(here, law)
             for _ in range(moves):
-                self._move(here, law)
+                self._move(here, law, priors)
                 here = self._here()
             speech = ComplexNormal(0.0, here.power.detach(), validate_args=False)
             self.noise.fit(speech, updates)
@@ -186,14 +160,14 @@ class LatentRun:
         values = {site.name: site.transform(points[site.name]) for site in self.latents.sites}
         return _Point(points, self._law(values).power)
 
-    def _move(self, here: _Point, law: ComplexNormal) -> None:
+    def _move(self, here: _Point, law: ComplexNormal, priors: Mapping[str, Normal]) -> None:
         """One Langevin step of all speech latents."""
         mixture = self.density.mixture
         mixed = ComplexNormal(law.mean, here.power + law.power, validate_args=False)
         total = self.tempering * self._heard(mixed.log_prob(mixture.values)).sum()
         found = torch.autograd.grad(total, list(here.points.values()))
         for (name, u), slope in zip(self.clean.items(), found, strict=True):
-            prior = self.held[name]
+            prior = priors[name]
             gradient = slope + (prior.mean - u) / prior.variance
             if not bool(torch.isfinite(gradient).all()):
                 raise ValueError(
