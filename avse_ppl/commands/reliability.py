@@ -20,7 +20,8 @@ where it is low.
 
 The reasons are non-frontal, occluded, extreme pose, blurred or dark, frozen, missing, and out of
 sync, which stands for somebody else's lips, too. The last needs the sound: that of the video is
-taken, or the one given with [bold]--audio[/]; it may be noisy.
+taken, or the one given with [bold]--audio[/]; it may be noisy. It only lowers scores; where it is
+known to be in time, [bold]--no-audio[/] judges a little better.
 
 [bold]Example[/]
 
