@@ -111,6 +111,7 @@ def test_the_loss_is_0_where_both_maps_are_the_same():
     assert losses(few(back_weight=0.0))["loss"] > 1e-3
 
 
+@pytest.mark.slow
 def test_a_student_comes_nearer_to_its_teacher_both_ways():
     training = few(calls=2, back_weight=1.0)
     trained = [p for p in training.parameters() if p.requires_grad]
