@@ -29,7 +29,8 @@ TEACHER = "latent-diffusion"
 
 def priors(folder: Path) -> dict[str, Any]:
     """Teacher, its flow with fewer steps of either rule, and student, as speech priors."""
-    teacher, student = load_speech(TEACHER), load_speech(folder)
+    teacher: Any = load_speech(TEACHER)
+    student: Any = load_speech(folder)
     calls = student.network.calls
     found = {"teacher, Heun, 12 calls": teacher}
     for steps in sorted({4, max(1, calls // 2)}, reverse=True):

@@ -146,7 +146,7 @@ def test_train_refuses(here, arguments, message):
         ("tcvae", ("--teacher", "x", "--eyes", "x"), "not take --teacher, --eyes; these are for"),
         ("score", ("--teacher", "x"), "score does not take --teacher; this is for dkf, "),
         ("score", ("--distil", "x"), "not take --distil; this is for latent-diffusion"),
-        ("latent-diffusion", ("--calls", "4"), "--calls is of a flow that is distilled: give --distil"),
+        ("latent-diffusion", ("--calls", "4"), "a flow that is distilled: give --distil"),
         (
             "latent-diffusion",
             ("--distil", "latent-diffusion", "--teacher", "x"),
