@@ -71,10 +71,14 @@ def switch_of(scene: Scene, start: Any) -> Markov | None:
 def judged(
     scene: Scene, mixture: Spectrogram, routine: Any, seed: int | list[int]
 ) -> Spectrogram:  # fmt: skip
-    """The mixture, the lips in it scored by what a scene with a switch finds out about them."""
+    """The mixture, the lips in it scored by what a scene with a switch finds out about them.
+
+    Never higher than before: a switch sums over frames in which lips do not matter, where it may be
+    on though they are covered.
+    """
     visual: Any = mixture.frames.visual
     found = routine(scene, mixture, seed=seed).reliability
-    gate = torch.from_numpy(found).to(visual)[:, None]
+    gate = torch.from_numpy(found).to(visual)[:, None].minimum(visual[:, :1])
     return mixture.seeing(torch.cat((gate, visual[:, 1:]), 1))
 
 

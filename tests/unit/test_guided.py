@@ -393,8 +393,9 @@ def test_under_a_switch_lips_count_as_far_as_the_start_finds_out():
     by_start = SVI(steps=13, draws=10, k_hat_draws=0, tempering=1.0, waveforms=False)(
         Scene(start, NMF(2), Markov()), wave(), visual, seed=2
     )
-    np.testing.assert_allclose(posterior.reliability, by_start.reliability, rtol=1e-5)
-    assert not np.allclose(posterior.reliability, 0.6, atol=0.01)  # the score
+    believed = np.minimum(by_start.reliability, 0.6)  # never more than their score
+    np.testing.assert_allclose(posterior.reliability, believed, rtol=1e-5)
+    assert (believed < 0.55).any()
     plain = replace(scene, reliability=score)
     other = GuidedDiffusion(start_seeing=start, **SHORT)(plain, wave(), visual, seed=2)
     np.testing.assert_allclose(other.reliability, 0.6, rtol=1e-6)
