@@ -187,6 +187,11 @@ def score_lips(
     )
 
 
+def tells(audio: Audio) -> bool:
+    """Whether a sound is long and loud enough to be compared with lips."""
+    return audio.duration_s >= _SHORTEST_S and audio.peak > 0.0
+
+
 def _samples(audio: Audio | None) -> np.ndarray | None:
     if audio is None:
         return None
@@ -198,7 +203,7 @@ def _samples(audio: Audio | None) -> np.ndarray | None:
     from avse_ppl._samples import check_finite
 
     check_finite(audio.samples)
-    if audio.duration_s < _SHORTEST_S or audio.peak == 0.0:
+    if not tells(audio):
         why = "silent" if audio.peak == 0.0 else f"{audio.duration_s:.2f} s long"
         warnings.warn(
             f"the sound is {why}, which tells nothing about the lips: they are judged without it",

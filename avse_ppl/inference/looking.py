@@ -12,6 +12,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from avse_ppl.audio import Audio
 from avse_ppl.checks import name_of
 from avse_ppl.gating import Switch, Switched, believed
 from avse_ppl.models.reliability import always, never
@@ -67,7 +68,9 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
         return mixture
     features = torch.stack([torch.zeros_like(known[0]) if one is None else one for one in seen])
     if scene.reliability not in (None, always):
-        scores = torch.stack([_score(one, mixture.frames) for one in lips])
+        waves = mixture.stft.synthesise(mixture)
+        pairs = zip(lips, waves, strict=True)
+        scores = torch.stack([_score(one, wave, mixture) for one, wave in pairs])
         features[:, 0] *= getattr(scene.speech, "trust", 1.0) * scores.to(features.dtype)
     return _shown(scene, mixture, features)
 
@@ -81,17 +84,19 @@ def _shown(scene: Scene, mixture: Spectrogram, features: Tensor) -> Spectrogram:
     return mixture.seeing(features)
 
 
-def _score(lips: Any, frames: Frames) -> Tensor:
+def _score(lips: Any, wave: np.ndarray, mixture: Spectrogram) -> Tensor:
     """Score of a mouth by the reliability network, on the frames of a recording, ``(time,)``.
 
-    By the pictures alone: whether they go with the sound is for the scene to say.
+    It listens, too: nothing in the pictures is wrong with lips of somebody else. What a scene says
+    of the same sound then comes on top of it, so that a switch hears it twice.
     """
-    from avse_ppl.reliability import score_lips
+    from avse_ppl.reliability import score_lips, tells
 
-    time_s = frames.time_s.cpu().numpy()
+    time_s = mixture.frames.time_s.cpu().numpy()
     if lips is None:
         return torch.zeros(len(time_s))
-    found = score_lips(lips)
+    sound = Audio(wave, mixture.stft.sample_rate_hz)
+    found = score_lips(lips, sound if tells(sound) else None)
     return torch.from_numpy(np.interp(time_s, found.time_s, found.score))
 
 

@@ -1,6 +1,7 @@
 """Video on its way into a scene."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from avse_ppl import (
 )
 from avse_ppl.inference.looking import look
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.models.reliability import score
 from avse_ppl.video import Lips
 
 STFT = Stft(64, 16)
@@ -89,6 +91,24 @@ def test_compiled_chains_of_one_call_look_at_their_own_video():
     np.testing.assert_allclose(both.mean[1], alone.mean[0], atol=1e-4)
     (program,) = jax_chains._compiled.values()  # and none was compiled for the second video
     assert program._run._cache_size() == 1
+
+
+def test_the_score_listens_to_each_recording(prior, monkeypatch):
+    heard = []
+
+    def scored(one, audio=None):
+        heard.append(audio and audio.samples)
+        return SimpleNamespace(time_s=one.time_s, score=np.full(len(one), 0.5))
+
+    monkeypatch.setattr("avse_ppl.reliability.score_lips", scored)
+    waves = 3.0 * np.random.default_rng(1).normal(size=(2, 8000)).astype("float32")
+    scene = Scene(prior, NMF(1), score)
+    visual = look(scene, STFT.analyse(waves), [lips(0, 13), lips(1, 13)]).frames.visual
+    assert torch.equal(visual[:, 0], torch.full_like(visual[:, 0], 0.5 * prior.trust))
+    for found, wave in zip(heard, waves, strict=True):
+        np.testing.assert_allclose(found, wave, atol=1e-3)
+    look(scene, STFT.analyse(waves[:, :4000]), [lips(0, 7), None])
+    assert heard[2:] == [None]  # a quarter of a second tells nothing
 
 
 def test_a_score_of_zero_closes_the_eyes(prior):
