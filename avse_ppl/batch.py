@@ -121,7 +121,7 @@ def enhance_files(
     inference = inference or names.default_inference(prior)
     names.resolve_inference(inference)
     resolve_device(device)
-    believed = names.resolve_reliability(reliability, prior)
+    believed = names.resolve_reliability(reliability)
     named = name_of(prior) if speech is None else _label(speech)
     settings = {"speech": named, "noise": _label(noise), "inference": _label(inference),
                 "seed": seed, "draws": draws}  # fmt: skip

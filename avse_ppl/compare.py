@@ -112,7 +112,7 @@ def compare(
     routine = _routine(inference, draws, device)
     prior = resolve_speech(speech, sees=video is not None)
     check_sees(prior, video)
-    beliefs = _beliefs(reliability, prior)
+    beliefs = _beliefs(reliability)
     models = named_models(noise, least=1 if len(beliefs) > 1 else 2)
     _check_seen(beliefs, video)
     stft = Scene(prior, next(iter(models.values()))).stft
@@ -178,10 +178,10 @@ def _named(what: str, given: Any, example: str) -> dict[str, Any]:
     return dict(zip(names, models, strict=True))
 
 
-def _beliefs(reliability: Beliefs, prior: Any) -> dict[str, Any]:
+def _beliefs(reliability: Beliefs) -> dict[str, Any]:
     """Models of reliability by name."""
     named = _named("model of reliability", reliability, "reliability={'slow': Markov(0.99), ...}")
-    return {name: resolve_reliability(model, prior) for name, model in named.items()}
+    return {name: resolve_reliability(model) for name, model in named.items()}
 
 
 def _check_seen(beliefs: Mapping[str, Any], video: Any) -> None:

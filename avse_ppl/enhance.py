@@ -118,7 +118,7 @@ def enhance(
     reliability
         How far the video is believed, frame by frame: ``"markov"``, ``"score"``, ``"beta"``,
         ``"always"``, ``"never"``, or a function, see `avse_ppl.models.reliability`. None:
-        ``"markov"``, or ``"score"`` for priors whose decoder sees the lips.
+        ``"score"``.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def enhance_batch(
     """
     [seed] = check_seeds([seed])
     prior = resolve_speech(speech, sees=video is not None)
-    believed = None if video is None else resolve_reliability(reliability, prior)
+    believed = None if video is None else resolve_reliability(reliability)
     scene = Scene(prior, resolve_noise(noise), believed)
     check_sees(scene.speech, video)
     inference = inference or default_inference(prior)

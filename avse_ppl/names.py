@@ -110,8 +110,8 @@ def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
     return parse_noise(noise, _imported)
 
 
-def resolve_reliability(reliability: Any, speech: Any) -> Any:
-    """Model of visual reliability from a name, or itself; None: what suits the speech prior.
+def resolve_reliability(reliability: Any) -> Any:
+    """Model of visual reliability from a name, or itself; None: the default, ``"score"``.
 
     Raises
     ------
@@ -120,11 +120,10 @@ def resolve_reliability(reliability: Any, speech: Any) -> Any:
 
     Examples
     --------
-    >>> resolve_reliability("markov", None).persistence
+    >>> resolve_reliability("markov").persistence
     0.97
     """
-    if reliability is None:
-        reliability = "markov" if getattr(speech, "switches", False) else "score"
+    reliability = "score" if reliability is None else reliability
     if not isinstance(reliability, str):
         return reliability
     if reliability not in RELIABILITIES:

@@ -59,7 +59,7 @@ ReliabilitiesOption = Annotated[
         metavar="NAME",
         help="How far the video is believed, one or several to compare: always, never, score, "
         "markov, beta.",
-        show_default="markov, or score where the decoder sees the lips",
+        show_default="score",
     ),
 ]
 SpeechOption = Annotated[

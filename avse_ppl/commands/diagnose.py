@@ -121,7 +121,7 @@ def _scene(
     from avse_ppl.viewing import speech_for
 
     prior, _ = speech_for(speech, {None: video}, video)
-    return Scene(prior, resolve_noise(noise), resolve_reliability(reliability, prior))
+    return Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
 
 
 def _looked_at(

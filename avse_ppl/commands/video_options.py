@@ -49,7 +49,7 @@ ReliabilityOption = Annotated[
     typer.Option(
         metavar="NAME",
         help="How far the video is believed: always, never, score, markov, beta.",
-        show_default="markov, or score where the decoder sees the lips",
+        show_default="score",
     ),
 ]
 

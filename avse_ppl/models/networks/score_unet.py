@@ -78,7 +78,7 @@ class ScoreUnet(SpectralDenoiser):
         self.norm = _norm(before + hidden)
         self.leave = nn.Conv2d(before + hidden, 4, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def answer(self, parts: Tensor, sigma: Tensor, visual: Tensor | None) -> Tensor:
         """See `SpectralDenoiser`."""
@@ -139,18 +139,16 @@ class _Block(nn.Module):
 
     def __init__(self, inner: int, outer: int, level: int) -> None:
         super().__init__()
-        self.norms = nn.ModuleList((_norm(inner), _norm(outer)))
-        self.convs = nn.ModuleList(
-            (nn.Conv2d(inner, outer, 3, padding=1), nn.Conv2d(outer, outer, 3, padding=1))
-        )
+        self.norm, self.conv = _norm(inner), nn.Conv2d(inner, outer, 3, padding=1)
+        self.last_norm, self.last = _norm(outer), nn.Conv2d(outer, outer, 3, padding=1)
         self.shift = nn.Linear(level, outer)
         self.short = nn.Conv2d(inner, outer, 1) if inner != outer else nn.Identity()
-        nn.init.zeros_(self.convs[1].weight)
+        nn.init.zeros_(self.last.weight)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        hidden = self.convs[0](nn.functional.silu(self.norms[0](x)))
+        hidden = self.conv(nn.functional.silu(self.norm(x)))
         hidden = hidden + self.shift(level)[:, :, None, None]
-        hidden = self.convs[1](nn.functional.silu(self.norms[1](hidden)))
+        hidden = self.last(nn.functional.silu(self.last_norm(hidden)))
         return (self.short(x) + hidden) / math.sqrt(2.0)
 
 
