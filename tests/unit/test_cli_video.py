@@ -171,13 +171,13 @@ def test_lips_have_a_say_in_a_comparison_and_missing_ones_none(clip, toy):
 
 
 def test_noise_models_and_models_of_reliability_are_paired():
-    slow = _beliefs({"slow": Markov(0.99), "all": always}, None)
+    slow = _beliefs({"slow": Markov(0.99), "all": always})
     models = named_models(NOISES)
     pairs = _scenes(None, models, slow, sees=True)
     assert list(pairs) == [f"{n}, {r}" for n in NOISES for r in ("slow", "all")]
     assert pairs["nmf, all"].reliability is always and pairs["nmf, all"].noise is models["nmf"]
-    assert list(_scenes(None, models, _beliefs("never", None), sees=True)) == NOISES
-    blind = _scenes(None, models, _beliefs(None, None), sees=False)
+    assert list(_scenes(None, models, _beliefs("never"), sees=True)) == NOISES
+    blind = _scenes(None, models, _beliefs(None), sees=False)
     assert blind["nmf"].reliability is None
 
 
@@ -289,7 +289,7 @@ def test_diagnose_looks_at_the_clip_again(here, toy):
     assert result.exit_code in (0, 1), result.stderr
     assert "p_law" in json.loads(result.stdout)["recordings"][0]
     assert (here / "t.png").stat().st_size > 1000
-    other = command("diagnose", "p.nc", *made, "--video", "mouth.mkv", "--reliability", "always")
+    other = command("diagnose", "p.nc", *made, "--video", "mouth.mkv", "--reliability", "markov")
     assert other.exit_code == 2 and "the model of reliability" in " ".join(other.stderr.split())
 
 
