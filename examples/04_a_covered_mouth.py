@@ -4,8 +4,9 @@ A bundled GRID sentence with its mouth (CC BY 4.0) in rain. From 1 to 1.8 s a ha
 drawn onto the crops as ``avse-ppl corrupt-video --kind hand`` draws it onto a video. ``av-dkf`` is
 asked with the lips as they were and with the covered ones, under the switch that the sound has a
 say in. ``out/covered.png`` shows, one below the other: the score of the pictures, the probability
-of the switch, and how wide the credible band of the level of the speech is; grey are those of the
-lips as they were. The table has the means, over frames in which there is speech.
+of the switch, and how wide the credible band of the power of speech is, as its latents say; grey are
+those of the lips as they were, dotted is the band by ear. The table has the means, over frames in
+which there is speech.
 """
 
 from __future__ import annotations
@@ -16,21 +17,26 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
-import avse_ppl
+from avse_ppl import NMF, Posterior, Scene, load_speech
 from avse_ppl.audio import Audio, load_audio
 from avse_ppl.corpora import highpass, mix
 from avse_ppl.corruptions import corrupt
-from avse_ppl.posterior import Posterior
+from avse_ppl.diagnostics import log_powers
+from avse_ppl.inference.looking import look
+from avse_ppl.models.reliability import Markov
+from avse_ppl.names import resolve_inference
 from avse_ppl.reliability import score_lips
+from avse_ppl.stft import Spectrogram
 from avse_ppl.video import Lips, read_lips
 
 DATA = Path(__file__).parent / "data"
 COVERED = (25, 45)  # pictures, at 25 a second
 QUIET_DB = 25.0  # below the loudest frame there is no speech
-PANELS = ("score of the pictures", "probability of the switch", "90 % band of level, dB")
+PANELS = ("score of the pictures", "probability of the switch", "90 % band of power, dB")
 
 
 class Course(NamedTuple):
@@ -59,7 +65,10 @@ def main() -> None:
     lips = read_lips(arguments.clip)
     covered = corrupt(lips, arguments.kind, severity=1.0, span=COVERED, seed=3).lips
 
-    courses = {"lips": course(noisy, lips), f"{arguments.kind} over them": course(noisy, covered)}
+    courses = {
+        "lips": course(noisy, lips), f"{arguments.kind} over them": course(noisy, covered),
+        "by ear": course(noisy, None),
+    }  # fmt: skip
     talking = speech_frames(mixture.speech, courses["lips"].time_s)
     start_s, stop_s = (picture / 25 for picture in COVERED)
     table = Table(title=f"from {start_s:g} to {stop_s:g} s, and the rest of the speech")
@@ -74,20 +83,28 @@ def main() -> None:
     Console().print(f"{arguments.output / 'covered.png'} shows their course")
 
 
-def course(noisy: Audio, lips: Lips) -> Course:
+def course(noisy: Audio, lips: Lips | None) -> Course:
     """Enhance, and keep what is to be drawn."""
-    posterior = avse_ppl.enhance(noisy, lips, speech="av-dkf", reliability="markov").posterior
-    if posterior is None or posterior.reliability is None:
-        raise RuntimeError("expected a posterior that says how far the lips counted")
-    time_s = posterior.stft.frames(noisy.n_samples).time_s.numpy()
-    judged = score_lips(lips)
-    score = np.interp(time_s, judged.time_s, judged.score)
-    return Course(time_s, (score, posterior.reliability[0], band_db(posterior)))
+    scene = Scene(load_speech("av-dkf"), NMF(2), Markov())
+    mixture = scene.stft.analyse(noisy.samples)
+    mixture = mixture if lips is None else look(scene, mixture, lips)
+    posterior = resolve_inference("svi", draws=200, waveforms=False)(scene, mixture, seed=0)
+    time_s, switch = mixture.frames.time_s.numpy(), posterior.reliability
+    none = np.zeros(len(time_s))
+    judged = None if lips is None else score_lips(lips)
+    score = none if judged is None else np.interp(time_s, judged.time_s, judged.score)
+    band = band_db(scene, mixture, posterior)
+    return Course(time_s, (score, none if switch is None else switch[0], band))
 
 
-def band_db(posterior: Posterior) -> np.ndarray:
-    """Width of the 90 % band of the level of each frame, over the draws."""
-    level = 10 * np.log10((posterior.magnitudes() ** 2).sum(axis=1) + 1e-8)
+def band_db(scene: Scene, mixture: Spectrogram, posterior: Posterior) -> np.ndarray:
+    """Width of the 90 % band of the power of speech in each frame, over draws of the latents."""
+    latents = {n: v[0] for n, v in posterior.latents.items() if not n.startswith("reliability")}
+    draws = [
+        {name: torch.from_numpy(values[d]) for name, values in latents.items()}
+        for d in range(len(next(iter(latents.values()))))
+    ]
+    level = log_powers(scene, mixture, draws)["speech.frame"][0, :, 0] * 10 / np.log(10)
     low, high = np.quantile(level, (0.05, 0.95), axis=0)
     return high - low
 
@@ -104,8 +121,10 @@ def draw(courses: list[Course], span_s: tuple[float, float], path: Path) -> None
     figure, axes = plt.subplots(3, 1, sharex=True, figsize=(9, 6), layout="constrained")
     for number, (axis, title) in enumerate(zip(axes, PANELS, strict=True)):
         axis.axvspan(*span_s, color="tab:orange", alpha=0.2, lw=0)
-        for one, colour in zip(courses, ("0.6", "tab:blue"), strict=True):
-            axis.plot(one.time_s, one.rows[number], color=colour)
+        shown = zip(courses, ("0.6", "tab:blue", "black"), ("-", "-", ":"), strict=True)
+        for one, colour, line in shown:
+            if number == 2 or one.rows[0].any():  # by ear there is nothing but the band
+                axis.plot(one.time_s, one.rows[number], color=colour, linestyle=line, lw=1)
         axis.set_title(title, loc="left", fontsize=10)
     axes[0].set_ylim(-0.03, 1.03)
     axes[1].set_ylim(-0.03, 1.03)

@@ -266,7 +266,7 @@ def test_bundled_recordings_are_small_mono_and_attributed():
     files = sorted(path for path in BUNDLED.iterdir() if path.name != "ATTRIBUTION.md")
     credits = (BUNDLED / "ATTRIBUTION.md").read_text(encoding="utf-8")
     assert {path.name for path in files} == {
-        *("speech.flac", "speech.mkv", "mouth.mkv"),
+        *("speech.flac", "speech.mkv", "mouth.mkv", "mouth_in_red.mkv"),
         *("rain.flac", "clock_tick.flac", "running_tap.flac"),
     }
     assert sum(path.stat().st_size for path in files) < 1_500_000
