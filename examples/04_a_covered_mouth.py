@@ -4,9 +4,9 @@ A bundled GRID sentence with its mouth (CC BY 4.0) in rain. From 1 to 1.8 s a ha
 drawn onto the crops as ``avse-ppl corrupt-video --kind hand`` draws it onto a video. ``av-dkf`` is
 asked with the lips as they were and with the covered ones, under the switch that the sound has a
 say in. ``out/covered.png`` shows, one below the other: the score of the pictures, the probability
-of the switch, and how wide the credible band of the power of speech is, as its latents say; grey are
-those of the lips as they were, dotted is the band by ear. The table has the means, over frames in
-which there is speech.
+of the switch, and how wide the credible band of the power of speech is, as its latents say; grey
+are those of the lips as they were, dotted is the band by ear. The table has the means, over frames
+in which there is speech.
 """
 
 from __future__ import annotations
