@@ -408,7 +408,7 @@ def test_under_a_switch_lips_never_count_for_more_than_their_score():
         gate = np.linspace(0.0, 1.0, mixture.frames.time, dtype="float32")
         return SimpleNamespace(reliability=gate[None])
 
-    speech, start, visual = seeing()
+    _, start, visual = seeing()
     mixture = STFT.analyse(wave()).seeing(visual)
     found = judged(Scene(start, NMF(2), Markov()), mixture, sure, 0).frames.visual
     gate = torch.linspace(0.0, 1.0, mixture.frames.time).clamp(max=0.6)
