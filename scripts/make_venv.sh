@@ -48,9 +48,8 @@ then
 fi
 
 echo "Installing into .venv. The first time, this fetches about 3 GB (PyTorch) and takes minutes."
-# Modules are compiled when they are first imported: most never are.
 install() {
-    .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --no-input \
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
         --constraint constraints.txt "$@"
 }
 install --editable '.[dev]'
