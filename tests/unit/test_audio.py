@@ -713,6 +713,7 @@ def test_saved_ogg_keeps_level_and_timing(tmp_path):
     np.testing.assert_allclose(again.samples.std(), audio.samples.std(), rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_long_ogg_can_be_written(tmp_path):
     # In one piece this ends the process (a stack overflow in the encoder), so: another process.
     code = (

@@ -255,6 +255,7 @@ def test_without_pesq_the_rest_is_scored_and_the_remedy_named(monkeypatch):
     assert scores.si_sdr_db > 0 and scores.stoi > 0.5
 
 
+@pytest.mark.slow
 def test_long_recordings_do_not_end_the_process(pesq):
     # A minute of bursts holds more utterances than PESQ's own code has room for: in one piece it
     # ends the process, so ask another one.
