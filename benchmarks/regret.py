@@ -8,7 +8,7 @@ the clean one, believed blindly (`always`).
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +23,6 @@ from avse_ppl.audio import Audio
 from avse_ppl.corruptions import corrupt
 from avse_ppl.video import Lips
 
-PRIOR = "av-dkf"
 MODELS = ("always", "score", "markov")
 CORRUPTIONS: dict[str, tuple[str, float]] = {
     "hand": ("hand", 1.0),
@@ -64,26 +63,32 @@ def spans_of(lips: Lips, whole: bool) -> list[tuple[int, int]]:
     return [(0, n)] if whole else [(n // 4, n // 2), (3 * n // 4, n)]
 
 
-def si_sdr(some: list[Case], lips: list[Lips] | None, model: str) -> np.ndarray:
+def si_sdr(
+    some: list[Case], lips: list[Lips] | None, model: str, speech: str, inference: str
+) -> np.ndarray:
     """SI-SDR of each case, dB."""
     results = avse_ppl.enhance_batch(
-        [Audio(case.mixture.mixture, 16000) for case in some], lips, speech=PRIOR, device="cpu",
-        keep_posterior=False, reliability=model,
+        [Audio(case.mixture.mixture, 16000) for case in some], lips, speech=speech,
+        inference=inference, device="cpu", keep_posterior=False, reliability=model,
     )  # fmt: skip
     pairs = zip(some, results, strict=True)
     return np.array([score(c.mixture.speech, r.speech.samples).si_sdr_db for c, r in pairs])
 
 
-def main(models: Sequence[str] = MODELS, noises: Sequence[str] = ()) -> list[str]:
+def main(
+    models: Sequence[str] = MODELS, noises: Sequence[str] = (), speech: str = "av-dkf",
+    inference: str = "svi",
+) -> list[str]:  # fmt: skip
     """Lines of the table."""
     warnings.simplefilter("ignore", UserWarning)
+    how = {"speech": speech, "inference": inference}
     some = [case for case in cases((-5.0,)) if not noises or case.noise in noises]
     donors = [some[(i + len(some) // 2) % len(some)].lips for i in range(len(some))]
-    ear = si_sdr(some, None, "never")
+    ear = si_sdr(some, None, "never", **how)
     heads = [f"{m}: mean regret / worst clip / gain kept" for m in models]
     lines = [row("lips", *heads), row(*["---"] * (1 + len(models)))]
     lips = [case.lips for case in some]
-    clean = {m: si_sdr(some, lips, m) for m in dict.fromkeys((*models, "always"))}
+    clean = {m: si_sdr(some, lips, m, **how) for m in dict.fromkeys((*models, "always"))}
     best = float(np.mean(clean["always"] - ear))
     lines.append(_line("clean", ear, {m: clean[m] for m in models}, best))
     print("\n".join(lines), flush=True)
@@ -93,7 +98,7 @@ def main(models: Sequence[str] = MODELS, noises: Sequence[str] = ()) -> list[str
                 worse(c.lips, what, spans_of(c.lips, whole), i, donors[i])
                 for i, c in enumerate(some)
             ]
-            found = {m: si_sdr(some, lips, m) for m in models}
+            found = {m: si_sdr(some, lips, m, **how) for m in models}
             lines.append(_line(f"{what}, {'whole' if whole else 'half'}", ear, found, best))
             print(lines[-1], flush=True)
     return lines
@@ -108,4 +113,10 @@ def _line(what: str, ear: np.ndarray, found: dict[str, np.ndarray], best: float)
 
 
 if __name__ == "__main__":
-    print("\n".join(main(sys.argv[1:] or MODELS)))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("--noise", nargs="*", default=("babble", "white"), help="none: all")
+    parser.add_argument("--speech", default="av-dkf")
+    parser.add_argument("--inference", default="svi")
+    asked = parser.parse_args()
+    main(asked.models, asked.noise, asked.speech, asked.inference)
