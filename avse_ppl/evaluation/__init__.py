@@ -1,0 +1,1 @@
+"""Metrics, model comparison, diagnostics and calibration."""

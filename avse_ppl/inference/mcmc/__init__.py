@@ -1,0 +1,1 @@
+"""Hamiltonian Monte Carlo, by Pyro and by NumPyro."""

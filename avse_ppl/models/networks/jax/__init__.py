@@ -1,0 +1,1 @@
+"""JAX counterparts of the decoder networks."""

@@ -1,0 +1,1 @@
+"""What `enhance` and `compare` do, from files to results."""

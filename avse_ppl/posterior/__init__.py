@@ -1,0 +1,1 @@
+"""The posterior over clean speech: moments, draws, files."""

@@ -1,0 +1,1 @@
+"""Waveforms and their short-time Fourier transform."""

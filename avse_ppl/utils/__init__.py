@@ -1,0 +1,1 @@
+"""Files: outputs checked first, written beside their place and renamed."""

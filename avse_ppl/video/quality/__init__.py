@@ -1,0 +1,1 @@
+"""The visual quality score, from the reliability network."""
