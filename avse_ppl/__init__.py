@@ -12,12 +12,10 @@ Examples
 (8000,)
 """
 
-from avse_ppl.audio import Audio, load_audio, save_audio
-from avse_ppl.compare import compare
-from avse_ppl.comparison import Comparison
-from avse_ppl.diagnostics import Diagnostics, diagnose
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.enhance import Enhanced, enhance, enhance_batch
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.evaluation.comparison import Comparison
+from avse_ppl.evaluation.diagnostics import Diagnostics, diagnose
+from avse_ppl.evaluation.metrics import Scores, evaluate
 from avse_ppl.inference import (
     EM,
     HMC,
@@ -29,7 +27,6 @@ from avse_ppl.inference import (
     UDiffSE,
     merge,
 )
-from avse_ppl.metrics import Scores, evaluate
 from avse_ppl.models import (
     NMF,
     GaussianScore,
@@ -39,9 +36,12 @@ from avse_ppl.models import (
     load_speech,
     stationary,
 )
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Laws, Scene
-from avse_ppl.stft import Frames, Spectrogram, Stft
+from avse_ppl.models.scene import Laws, Scene
+from avse_ppl.pipeline.compare import compare
+from avse_ppl.pipeline.enhance import Enhanced, enhance, enhance_batch
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.audio import Audio, load_audio, save_audio
+from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
 __version__ = "0.1.0"
 

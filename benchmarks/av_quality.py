@@ -19,8 +19,7 @@ import numpy as np
 from common import SHARED, mean_scores, quality, row, score, timed
 
 import avse_ppl
-from avse_ppl.audio import Audio
-from avse_ppl.corpora import (
+from avse_ppl.data import (
     DEV_NOISES,
     babble,
     decode,
@@ -29,7 +28,8 @@ from avse_ppl.corpora import (
     read_noise,
     read_speechocean762,
 )
-from avse_ppl.corpora.mixing import Mixture
+from avse_ppl.data.mixing import Mixture
+from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips, load_detector, read_lips
 
 DATA = SHARED / "data"

@@ -12,8 +12,8 @@ import numpy as np
 from common import row, timed
 
 import avse_ppl
-from avse_ppl.audio import Audio, load_audio, save_audio
-from avse_ppl.corpora import mix
+from avse_ppl.data import mix
+from avse_ppl.signal.audio import Audio, load_audio, save_audio
 
 DATA = Path(__file__).resolve().parents[1] / "examples" / "data"
 _LONG = """
@@ -21,7 +21,7 @@ import json, resource, sys, time, warnings
 warnings.simplefilter("ignore")
 import numpy as np
 import avse_ppl, scipy.signal, torchaudio, soxr
-from avse_ppl.audio import Audio, load_audio
+from avse_ppl.signal.audio import Audio, load_audio
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 audio = load_audio(sys.argv[1])
 minutes = float(sys.argv[2])

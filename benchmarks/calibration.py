@@ -19,17 +19,17 @@ import torch
 from common import SHARED, machine, row
 
 from avse_ppl import EM, SVI, Exact, Posterior, Scene, Stft
-from avse_ppl.calibration import (
+from avse_ppl.data import dev_manifest, realise
+from avse_ppl.evaluation.calibration import (
     Reliability,
     average,
     reliability,
     simulation_based_calibration,
 )
-from avse_ppl.corpora import dev_manifest, realise
-from avse_ppl.names import resolve_inference, resolve_noise, resolve_speech
-from avse_ppl.recalibration import TABLES, Recalibration
-from avse_ppl.recalibration_fit import fit_recalibration
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
+from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.pipeline.catalog import resolve_inference, resolve_noise, resolve_speech
+from avse_ppl.posterior.recalibration import TABLES, Recalibration
 
 DOC = Path(__file__).resolve().parents[1] / "docs" / "calibration.md"
 FITTED_ON = "108 mixtures of six GRID speakers and six kinds of noise at -5, 0 and 5 dB"
@@ -284,7 +284,7 @@ Other corpora have other noise floors in their pauses, which most bins are. Meas
 mixtures of 15 speakers of speechocean762 and one of GRID in 22 other kinds of noise, an earlier fit
 of the `svi` table takes 90 % regions from 85.4 to 84.0 % of bins, 80.3 to 84.2 % by energy, 86.8 to
 89.5 % of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs of
-clean and noisy recordings with `avse_ppl.recalibration_fit.fit_recalibration`.
+clean and noisy recordings with `avse_ppl.evaluation.calibration.fit_recalibration`.
 """
 
 

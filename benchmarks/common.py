@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse_ppl.metrics import Scores, evaluate
+from avse_ppl.evaluation.metrics import Scores, evaluate
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PEERS = SHARED / "peers"
@@ -20,7 +20,7 @@ PEERS = SHARED / "peers"
 
 def imported(name: str, folder: Path) -> Path:
     """Folder with published weights, converted now."""
-    from avse_ppl.models.import_weights import import_weights
+    from avse_ppl.models.weights.import_published import import_weights
 
     file = next((PEERS / name).glob("*.pt"))
     return import_weights(file, PEERS / name / "config.ini", folder / name)

@@ -16,9 +16,9 @@ from common import SHARED, imported, mean_scores, quality, row, score, timed
 
 import avse_ppl
 from avse_ppl import EM
-from avse_ppl.audio import Audio
-from avse_ppl.corpora import dev_manifest, realise
-from avse_ppl.corpora.mixing import Mixture
+from avse_ppl.data import dev_manifest, realise
+from avse_ppl.data.mixing import Mixture
+from avse_ppl.signal.audio import Audio
 
 LANGEVIN = EM("langevin", rounds=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False)
 

@@ -19,9 +19,9 @@ from common import SHARED, mean_scores, quality, row, score, timed
 from torch import Tensor
 
 from avse_ppl import NMF, SVI, Scene, Stft, load_speech
-from avse_ppl.corpora import dev_manifest, realise
-from avse_ppl.models.networks.few_calls import FewCallsNetwork
-from avse_ppl.models.weights import PRETRAINED, load_network, load_shared
+from avse_ppl.data import dev_manifest, realise
+from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
+from avse_ppl.models.weights.io import PRETRAINED, load_network, load_shared
 
 DRAWS, FRAMES = 4, 160  # of white noise, and their length, 2.6 s
 TEACHER = "latent-diffusion"

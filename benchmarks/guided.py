@@ -15,8 +15,8 @@ import torch
 from common import mean_scores, quality, row, score, timed
 
 from avse_ppl import Exact, GuidedDiffusion, Posterior, Stft, UDiffSE
-from avse_ppl.recalibration import TABLES
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.posterior.recalibration import TABLES
 
 # Speech prior and routine; the first two are for comparison. SVI through the flow
 # of the latent diffusion is left out: it costs several times what guided diffusion does.
@@ -78,7 +78,7 @@ def lips() -> Iterator[str]:
     from av_quality import cases
 
     import avse_ppl
-    from avse_ppl.audio import Audio
+    from avse_ppl.signal.audio import Audio
 
     some = [case for case in cases((-5.0,)) if case.noise in NOISES]
     audios = [Audio(case.mixture.mixture, 16000) for case in some]

@@ -8,10 +8,10 @@ import numpy as np
 from common import SHARED, mean_scores, quality, row, score, timed
 
 from avse_ppl import SVI, ComplexNormal, Scene, Stft, enhance_batch
-from avse_ppl.audio import Audio
-from avse_ppl.corpora import decode, dev_manifest, read_noise, realise
-from avse_ppl.names import resolve_noise
-from avse_ppl.stft import Frames
+from avse_ppl.data import decode, dev_manifest, read_noise, realise
+from avse_ppl.pipeline.catalog import resolve_noise
+from avse_ppl.signal.audio import Audio
+from avse_ppl.signal.stft import Frames
 
 CLIPS, SAMPLES = 2, 32000  # of each class
 MODELS = (

@@ -10,12 +10,12 @@ import torch
 from common import SHARED, row
 
 from avse_ppl import NMF, NUTS, GaussianSpeech, NumPyroNUTS, Posterior, Scene, Stft, load_speech
-from avse_ppl.corpora import dev_manifest, realise
-from avse_ppl.diagnostics import log_powers
-from avse_ppl.diagnostics.arviz_calls import ess, r_hat
-from avse_ppl.names import resolve_inference
-from avse_ppl.stft import Spectrogram
-from avse_ppl.synthetic import simulate
+from avse_ppl.data import dev_manifest, realise
+from avse_ppl.evaluation.diagnostics import log_powers
+from avse_ppl.inference.core.arviz_calls import ess, r_hat
+from avse_ppl.models.simulate import simulate
+from avse_ppl.pipeline.catalog import resolve_inference
+from avse_ppl.signal.stft import Spectrogram
 
 SMALL = Stft(n_fft=126, hop=32)  # 64 bins
 FRAMES = 60

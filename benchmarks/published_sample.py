@@ -16,7 +16,7 @@ import torch
 from common import PEERS, imported, mean_scores, quality, row, score, timed
 
 from avse_ppl import EM, NMF, SVI, Scene, load_speech
-from avse_ppl.audio import load_audio
+from avse_ppl.signal.audio import load_audio
 
 SEEDS = range(5)
 PEER_ROWS = {

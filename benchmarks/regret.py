@@ -19,9 +19,9 @@ from av_quality import Case, cases
 from common import row, score
 
 import avse_ppl
-from avse_ppl.audio import Audio
-from avse_ppl.corruptions import corrupt
+from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips
+from avse_ppl.video.corruptions import corrupt
 
 MODELS = ("always", "score", "markov")
 CORRUPTIONS: dict[str, tuple[str, float]] = {

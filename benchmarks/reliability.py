@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from scipy.stats import rankdata, spearmanr
 
-from avse_ppl.audio import Audio
-from avse_ppl.corpora import load_cache
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.corpora.lips_cache import load_lips
-from avse_ppl.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
+from avse_ppl.data import load_cache
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.data.lips_cache import load_lips
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.reliability_weights import load_reliability
-from avse_ppl.reliability import Reliability, score_lips
+from avse_ppl.models.weights.reliability import load_reliability
+from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips
+from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
+from avse_ppl.video.quality.score import Reliability, score_lips
 
 RATE_HZ, PICTURE_HZ = 16000, 25
 SNR_DB = (-5.0, 15.0)

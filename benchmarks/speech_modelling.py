@@ -17,7 +17,7 @@ import torch
 from common import SHARED, row
 
 from avse_ppl import SVI, ComplexNormal, Frames, LatentSpeech, Scene, load_speech
-from avse_ppl.corpora import Clip, decode, read_grid, read_lrw_ar
+from avse_ppl.data import Clip, decode, read_grid, read_lrw_ar
 from avse_ppl.video import Lips, load_detector, read_lips
 
 DATA = SHARED / "data"

@@ -20,14 +20,14 @@ from common import row, timed
 from torch import Tensor
 
 from avse_ppl import NMF, SVI, Scene, load_speech
-from avse_ppl.audio import load_audio
-from avse_ppl.inference.ascent import ascend
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.setup import Randoms, prepare
-from avse_ppl.inference.start import requires_grad, warm_start
-from avse_ppl.inference.summary import summarise
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.metrics import si_sdr
+from avse_ppl.evaluation.metrics import si_sdr
+from avse_ppl.inference.core.build_posterior import summarise
+from avse_ppl.inference.core.initialization import requires_grad, warm_start
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.setup import Randoms, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.vi.optimize import ascend
+from avse_ppl.signal.audio import load_audio
 
 _BOUND_DRAWS, _MOMENT_DRAWS = 100, 20
 _ENTROPY = 0.5 * math.log(2 * math.pi * math.e)

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 import avse_ppl
-from avse_ppl.audio import Audio, load_audio, save_audio
-from avse_ppl.corpora import highpass, mix
-from avse_ppl.metrics import evaluate_pair
-from avse_ppl.plots import plot_enhancement
+from avse_ppl.data import highpass, mix
+from avse_ppl.evaluation.metrics import evaluate_pair
+from avse_ppl.plotting.posterior import plot_enhancement
+from avse_ppl.signal.audio import Audio, load_audio, save_audio
 
 DATA = Path(__file__).parent / "data"
 

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from avse_ppl import EM, SVI, ComplexNormal, Frames, GaussianSpeech, Posterior, Scene, Stft
-from avse_ppl.audio import Audio, load_audio
-from avse_ppl.compare import compare
-from avse_ppl.corpora import highpass, mix
-from avse_ppl.diagnostics import diagnose
-from avse_ppl.plots_compare import plot_comparison
-from avse_ppl.synthetic import Simulated, simulate
+from avse_ppl.data import highpass, mix
+from avse_ppl.evaluation.diagnostics import diagnose
+from avse_ppl.models.simulate import Simulated, simulate
+from avse_ppl.pipeline.compare import compare
+from avse_ppl.plotting.comparison import plot_comparison
+from avse_ppl.signal.audio import Audio, load_audio
 
 DATA = Path(__file__).parent / "data"
 CONSOLE = Console()

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 import avse_ppl
-from avse_ppl.audio import Audio, load_audio, save_audio
-from avse_ppl.corpora import highpass, mix
-from avse_ppl.metrics import evaluate
-from avse_ppl.video import read_lips, save_lips_picture
+from avse_ppl.data import highpass, mix
+from avse_ppl.evaluation.metrics import evaluate
+from avse_ppl.plotting.lips import save_lips_picture
+from avse_ppl.signal.audio import Audio, load_audio, save_audio
+from avse_ppl.video import read_lips
 
 DATA = Path(__file__).parent / "data"
 

@@ -22,16 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from avse_ppl import NMF, Posterior, Scene, load_speech
-from avse_ppl.audio import Audio, load_audio
-from avse_ppl.corpora import highpass, mix
-from avse_ppl.corruptions import corrupt
-from avse_ppl.diagnostics import log_powers
-from avse_ppl.inference.looking import look
-from avse_ppl.models.reliability import Markov
-from avse_ppl.names import resolve_inference
-from avse_ppl.reliability import score_lips
-from avse_ppl.stft import Spectrogram
+from avse_ppl.data import highpass, mix
+from avse_ppl.evaluation.diagnostics import log_powers
+from avse_ppl.inference.core.video import look
+from avse_ppl.models.visual.reliability import Markov
+from avse_ppl.pipeline.catalog import resolve_inference
+from avse_ppl.signal.audio import Audio, load_audio
+from avse_ppl.signal.stft import Spectrogram
 from avse_ppl.video import Lips, read_lips
+from avse_ppl.video.corruptions import corrupt
+from avse_ppl.video.quality.score import score_lips
 
 DATA = Path(__file__).parent / "data"
 COVERED = (25, 45)  # pictures, at 25 a second

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avse_ppl._ledger import Ledger, stamp
-from avse_ppl._plan import RECORDING_SUFFIXES, Job, Plan, plan
-from avse_ppl.audio import Audio, check_audio, load_audio, save_audio, to_rate
-from avse_ppl.viewing import Viewing, speech_for, video_of, watch
+from avse_ppl.cli.jobs import RECORDING_SUFFIXES, Job, Plan, plan
+from avse_ppl.cli.resume import Ledger, stamp
+from avse_ppl.pipeline.video_input import Viewing, speech_for, video_of, watch
+from avse_ppl.signal.audio import Audio, check_audio, load_audio, save_audio, to_rate
 
 if TYPE_CHECKING:
-    from avse_ppl.enhance import Enhanced
+    from avse_ppl.pipeline.enhance import Enhanced
     from avse_ppl.video import Lips
 
 __all__ = ["RECORDING_SUFFIXES", "Job", "Outcome", "Plan", "enhance_files", "plan"]
@@ -107,9 +107,9 @@ def enhance_files(
     ValueError
         If a name is unknown, or an output exists that another program wrote.
     """
-    from avse_ppl import names
-    from avse_ppl.checks import name_of
-    from avse_ppl.inference.setup import resolve_device
+    from avse_ppl.inference.core.setup import resolve_device
+    from avse_ppl.models.validation import name_of
+    from avse_ppl.pipeline import catalog as names
 
     videos = _videos(plan, video)
     sees = any(path is not None for path in videos.values())
@@ -202,7 +202,7 @@ def _check_picture(plan: Plan, videos: Mapping[Job, Path | None]) -> None:
 def _enhance_group(
     jobs: Mapping[Job, Path | None], options: dict[str, Any], viewing: Viewing, picture: Path | None
 ) -> Iterator[Outcome]:
-    from avse_ppl.enhance import enhance_batch
+    from avse_ppl.pipeline.enhance import enhance_batch
 
     loaded: dict[Job, tuple[Audio, list[str]]] = {}
     lips: dict[Job, Lips | None] = {}
@@ -243,7 +243,7 @@ def _enhance_group(
 def _draw(lips: Lips | None, picture: Path | None) -> None:
     """Picture of what was tracked."""
     if picture is not None and lips is not None:
-        from avse_ppl.video import save_lips_picture
+        from avse_ppl.plotting.lips import save_lips_picture
 
         save_lips_picture(lips, picture)
 

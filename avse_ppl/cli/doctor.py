@@ -146,7 +146,7 @@ def _threads() -> dict[str, Any]:
 
 def _weights() -> dict[str, str | None]:
     """Shipped weights by name, and why they cannot be read."""
-    from avse_ppl.models.pretrained_speech import load_speech, pretrained_names
+    from avse_ppl.models.speech.load import load_speech, pretrained_names
 
     found: dict[str, str | None] = {}
     for name in pretrained_names():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from avse_ppl.commands import (
+from avse_ppl.cli.commands import (
     compare,
     corrupt_video,
     diagnose,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avse_ppl.batch import Job
+    from avse_ppl.cli.batch import Job
 
 
 class Ledger:

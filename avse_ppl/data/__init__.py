@@ -1,11 +1,11 @@
 """Real corpora: which clips there are, a decoded cache of them, and mixing at a stated SNR."""
 
-from avse_ppl.corpora.babble import babble
-from avse_ppl.corpora.cache import SpeechCache, build_cache, load_cache
-from avse_ppl.corpora.clips import DEV_NOISES, Clip
-from avse_ppl.corpora.decoding import decode, highpass
-from avse_ppl.corpora.lips_cache import LipsCache, load_lips
-from avse_ppl.corpora.manifest import (
+from avse_ppl.data.babble import babble
+from avse_ppl.data.cache import SpeechCache, build_cache, load_cache
+from avse_ppl.data.clips import DEV_NOISES, Clip
+from avse_ppl.data.decoding import decode, highpass
+from avse_ppl.data.lips_cache import LipsCache, load_lips
+from avse_ppl.data.manifest import (
     DEV_SNRS_DB,
     ManifestEntry,
     dev_manifest,
@@ -14,10 +14,10 @@ from avse_ppl.corpora.manifest import (
     realise,
     save_manifest,
 )
-from avse_ppl.corpora.mixing import Mixture, active_mask, active_power, mix
-from avse_ppl.corpora.pieces import Features
-from avse_ppl.corpora.prepare import Prepared, prepare
-from avse_ppl.corpora.readers import (
+from avse_ppl.data.mixing import Mixture, active_mask, active_power, mix
+from avse_ppl.data.pieces import Features
+from avse_ppl.data.prepare import Prepared, prepare
+from avse_ppl.data.readers import (
     read_avspeech,
     read_grid,
     read_lrs3,
@@ -29,8 +29,8 @@ from avse_ppl.corpora.readers import (
     read_voicebank_demand,
     read_wsj0_qut,
 )
-from avse_ppl.corpora.roi import read_roi
-from avse_ppl.corpora.splits import check_disjoint
+from avse_ppl.data.roi import read_roi
+from avse_ppl.data.splits import check_disjoint
 
 __all__ = [
     "DEV_NOISES",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from avse_ppl.corpora.clips import UNKNOWN_SPEAKER, Clip
-from avse_ppl.corpora.decoding import decode
-from avse_ppl.corpora.mixing import active_power
+from avse_ppl.data.clips import UNKNOWN_SPEAKER, Clip
+from avse_ppl.data.decoding import decode
+from avse_ppl.data.mixing import active_power
 
 BABBLE_RMS = 0.1
 

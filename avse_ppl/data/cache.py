@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.decoding import decode
-from avse_ppl.corpora.flat import clip_columns, clips_of, extras, read_index, write_pair
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.decoding import decode
+from avse_ppl.data.flat import clip_columns, clips_of, extras, read_index, write_pair
 
 _FORMAT = 1
 _COLUMNS = ("sample_rate_hz",)

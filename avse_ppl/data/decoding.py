@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.audio import load_audio
-from avse_ppl.corpora.clips import Clip
+from avse_ppl.data.clips import Clip
+from avse_ppl.signal.audio import load_audio
 
 _HIGHPASS_ORDER = 4
 

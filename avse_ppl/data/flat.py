@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from avse_ppl.corpora.clips import Clip
+from avse_ppl.data.clips import Clip
 
 _EXTRA_PATHS = ("video", "roi", "noisy")
 _COLUMNS = ("paths", "corpora", "speakers", "splits", "labels")

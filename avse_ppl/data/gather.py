@@ -9,22 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from avse_ppl.corpora.cache import (
+from avse_ppl.data.cache import (
     SpeechCache,
     cache_checksum,
     load_cache,
     stored_checksum,
     write_cache,
 )
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.lips_cache import (
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.lips_cache import (
     LipsCache,
     load_lips,
     no_lips,
     stored_lips_checksum,
     write_lips,
 )
-from avse_ppl.corpora.pieces import (
+from avse_ppl.data.pieces import (
     Features,
     lips_file,
     make_pieces,

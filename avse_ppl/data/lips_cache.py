@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.flat import clip_columns, clips_of, read_index, write_pair
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.flat import clip_columns, clips_of, read_index, write_pair
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from avse_ppl.corpora.clips import DEV_NOISES, Clip
-from avse_ppl.corpora.decoding import decode
-from avse_ppl.corpora.mixing import Mixture, mix
-from avse_ppl.corpora.readers import read_grid, read_noise
+from avse_ppl.data.clips import DEV_NOISES, Clip
+from avse_ppl.data.decoding import decode
+from avse_ppl.data.mixing import Mixture, mix
+from avse_ppl.data.readers import read_grid, read_noise
 
 DEV_SNRS_DB = (-5.0, 0.0, 5.0)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avse_ppl.audio import Audio
+from avse_ppl.signal.audio import Audio
 
 FRAME_S = 0.032
 ACTIVE_RANGE_DB = 40.0

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.decoding import decode
-from avse_ppl.corpora.lips_cache import LIPS_HZ, lips_piece
-from avse_ppl.corpora.roi import ROI_HZ, read_roi
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.decoding import decode
+from avse_ppl.data.lips_cache import LIPS_HZ, lips_piece
+from avse_ppl.data.roi import ROI_HZ, read_roi
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
-    from avse_ppl.video.detector import FaceDetector
+    from avse_ppl.video.face_detector import FaceDetector
 
 _FORMAT = 1
 UNREADABLE = (ValueError, OSError, EOFError)
@@ -174,7 +174,7 @@ def _read_mouth(clip: Clip, features: Features) -> Lips:
 @lru_cache(maxsize=1)
 def _detector(face_model: str | None) -> FaceDetector:
     """Open the face detector once in each process."""
-    from avse_ppl.video.detector import find_face_model, load_detector
+    from avse_ppl.video.face_detector import find_face_model, load_detector
 
     return load_detector(find_face_model(face_model))
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from avse_ppl.corpora.cache import SpeechCache, check_settings
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.gather import gather, load, stale
-from avse_ppl.corpora.lips_cache import LipsCache
-from avse_ppl.corpora.pieces import Features, Outcome, is_made, make_pieces
+from avse_ppl.data.cache import SpeechCache, check_settings
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.gather import gather, load, stale
+from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.data.pieces import Features, Outcome, is_made, make_pieces
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def prepare(
     if complete is not None:
         return complete
     if features.lips and any(clip.video is not None for clip in clips):
-        from avse_ppl.video.detector import find_face_model
+        from avse_ppl.video.face_detector import find_face_model
 
         find_face_model(features.face_model)  # raises where there is none, before long work
     folder = out_path.with_name(out_path.name + ".pieces")

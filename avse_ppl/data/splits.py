@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from avse_ppl.corpora.clips import UNKNOWN_SPEAKER, Clip
+from avse_ppl.data.clips import UNKNOWN_SPEAKER, Clip
 
 
 def check_disjoint(clips: Iterable[Clip]) -> None:

@@ -1,1 +1,1 @@
-"""The complex Gaussian distribution, on torch and JAX, and the registration of NumPyro with pyroapi."""
+"""The complex Gaussian distribution on torch and JAX, and NumPyro as a backend of pyroapi."""

@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints, kl
 
-from avse_ppl.backends import on_jax
+from avse_ppl.distributions.backend import on_jax
 
 _LOG_PI = math.log(math.pi)
 
@@ -60,7 +60,7 @@ class ComplexNormal(TorchDistribution):
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         """Take the side of the program that is running."""
         if on_jax():
-            from avse_ppl.distributions_jax import ComplexNormalJax
+            from avse_ppl.distributions.complex_normal_jax import ComplexNormalJax
 
             return ComplexNormalJax(*args, **kwargs)
         return super().__new__(cls)

@@ -1,4 +1,4 @@
-"""The circular complex Gaussian for NumPyro; see `avse_ppl.distributions.ComplexNormal`."""
+"""Circular complex Gaussian for NumPyro; JAX counterpart of `complex_normal`."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Density, Site
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import numbers_on, plates_reusable
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.log_density import Density, Site
+from avse_ppl.models.scene import numbers_on, plates_reusable
+from avse_ppl.posterior.posterior import Posterior
 
 _NODES = 8
 _WIDER = 1.5  # than the posterior of the latent: the proposal must cover what it covers

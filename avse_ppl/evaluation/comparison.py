@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Comparison:
     Notes
     -----
     Frames overlap, so that bins are not independent. With each bin its neighbours are left out, see
-    `avse_ppl.loo.loo`, and standard errors are those of sums over blocks of ``n_fft / hop`` frames
-    and all frequencies, which share little with each other. The sums themselves are over all bins:
-    a recording has ``n_fft / hop`` times as many as it has samples, and differences of elpd are
-    larger by about as much than they would be between densities of the waveform.
+    `avse_ppl.evaluation.loo`, and standard errors are those of sums over blocks of ``n_fft / hop``
+    frames and all frequencies, which share little with each other. The sums themselves are over
+    all bins: a recording has ``n_fft / hop`` times as many as it has samples, and differences of
+    elpd are larger by about as much than they would be between densities of the waveform.
     """
 
     models: tuple[str, ...]

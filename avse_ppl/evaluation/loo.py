@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.bins import BinDensity, bins_of
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.psis import psis
-from avse_ppl.inference.reliance import check_latents
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import COUPLED_BINS, Spectrogram, Stft
+from avse_ppl.evaluation.bin_density import BinDensity, bins_of
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.psis import psis
+from avse_ppl.inference.core.visual_gate import check_latents
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
 
 FEWEST_DRAWS = 100
 _ELEMENTS = 4_000_000  # log densities smoothed at once: bounds the memory
@@ -109,7 +109,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     Examples
     --------
     >>> from avse_ppl import SVI
-    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> from avse_ppl.models.simulate import ruler_scene, simulate
     >>> scene = ruler_scene(noise_known=False)
     >>> mixture = simulate(scene, n_samples=4096).mixture
     >>> posterior = SVI(steps=60, draws=200)(scene, mixture, seed=0)

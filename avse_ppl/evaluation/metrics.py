@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl._alignment import align_lag_s, check_alignment, check_rates
-from avse_ppl._samples import check_finite
-from avse_ppl.audio import Audio, AudioLike, as_audio
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio
+from avse_ppl.signal.delay import align_lag_s, check_alignment, check_rates
+from avse_ppl.signal.samples import check_finite
 
 SCORING_RATE_HZ = 16000
 

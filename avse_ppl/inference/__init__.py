@@ -3,14 +3,14 @@
 if __name__ == "inference":
     raise ImportError("import avse_ppl.inference")
 
-from avse_ppl.inference.em import EM
+from avse_ppl.inference.core.merge import merge
+from avse_ppl.inference.diffusion.guided import GuidedDiffusion
+from avse_ppl.inference.diffusion.udiffse import UDiffSE
+from avse_ppl.inference.em.em import EM
 from avse_ppl.inference.exact import Exact
-from avse_ppl.inference.guided import GuidedDiffusion
-from avse_ppl.inference.joining import merge
-from avse_ppl.inference.numpyro_nuts import NumPyroNUTS
-from avse_ppl.inference.nuts import HMC, NUTS
-from avse_ppl.inference.svi import SVI
-from avse_ppl.inference.udiffse import UDiffSE
+from avse_ppl.inference.mcmc.hmc import HMC, NUTS
+from avse_ppl.inference.mcmc.numpyro_nuts import NumPyroNUTS
+from avse_ppl.inference.vi.svi import SVI
 
 __all__ = [
     "EM",

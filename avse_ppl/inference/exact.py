@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Density, Site, Values, prior_law
-from avse_ppl.inference.memory import check_memory, memory_explained
-from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.summary import Moments, kind_of, summarise
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.build_posterior import Moments, kind_of, summarise
+from avse_ppl.inference.core.log_density import Density, Site, Values, prior_law
+from avse_ppl.inference.core.resources import check_memory, memory_explained
+from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _REACH = 6.0  # prior standard deviations that the first grid spans
 _DROP = 15.0  # nats below the top at which the next grid ends

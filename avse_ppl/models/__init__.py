@@ -3,19 +3,19 @@
 if __name__ == "models":
     raise ImportError("import avse_ppl.models")
 
-from avse_ppl.models.diffusion import Ouve, Vp
-from avse_ppl.models.noise import NMF, Stationary, stationary
-from avse_ppl.models.noise_clicks import Clicks, clicks
-from avse_ppl.models.noise_gain import AR1Gain, Wind, wind
-from avse_ppl.models.noise_heavy import AlphaStable, StudentT
-from avse_ppl.models.noise_hum import Hum, hum
-from avse_ppl.models.noise_learned import NoiseVae, load_noise
-from avse_ppl.models.noise_names import parse_noise
-from avse_ppl.models.noise_sum import Sum
-from avse_ppl.models.pretrained_speech import load_speech, pretrained_names
-from avse_ppl.models.speech_gaussian import GaussianSpeech
-from avse_ppl.models.speech_latent import LatentSpeech
-from avse_ppl.models.speech_score import GaussianScore, ScoreSpeech
+from avse_ppl.models.noise.basic import NMF, Stationary, stationary
+from avse_ppl.models.noise.clicks import Clicks, clicks
+from avse_ppl.models.noise.gain import AR1Gain, Wind, wind
+from avse_ppl.models.noise.heavy_tailed import AlphaStable, StudentT
+from avse_ppl.models.noise.hum import Hum, hum
+from avse_ppl.models.noise.learned import NoiseVae, load_noise
+from avse_ppl.models.noise.parse import parse_noise
+from avse_ppl.models.noise.sum import Sum
+from avse_ppl.models.speech.diffusion import Ouve, Vp
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.speech.latent import LatentSpeech
+from avse_ppl.models.speech.load import load_speech, pretrained_names
+from avse_ppl.models.speech.score import GaussianScore, ScoreSpeech
 
 __all__ = [
     "NMF",

@@ -12,10 +12,10 @@ from pyro import poutine
 from pyroapi import handlers, pyro
 from torch import Tensor
 
-from avse_ppl.backends import on_jax
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.gating import believed
-from avse_ppl.stft import Frames, Spectrogram, Stft
+from avse_ppl.distributions.backend import on_jax
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.visual.gate import believed
+from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
 
 # Speech, noise and their parts may each open plate("time", ...): hiding a plate's own bookkeeping
@@ -93,7 +93,8 @@ class Scene:
         Noise model: one of the library's or a function of yours.
     reliability
         How far the video counts in each frame, only with audio-visual priors: one of
-        `avse_ppl.models.reliability`, or a function of yours. None: wherever there is a face.
+        `avse_ppl.models.visual.reliability`, or a function of yours. None: wherever there is a
+        face.
 
     Examples
     --------

@@ -16,11 +16,11 @@ from pyroapi import distributions as dist
 from pyroapi import pyro
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.models.speech_gaussian import GaussianSpeech
-from avse_ppl.scene import NoiseModel, Scene, plates_reusable
-from avse_ppl.stft import Frames, Spectrogram, Stft
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.scene import NoiseModel, Scene, plates_reusable
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
 
 @dataclass(frozen=True)

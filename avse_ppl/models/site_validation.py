@@ -14,8 +14,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from avse_ppl.scene import Scene
-    from avse_ppl.stft import Frames
+    from avse_ppl.models.scene import Scene
+    from avse_ppl.signal.stft import Frames
 
 # Sites of the scene itself, its plates, and variables and dimensions of a posterior's file.
 RESERVED = (
@@ -171,7 +171,7 @@ def _finite(values: Tensor) -> bool:
 
 def _run(scene: Scene, frames: Frames, seed: int) -> dict[str, Message]:
     """Latents of the scene at one draw of its prior."""
-    from avse_ppl.scene import plates_reusable
+    from avse_ppl.models.scene import plates_reusable
 
     device = frames.device
     watch = Watch()

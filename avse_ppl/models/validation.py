@@ -13,10 +13,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.checks_sites import Watch, check_density, check_sites, check_unchanging
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.scene import Scene, plates_reusable
-from avse_ppl.stft import Frames, Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.scene import Scene, plates_reusable
+from avse_ppl.models.site_validation import Watch, check_density, check_sites, check_unchanging
+from avse_ppl.signal.stft import Frames, Spectrogram
 
 
 def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avse_ppl.audio import Audio
-from avse_ppl.chunks import split
+from avse_ppl.posterior.chunks import split
+from avse_ppl.signal.audio import Audio
 
 _BATCH_SAMPLES = 60 * 16000  # inverted at once: bounds the memory
 _MAX_PADDING = 0.1  # of a batch, where recordings of different length share it
@@ -24,10 +24,12 @@ class Piece:
 
     @property
     def n_samples(self) -> int:
+        """Number of samples."""
         return self.end - self.begin
 
     @property
     def span(self) -> slice:
+        """Where it lies in the recording."""
         return slice(self.begin, self.end)
 
 

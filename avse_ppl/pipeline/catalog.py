@@ -10,12 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from avse_ppl.checks import unknown_name
 from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, GuidedDiffusion, NumPyroNUTS, UDiffSE
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
-from avse_ppl.models.diffusion import denoises
-from avse_ppl.models.reliability import RELIABILITIES
-from avse_ppl.scene import NoiseModel, SpeechPrior
+from avse_ppl.models.scene import NoiseModel, SpeechPrior
+from avse_ppl.models.speech.diffusion import denoises
+from avse_ppl.models.validation import unknown_name
+from avse_ppl.models.visual.reliability import RELIABILITIES
 
 DEFAULT_SPEECH, DEFAULT_SEEING = "tcvae", "av-dkf"  # without and with video
 NOISES: Mapping[str, str] = MappingProxyType(

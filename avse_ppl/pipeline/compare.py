@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
-from avse_ppl.checks import check_count, name_of
-from avse_ppl.comparison import Comparison, stacking_weights
-from avse_ppl.inference.looking import check_sees, look
-from avse_ppl.inference.setup import check_seeds, prepare
-from avse_ppl.loo import FEWEST_DRAWS, Loo, check_kind, loo
-from avse_ppl.names import (
+from avse_ppl.evaluation.comparison import Comparison, stacking_weights
+from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
+from avse_ppl.inference.core.setup import check_seeds, prepare
+from avse_ppl.inference.core.video import check_sees, look
+from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
+from avse_ppl.models.validation import check_count, name_of
+from avse_ppl.pipeline.catalog import (
     resolve_inference,
     resolve_noise,
     resolve_reliability,
     resolve_speech,
 )
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
-from avse_ppl.stft import Spectrogram, Stft
-from avse_ppl.viewing import Viewing, watch
+from avse_ppl.pipeline.video_input import Viewing, watch
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, to_rate
+from avse_ppl.signal.stft import Spectrogram, Stft
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse_ppl._pieces import Piece, batches_of, pieces_of
-from avse_ppl.audio import Audio, AudioLike, as_audio, check_audio, to_rate
-from avse_ppl.checks import name_of
-from avse_ppl.chunks import join, stitch, stitch_waves
-from avse_ppl.inference.looking import check_sees
-from avse_ppl.inference.setup import check_seeds
-from avse_ppl.names import (
+from avse_ppl.inference.core.setup import check_seeds
+from avse_ppl.inference.core.video import check_sees
+from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
+from avse_ppl.models.validation import name_of
+from avse_ppl.pipeline.batches import Piece, batches_of, pieces_of
+from avse_ppl.pipeline.catalog import (
     default_inference,
     resolve_inference,
     resolve_noise,
     resolve_reliability,
     resolve_speech,
 )
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
-from avse_ppl.viewing import Viewing, watch_all
+from avse_ppl.pipeline.video_input import Viewing, watch_all
+from avse_ppl.posterior.chunks import join, stitch, stitch_waves
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -94,12 +94,12 @@ def enhance(
         ``"tcvae"``, ``"av-dkf"``, another name (see ``avse-ppl models``), a folder of weights, or a
         prior. None: ``"tcvae"``, or with video ``"av-dkf"``.
     noise
-        A name or a sum of them, as in ``"nmf(8)+hum(50)"`` (see `avse_ppl.names.NOISES`),
-        ``"module:function"``, or a function of frames.
+        A name or a sum of them, as in ``"nmf(8)+hum(50)"`` (see
+        `avse_ppl.pipeline.catalog.NOISES`), ``"module:function"``, or a function of frames.
     inference
         A name, such as ``"svi"``, ``"em-langevin"`` or ``"numpyro-nuts"`` (see
-        `avse_ppl.names.ROUTINES`), or a configured routine (which then keeps its own ``device`` and
-        ``draws``). None: ``"svi"``, or ``"guided"`` where the prior has no density.
+        `avse_ppl.pipeline.catalog.ROUTINES`), or a configured routine (which then keeps its own
+        ``device`` and ``draws``). None: ``"svi"``, or ``"guided"`` where the prior has no density.
     seed
         Of everything random.
     device
@@ -114,10 +114,10 @@ def enhance(
         Whether to scale variance and draws so that credible intervals cover as they state, see
         ``Posterior.recalibrated``. The enhanced speech is the same.
     viewing
-        How the video is looked at, see `avse_ppl.viewing.Viewing`.
+        How the video is looked at, see `avse_ppl.pipeline.video_input.Viewing`.
     reliability
         How far the video is believed, frame by frame: ``"markov"``, ``"score"``, ``"beta"``,
-        ``"always"``, ``"never"``, or a function, see `avse_ppl.models.reliability`. None:
+        ``"always"``, ``"never"``, or a function, see `avse_ppl.models.visual.reliability`. None:
         ``"score"``.
 
     Returns
@@ -226,7 +226,7 @@ def _check_recalibration(scene: Scene, inference: object, keep_posterior: bool) 
     if not keep_posterior:
         raise ValueError("recalibrate changes the posterior only; keep the posterior, too")
     if isinstance(inference, str):
-        from avse_ppl.recalibration import find_shipped
+        from avse_ppl.posterior.recalibration import find_shipped
 
         names = {"speech": name_of(scene.speech), "noise": name_of(scene.noise)}
         find_shipped(routine=inference, **names)

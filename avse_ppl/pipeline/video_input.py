@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from avse_ppl.audio import Audio
+from avse_ppl.signal.audio import Audio
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -140,8 +140,8 @@ def speech_for(
     ValueError
         If the prior is unknown, or would ignore the video given.
     """
-    from avse_ppl.inference.looking import check_sees
-    from avse_ppl.names import resolve_speech
+    from avse_ppl.inference.core.video import check_sees
+    from avse_ppl.pipeline.catalog import resolve_speech
 
     prior = resolve_speech(speech, sees=any(path is not None for path in videos.values()))
     check_sees(prior, given)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from avse_ppl._figures import write_figure
-from avse_ppl.calibration.ranks import rank_ecdf, simultaneous_band
-from avse_ppl.calibration.simulation import SimulationBasedCalibration
+from avse_ppl.evaluation.calibration.ranks import rank_ecdf, simultaneous_band
+from avse_ppl.evaluation.calibration.simulation import SimulationBasedCalibration
+from avse_ppl.utils.figures import write_figure
 
 
 def plot_ranks(

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl._figures import write_figure
-from avse_ppl.diagnostics.arviz_calls import ess, r_hat
-from avse_ppl.diagnostics.chains import ESS_PER_CHAIN, R_HAT
-from avse_ppl.diagnostics.diagnose import TRACES, Diagnostics
-from avse_ppl.diagnostics.observed import latent_draws, observed
-from avse_ppl.diagnostics.powers import log_powers
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.evaluation.diagnostics.diagnose import TRACES, Diagnostics
+from avse_ppl.evaluation.diagnostics.observed import latent_draws, observed
+from avse_ppl.inference.core.arviz_calls import ess, r_hat
+from avse_ppl.inference.core.convergence import ESS_PER_CHAIN, R_HAT
+from avse_ppl.inference.core.powers import log_powers
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.utils.figures import write_figure
 
 _MOST = 4  # recordings that are drawn
 _GOOD, _BAD = "C0", "tab:red"
@@ -60,7 +60,7 @@ def plot_diagnostics(
     --------
     >>> import tempfile
     >>> from avse_ppl import SVI, diagnose
-    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> from avse_ppl.models.simulate import ruler_scene, simulate
     >>> scene = ruler_scene(noise_known=False)
     >>> posterior = SVI(steps=12, draws=4)(scene, simulate(scene, 8000).mixture, seed=0)
     >>> folder = tempfile.mkdtemp()

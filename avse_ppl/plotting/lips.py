@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl._figures import write_figure
-from avse_ppl._media import check_writable
-from avse_ppl.video.alignment import runs
+from avse_ppl.signal.media import check_writable
+from avse_ppl.utils.figures import write_figure
 from avse_ppl.video.lips import Lips
+from avse_ppl.video.mouth_alignment import runs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

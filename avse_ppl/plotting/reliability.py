@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl._figures import write_figure
-from avse_ppl._media import check_writable
-from avse_ppl.corruptions.kind import CAUSES
-from avse_ppl.reliability import Reliability
+from avse_ppl.plotting.lips import SAVE_SUFFIXES
+from avse_ppl.signal.media import check_writable
+from avse_ppl.utils.figures import write_figure
+from avse_ppl.video.corruptions.kind import CAUSES
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.picture import SAVE_SUFFIXES
+from avse_ppl.video.quality.score import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

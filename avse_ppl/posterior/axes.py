@@ -11,9 +11,9 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from avse_ppl.posterior import Posterior
-    from avse_ppl.scene import Scene
-    from avse_ppl.stft import Spectrogram
+    from avse_ppl.models.scene import Scene
+    from avse_ppl.posterior.posterior import Posterior
+    from avse_ppl.signal.stft import Spectrogram
 
 Axes = tuple[str, ...]
 FREQ, TIME = "freq", "time"
@@ -27,7 +27,7 @@ def axes_of(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) ->
 
     Examples
     --------
-    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> from avse_ppl.models.simulate import ruler_scene, simulate
     >>> scene = ruler_scene(noise_known=False)
     >>> simulated = simulate(scene, n_samples=4096)
     >>> axes_of(scene, simulated.mixture, simulated.latents)
@@ -37,7 +37,7 @@ def axes_of(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) ->
     from pyro import plate, poutine
     from pyro.poutine.messenger import Messenger
 
-    from avse_ppl.scene import plates_reusable
+    from avse_ppl.models.scene import plates_reusable
 
     found: dict[str, Axes] = {}
 

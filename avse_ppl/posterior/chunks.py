@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.posterior import Posterior
+from avse_ppl.posterior.posterior import Posterior
 
 CHUNK_S = 10.0
 OVERLAP_S = 1.0

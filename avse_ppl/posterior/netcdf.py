@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse_ppl.posterior_axes import Axes, grid_of, on_grid
-from avse_ppl.stft import Stft
+from avse_ppl.posterior.axes import Axes, grid_of, on_grid
+from avse_ppl.signal.stft import Stft
 
 if TYPE_CHECKING:
     import xarray
 
-    from avse_ppl.posterior import Posterior
+    from avse_ppl.posterior.posterior import Posterior
 
 _FORMAT = 1
 _GRID = ("recording", "freq_hz", "time_s")

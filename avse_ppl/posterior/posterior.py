@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 
 if TYPE_CHECKING:
     import xarray
 
-    from avse_ppl.recalibration import Recalibration
+    from avse_ppl.posterior.recalibration import Recalibration
 
 Arrays = dict[str, np.ndarray]
 
@@ -102,7 +102,7 @@ class Posterior:
         """Figures about the chains of each recording; empty if the draws are not from chains.
 
         R-hat, effective sample sizes, divergences and energy of log powers of speech and noise; see
-        ``avse_ppl.diagnostics.chain_figures``.
+        ``avse_ppl.evaluation.diagnostics.chain_figures``.
         """
         return tuple(self.attrs.get("diagnostics", ()))
 
@@ -240,7 +240,7 @@ class Posterior:
         ValueError
             If it is not a posterior of this library.
         """
-        from avse_ppl.posterior_file import read
+        from avse_ppl.posterior.netcdf import read
 
         return cls(**read(Path(path)))
 
@@ -262,13 +262,13 @@ class Posterior:
         ValueError
             If it was fitted for posteriors of another kind, or none is shipped for this one.
         """
-        from avse_ppl.recalibration import recalibration_for
+        from avse_ppl.posterior.recalibration import recalibration_for
 
         return (recalibration or recalibration_for(self)).apply(self, seed=seed)
 
     def select(self, recording: int) -> Posterior:
         """Posterior of one recording of the batch, padding removed."""
-        from avse_ppl.posterior_axes import select
+        from avse_ppl.posterior.axes import select
 
         return select(self, recording)
 
@@ -287,11 +287,11 @@ class Posterior:
         return np.pad(bounds, [(0, 0)] * (bounds.ndim - 1) + [(0, missing)])
 
     def _datasets(self) -> dict[str, xarray.Dataset]:
-        from avse_ppl.posterior_file import datasets
+        from avse_ppl.posterior.netcdf import datasets
 
         return datasets(self)
 
     def _attributes(self) -> dict[str, Any]:
-        from avse_ppl.posterior_file import attributes
+        from avse_ppl.posterior.netcdf import attributes
 
         return attributes(self)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.posterior import Posterior
+from avse_ppl.posterior.posterior import Posterior
 
-TABLES = Path(__file__).parent / "calibration" / "tables"
+TABLES = Path(__file__).parent / "tables"
 MAIN = 0.9  # the mass at which variances are matched
 _ORIGIN = ("routine", "kind", "speech", "noise")
 
@@ -112,7 +112,7 @@ class Recalibration:
             told = "; ".join(f"{name} {wanted[name]!r}, found {found[name]!r}" for name in wrong)
             raise ValueError(
                 f"this recalibration was fitted for {told}. Fit one for yours with "
-                "avse_ppl.recalibration_fit.fit_recalibration on recordings of known speech"
+                "avse_ppl.evaluation.calibration.fit_recalibration on recordings of known speech"
             )
 
     def factor(self, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
@@ -242,7 +242,7 @@ def find_shipped(**wanted: str) -> Recalibration:
     asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
     raise ValueError(
         f"no recalibration is shipped for {asked}; there are: {known}. Leave it out, or fit one "
-        "with avse_ppl.recalibration_fit.fit_recalibration on recordings of known speech"
+        "with avse_ppl.evaluation.calibration.fit_recalibration on recordings of known speech"
     )
 
 

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from avse_ppl.audio import Audio, AudioLike, as_audio
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio
 
 _ALIGNED_S = 0.005
 

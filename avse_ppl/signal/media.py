@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 
-from avse_ppl._truncation import missing_bytes
+from avse_ppl.signal.truncation import missing_bytes
 
 if TYPE_CHECKING:
     from av import AudioFrame

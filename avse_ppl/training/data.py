@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.stft import Stft
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
 
 _BABBLE = 0.15  # share of the mixtures whose noise is other people talking
@@ -204,7 +204,7 @@ class CropBatches(Sampler[list[Crop]]):
 
 def _level_scale(wave: np.ndarray, stft: Stft) -> float:
     """Factor that brings a clip's active frames to unit mean STFT power."""
-    from avse_ppl.corpora.mixing import active_power
+    from avse_ppl.data.mixing import active_power
 
     window_energy = stft.n_fft / 2  # both windows: sine, and Hann up to a constant
     return 1.0 / np.sqrt(max(active_power(wave, stft.sample_rate_hz), 1e-12) * window_energy)

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from avse_ppl.models.networks import LipsNetwork
-from avse_ppl.models.networks.few_calls import FewCallsNetwork
+from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
-from avse_ppl.models.weights import (
+from avse_ppl.models.weights.io import (
     NETWORKS,
     PRETRAINED,
     is_shipped,
@@ -24,7 +24,7 @@ from avse_ppl.models.weights import (
     load_shared,
     save_weights,
 )
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import SpeechCrops
 from avse_ppl.training.diffusion_phases import (
     DistillationTraining,

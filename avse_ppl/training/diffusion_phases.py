@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, WeightAveraging
 from torch import Tensor
 
-from avse_ppl.models.compression import Compression
-from avse_ppl.stft import Stft
+from avse_ppl.models.speech.compression import Compression
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.phases import VaeTraining, power_of
 from avse_ppl.training.recipes import DiffusionRecipe, DistillationRecipe
 from avse_ppl.training.seeing_data import Seen

@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from torch.utils.data import DataLoader
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.models.weights import CLEAN_START_GAIN_DB, save_weights
-from avse_ppl.stft import Stft
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.models.weights.io import CLEAN_START_GAIN_DB, save_weights
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.phases import EncoderTraining, VaeTraining
 from avse_ppl.training.recipes import Recipe

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.models.weights import save_weights
-from avse_ppl.stft import Stft
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.models.weights.io import save_weights
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.augment import equalise, steady
 from avse_ppl.training.data import Crop, MixtureCrops, SpeechCrops
 from avse_ppl.training.fit import Run, card_metrics, check_rates

@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from avse_ppl.models.weights import NETWORKS
-from avse_ppl.stft import Stft
+from avse_ppl.models.weights.io import NETWORKS
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.recipes import Recipe
 
 _PATIENCE = 20  # steps

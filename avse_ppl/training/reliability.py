@@ -12,11 +12,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from torch.utils.data import DataLoader
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.corpora.lips_cache import LipsCache
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.reliability_weights import save_reliability, start_from_eyes
-from avse_ppl.reliability_inputs import SOUND_HZ
+from avse_ppl.models.weights.reliability import save_reliability, start_from_eyes
 from avse_ppl.training.reliability_data import ClipBatches, TalkingClips, collate
 from avse_ppl.training.reliability_phases import (
     AgreementTraining,
@@ -24,6 +23,7 @@ from avse_ppl.training.reliability_phases import (
     calibrate,
     calibrate_apart,
 )
+from avse_ppl.video.quality.features import SOUND_HZ
 
 OUT_OF_SYNC = ("shift", "other-speaker")
 

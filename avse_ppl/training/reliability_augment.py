@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from avse_ppl.video.alignment import CROP_PX, sharpness
 from avse_ppl.video.lips import Lips
+from avse_ppl.video.mouth_alignment import CROP_PX, sharpness
 
 _TURN_DEG, _SCALE, _SHIFT_PX = 7.0, 0.1, 5.0
 _CONTRAST, _LEVEL, _GRAIN = (0.55, 1.4), (-30.0, 30.0), 4.0

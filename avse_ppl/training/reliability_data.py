@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.corpora.lips_cache import LipsCache
-from avse_ppl.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
-from avse_ppl.models.networks.agreement import BANDS, STEPS
-from avse_ppl.models.networks.lips import halved
-from avse_ppl.reliability_inputs import SOUND_HZ, speech_levels, tracker_columns
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.models.networks.av_sync import BANDS, STEPS
+from avse_ppl.models.networks.lip_encoder import halved
 from avse_ppl.training.reliability_augment import vary_lips
+from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
 from avse_ppl.video.lips import Lips
+from avse_ppl.video.quality.features import SOUND_HZ, speech_levels, tracker_columns
 
 _PICTURE = SOUND_HZ // 25  # samples
 _LONGEST = 75  # frames

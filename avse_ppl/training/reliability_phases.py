@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, binary_cross_entropy_with_logits, cross_entropy, pad
 
-from avse_ppl.models.networks.agreement import (
+from avse_ppl.models.networks.av_sync import (
     BANDS,
     MOST_LAG,
     NEAR_LAG,

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.corpora.lips_cache import LipsCache
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.weights import is_shipped, load_lips, load_shared, save_lips, save_weights
-from avse_ppl.stft import Stft
+from avse_ppl.models.weights.io import is_shipped, load_lips, load_shared, save_lips, save_weights
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import SpeechCrops
 from avse_ppl.training.fit import Run, card_metrics, check_rates
 from avse_ppl.training.recipes import SeeingRecipe

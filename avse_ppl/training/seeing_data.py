@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.corpora.cache import SpeechCache
-from avse_ppl.corpora.lips_cache import LipsCache
-from avse_ppl.models.networks.lips import CROP, RATE_HZ, LipsNetwork
-from avse_ppl.stft import Stft
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.models.networks.lip_encoder import CROP, RATE_HZ, LipsNetwork
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import Crop, MixtureCrops, SpeechCrops
 from avse_ppl.training.lips_augment import vary_crops
 
@@ -108,7 +108,7 @@ def encode_crops(
     network: LipsNetwork, crops: np.ndarray, generator: torch.Generator | None = None
 ) -> np.ndarray:
     """Features ``(picture, features)`` of ``(picture, 88, 88)``, varied if there is a generator."""
-    from avse_ppl.models.networks.lips import halved
+    from avse_ppl.models.networks.lip_encoder import halved
 
     device = next(network.parameters()).device
     parts = []

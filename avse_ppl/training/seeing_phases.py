@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.dynamic import DynamicNetwork
-from avse_ppl.models.networks.lips import LipsNetwork, halved, on_frames
+from avse_ppl.models.networks.lip_encoder import LipsNetwork, halved, on_frames
+from avse_ppl.models.networks.sequential import DynamicNetwork
 from avse_ppl.models.networks.tcvae import normalised_input
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.phases import VaeTraining, power_of
 from avse_ppl.training.recipes import Recipe, SeeingRecipe

@@ -1,10 +1,9 @@
 """From the video of a speaker to mouth crops."""
 
-from avse_ppl.video.detector import FaceDetector, find_face_model, load_detector
+from avse_ppl.video.av_offset import estimate_offset
+from avse_ppl.video.face_detector import FaceDetector, find_face_model, load_detector
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.offset import estimate_offset
-from avse_ppl.video.picture import save_lips_picture
-from avse_ppl.video.reading import read_lips
+from avse_ppl.video.read_lips import read_lips
 
 __all__ = [
     "FaceDetector",
@@ -13,5 +12,4 @@ __all__ = [
     "find_face_model",
     "load_detector",
     "read_lips",
-    "save_lips_picture",
 ]

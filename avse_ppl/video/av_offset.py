@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avse_ppl.audio import Audio
+from avse_ppl.signal.audio import Audio
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.motion import components, opening
+from avse_ppl.video.mouth_motion import components, opening
 
 _RATE_HZ = 100
 _MAX_OFFSET = 70  # hundredths of a second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.video.alignment import CROP_PX
+from avse_ppl.video.mouth_alignment import CROP_PX
 
 SIZES_PX = (67, 88, 96)
 

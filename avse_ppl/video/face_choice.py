@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from avse_ppl._media import Readable
-from avse_ppl.audio import load_audio
+from avse_ppl.signal.audio import load_audio
+from avse_ppl.signal.media import Readable
+from avse_ppl.video.av_offset import agreement
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.offset import agreement
 from avse_ppl.video.tracks import FaceTrack
 
 FaceChoice: TypeAlias = int | Literal["largest", "auto"]

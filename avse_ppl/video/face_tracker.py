@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from avse_ppl.video.alignment import crop_transform, cut_out
-from avse_ppl.video.detector import Face, FaceDetector
-from avse_ppl.video.flow import eye_distance, follow
-from avse_ppl.video.pictures import Picture
+from avse_ppl.video.face_detector import Face, FaceDetector
+from avse_ppl.video.frames import Picture
+from avse_ppl.video.mouth_alignment import crop_transform, cut_out
+from avse_ppl.video.optical_flow import eye_distance, follow
 
 _WORK_PX = 640  # longer side of the pictures that are searched
 _KEY_S = 0.099  # between detections of a known face

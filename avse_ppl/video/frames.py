@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl._media import Readable, _opened
+from avse_ppl.signal.media import Readable, _opened
 
 if TYPE_CHECKING:
     from av import VideoFrame

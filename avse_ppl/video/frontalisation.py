@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.video.alignment import CROP_PX, MEAN_FACE, crop_transform, cut_out
-from avse_ppl.video.pose import SOLID_FACE, project
+from avse_ppl.video.head_pose import SOLID_FACE, project
+from avse_ppl.video.mouth_alignment import CROP_PX, MEAN_FACE, crop_transform, cut_out
 
 _FINE = 2.0  # the picture is first brought to this many times the resolution of the crop
 _EDGE_PX = 40  # of the crop, around it

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avse_ppl.video.alignment import MEAN_FACE, runs
+from avse_ppl.video.mouth_alignment import MEAN_FACE, runs
 
 # Depth of eyes, nose tip and corners of the mouth, px of the crop, away from the viewer.
 _DEPTH = np.array([0.0, 0.0, -26.0, -2.0, -2.0])

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from avse_ppl.video import crops
-from avse_ppl.video.alignment import CROP_PX, sharpness
+from avse_ppl.video import crop_formats as crops
+from avse_ppl.video.mouth_alignment import CROP_PX, sharpness
 
 _FROZEN_S = 0.5  # a picture shown for longer says nothing about the mouth
 _STEP_S = 0.04  # of one single frame

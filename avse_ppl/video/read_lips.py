@@ -10,16 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from avse_ppl._media import Readable
-from avse_ppl.video.alignment import CROP_PX, crop_transform, cut_out, sharpness, smooth
-from avse_ppl.video.choice import FaceChoice, candidates, check_choice, choose
-from avse_ppl.video.crops import SIZES_PX
-from avse_ppl.video.detector import FaceDetector, find_face_model, load_detector
-from avse_ppl.video.frontal import cut_out_frontal
+from avse_ppl.signal.media import Readable
+from avse_ppl.video.crop_formats import SIZES_PX
+from avse_ppl.video.face_choice import FaceChoice, candidates, check_choice, choose
+from avse_ppl.video.face_detector import FaceDetector, find_face_model, load_detector
+from avse_ppl.video.face_tracker import Tracker
+from avse_ppl.video.frames import picture_count, pictures
+from avse_ppl.video.frontalisation import cut_out_frontal
+from avse_ppl.video.head_pose import estimate_poses
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.pictures import picture_count, pictures
-from avse_ppl.video.pose import estimate_poses
-from avse_ppl.video.tracking import Tracker
+from avse_ppl.video.mouth_alignment import CROP_PX, crop_transform, cut_out, sharpness, smooth
 from avse_ppl.video.tracks import FaceTrack, face_tracks
 
 _STILL = 0.35  # grey levels from one crop to the next

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avse_ppl.video.alignment import runs, smooth
-from avse_ppl.video.flow import eye_distance
-from avse_ppl.video.tracking import Track
+from avse_ppl.video.face_tracker import Track
+from avse_ppl.video.mouth_alignment import runs, smooth
+from avse_ppl.video.optical_flow import eye_distance
 
 _BRIDGE_S = 0.6  # from one seen picture to the next
 _NOISE_S = 0.04  # the detector's keypoints are averaged over about three pictures

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from avse_ppl import ComplexNormal, Posterior
-from avse_ppl import batch as batch_module
-from avse_ppl.batch import Job, enhance_files, plan
+from avse_ppl.cli import batch as batch_module
+from avse_ppl.cli.batch import Job, enhance_files, plan
 
 RATE = 16000
-enhance_module = importlib.import_module("avse_ppl.enhance")
+enhance_module = importlib.import_module("avse_ppl.pipeline.enhance")
 
 
 def steady(frames):

@@ -13,11 +13,11 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from avse_ppl.cli import app
-from avse_ppl.metrics import evaluate_pair
+from avse_ppl.cli.main import app
+from avse_ppl.evaluation.metrics import evaluate_pair
 from avse_ppl.models.networks import VaeNetwork
-from avse_ppl.models.weights import save_weights
-from avse_ppl.stft import Stft
+from avse_ppl.models.weights.io import save_weights
+from avse_ppl.signal.stft import Stft
 
 RATE = 16000
 

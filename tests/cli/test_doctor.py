@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from avse_ppl import doctor
-from avse_ppl.commands.doctor import _rows
+from avse_ppl.cli import doctor
+from avse_ppl.cli.commands.doctor import _rows
 
 
 def test_a_sound_machine_has_no_problems():
@@ -72,7 +72,7 @@ def test_an_optional_part_that_is_broken_says_so(monkeypatch):
 
 
 def test_weights_that_cannot_be_read_are_a_problem(monkeypatch):
-    from avse_ppl.models import pretrained_speech
+    from avse_ppl.models.speech import load as pretrained_speech
 
     def corrupt(name):
         raise ValueError("cut short")

@@ -16,8 +16,8 @@ import typer
 from typer.testing import CliRunner
 
 from avse_ppl import Posterior
-from avse_ppl.cli import app
-from avse_ppl.commands import console
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.main import app
 
 RATE = 16000
 COMMANDS = ("enhance", "evaluate", "mix", "train", "import-weights", "models", "doctor")
@@ -35,7 +35,7 @@ def wrong_kind(frames):
 def buggy(frames):
     raise RuntimeError("no such luck")
 """
-enhance_module = importlib.import_module("avse_ppl.enhance")
+enhance_module = importlib.import_module("avse_ppl.pipeline.enhance")
 
 
 def write(name, seconds=0.2, seed=0, rate_hz=RATE):
@@ -397,7 +397,7 @@ def test_an_error_of_a_process_has_no_traceback(here):
 
 def test_the_command_line_loads_nothing_heavy_of_its_own():
     code = (
-        "import sys, avse_ppl; before = set(sys.modules); import avse_ppl.cli;"
+        "import sys, avse_ppl; before = set(sys.modules); import avse_ppl.cli.main;"
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

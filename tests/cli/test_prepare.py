@@ -11,10 +11,10 @@ import soundfile
 from typer.testing import CliRunner
 
 import avse_ppl.video
-import avse_ppl.video.detector
-from avse_ppl.cli import app
-from avse_ppl.commands.prepare import LAYOUTS, list_clips
-from avse_ppl.corpora import load_cache, load_lips
+import avse_ppl.video.face_detector
+from avse_ppl.cli.commands.prepare import LAYOUTS, list_clips
+from avse_ppl.cli.main import app
+from avse_ppl.data import load_cache, load_lips
 from avse_ppl.video import Lips
 
 RATE_HZ = 16000
@@ -66,7 +66,7 @@ def test_mouths_and_those_without(tmp_path, monkeypatch):
         return Lips.from_crops(np.full((12, 88, 88), 90, np.uint8), rate_hz=25)
 
     monkeypatch.setattr(avse_ppl.video, "read_lips", read_lips)
-    monkeypatch.setattr(avse_ppl.video.detector, "load_detector", lambda path: path)
+    monkeypatch.setattr(avse_ppl.video.face_detector, "load_detector", lambda path: path)
     folder = tmp_path / "lrs3" / "test" / "x"
     folder.mkdir(parents=True)
     for name in "ab":

@@ -11,10 +11,10 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from avse_ppl.audio import load_audio
-from avse_ppl.cli import app
+from avse_ppl.cli.main import app
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.reliability_weights import save_reliability
+from avse_ppl.models.weights.reliability import save_reliability
+from avse_ppl.signal.audio import load_audio
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT.parent / "shared" / "models" / "face" / "scrfd_500m_kps.onnx"

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from avse_ppl.cli import app
-from avse_ppl.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
-from avse_ppl.names import resolve_noise, resolve_speech
+from avse_ppl.cli.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
+from avse_ppl.cli.main import app
+from avse_ppl.pipeline.catalog import resolve_noise, resolve_speech
 
 pytestmark = pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 RATE = 16000

@@ -11,19 +11,19 @@ import torch
 from typer.testing import CliRunner
 
 from avse_ppl import SVI, compare, diagnose, load_speech
-from avse_ppl.audio import Audio, load_audio
-from avse_ppl.cli import app
-from avse_ppl.compare import _beliefs, _pieces, _scenes, named_models
-from avse_ppl.diagnostics.observed import heard, observed
+from avse_ppl.cli.main import app
+from avse_ppl.evaluation.diagnostics.observed import heard, observed
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.noise import stationary
-from avse_ppl.models.reliability import Markov, always
-from avse_ppl.models.weights import save_lips, save_weights
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Stft
+from avse_ppl.models.noise.basic import stationary
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.visual.reliability import Markov, always
+from avse_ppl.models.weights.io import save_lips, save_weights
+from avse_ppl.pipeline.compare import _beliefs, _pieces, _scenes, named_models
+from avse_ppl.pipeline.video_input import Viewing
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.audio import Audio, load_audio
+from avse_ppl.signal.stft import Stft
 from avse_ppl.video import Lips, read_lips
-from avse_ppl.viewing import Viewing
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "blocks": 1, "encoder_blocks": 1}

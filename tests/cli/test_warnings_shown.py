@@ -10,10 +10,10 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-import avse_ppl.names
+import avse_ppl.pipeline.catalog
 from avse_ppl import SVI, Audio, enhance, enhance_batch
-from avse_ppl.cli import app
-from avse_ppl.plots import plot_enhancement
+from avse_ppl.cli.main import app
+from avse_ppl.plotting.posterior import plot_enhancement
 
 RATE = 16000
 TEXT = "chains disagree: R-hat 1.90"

@@ -33,10 +33,10 @@ from avse_ppl import (
     Stft,
     stationary,
 )
-from avse_ppl.inference.density import Density
+from avse_ppl.inference.core.log_density import Density
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.networks.score_cnn import ScoreNetwork
 
 STFT = Stft(n_fft=64, hop=16)
 N = 320

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl.corpora import Clip, babble
+from avse_ppl.data import Clip, babble
 
 RATE_HZ = 16000
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-import avse_ppl.corpora.cache as cache_module
-from avse_ppl.corpora import Clip, build_cache, decode, load_cache
+import avse_ppl.data.cache as cache_module
+from avse_ppl.data import Clip, build_cache, decode, load_cache
 
 RATE_HZ = 16000
 

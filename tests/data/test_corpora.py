@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl.corpora import (
+from avse_ppl.data import (
     DEV_NOISES,
     Clip,
     decode,
@@ -18,7 +19,7 @@ from avse_ppl.corpora import (
     read_noise,
     read_speechocean762,
 )
-from avse_ppl.corpora.readers.lrw_ar import identities
+from avse_ppl.data.readers.lrw_ar import identities
 
 RATE_HZ = 16000
 BUNDLED = Path(__file__).parents[2] / "examples" / "data"
@@ -209,7 +210,9 @@ def test_real_corpora_have_the_stated_sizes_and_splits(shared):
     assert len({clip.speaker for clip in ocean}) == 131
     speakers = {split: {c.speaker for c in ocean if c.split == split} for split in ("train", "dev")}
     assert not speakers["train"] & speakers["dev"]
-    assert len(noise) == 320 + 733 + 4
+    counts = Counter(clip.corpus for clip in noise)
+    assert (counts["esc10"], counts["kitchen20"]) == (320, 733)
+    assert counts["speech_commands"] == 4
     assert {clip.label for clip in noise if clip.split == "dev"} == set(DEV_NOISES)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl.corpora import (
+from avse_ppl.data import (
     DEV_NOISES,
     Clip,
     active_mask,
@@ -156,7 +156,7 @@ def test_failed_save_leaves_the_old_manifest(data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("avse_ppl.corpora.manifest.os.replace", full)
+    monkeypatch.setattr("avse_ppl.data.manifest.os.replace", full)
     with pytest.raises(OSError, match="no space"):
         save_manifest(entries[:1], path)
     assert load_manifest(path) == entries

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from avse_ppl.audio import Audio
-from avse_ppl.corpora import active_mask, active_power, mix
+from avse_ppl.data import active_mask, active_power, mix
+from avse_ppl.signal.audio import Audio
 
 RATE_HZ = 16000
 FRAME = 512

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 import avse_ppl.video
-import avse_ppl.video.detector
-from avse_ppl.corpora import Clip, Features, build_cache, decode, load_cache, load_lips, prepare
-from avse_ppl.corpora import pieces as pieces_module
-from avse_ppl.corpora.lips_cache import PER_FRAME, write_lips
-from avse_ppl.corpora.pieces import lips_file, sound_file
+import avse_ppl.video.face_detector
+from avse_ppl.data import Clip, Features, build_cache, decode, load_cache, load_lips, prepare
+from avse_ppl.data import pieces as pieces_module
+from avse_ppl.data.lips_cache import PER_FRAME, write_lips
+from avse_ppl.data.pieces import lips_file, sound_file
 from avse_ppl.video import Lips
 
 RATE_HZ = 16000
@@ -55,8 +55,8 @@ def reads(monkeypatch):
         return lips_of(len(source.stem) * 10, frames=15 if rate_hz > 25 else 12, rate_hz=rate_hz)
 
     monkeypatch.setattr(avse_ppl.video, "read_lips", read_lips)
-    monkeypatch.setattr(avse_ppl.video.detector, "find_face_model", lambda path: path)
-    monkeypatch.setattr(avse_ppl.video.detector, "load_detector", lambda path: path)
+    monkeypatch.setattr(avse_ppl.video.face_detector, "find_face_model", lambda path: path)
+    monkeypatch.setattr(avse_ppl.video.face_detector, "load_detector", lambda path: path)
     return paths
 
 
@@ -312,7 +312,7 @@ def test_without_a_face_detector_nothing_is_read(clips, tmp_path, decoded, monke
     def find(path):
         raise FileNotFoundError("no face detector")
 
-    monkeypatch.setattr(avse_ppl.video.detector, "find_face_model", find)
+    monkeypatch.setattr(avse_ppl.video.face_detector, "find_face_model", find)
     with pytest.raises(FileNotFoundError, match="no face detector"):
         prepare(clips, tmp_path / "all")
     assert decoded == []
@@ -348,7 +348,7 @@ def test_side_by_side_gives_the_same(clips, tmp_path):
 def test_workers_get_every_clip(clips, tmp_path, monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 
-    module = sys.modules["avse_ppl.corpora.prepare"]
+    module = sys.modules["avse_ppl.data.prepare"]
     monkeypatch.setattr(module, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
     silent = [dataclasses.replace(clip, video=None) for clip in clips]
     silent[1].path.write_bytes(b"not audio at all")
@@ -368,7 +368,7 @@ def test_a_killed_worker_is_told(clips, tmp_path, monkeypatch):
         def shutdown(self, **_):
             pass
 
-    module = sys.modules["avse_ppl.corpora.prepare"]
+    module = sys.modules["avse_ppl.data.prepare"]
     monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
     with pytest.raises(OSError, match=r"killed.*fewer --jobs"):
         prepare([dataclasses.replace(c, video=None) for c in clips], tmp_path / "all", jobs=2)
@@ -397,7 +397,7 @@ def test_load_refuses_files_that_do_not_belong_together(clips, tmp_path, reads):
 
 
 def test_crops_of_another_size_are_refused(clips, tmp_path):
-    from avse_ppl.corpora.lips_cache import no_lips
+    from avse_ppl.data.lips_cache import no_lips
 
     odd = {**no_lips(), "roi": np.zeros((2, 96, 96), np.uint8)}
     with pytest.raises(ValueError, match=r"\(2, 96, 96\); expected \(length, \*\(88, 88\)\)"):
@@ -408,7 +408,7 @@ def test_crops_of_another_size_are_refused(clips, tmp_path):
 
 
 def test_real_video_frame_by_frame(shared, tmp_path):
-    from avse_ppl.corpora import read_grid
+    from avse_ppl.data import read_grid
     from avse_ppl.video import read_lips
 
     model = shared / "models" / "face" / "scrfd_500m_kps.onnx"

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from avse_ppl.corpora import (
+from avse_ppl.data import (
     read_avspeech,
     read_grid,
     read_lrs3,
@@ -16,8 +16,8 @@ from avse_ppl.corpora import (
     read_voicebank_demand,
     read_wsj0_qut,
 )
-from avse_ppl.corpora.readers.folders import is_dev
-from avse_ppl.corpora.readers.grid import transcript_of
+from avse_ppl.data.readers.folders import is_dev
+from avse_ppl.data.readers.grid import transcript_of
 
 
 def touch(folder, *names, text=""):

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 from avse_ppl import Posterior, Stft
-from avse_ppl.calibration import (
+from avse_ppl.evaluation.calibration import (
     average,
     crps_draws,
     crps_gaussian,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Posterior, Scene, Stft, stationary
-from avse_ppl.diagnostics import (
+from avse_ppl.evaluation.diagnostics import (
     chain_attrs,
     chain_figures,
     chain_warnings,
@@ -21,9 +21,9 @@ from avse_ppl.diagnostics import (
     predictive_check,
     rise_of,
 )
-from avse_ppl.diagnostics.observed import observed
-from avse_ppl.diagnostics.predictive import exponentiality, normal_scores, whiteness
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.evaluation.diagnostics.observed import observed
+from avse_ppl.evaluation.diagnostics.predictive import exponentiality, normal_scores, whiteness
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 N = 1600

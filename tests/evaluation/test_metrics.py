@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl.audio import Audio
-from avse_ppl.metrics import Scores, align_lag_s, evaluate, evaluate_pair, si_sdr
+from avse_ppl.evaluation.metrics import Scores, align_lag_s, evaluate, evaluate_pair, si_sdr
+from avse_ppl.signal.audio import Audio
 
 RATE = 16000
 
@@ -260,7 +260,7 @@ def test_long_recordings_do_not_end_the_process(pesq):
     # A minute of bursts holds more utterances than PESQ's own code has room for: in one piece it
     # ends the process, so ask another one.
     code = (
-        "import numpy as np; from avse_ppl.metrics import evaluate;"
+        "import numpy as np; from avse_ppl.evaluation.metrics import evaluate;"
         "rng = np.random.default_rng(0); time_s = np.arange(60 * 16000) / 16000;"
         "clean = rng.standard_normal(len(time_s)) / 10 * (time_s % 0.5 < 0.25);"
         "print(evaluate(clean, clean + rng.standard_normal(len(time_s)) / 100, 16000).pesq_wb)"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from avse_ppl import EM, ComplexNormal, Exact, GaussianSpeech, Scene, Stft
-from avse_ppl.calibration import (
+from avse_ppl.evaluation.calibration import (
     SimulationBasedCalibration,
     plot_ranks,
     simulation_based_calibration,
 )
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.models.simulate import ruler_scene
 
 STFT = Stft(64, 16)
 

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, merge, stationary
-from avse_ppl.inference.chains import (
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.merge import join_recordings
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.mcmc.chains import (
     alone,
     check_start,
     dispersed_starts,
@@ -21,10 +24,7 @@ from avse_ppl.inference.chains import (
     usable,
     waveforms_of,
 )
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.joining import join_recordings
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.models.simulate import ruler_scene
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)

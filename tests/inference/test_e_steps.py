@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from avse_ppl import EM, NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.e_steps import GradientStep, VariationalStep
-from avse_ppl.inference.frame_score import FrameScore
-from avse_ppl.inference.metropolis import Metropolis
-from avse_ppl.inference.plans import plans_for, spread
-from avse_ppl.inference.proposals import LangevinWalk, RandomWalk
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.em.blocks import plans_for, spread
+from avse_ppl.inference.em.e_steps import GradientStep, VariationalStep
+from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.em.metropolis import Metropolis
+from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 CPU = torch.device("cpu")
@@ -391,7 +391,7 @@ def test_a_warm_up_is_langevin():
 
 
 def test_a_warm_up_tells_how_wide_the_posterior_is(monkeypatch):
-    import avse_ppl.inference.em as em
+    import avse_ppl.inference.em.em as em
 
     scales = []
     monkeypatch.setattr(em, "RandomWalk", lambda scale: scales.append(scale) or RandomWalk(scale))
@@ -510,7 +510,7 @@ def test_what_was_drawn_before_an_interruption_is_kept(e_step, at):
 
 
 def test_an_interruption_within_a_round_keeps_the_last_whole_one(monkeypatch):
-    import avse_ppl.inference.em as em
+    import avse_ppl.inference.em.em as em
 
     calls, maximise = [], em.maximise_noise
 
@@ -532,7 +532,7 @@ def test_an_interruption_within_a_round_keeps_the_last_whole_one(monkeypatch):
 
 
 def test_an_interruption_before_the_first_round_is_one(monkeypatch):
-    import avse_ppl.inference.em as em
+    import avse_ppl.inference.em.em as em
 
     def now(*arguments):
         raise KeyboardInterrupt

@@ -25,15 +25,15 @@ from avse_ppl import (
     enhance,
     stationary,
 )
-from avse_ppl.inference.guided_start import judged
+from avse_ppl.inference.diffusion.warm_start import judged
 from avse_ppl.models import Ouve, Vp
-from avse_ppl.models.compression import Compression
-from avse_ppl.models.diffusion import noise_levels
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
-from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.models.networks.score_unet import ScoreUnet
-from avse_ppl.models.reliability import Beta, Markov, score
+from avse_ppl.models.speech.compression import Compression
+from avse_ppl.models.speech.diffusion import noise_levels
+from avse_ppl.models.visual.reliability import Beta, Markov, score
 
 STFT = Stft(n_fft=64, hop=16)
 N = 640
@@ -296,7 +296,7 @@ def test_chains_start_and_end_apart_and_recordings_do_not_meet():
 
 def test_memory_that_is_short_is_used_in_turns(monkeypatch):
     whole = GuidedDiffusion(chains=3, **SHORT)(scored(), wave(), seed=0)
-    monkeypatch.setattr("avse_ppl.inference.guided_bins.free_memory", lambda device: 1.0)
+    monkeypatch.setattr("avse_ppl.inference.diffusion.spectrogram.free_memory", lambda device: 1.0)
     calls = []
 
     class Counting(ScoreSpeech):

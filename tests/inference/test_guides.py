@@ -11,9 +11,9 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from avse_ppl.inference.correlations import Independent, LowRank, Markov, linear_recurrence
-from avse_ppl.inference.guides import GUIDES, Guide, Layout, check_guide, make_guide
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.vi.correlations import Independent, LowRank, Markov, linear_recurrence
+from avse_ppl.inference.vi.guides import GUIDES, Guide, Layout, check_guide, make_guide
 
 TIME = 5
 SHAPES = {

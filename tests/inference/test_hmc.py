@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from avse_ppl import HMC, NUTS, ComplexNormal, GaussianSpeech, Posterior, Scene, Stft, stationary
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.pyro_kernels import HmcKernel, NutsKernel, Potential, Run, run_chain
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential, Run, run_chain
+from avse_ppl.models.simulate import ruler_scene
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)

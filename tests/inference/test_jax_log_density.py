@@ -15,8 +15,8 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary  # noqa: E402
-from avse_ppl.inference.density import Density  # noqa: E402
-from avse_ppl.inference.density_jax import jax_density, observed, to_jax  # noqa: E402
+from avse_ppl.inference.core.log_density import Density  # noqa: E402
+from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind  # noqa: E402
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
 

@@ -13,11 +13,11 @@ from pyro import poutine
 from scipy import optimize, stats
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary
-from avse_ppl.inference import maximise
-from avse_ppl.inference.density import Density, prior_law, score_noise
-from avse_ppl.inference.maximise import maximise_noise, noise_objective
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.inference.start import warm_start
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density, prior_law, score_noise
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.em import m_step
+from avse_ppl.inference.em.m_step import maximise_noise, noise_objective
 from avse_ppl.models.networks import VaeNetwork
 
 STFT = Stft(n_fft=64, hop=16)
@@ -345,7 +345,7 @@ def test_the_m_step_stays_where_nothing_is_better(monkeypatch):
         penalty[0] = 1e6  # from the second call on: at every point but the one it starts from
         return objective
 
-    monkeypatch.setattr(maximise, "noise_objective", worse_for_the_first)
+    monkeypatch.setattr(m_step, "noise_objective", worse_for_the_first)
     new = maximise_noise(density, state, power)
     for name in density.names(of_noise=True):
         assert torch.equal(new[name][0], state[name][0])

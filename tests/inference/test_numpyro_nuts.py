@@ -25,17 +25,17 @@ from avse_ppl import (  # noqa: E402
     Scene,
     Stft,
 )
-from avse_ppl.inference.density import Density  # noqa: E402
-from avse_ppl.inference.density_jax import jax_density, observed, to_jax  # noqa: E402
-from avse_ppl.inference.metric import (  # noqa: E402
+from avse_ppl.inference.core.log_density import Density  # noqa: E402
+from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
+from avse_ppl.inference.mcmc.metric import (  # noqa: E402
     fisher_metric,
     layout,
     to_latents,
     to_whitened,
 )
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
-from avse_ppl.names import resolve_noise  # noqa: E402
-from avse_ppl.synthetic import ruler_scene, simulate  # noqa: E402
+from avse_ppl.models.simulate import ruler_scene, simulate  # noqa: E402
+from avse_ppl.pipeline.catalog import resolve_noise  # noqa: E402
 
 STFT = Stft(n_fft=64, hop=16)
 with torch.random.fork_rng():

@@ -8,8 +8,8 @@ import arviz
 import numpy as np
 import pytest
 
-from avse_ppl.inference import psis as module
-from avse_ppl.inference.psis import pareto_fit, pareto_quantile, psis
+from avse_ppl.inference.core import psis as module
+from avse_ppl.inference.core.psis import pareto_fit, pareto_quantile, psis
 
 
 def ratios(rows, draws, scale=1.0, seed=0):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from avse_ppl import EM, HMC, NUTS, SVI, Exact, GaussianSpeech, Stft
-from avse_ppl.inference import memory
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.memory import check_memory, free_memory, memory_explained, need
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.inference.core import resources as memory
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.resources import check_memory, free_memory, memory_explained, need
+from avse_ppl.models.simulate import ruler_scene
 
 STFT = Stft(64, 16)
 SCENE = ruler_scene(False, stft=STFT)
@@ -106,7 +106,9 @@ def test_every_routine_explains_a_lack_of_memory(name, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(GaussianSpeech, "__call__", spent)
-    monkeypatch.setattr("avse_ppl.inference.density.check_scene", lambda scene, mixture: None)
+    monkeypatch.setattr(
+        "avse_ppl.inference.core.log_density.check_scene", lambda scene, mixture: None
+    )
     with pytest.raises(
         MemoryError, match=r"the memory of cpu was spent on 2 recording\(s\) of 0.1"
     ):

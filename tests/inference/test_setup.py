@@ -10,10 +10,10 @@ import soundfile
 import torch
 
 from avse_ppl import GaussianSpeech, LatentSpeech, Scene, Stft, stationary
-from avse_ppl.audio import Audio
-from avse_ppl.inference.setup import Randoms, check_waves, prepare, resolve_device
-from avse_ppl.inference.threads import enough_threads
+from avse_ppl.inference.core.setup import Randoms, check_waves, prepare, resolve_device
+from avse_ppl.inference.core.threads import enough_threads
 from avse_ppl.models.networks import VaeNetwork
+from avse_ppl.signal.audio import Audio
 
 STFT = Stft(n_fft=64, hop=16)
 SCENE = Scene(GaussianSpeech(stft=STFT), stationary)

@@ -22,9 +22,14 @@ from avse_ppl import (
     load_speech,
     stationary,
 )
-from avse_ppl.audio import load_audio
-from avse_ppl.corpora import mix
-from avse_ppl.inference.ascent import (
+from avse_ppl.data import mix
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.psis import psis
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.vi.guides import make_guide
+from avse_ppl.inference.vi.khat import k_hat, texts_on
+from avse_ppl.inference.vi.optimize import (
     NOTICEABLE,
     Course,
     _check_finite,
@@ -32,13 +37,8 @@ from avse_ppl.inference.ascent import (
     refine_noise,
     still_rising,
 )
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.guides import make_guide
-from avse_ppl.inference.psis import psis
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.inference.start import warm_start
-from avse_ppl.inference.trust import k_hat, texts_on
-from avse_ppl.names import resolve_inference
+from avse_ppl.pipeline.catalog import resolve_inference
+from avse_ppl.signal.audio import load_audio
 
 DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
 STFT = Stft(n_fft=64, hop=16)

@@ -19,9 +19,9 @@ from avse_ppl import (
     Scene,
     Stft,
 )
-from avse_ppl.inference.looking import look
+from avse_ppl.inference.core.video import look
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.reliability import score
+from avse_ppl.models.visual.reliability import score
 from avse_ppl.video import Lips
 
 STFT = Stft(64, 16)
@@ -77,7 +77,7 @@ class AsLoudAsSeen:
 
 def test_compiled_chains_of_one_call_look_at_their_own_video():
     pytest.importorskip("numpyro")
-    from avse_ppl.inference import jax_chains
+    from avse_ppl.inference.mcmc import jax_chains
 
     routine = NumPyroNUTS(
         draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, start_steps=3, waveforms=False
@@ -100,7 +100,7 @@ def test_the_score_listens_to_each_recording(prior, monkeypatch):
         heard.append(audio and audio.samples)
         return SimpleNamespace(time_s=one.time_s, score=np.full(len(one), 0.5))
 
-    monkeypatch.setattr("avse_ppl.reliability.score_lips", scored)
+    monkeypatch.setattr("avse_ppl.video.quality.score.score_lips", scored)
     waves = 3.0 * np.random.default_rng(1).normal(size=(2, 8000)).astype("float32")
     scene = Scene(prior, NMF(1), score)
     visual = look(scene, STFT.analyse(waves), [lips(0, 13), lips(1, 13)]).frames.visual

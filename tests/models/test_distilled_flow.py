@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from avse_ppl import EM, NMF, SVI, GuidedDiffusion, LatentSpeech, Scene
-from avse_ppl.models.networks.few_calls import FewCallsNetwork
-from avse_ppl.models.weights import load_shared
-from tests.unit.test_latent_diffusion import SIZES, STFT, TIME, Gaussian, seen
+from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
+from avse_ppl.models.weights.io import load_shared
+from tests.models.test_latent_diffusion import SIZES, STFT, TIME, Gaussian, seen
 
 
 def tiny(**settings):

@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from avse_ppl import EM, NMF, Scene, Stft, load_speech
-from avse_ppl.models.import_weights import PEAK_NORMALISED_LEVEL_DB, import_weights
-from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
+from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
-from avse_ppl.models.published import VISUAL_FEATURES
+from avse_ppl.models.weights.import_published import PEAK_NORMALISED_LEVEL_DB, import_weights
+from avse_ppl.models.weights.published import VISUAL_FEATURES
 
 STFT = "[STFT]\nwlen_sec = 4e-3\nhop_percent = 0.25\nfs = 16000\n"
 DKF = f"""{STFT}
@@ -257,7 +257,7 @@ def test_with_a_visual_encoder_given_it_enhances(tmp_path):
 @pytest.mark.parametrize("kind", ["A-DKF", "AV-CVAE"])
 def test_the_twins_on_jax_agree(kind, tmp_path):
     jnp = pytest.importorskip("jax.numpy")
-    from avse_ppl.models.networks.jax_decoders import jax_decoder, jax_law
+    from avse_ppl.models.networks.jax.decoders import jax_decoder, jax_law
 
     network = load_speech(imported(kind, tmp_path)[0]).network
     z, visual = torch.randn(2, 3, TIME), sight() if kind == "AV-CVAE" else None
@@ -271,7 +271,7 @@ def test_the_twins_on_jax_agree(kind, tmp_path):
 
 def test_the_twin_on_jax_needs_lips_too(cvae):
     jnp = pytest.importorskip("jax.numpy")
-    from avse_ppl.models.networks.jax_decoders import jax_decoder
+    from avse_ppl.models.networks.jax.decoders import jax_decoder
 
     with pytest.raises(ValueError, match="no audio-only mode"):
         jax_decoder(cvae[0])(jnp.zeros((1, 3, TIME)))
@@ -323,7 +323,7 @@ def test_published_weights_become_a_prior(name, shared, tmp_path):
 
 def test_the_published_filter_explains_clean_speech(shared, tmp_path):
     """A wrong wiring does not: 24 without the mean of the two sides, 1.8 without the last tanh."""
-    from avse_ppl.audio import load_audio
+    from avse_ppl.signal.audio import load_audio
 
     folder = shared / "peers" / "A-DKF"
     out = import_weights(folder / "A-DKF.pt", folder / "config.ini", tmp_path / "out")

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from avse_ppl import LatentSpeech, Stft, load_speech
-from avse_ppl.models.import_weights import PEAK_NORMALISED_LEVEL_DB, import_weights
-from avse_ppl.models.published import KINDS
+from avse_ppl.models.weights.import_published import PEAK_NORMALISED_LEVEL_DB, import_weights
+from avse_ppl.models.weights.published import KINDS
 
 CONFIG = """
 [STFT]

@@ -11,7 +11,7 @@ from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene, Stft,
 from avse_ppl.models.networks import TcvaeNetwork
 from avse_ppl.models.networks.latent_denoiser import LatentDenoiser, LipAttention
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
-from avse_ppl.models.weights import PRETRAINED, load_shared
+from avse_ppl.models.weights.io import PRETRAINED, load_shared
 
 STFT = Stft(n_fft=64, hop=16)
 SIZES = {
@@ -236,7 +236,7 @@ def test_routines_run_through_it(routine):
 
 def test_numpyro_says_what_to_take_instead():
     pytest.importorskip("numpyro")
-    from avse_ppl.models.networks.jax_decoders import jax_decoder
+    from avse_ppl.models.networks.jax.decoders import jax_decoder
 
     with pytest.raises(NotImplementedError, match=r"LatentDiffusionNetwork has no decoder on JAX"):
         jax_decoder(tiny())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl.models.networks.lips import LipsNetwork, halved, on_frames
-from avse_ppl.models.weights import load_lips, save_lips
+from avse_ppl.models.networks.lip_encoder import LipsNetwork, halved, on_frames
+from avse_ppl.models.weights.io import load_lips, save_lips
 from avse_ppl.training.lips_augment import vary_crops
 
 

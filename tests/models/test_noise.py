@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, Frames, stationary
-from avse_ppl.scene import plates_reusable
+from avse_ppl.models.scene import plates_reusable
 
 FRAMES = Frames(freq=6, time=9)
 

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.inference.density import Density
+from avse_ppl.inference.core.log_density import Density
 from avse_ppl.models import (
     AlphaStable,
     AR1Gain,
@@ -25,11 +25,11 @@ from avse_ppl.models import (
     wind,
 )
 from avse_ppl.models.networks import TcvaeNetwork, VaeNetwork
-from avse_ppl.models.noise_gain import log_gain
-from avse_ppl.models.noise_heavy import positive_stable
-from avse_ppl.models.noise_hum import line_shape
-from avse_ppl.scene import plates_reusable
-from avse_ppl.stft import Spectrogram
+from avse_ppl.models.noise.gain import log_gain
+from avse_ppl.models.noise.heavy_tailed import positive_stable
+from avse_ppl.models.noise.hum import line_shape
+from avse_ppl.models.scene import plates_reusable
+from avse_ppl.signal.stft import Spectrogram
 
 DB = math.log(10) / 10
 STFT = Stft(n_fft=64, hop=16)
@@ -130,7 +130,7 @@ def test_recordings_are_apart(model):
 def test_the_same_text_is_a_numpyro_program(model):
     jax = pytest.importorskip("jax")
     handlers = pytest.importorskip("numpyro").handlers
-    from avse_ppl.backends import numpyro_backend
+    from avse_ppl.distributions.backend import numpyro_backend
 
     values, sites, law = trace_of(model)
     found, data = {}, {n: jax.numpy.asarray(v.numpy()) for n, v in values.items()}

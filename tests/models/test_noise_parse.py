@@ -6,8 +6,8 @@ import pytest
 
 from avse_ppl import NMF, stationary
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, StudentT, Sum, Wind, parse_noise
-from avse_ppl.models.noise_names import MODELS
-from avse_ppl.names import NOISES, resolve_noise
+from avse_ppl.models.noise.parse import MODELS
+from avse_ppl.pipeline.catalog import NOISES, resolve_noise
 
 
 def imported(path):
@@ -47,7 +47,7 @@ def test_modules_within_sums():
     noise = parse_noise("my_noise:hiss + nmf(3)", lambda path: lambda frames: path)
     assert noise.parts[0](None) == "my_noise:hiss"
     assert noise.parts[1] == NMF(3)
-    model = resolve_noise("avse_ppl.models.noise:stationary+stationary")
+    model = resolve_noise("avse_ppl.models.noise.basic:stationary+stationary")
     assert [part.site for part in model.parts] == ["noise", "noise.1"]
 
 

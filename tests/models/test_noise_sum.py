@@ -12,9 +12,9 @@ from pyro import poutine
 
 from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
 from avse_ppl.models import AR1Gain, Hum, StudentT, Sum, clicks, hum, wind
-from avse_ppl.models.noise import Stationary
-from avse_ppl.models.noise_sum import floor, settled, start, with_site
-from avse_ppl.scene import plates_reusable
+from avse_ppl.models.noise.basic import Stationary
+from avse_ppl.models.noise.sum import floor, settled, start, with_site
+from avse_ppl.models.scene import plates_reusable
 
 STFT = Stft(n_fft=64, hop=16)
 FRAMES = Frames(freq=33, time=9, hop=16, n_fft=64)

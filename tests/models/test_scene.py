@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.scene import plates_reusable
+from avse_ppl.models.scene import plates_reusable
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)

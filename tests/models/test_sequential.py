@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl.models.latent_law import LatentLaw
 from avse_ppl.models.networks import DynamicNetwork, TcvaeNetwork
-from avse_ppl.models.networks.sight import Fusion, Sight
+from avse_ppl.models.networks.fusion import Fusion, Sight
 from avse_ppl.models.networks.transitions import PRIORS
-from avse_ppl.models.weights import load_shared
+from avse_ppl.models.speech.latent_sequence import LatentLaw
+from avse_ppl.models.weights.io import load_shared
 
 SIZES = {"freq": 33, "latent": 3, "hidden": 12, "encoder_hidden": 10, "sight_hidden": 8}
 DYNAMIC = ("gated", "recurrent")
@@ -142,7 +142,7 @@ def test_unknown_parts_are_refused(settings, text):
 @pytest.mark.parametrize("prior", PRIORS)
 def test_jax_decodes_the_same(prior, decoder):
     jnp = pytest.importorskip("jax.numpy")
-    from avse_ppl.models.networks.jax_decoders import jax_decoder, jax_law
+    from avse_ppl.models.networks.jax.decoders import jax_decoder, jax_law
 
     network = make(prior, decoder=decoder, decoder_sees=True)
     z, visual = torch.randn(2, 3, 12), seen()

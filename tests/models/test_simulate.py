@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from avse_ppl import NMF, GaussianSpeech, Scene, Stft
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 

@@ -12,7 +12,7 @@ from pyro import poutine
 from avse_ppl import ComplexNormal, Frames, GaussianSpeech, LatentSpeech, Stft
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.networks.vae import contrast, encoder_input
-from avse_ppl.scene import plates_reusable
+from avse_ppl.models.scene import plates_reusable
 
 STFT = Stft(64, 16)
 FREQ, LATENT, TIME = STFT.freq, 3, 11

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from avse_ppl.gating import Switch
-from avse_ppl.models.switch import (
+from avse_ppl.models.visual.gate import Switch
+from avse_ppl.models.visual.switch import (
     draw_prior,
     draw_switch,
     evidence,
@@ -107,7 +107,7 @@ def test_gradients_are_those_of_finite_differences():
 
 def test_the_jax_twin_agrees():
     jax = pytest.importorskip("jax")
-    from avse_ppl.models.switch_jax import evidence_jax
+    from avse_ppl.models.visual.switch_jax import evidence_jax
 
     switch, logs = Switch(scores(9), 0.95), branches(9)
     ours = evidence(logs.requires_grad_(True), switch)

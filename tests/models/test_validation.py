@@ -13,8 +13,14 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.checks import check_count, check_positive, check_scene, name_of, unknown_name
-from avse_ppl.checks_sites import check_unchanging
+from avse_ppl.models.site_validation import check_unchanging
+from avse_ppl.models.validation import (
+    check_count,
+    check_positive,
+    check_scene,
+    name_of,
+    unknown_name,
+)
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene, Stft
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.looking import look
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.video import look
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.reliability import RELIABILITIES, Beta, Markov, always, never, score
+from avse_ppl.models.visual.reliability import RELIABILITIES, Beta, Markov, always, never, score
 
 STFT = Stft(64, 16)
 WAVES = np.random.default_rng(0).normal(size=(2, 800)).astype("float32")
@@ -98,9 +98,9 @@ def test_sound_that_contradicts_the_lips_switches_them_off(prior):
     scene = Scene(prior, NMF(1), Markov(0.9))
     video = seen(0.5)
     density = Density(scene, look(scene, STFT.analyse(WAVES), video))
-    from avse_ppl.gating import Switch
-    from avse_ppl.models.latent_law import branches
-    from avse_ppl.models.switch import probability
+    from avse_ppl.models.speech.latent_sequence import branches
+    from avse_ppl.models.visual.gate import Switch
+    from avse_ppl.models.visual.switch import probability
 
     shown = torch.cat((torch.ones(2, 1, TIME), video[:, 1:]), 1)
     fresh = torch.randn(2, 3, TIME, generator=torch.Generator().manual_seed(5))
@@ -117,7 +117,7 @@ def test_the_marginal_density_is_the_sum_over_switches(prior):
     """The joint of a scene with a switch against explicit enumeration of its paths."""
     import itertools
 
-    from avse_ppl.models.switch import transitions
+    from avse_ppl.models.visual.switch import transitions
 
     waves, frames = WAVES[:1, :64], STFT.frame_count(64)
     video = seen(0.4, 1)[..., :frames]
@@ -143,7 +143,7 @@ def test_the_marginal_density_is_the_sum_over_switches(prior):
 def _factors(scene, mixture, values):
     from pyro import poutine
 
-    from avse_ppl.scene import plates_reusable
+    from avse_ppl.models.scene import plates_reusable
 
     with poutine.trace() as tracer, poutine.condition(data=values), plates_reusable():  # noqa: SIM117
         with pyro.plate("recording", 1, dim=-3):
@@ -181,7 +181,7 @@ def test_jax_sums_out_the_same_switch(prior):
     pytest.importorskip("numpyro")
     import jax
 
-    from avse_ppl.inference.density_jax import jax_density, observed, to_jax
+    from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax
 
     scene, video = Scene(prior, NMF(1), Markov()), seen(0.7, 1)[..., :SHORT]
     density = Density(scene, look(scene, STFT.analyse(WAVES[:1, :320]), video))
@@ -212,7 +212,7 @@ def test_numpyro_runs_the_switch(prior):
 
 
 def test_long_recordings_keep_how_far_the_lips_counted(prior):
-    from avse_ppl.chunks import stitch
+    from avse_ppl.posterior.chunks import stitch
 
     parts = [invert(prior, seen(0.6, 1), Markov(), WAVES[r : r + 1]) for r in range(2)]
     whole = stitch(parts, [(0, 800), (640, 1440)], 1440)
@@ -223,7 +223,7 @@ def test_long_recordings_keep_how_far_the_lips_counted(prior):
 
 
 def test_the_picture_shows_how_far_the_lips_counted(prior, tmp_path):
-    from avse_ppl.plots import plot_enhancement
+    from avse_ppl.plotting.posterior import plot_enhancement
 
     found = invert(prior, seen(0.6, 1), Markov(), WAVES[:1])
     assert plot_enhancement(found, tmp_path / "seen.png").stat().st_size > 10_000

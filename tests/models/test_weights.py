@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from avse_ppl import Frames, GaussianSpeech, LatentSpeech, Stft, load_speech
-from avse_ppl.models import pretrained_names, weights
+from avse_ppl.models import pretrained_names
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.models.pretrained_speech import PRETRAINED
-from avse_ppl.models.speech_score import ScoreSpeech
-from avse_ppl.models.weights import is_shipped, load_network, save_weights
+from avse_ppl.models.speech.load import PRETRAINED
+from avse_ppl.models.speech.score import ScoreSpeech
+from avse_ppl.models.weights import io as weights
+from avse_ppl.models.weights.io import is_shipped, load_network, save_weights
 
 STFT = Stft(64, 16)
 SETTINGS = {

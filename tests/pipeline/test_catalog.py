@@ -10,7 +10,7 @@ import pytest
 
 from avse_ppl import EM, HMC, NMF, NUTS, SVI, Exact, GaussianSpeech, load_speech, stationary
 from avse_ppl.models import pretrained_names
-from avse_ppl.names import (
+from avse_ppl.pipeline.catalog import (
     NOISES,
     ROUTINES,
     default_inference,
@@ -88,7 +88,7 @@ def test_noise_from_a_module_of_the_current_folder(here):
 
 
 def test_noise_from_an_installed_module():
-    assert resolve_noise("avse_ppl.models.noise:stationary") is stationary
+    assert resolve_noise("avse_ppl.models.noise.basic:stationary") is stationary
     assert resolve_noise("avse_ppl.models:NMF") is NMF
 
 

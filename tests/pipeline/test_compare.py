@@ -14,14 +14,14 @@ import torch
 from typer.testing import CliRunner
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, compare
-from avse_ppl.bins import bins_of
-from avse_ppl.cli import app
-from avse_ppl.compare import named_models
-from avse_ppl.comparison import Comparison, stacking_weights
-from avse_ppl.inference.density import Density
-from avse_ppl.loo import loo
-from avse_ppl.plots_compare import plot_comparison
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.cli.main import app
+from avse_ppl.evaluation.bin_density import bins_of
+from avse_ppl.evaluation.comparison import Comparison, stacking_weights
+from avse_ppl.evaluation.loo import loo
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.pipeline.compare import named_models
+from avse_ppl.plotting.comparison import plot_comparison
 
 RATE = 16000
 STFT = Stft(n_fft=64, hop=16)
@@ -249,7 +249,7 @@ def test_clicks_are_found_in_a_clock_and_not_in_rain(clip, prefers):
     from pathlib import Path
 
     from avse_ppl import Audio, load_audio
-    from avse_ppl.corpora import highpass, mix
+    from avse_ppl.data import highpass, mix
 
     data = Path(__file__).resolve().parents[2] / "examples" / "data"
     sentence, noise = (load_audio(data / f"{name}.flac") for name in ("speech", clip))

@@ -13,13 +13,14 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl import EM, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, _pieces
+from avse_ppl import EM, SVI, ComplexNormal, Exact, GaussianSpeech, Scene
 from avse_ppl import enhance as package_level
-from avse_ppl.audio import Audio
-from avse_ppl.enhance import Enhanced, enhance, enhance_batch
+from avse_ppl.pipeline import batches as _pieces
+from avse_ppl.pipeline.enhance import Enhanced, enhance, enhance_batch
+from avse_ppl.signal.audio import Audio
 
 RATE = 16000
-MODULE = sys.modules["avse_ppl.enhance"]  # the package has a function of the same name
+MODULE = sys.modules["avse_ppl.pipeline.enhance"]  # the package has a function of the same name
 N = 8000
 FEW = SVI(steps=3, draws=2, tolerance=0, tempering=1.0)
 QUICK = {"speech": "gaussian", "noise": "stationary", "inference": FEW}
@@ -253,7 +254,7 @@ def test_the_posterior_can_be_left_out(channels):
 
 
 def test_leaving_it_out_draws_no_waveforms(monkeypatch):
-    from avse_ppl.inference import summary
+    from avse_ppl.inference.core import build_posterior as summary
 
     def drawn(*_):
         raise RuntimeError("a waveform was drawn")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from avse_ppl import Audio
+from avse_ppl.pipeline.video_input import Viewing, has_pictures, watch, watch_all
 from avse_ppl.video import Lips
-from avse_ppl.viewing import Viewing, has_pictures, watch, watch_all
 
 SOUND = Audio(np.random.default_rng(0).normal(size=16000).astype("float32"), 16000)
 

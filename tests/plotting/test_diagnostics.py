@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from avse_ppl import NUTS, SVI, Exact, GaussianSpeech, Scene, Stft, diagnose, stationary
-from avse_ppl.cli import app
-from avse_ppl.plots_diagnose import plot_diagnostics
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.cli.main import app
+from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.plotting.diagnostics import plot_diagnostics
 
 STFT = Stft(64, 16)
 SCENE = ruler_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)

@@ -10,8 +10,17 @@ import pytest
 import torch
 
 from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.chunks import CHUNK_S, LONG_S, OVERLAP_S, fades, join, split, stitch, stitch_waves
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.posterior.chunks import (
+    CHUNK_S,
+    LONG_S,
+    OVERLAP_S,
+    fades,
+    join,
+    split,
+    stitch,
+    stitch_waves,
+)
 
 STFT = Stft(n_fft=64, hop=16)
 SPANS = [(0, 400), (304, 704), (608, 1000)]  # begins on frames; overlaps of 96 samples

@@ -23,9 +23,9 @@ from avse_ppl import (
     Stft,
     stationary,
 )
-from avse_ppl.inference.summary import Moments, kind_of
+from avse_ppl.inference.core.build_posterior import Moments, kind_of
 from avse_ppl.models import StudentT
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.models.simulate import ruler_scene
 
 STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(gain_sd_db=6.0, stft=STFT)
@@ -388,7 +388,7 @@ def test_load_another_netcdf(tmp_path):
 
 
 def test_load_a_posterior_of_another_format(tmp_path, monkeypatch, ragged):
-    from avse_ppl import posterior_file
+    from avse_ppl.posterior import netcdf as posterior_file
 
     monkeypatch.setattr(posterior_file, "_FORMAT", 99)
     path = ragged.save(tmp_path / "p.nc")

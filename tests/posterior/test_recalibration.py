@@ -13,9 +13,10 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from avse_ppl import Audio, Posterior, Stft, enhance_batch
-from avse_ppl.calibration import average, reliability
-from avse_ppl.cli import app
-from avse_ppl.recalibration import (
+from avse_ppl.cli.main import app
+from avse_ppl.evaluation.calibration import average, reliability
+from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
+from avse_ppl.posterior.recalibration import (
     Recalibration,
     draw_scales,
     find_shipped,
@@ -23,7 +24,6 @@ from avse_ppl.recalibration import (
     recalibration_for,
     shipped_recalibrations,
 )
-from avse_ppl.recalibration_fit import fit_recalibration
 
 STFT = Stft(64, 16)
 N = 480
@@ -292,7 +292,7 @@ def test_enhance_recalibrates():
     ({"keep_posterior": False}, "keep the posterior, too"),
 ])  # fmt: skip
 def test_enhance_refuses_before_it_starts(settings, text, monkeypatch):
-    monkeypatch.setattr(sys.modules["avse_ppl.enhance"], "resolve_inference", None)
+    monkeypatch.setattr(sys.modules["avse_ppl.pipeline.enhance"], "resolve_inference", None)
     with pytest.raises(ValueError, match=text):
         enhance_batch([noise()], recalibrate=True, **settings)
 

@@ -17,7 +17,7 @@ import torch
 from scipy import integrate, stats
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 DRAWS = 400

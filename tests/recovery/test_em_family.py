@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from avse_ppl import EM, ComplexNormal, Exact, LatentSpeech, Scene, Stft
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.frame_score import FrameScore
-from avse_ppl.inference.metropolis import Metropolis
-from avse_ppl.inference.plans import plans_for, spread, together
-from avse_ppl.inference.proposals import LangevinWalk, RandomWalk
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.em.blocks import plans_for, spread, together
+from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.em.metropolis import Metropolis
+from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 TINY = Stft(n_fft=8, hop=2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avse_ppl import Exact, GuidedDiffusion, Stft, UDiffSE
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=256, hop=64)
 CHAINS = 12

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from avse_ppl import NMF, SVI, ComplexNormal, GaussianSpeech, Scene, Stft
-from avse_ppl.bins import bins_of
-from avse_ppl.inference.density import Density
-from avse_ppl.loo import loo
+from avse_ppl.evaluation.bin_density import bins_of
+from avse_ppl.evaluation.loo import loo
+from avse_ppl.inference.core.log_density import Density
 
 STFT = Stft(n_fft=64, hop=16)
 QUIET = GaussianSpeech(1e-6 * torch.ones(33), 0.0, STFT)

@@ -19,7 +19,7 @@ from avse_ppl.models import (
     clicks,
 )
 from avse_ppl.models.networks import VaeNetwork
-from avse_ppl.synthetic import simulate
+from avse_ppl.models.simulate import simulate
 
 STFT = Stft(n_fft=256, hop=64)
 FINE = Stft()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from avse_ppl import HMC, NUTS, SVI, Exact, Stft
-from avse_ppl.diagnostics.arviz_calls import ess
-from avse_ppl.synthetic import ruler_scene, simulate
+from avse_ppl.inference.core.arviz_calls import ess
+from avse_ppl.models.simulate import ruler_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 EXACT_DRAWS = 2000

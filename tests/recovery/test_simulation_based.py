@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 
 from avse_ppl import EM, SVI, Exact, Stft
-from avse_ppl.calibration import simulation_based_calibration
-from avse_ppl.synthetic import ruler_scene
+from avse_ppl.evaluation.calibration import simulation_based_calibration
+from avse_ppl.models.simulate import ruler_scene
 
 STFT = Stft(64, 16)
 INSIDE = 0.999

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from avse_ppl import SVI, ComplexNormal, GaussianSpeech, Scene, Stft
-from avse_ppl.synthetic import simulate
+from avse_ppl.models.simulate import simulate
 
 STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(gain_sd_db=0.0, stft=STFT)

@@ -15,9 +15,8 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl import audio as audio_module
-from avse_ppl._truncation import missing_bytes
-from avse_ppl.audio import (
+from avse_ppl.signal import audio as audio_module
+from avse_ppl.signal.audio import (
     SAVE_SUBTYPES,
     Audio,
     as_audio,
@@ -27,6 +26,7 @@ from avse_ppl.audio import (
     save_audio,
     to_rate,
 )
+from avse_ppl.signal.truncation import missing_bytes
 
 RATE = 16000
 STEPS_16 = 2**15
@@ -717,7 +717,7 @@ def test_saved_ogg_keeps_level_and_timing(tmp_path):
 def test_a_long_ogg_can_be_written(tmp_path):
     # In one piece this ends the process (a stack overflow in the encoder), so: another process.
     code = (
-        "import sys, numpy as np; from avse_ppl.audio import Audio, save_audio;"
+        "import sys, numpy as np; from avse_ppl.signal.audio import Audio, save_audio;"
         "noise = np.random.default_rng(0).standard_normal(4_000_000).astype('f4') / 10;"
         "save_audio(sys.argv[1], Audio(noise, 16000))"
     )
@@ -784,7 +784,7 @@ def test_a_broken_write_keeps_the_file_that_was_there(tmp_path, monkeypatch):
 
 def test_import_is_light():
     code = (
-        "import sys, avse_ppl.audio, avse_ppl.metrics;"
+        "import sys, avse_ppl.signal.audio, avse_ppl.evaluation.metrics;"
         "print({'av', 'librosa', 'soundfile', 'pesq', 'pystoi', 'torchmetrics'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from avse_ppl import load_speech
-from avse_ppl.corpora import Clip, SpeechCache
-from avse_ppl.corpora.lips_cache import LipsCache
+from avse_ppl.data import Clip, SpeechCache
+from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
-from avse_ppl.models.weights import save_weights
-from avse_ppl.stft import Stft
+from avse_ppl.models.weights.io import save_weights
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import Crop
 from avse_ppl.training.recipes import SEEING_RECIPES, SeeingRecipe
 from avse_ppl.training.seeing import Materials, train_seeing
 from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops, SeenMixtureCrops
 from avse_ppl.training.seeing_phases import LipsTraining, PriorTraining, visual_of
-from tests.unit.test_training_noise import trains
+from tests.training.test_noise import trains
 
 STFT = Stft(n_fft=64, hop=16)
 CROP = 3200  # five pictures

@@ -10,16 +10,16 @@ import torch
 from avse_ppl import load_speech
 from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
-from avse_ppl.models.networks.score import ScoreNetwork
-from avse_ppl.models.weights import NETWORKS, load_network, save_lips
+from avse_ppl.models.networks.score_cnn import ScoreNetwork
+from avse_ppl.models.weights.io import NETWORKS, load_network, save_lips
 from avse_ppl.training.diffusion import spread_of, train_latent_diffusion, train_score
 from avse_ppl.training.diffusion_phases import LatentDiffusionTraining, ScoreTraining
 from avse_ppl.training.phases import VaeTraining
 from avse_ppl.training.recipes import DIFFUSION_RECIPES, DiffusionRecipe
 from avse_ppl.training.seeing import Materials, train_seeing
 from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops
-from tests.unit.test_training_noise import trains
-from tests.unit.test_training_seeing import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
+from tests.training.test_audio_visual import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
+from tests.training.test_noise import trains
 
 __all__ = ["tcvae"]  # a fixture
 LATENT = {**SIZES, "visual": 3, "denoiser_hidden": 8, "denoiser_blocks": 2}

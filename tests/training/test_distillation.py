@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from avse_ppl import Stft, load_speech
-from avse_ppl.models.networks.few_calls import FewCallsNetwork
+from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
-from avse_ppl.models.weights import load_shared, save_weights
+from avse_ppl.models.weights.io import load_shared, save_weights
 from avse_ppl.training.diffusion import distil_latent_diffusion
 from avse_ppl.training.diffusion_phases import DistillationTraining
 from avse_ppl.training.phases import VaeTraining
 from avse_ppl.training.recipes import DIFFUSION_RECIPES, DISTILLATION, DistillationRecipe
 from avse_ppl.training.seeing import Materials
 from avse_ppl.training.seeing_data import Seen
-from tests.unit.test_training_diffusion import LATENT, eyes, weights
-from tests.unit.test_training_noise import trains
-from tests.unit.test_training_seeing import CROP, STFT, mouths, sound, tcvae
+from tests.training.test_audio_visual import CROP, STFT, mouths, sound, tcvae
+from tests.training.test_diffusion import LATENT, eyes, weights
+from tests.training.test_noise import trains
 
 __all__ = ["eyes", "tcvae"]  # fixtures
 FEW = DistillationRecipe(crop_s=0.2, batch=2, epochs=2, calls=2)

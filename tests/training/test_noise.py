@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl.corpora import Clip, SpeechCache
+from avse_ppl.data import Clip, SpeechCache
 from avse_ppl.models import load_noise
 from avse_ppl.models.networks import VaeNetwork
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 from avse_ppl.training import Recipe
 from avse_ppl.training.data import Crop
 from avse_ppl.training.noise import (

@@ -13,8 +13,8 @@ import soundfile
 import torch
 
 from avse_ppl import LatentSpeech, Stft, load_speech
-from avse_ppl.corpora import Clip, SpeechCache, build_cache
-from avse_ppl.corpora.mixing import active_power
+from avse_ppl.data import Clip, SpeechCache, build_cache
+from avse_ppl.data.mixing import active_power
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.training import RECIPES, Recipe, train
 from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady

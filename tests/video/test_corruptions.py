@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avse_ppl.audio import load_audio
-from avse_ppl.corruptions import CAUSES, KINDS, corrupt, kinds, mouth_weight, truth
-from avse_ppl.corruptions.paint import place_of, repainted
-from avse_ppl.corruptions.video import corrupt_video, picture_span
+from avse_ppl.signal.audio import load_audio
 from avse_ppl.video import Lips, read_lips
-from avse_ppl.video.alignment import MEAN_FACE
+from avse_ppl.video.corruptions import CAUSES, KINDS, corrupt, kinds, mouth_weight, truth
+from avse_ppl.video.corruptions.paint import place_of, repainted
+from avse_ppl.video.corruptions.video import corrupt_video, picture_span
+from avse_ppl.video.mouth_alignment import MEAN_FACE
 
 MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avse_ppl.audio import Audio
+from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips, estimate_offset, find_face_model, load_detector, read_lips
-from avse_ppl.video.detector import Face
-from avse_ppl.video.pictures import Picture, picture_count, pictures
+from avse_ppl.video.face_detector import Face
+from avse_ppl.video.frames import Picture, picture_count, pictures
 
 CLIP = "examples/data/speech.mkv"
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from avse_ppl.video.alignment import MEAN_FACE, crop_transform, cut_out, sharpness, smooth
-from avse_ppl.video.frontal import cut_out_frontal
-from avse_ppl.video.pose import SOLID_FACE, estimate_poses, project
+from avse_ppl.video.frontalisation import cut_out_frontal
+from avse_ppl.video.head_pose import SOLID_FACE, estimate_poses, project
+from avse_ppl.video.mouth_alignment import MEAN_FACE, crop_transform, cut_out, sharpness, smooth
 
 TIME_S = np.arange(60) / 25.0
 

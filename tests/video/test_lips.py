@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avse_ppl.video import Lips, save_lips_picture
+from avse_ppl.plotting.lips import save_lips_picture
+from avse_ppl.video import Lips
 
 
 def lips_of(n_frames: int = 50, rate_hz: float = 25.0) -> Lips:

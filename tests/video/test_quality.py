@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl.audio import Audio, load_audio
-from avse_ppl.corruptions import CAUSES, corrupt
-from avse_ppl.models.networks.agreement import (
+from avse_ppl.models.networks.av_sync import (
     CHANCE,
     MOST_LAG,
     inside,
@@ -21,10 +19,12 @@ from avse_ppl.models.networks.agreement import (
     windowed,
 )
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.reliability_weights import load_reliability, save_reliability, start_from_eyes
-from avse_ppl.reliability import score_lips
-from avse_ppl.reliability_inputs import speech_levels, tracker_columns
+from avse_ppl.models.weights.reliability import load_reliability, save_reliability, start_from_eyes
+from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.video import Lips, read_lips
+from avse_ppl.video.corruptions import CAUSES, corrupt
+from avse_ppl.video.quality.features import speech_levels, tracker_columns
+from avse_ppl.video.quality.score import score_lips
 
 MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
 SMALL = {"width": 4, "hidden": 8, "features": 8, "tower": 4}
@@ -112,7 +112,7 @@ def test_other_rates_and_shifted_times(small, mouth, sound):
 def test_blocks_join_without_a_seam(small, mouth, sound, monkeypatch):
     long = Lips.from_crops(np.tile(mouth.roi, (2, 1, 1)), rate_hz=25)
     whole = score_lips(long, network=small).score
-    monkeypatch.setattr("avse_ppl.reliability._BLOCK", 60)
+    monkeypatch.setattr("avse_ppl.video.quality.score._BLOCK", 60)
     assert np.allclose(score_lips(long, network=small).score, whole, atol=1e-4)
 
 
@@ -264,9 +264,9 @@ class TestTraining:
 
     @pytest.fixture
     def materials(self, tmp_path, mouth, sound):
-        from avse_ppl.corpora.cache import SpeechCache
-        from avse_ppl.corpora.clips import Clip
-        from avse_ppl.corpora.lips_cache import lips_piece, write_lips
+        from avse_ppl.data.cache import SpeechCache
+        from avse_ppl.data.clips import Clip
+        from avse_ppl.data.lips_cache import lips_piece, write_lips
         from avse_ppl.training.reliability import TalkingMaterials
 
         splits = ("train", "train", "train", "dev", "dev")
@@ -358,6 +358,6 @@ def _begun(settings):
 
 
 def _columns():
-    from avse_ppl.corpora.lips_cache import PER_FRAME
+    from avse_ppl.data.lips_cache import PER_FRAME
 
     return tuple(PER_FRAME)

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from avse_ppl.audio import Audio
+from avse_ppl.signal.audio import Audio
 from avse_ppl.video import estimate_offset, read_lips
-from avse_ppl.video.alignment import MEAN_FACE
-from avse_ppl.video.detector import Face
-from avse_ppl.video.pictures import pictures
+from avse_ppl.video.face_detector import Face
+from avse_ppl.video.frames import pictures
+from avse_ppl.video.mouth_alignment import MEAN_FACE
 
 COLOURS = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255), (255, 0, 255)]
 SIZE_PX = (240, 200)

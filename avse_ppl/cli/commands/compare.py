@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
-from avse_ppl.commands.video_options import (
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import Device, DeviceOption, JsonOption, SeedOption
+from avse_ppl.cli.commands.video_options import (
     FaceModelOption,
     FaceOption,
     OffsetOption,
@@ -20,7 +20,7 @@ from avse_ppl.commands.video_options import (
 )
 
 if TYPE_CHECKING:
-    from avse_ppl.comparison import Comparison
+    from avse_ppl.evaluation.comparison import Comparison
 
 HELP = """
 Compare noise models on one recording, or how far a video of it is to be believed.
@@ -99,8 +99,8 @@ def compare(
 ) -> None:
     """Compare noise models; see ``HELP``."""
     with console.guarded() as remarks:
-        from avse_ppl.compare import compare as run
-        from avse_ppl.viewing import speech_for, video_of
+        from avse_ppl.pipeline.compare import compare as run
+        from avse_ppl.pipeline.video_input import speech_for, video_of
 
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
@@ -114,7 +114,7 @@ def compare(
                 draws=draws, video=shown[noisy], viewing=viewing, reliability=beliefs,
             )  # fmt: skip
             if plot is not None:
-                from avse_ppl.plots_compare import plot_comparison
+                from avse_ppl.plotting.comparison import plot_comparison
 
                 plot_comparison(comparison, plot)
         for text in comparison.warnings:
@@ -129,7 +129,7 @@ def _told_apart(
     noise: list[str], reliability: list[str] | None, more: list[str]
 ) -> tuple[list[str], list[str] | None]:
     """Names after ``--noise`` and after ``--reliability``, what is left over among them."""
-    from avse_ppl.models.reliability import RELIABILITIES
+    from avse_ppl.models.visual.reliability import RELIABILITIES
 
     if not reliability:
         return [*noise, *more], None

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption, SeedOption
-from avse_ppl.commands.reliability import FaceModelOption, FaceOption, which_face
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption, SeedOption
+from avse_ppl.cli.commands.reliability import FaceModelOption, FaceOption, which_face
 
 if TYPE_CHECKING:
-    from avse_ppl.corruptions.video import CorruptedVideo
+    from avse_ppl.video.corruptions.video import CorruptedVideo
 
 HELP = """
 Corrupt a video in a known way, to see what enhancement and [bold]avse-ppl reliability[/] make of
@@ -70,11 +70,11 @@ def corrupt_video(
 ) -> None:
     """Corrupt a video; see ``HELP``."""
     with console.guarded() as shown:
-        from avse_ppl._media import check_writable
-        from avse_ppl._outputs import check_apart
-        from avse_ppl.corruptions.video import SUFFIXES, check_kind
-        from avse_ppl.corruptions.video import corrupt_video as corrupt
+        from avse_ppl.signal.media import check_writable
+        from avse_ppl.utils.files import check_apart
         from avse_ppl.video import read_lips
+        from avse_ppl.video.corruptions.video import SUFFIXES, check_kind
+        from avse_ppl.video.corruptions.video import corrupt_video as corrupt
 
         check_writable(output, suffixes=SUFFIXES)
         check_apart([output], [source, *([other] if other else [])])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption
-from avse_ppl.commands.video_options import (
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption
+from avse_ppl.cli.commands.video_options import (
     FaceModelOption,
     FaceOption,
     OffsetOption,
@@ -21,11 +21,11 @@ from avse_ppl.commands.video_options import (
 )
 
 if TYPE_CHECKING:
-    from avse_ppl.diagnostics import Diagnostics
-    from avse_ppl.posterior import Posterior
-    from avse_ppl.scene import Scene
-    from avse_ppl.stft import Spectrogram
-    from avse_ppl.viewing import Viewing
+    from avse_ppl.evaluation.diagnostics import Diagnostics
+    from avse_ppl.models.scene import Scene
+    from avse_ppl.pipeline.video_input import Viewing
+    from avse_ppl.posterior.posterior import Posterior
+    from avse_ppl.signal.stft import Spectrogram
 
 HELP = """
 Say how far a saved posterior is to be trusted.
@@ -83,8 +83,8 @@ def diagnose(
 ) -> None:
     """Diagnose a posterior; see ``HELP``."""
     with console.guarded() as remarks:
-        from avse_ppl.diagnostics import diagnose as run
-        from avse_ppl.posterior import Posterior
+        from avse_ppl.evaluation.diagnostics import diagnose as run
+        from avse_ppl.posterior.posterior import Posterior
 
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
@@ -95,7 +95,7 @@ def diagnose(
             mixture = _looked_at(loaded, scene, video, viewing)
             found = run(loaded, scene, mixture)
             if plot is not None:
-                from avse_ppl.plots_diagnose import plot_diagnostics
+                from avse_ppl.plotting.diagnostics import plot_diagnostics
 
                 plot_diagnostics(found, loaded, plot, scene=scene, mixture=mixture)
         if as_json:
@@ -116,9 +116,9 @@ def _scene(
         return None
     if noise is None:
         raise ValueError("--video is only looked at with the models; add --noise, and --speech")
-    from avse_ppl.names import resolve_noise, resolve_reliability
-    from avse_ppl.scene import Scene
-    from avse_ppl.viewing import speech_for
+    from avse_ppl.models.scene import Scene
+    from avse_ppl.pipeline.catalog import resolve_noise, resolve_reliability
+    from avse_ppl.pipeline.video_input import speech_for
 
     prior, _ = speech_for(speech, {None: video}, video)
     return Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
@@ -130,9 +130,9 @@ def _looked_at(
     """What was inverted, with what was seen; None without video."""
     if scene is None or video is None:
         return None
-    from avse_ppl.diagnostics.observed import heard, observed
-    from avse_ppl.inference.looking import look
-    from avse_ppl.viewing import watch
+    from avse_ppl.evaluation.diagnostics.observed import heard, observed
+    from avse_ppl.inference.core.video import look
+    from avse_ppl.pipeline.video_input import watch
 
     return look(scene, observed(posterior), watch(video, heard(posterior), viewing))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption
 
 HELP = """
 Say what this machine offers: versions, device, threads, optional parts and how to get them.
@@ -22,7 +22,7 @@ Exit code: 0 if the library can work here, 2 if not.
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine offers; see ``HELP``."""
     with console.guarded():
-        from avse_ppl.doctor import examine
+        from avse_ppl.cli.doctor import examine
 
         with console.stdout_kept_clean():
             found = examine()

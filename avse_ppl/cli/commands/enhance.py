@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import Device, DeviceOption, JsonOption, SeedOption
-from avse_ppl.commands.enhance_options import (
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import Device, DeviceOption, JsonOption, SeedOption
+from avse_ppl.cli.commands.enhance_options import (
     DrawsOption,
     ForceOption,
     InferenceOption,
@@ -22,7 +22,7 @@ from avse_ppl.commands.enhance_options import (
     RecalibrateOption,
     SpeechOption,
 )
-from avse_ppl.commands.video_options import (
+from avse_ppl.cli.commands.video_options import (
     FaceModelOption,
     FaceOption,
     OffsetOption,
@@ -36,7 +36,7 @@ from avse_ppl.commands.video_options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avse_ppl.batch import Outcome, Plan
+    from avse_ppl.cli.batch import Outcome, Plan
 
 HELP = """
 Enhance a noisy recording: write the posterior mean of the clean speech.
@@ -95,7 +95,7 @@ def enhance(
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guarded() as remarks:
-        from avse_ppl.batch import plan
+        from avse_ppl.cli.batch import plan
 
         if recalibrate and posterior is None:
             raise ValueError(
@@ -116,14 +116,14 @@ def enhance(
 
 def _writable(picture: Path | None) -> Path | None:
     if picture is not None:
-        from avse_ppl._media import check_writable
+        from avse_ppl.signal.media import check_writable
 
         check_writable(picture, suffixes=(".png",))
     return picture
 
 
 def _run(todo: Plan, settings: dict[str, Any], force: bool) -> list[Outcome]:
-    from avse_ppl.batch import enhance_files
+    from avse_ppl.cli.batch import enhance_files
 
     outcomes: list[Outcome] = []
     with console.stdout_kept_clean(), _progress() as progress:

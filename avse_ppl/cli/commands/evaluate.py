@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption
 
 if TYPE_CHECKING:
-    from avse_ppl.metrics import Scores
+    from avse_ppl.evaluation.metrics import Scores
 
 HELP = """
 Score an enhancement against the clean recording, beside the noisy input.
@@ -43,7 +43,7 @@ def evaluate(
 ) -> None:
     """Score an enhancement; see ``HELP``."""
     with console.guarded() as remarks:
-        from avse_ppl.metrics import evaluate_pair
+        from avse_ppl.evaluation.metrics import evaluate_pair
 
         with console.stdout_kept_clean():
             pair = evaluate_pair(clean, noisy, enhanced)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption, SeedOption
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption, SeedOption
 
 if TYPE_CHECKING:
-    from avse_ppl.audio import Audio
+    from avse_ppl.signal.audio import Audio
 
 HELP = """
 Mix clean speech with noise at a stated signal-to-noise ratio.
@@ -61,9 +61,9 @@ def mix(
 ) -> None:
     """Mix speech with noise; see ``HELP``."""
     with console.guarded() as remarks:
-        from avse_ppl._outputs import check_apart
-        from avse_ppl.audio import SAVE_SUBTYPES, Audio, check_writable, save_audio, to_rate
-        from avse_ppl.corpora.mixing import mix as mix_arrays
+        from avse_ppl.data.mixing import mix as mix_arrays
+        from avse_ppl.signal.audio import SAVE_SUBTYPES, Audio, check_writable, save_audio, to_rate
+        from avse_ppl.utils.files import check_apart
 
         outputs = [path for path in (output, save_speech, save_noise) if path is not None]
         for path in outputs:
@@ -90,8 +90,8 @@ def mix(
 
 
 def _read_speech(path: Path, highpass_hz: float) -> Audio:
-    from avse_ppl.audio import Audio
-    from avse_ppl.corpora.decoding import highpass
+    from avse_ppl.data.decoding import highpass
+    from avse_ppl.signal.audio import Audio
 
     audio = _read_mono(path)
     if highpass_hz == 0 or audio.n_samples == 0:
@@ -105,8 +105,8 @@ def _read_speech(path: Path, highpass_hz: float) -> Audio:
 
 
 def _read_mono(path: Path) -> Audio:
-    from avse_ppl._samples import check_finite
-    from avse_ppl.audio import load_audio
+    from avse_ppl.signal.audio import load_audio
+    from avse_ppl.signal.samples import check_finite
 
     audio = load_audio(path)
     check_finite(audio.samples)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption
 
 HELP = """
 List the speech priors, noise models and inference routines, or show the card of one prior.
@@ -50,15 +50,15 @@ def models(name: NameArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _listed() -> dict[str, dict[str, str]]:
-    from avse_ppl.names import NOISES, ROUTINES, speech_names
+    from avse_ppl.pipeline.catalog import NOISES, ROUTINES, speech_names
 
     return {"speech": speech_names(), "noise": dict(NOISES), "inference": dict(ROUTINES)}
 
 
 def _entry(name: str) -> dict[str, Any]:
     """Look one name up: its line, or of weights the config and the card."""
-    from avse_ppl.checks import unknown_name
-    from avse_ppl.models.weights import PRETRAINED
+    from avse_ppl.models.validation import unknown_name
+    from avse_ppl.models.weights.io import PRETRAINED
 
     for folder in (PRETRAINED / name, Path(name)):
         if (folder / "config.json").is_file():
@@ -72,7 +72,7 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 def _weights(name: str, folder: Path) -> dict[str, Any]:
-    from avse_ppl.models.weights import load_network
+    from avse_ppl.models.weights.io import load_network
 
     _, config = load_network(folder)
     card = folder / "README.md"

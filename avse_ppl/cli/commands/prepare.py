@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption
 
 if TYPE_CHECKING:
-    from avse_ppl.corpora.clips import Clip
-    from avse_ppl.corpora.prepare import Prepared
+    from avse_ppl.data.clips import Clip
+    from avse_ppl.data.prepare import Prepared
 
 HELP = """
 Compute the features of a corpus once: its sound at one rate and, where there is video, the mouth
@@ -25,7 +25,7 @@ Clips that are missing or cannot be read are listed at the end; the rest is prep
 
 [bold]Corpora[/] are folders as they were published:
 
-@@
+
 The result is CACHE.npy and CACHE.npz (sound), CACHE.lips.npy and CACHE.lips.npz (mouths),
 CACHE.noisy.npy and CACHE.noisy.npz (where the corpus has noisy recordings of the same). When they
 are there, CACHE.pieces/ may be removed.
@@ -49,7 +49,7 @@ LAYOUTS = {
     "noise": ("read_noise", "<corpus>/<class>/<clip>.ogg or <corpus>/<class>.flac"),
 }
 HELP = HELP.replace(
-    "@@", "\b\n" + "".join(f"  {name:<18}{layout}\n" for name, (_, layout) in LAYOUTS.items())
+    "", "\b\n" + "".join(f"  {name:<18}{layout}\n" for name, (_, layout) in LAYOUTS.items())
 )
 CorpusName = StrEnum("CorpusName", list(LAYOUTS))
 
@@ -93,9 +93,9 @@ def prepare(
 ) -> None:
     """Compute the features of a corpus; see ``HELP``."""
     with console.guarded() as shown:
-        from avse_ppl._outputs import check_folder
-        from avse_ppl.corpora.pieces import Features
-        from avse_ppl.corpora.prepare import prepare as compute
+        from avse_ppl.data.pieces import Features
+        from avse_ppl.data.prepare import prepare as compute
+        from avse_ppl.utils.files import check_folder
 
         if face_model is not None and not face_model.is_file():
             raise FileNotFoundError(f"no face detector at '{face_model}'; expected an .onnx file")
@@ -113,7 +113,7 @@ def prepare(
 
 def list_clips(corpus: str, folder: Path) -> list[Clip]:
     """List the clips of a corpus by its name on the command line."""
-    from avse_ppl.corpora import readers
+    from avse_ppl.data import readers
 
     return getattr(readers, LAYOUTS[corpus][0])(folder)
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import JsonOption
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import JsonOption
 
 if TYPE_CHECKING:
-    from avse_ppl.audio import Audio
-    from avse_ppl.reliability import Reliability
+    from avse_ppl.signal.audio import Audio
+    from avse_ppl.video.quality.score import Reliability
 
 HELP = """
 Say how far each picture of a video can be believed: a score from 0 to 1, and the likeliest reason
@@ -73,9 +73,9 @@ def reliability(
 ) -> None:
     """Say how far a video can be believed; see ``HELP``."""
     with console.guarded() as shown:
-        from avse_ppl._outputs import check_apart
-        from avse_ppl.reliability import score_lips
+        from avse_ppl.utils.files import check_apart
         from avse_ppl.video import read_lips
+        from avse_ppl.video.quality.score import score_lips
 
         _check_outputs(csv, plot)
         check_apart([csv, plot], [video, *([audio] if audio else [])])
@@ -87,7 +87,7 @@ def reliability(
         if csv is not None:
             judged.save_csv(csv)
         if plot is not None:
-            from avse_ppl.plots_reliability import save_reliability_picture
+            from avse_ppl.plotting.reliability import save_reliability_picture
 
             save_reliability_picture(judged, lips, plot)
         if as_json:
@@ -106,8 +106,8 @@ def which_face(text: str) -> int | Literal["largest", "auto"]:
 
 
 def _check_outputs(csv: Path | None, plot: Path | None) -> None:
-    from avse_ppl._media import check_writable
-    from avse_ppl.video.picture import SAVE_SUFFIXES
+    from avse_ppl.plotting.lips import SAVE_SUFFIXES
+    from avse_ppl.signal.media import check_writable
 
     if csv is not None:
         check_writable(csv, suffixes=[".csv"])
@@ -117,7 +117,7 @@ def _check_outputs(csv: Path | None, plot: Path | None) -> None:
 
 def _sound(video: Path, audio: Path | None) -> Audio | None:
     """The sound that was given, or that of the video; None for a video without."""
-    from avse_ppl.audio import load_audio
+    from avse_ppl.signal.audio import load_audio
 
     if audio is not None:
         return load_audio(audio)

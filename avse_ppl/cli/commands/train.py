@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from avse_ppl.commands import console
-from avse_ppl.commands.console import Device, DeviceOption, SeedOption
-from avse_ppl.commands.train_options import (
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.console import Device, DeviceOption, SeedOption
+from avse_ppl.cli.commands.train_options import (
     CacheOption,
     CallsOption,
     DistilOption,
@@ -33,8 +33,8 @@ from avse_ppl.commands.train_options import (
     ThreadsOption,
     WorkersOption,
 )
-from avse_ppl.commands.train_reliability import Asked, train_reliability
-from avse_ppl.commands.training_data import (
+from avse_ppl.cli.commands.train_reliability import Asked, train_reliability
+from avse_ppl.cli.commands.training_data import (
     Sources,
     card,
     command,
@@ -44,8 +44,8 @@ from avse_ppl.commands.training_data import (
 )
 
 if TYPE_CHECKING:
-    from avse_ppl.corpora import SpeechCache
-    from avse_ppl.corpora.lips_cache import LipsCache
+    from avse_ppl.data import SpeechCache
+    from avse_ppl.data.lips_cache import LipsCache
     from avse_ppl.training import Recipe
     from avse_ppl.training.recipes import SeeingRecipe
 
@@ -120,8 +120,8 @@ def train(
         _check_given(prior, sources)
         if importlib.util.find_spec("pytorch_lightning") is None:
             raise ImportError("training needs an optional part: pip install 'avse-ppl[train]'")
-        from avse_ppl._outputs import check_folder
-        from avse_ppl.inference.setup import resolve_device
+        from avse_ppl.inference.core.setup import resolve_device
+        from avse_ppl.utils.files import check_folder
 
         kind = resolve_device(device.value).type
         cache = cache or output / "cache"
@@ -230,7 +230,7 @@ def _fit(
     prior: Prior, passes: Mapping[str, int | None], sources: Sources, output: Path, cache: Path,
     stated: str, built_on: Mapping[str, Any], **settings: Any,
 ) -> Path:  # fmt: skip
-    from avse_ppl.corpora import build_cache
+    from avse_ppl.data import build_cache
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
@@ -256,8 +256,8 @@ def _fit(
 
 def _built_on(built_on: Mapping[str, Any]) -> list[LipsCache]:
     """The prepared lips; raises if they, or weights to build on, are not there."""
-    from avse_ppl.corpora.lips_cache import load_lips
-    from avse_ppl.models.weights import is_shipped
+    from avse_ppl.data.lips_cache import load_lips
+    from avse_ppl.models.weights.io import is_shipped
 
     for key in ("teacher", "eyes", "encoder", "distil"):
         place = built_on[key]

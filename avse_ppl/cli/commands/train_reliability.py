@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avse_ppl.commands import console
-from avse_ppl.commands.training_data import (
+from avse_ppl.cli.commands import console
+from avse_ppl.cli.commands.training_data import (
     Sources,
     card,
     command,
@@ -45,8 +45,8 @@ def train_reliability(asked: Asked) -> None:
     with console.guarded():
         sources = parse_sources(asked.speech, asked.noise)
         _check(sources, asked)
-        from avse_ppl._outputs import check_folder
-        from avse_ppl.inference.setup import resolve_device
+        from avse_ppl.inference.core.setup import resolve_device
+        from avse_ppl.utils.files import check_folder
 
         device = resolve_device(asked.device).type
         cache = asked.cache or asked.output / "cache"
@@ -72,8 +72,8 @@ def _check(sources: Sources, asked: Asked) -> None:
 
 
 def _fit(asked: Asked, sources: Sources, cache: Path, device: str) -> Path:
-    from avse_ppl.corpora import build_cache
-    from avse_ppl.corpora.lips_cache import load_lips
+    from avse_ppl.data import build_cache
+    from avse_ppl.data.lips_cache import load_lips
     from avse_ppl.training.reliability import (
         ReliabilityRecipe,
         TalkingMaterials,

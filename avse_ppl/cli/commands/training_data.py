@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avse_ppl.corpora import Clip, SpeechCache
+    from avse_ppl.data import Clip, SpeechCache
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus of speech: its reader in ``avse_ppl.corpora``, licence and split."""
+    """A corpus of speech: its reader in ``avse_ppl.data``, licence and split."""
 
     reader: str
     licence: str
@@ -81,7 +81,7 @@ def parse_sources(speech: Sequence[str], noise: Path | None) -> Sources:
                 f"found '{text}'"
             )
         if name not in CORPORA:
-            from avse_ppl.checks import unknown_name
+            from avse_ppl.models.validation import unknown_name
 
             raise unknown_name("corpus", name, CORPORA)
         pairs.append((name, Path(folder)))
@@ -99,7 +99,7 @@ def list_speech(sources: Sources) -> list[Clip]:
     FileNotFoundError
         If a folder is missing.
     """
-    from avse_ppl import corpora as readers
+    from avse_ppl import data as readers
 
     clips: list[Clip] = []
     for name, folder in sources.speech:
@@ -110,7 +110,7 @@ def list_speech(sources: Sources) -> list[Clip]:
 
 def list_noise(folder: Path) -> list[Clip]:
     """List the clips of noise; raises as `list_speech` does."""
-    from avse_ppl.corpora import DEV_NOISES, read_noise
+    from avse_ppl.data import DEV_NOISES, read_noise
 
     held_out = ", ".join(DEV_NOISES)
     return _with_both_splits(read_noise(folder), f"the classes held out are {held_out}")

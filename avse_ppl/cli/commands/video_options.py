@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from avse_ppl.viewing import Viewing
+    from avse_ppl.pipeline.video_input import Viewing
 
 VideoOption = Annotated[
     Path | None,
@@ -56,7 +56,7 @@ ReliabilityOption = Annotated[
 
 def viewing_of(model: Path | None, face: str, offset: str | None, optional: bool) -> Viewing:
     """How the video is looked at."""
-    from avse_ppl.viewing import Viewing
+    from avse_ppl.pipeline.video_input import Viewing
 
     try:
         offset_s = offset if offset in (None, "auto") else float(offset)

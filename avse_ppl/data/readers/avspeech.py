@@ -6,8 +6,8 @@ import csv
 import re
 from pathlib import Path
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.readers.folders import (
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.readers.folders import (
     contents,
     is_dev,
     is_media,

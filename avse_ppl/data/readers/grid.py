@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.readers.folders import found, is_media, nothing, require_folder, video_of
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.readers.folders import found, is_media, nothing, require_folder, video_of
 
 DEV_SPEAKERS = ("s33", "s34")
 TEST_SPEAKERS = ("s1", "s2", "s20", "s22")  # whom LipNet (Assael et al., 2016) holds out

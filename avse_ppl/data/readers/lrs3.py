@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.readers.folders import found, is_dev, require_folder, text_beside
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.readers.folders import found, is_dev, require_folder, text_beside
 
 _PARTS = ("pretrain", "trainval", "test")
 _LAYOUT = "LRS3: <folder>/{pretrain,trainval,test}/<speaker>/00001.mp4 and 00001.txt"

@@ -7,8 +7,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from avse_ppl.corpora.clips import UNKNOWN_SPEAKER, Clip
-from avse_ppl.corpora.readers.folders import (
+from avse_ppl.data.clips import UNKNOWN_SPEAKER, Clip
+from avse_ppl.data.readers.folders import (
     found,
     is_media,
     require_folder,
@@ -76,6 +76,6 @@ def identities() -> dict[tuple[str, int], tuple[str, str]]:
     >>> sorted({split for _, split in identities().values()})
     ['dev', 'out', 'train']
     """
-    table = resources.files("avse_ppl.corpora").joinpath(IDENTITIES)
+    table = resources.files("avse_ppl.data").joinpath(IDENTITIES)
     rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines(), delimiter="\t")
     return {(r["clip"], int(r["bytes"])): (r["identity"], r["split"]) for r in rows}

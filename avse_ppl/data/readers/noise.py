@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avse_ppl.corpora.clips import DEV_NOISES, Clip
-from avse_ppl.corpora.readers.folders import found, is_media, require_folder
+from avse_ppl.data.clips import DEV_NOISES, Clip
+from avse_ppl.data.readers.folders import found, is_media, require_folder
 
 
 def read_noise(folder: str | Path) -> list[Clip]:

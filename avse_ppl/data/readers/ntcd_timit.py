@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avse_ppl.corpora.clips import SPLITS, Clip
-from avse_ppl.corpora.readers.folders import found, require_folder
-from avse_ppl.corpora.readers.tcd_timit import SETS, speaker_of, split_of
+from avse_ppl.data.clips import SPLITS, Clip
+from avse_ppl.data.readers.folders import found, require_folder
+from avse_ppl.data.readers.tcd_timit import SETS, speaker_of, split_of
 
 NOISES = ("Babble", "Cafe", "Car", "LR", "Street", "White")
 SNRS_DB = (-5, 0, 5, 10, 15, 20)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.readers.folders import contents, require_folder
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.readers.folders import contents, require_folder
 
 
 def read_speechocean762(folder: str | Path) -> list[Clip]:

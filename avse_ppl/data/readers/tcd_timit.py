@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.readers.folders import (
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.readers.folders import (
     by_stem,
     found,
     is_media,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from avse_ppl.corpora.clips import Clip
-from avse_ppl.corpora.readers.folders import found, is_media, require_folder
+from avse_ppl.data.clips import Clip
+from avse_ppl.data.readers.folders import found, is_media, require_folder
 
 _SPLITS = {"si_tr_s": "train", "si_dt_05": "dev", "si_et_05": "test"}
 _LAYOUT = (

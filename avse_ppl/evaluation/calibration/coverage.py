@@ -8,8 +8,13 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from avse_ppl.calibration.scores import crps_draws, crps_gaussian, sparsification, spearman
-from avse_ppl.posterior import Posterior
+from avse_ppl.evaluation.calibration.scores import (
+    crps_draws,
+    crps_gaussian,
+    sparsification,
+    spearman,
+)
+from avse_ppl.posterior.posterior import Posterior
 
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95)
 

@@ -8,9 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avse_ppl.calibration.coverage import clean_stft
-from avse_ppl.posterior import Posterior
-from avse_ppl.recalibration import MAIN, Recalibration, draw_scales, group_of, origin, scaled
+from avse_ppl.evaluation.calibration.coverage import clean_stft
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.posterior.recalibration import (
+    MAIN,
+    Recalibration,
+    draw_scales,
+    group_of,
+    origin,
+    scaled,
+)
 
 EDGES_DB = (-20.0, -10.0, -3.0, 3.0, 8.0, 12.0, 16.0, 20.0)
 PROBABILITIES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -77,7 +84,7 @@ def fit_recalibration(
     Examples
     --------
     >>> from avse_ppl import Exact, Stft
-    >>> from avse_ppl.synthetic import ruler_scene
+    >>> from avse_ppl.models.simulate import ruler_scene
     >>> stft = Stft(64, 16)
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> posterior = Exact(draws=20)(ruler_scene(True, stft=stft), wave, seed=0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avse_ppl.checks import check_count
+from avse_ppl.models.validation import check_count
 
 
 class Band(NamedTuple):

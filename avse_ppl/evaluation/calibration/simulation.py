@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.calibration.ranks import rank_ecdf, ranks, simultaneous_band
-from avse_ppl.checks import check_count
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
-from avse_ppl.synthetic import Simulated, simulate
+from avse_ppl.evaluation.calibration.ranks import rank_ecdf, ranks, simultaneous_band
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.simulate import Simulated, simulate
+from avse_ppl.models.validation import check_count
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _ELEMENTS = 3  # of each latent and of speech that are looked at
 _WINDOWS = 5  # length of a simulated recording unless it is stated
@@ -139,7 +139,7 @@ def simulation_based_calibration(
     Examples
     --------
     >>> from avse_ppl import Exact, Stft
-    >>> from avse_ppl.synthetic import ruler_scene
+    >>> from avse_ppl.models.simulate import ruler_scene
     >>> scene = ruler_scene(noise_known=True, stft=Stft(64, 16))
     >>> result = simulation_based_calibration(Exact(draws=9), scene, 5, keep=9)
     >>> result.simulations, result.draws, result.ranks["speech power"].shape

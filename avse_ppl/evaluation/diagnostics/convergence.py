@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avse_ppl.inference.ascent import NOTICEABLE
+from avse_ppl.inference.vi.optimize import NOTICEABLE
 
 _WINDOW = 25
 _ERRORS = 3.0

@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.diagnostics.bound import rise_of
-from avse_ppl.diagnostics.chains import Figures, bfmi_of, chain_figures, divergences_of, warnings_of
-from avse_ppl.diagnostics.observed import check_scene_of, latent_draws, observed
-from avse_ppl.diagnostics.powers import log_powers
-from avse_ppl.diagnostics.predictive import PredictiveCheck, predictive_check
-from avse_ppl.inference.looking import look
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.evaluation.diagnostics.convergence import rise_of
+from avse_ppl.evaluation.diagnostics.observed import check_scene_of, latent_draws, observed
+from avse_ppl.evaluation.diagnostics.predictive import PredictiveCheck, predictive_check
+from avse_ppl.inference.core.convergence import (
+    Figures,
+    bfmi_of,
+    chain_figures,
+    divergences_of,
+    warnings_of,
+)
+from avse_ppl.inference.core.powers import log_powers
+from avse_ppl.inference.core.video import look
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _GOOD_K = 0.7
 TRACES = ("elbo", "log_joint")

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.audio import Audio
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.audio import Audio
+from avse_ppl.signal.stft import Spectrogram
 
 
 def observed(posterior: Posterior) -> Spectrogram:
@@ -88,8 +88,8 @@ def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> 
     ValueError
         If it holds others, or the mixture is of another shape.
     """
-    from avse_ppl.inference.density import Density
-    from avse_ppl.inference.reliance import check_latents
+    from avse_ppl.inference.core.log_density import Density
+    from avse_ppl.inference.core.visual_gate import check_latents
 
     if mixture.values.shape != posterior.mixture.shape:
         raise ValueError(

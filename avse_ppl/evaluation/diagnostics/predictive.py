@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from avse_ppl.diagnostics.observed import check_scene_of, latent_draws, observed
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import COUPLED_BINS, Spectrogram, Stft
+from avse_ppl.evaluation.diagnostics.observed import check_scene_of, latent_draws, observed
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
 
 LEVEL = 0.05
 _DRAWS = 32
@@ -122,7 +122,7 @@ def predictive_check(
     Examples
     --------
     >>> from avse_ppl import Exact
-    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> from avse_ppl.models.simulate import ruler_scene, simulate
     >>> scene = ruler_scene(noise_known=True)
     >>> mixture = simulate(scene, n_samples=8000).mixture
     >>> posterior = Exact(draws=8)(scene, mixture, seed=0)

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import name_of
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.reliance import AXES, reliance
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.posterior import Posterior
-from avse_ppl.posterior_axes import axes_of
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.visual_gate import AXES, reliance
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.validation import name_of
+from avse_ppl.posterior.axes import axes_of
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 
 class Moments:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.diagnostics.arviz_calls import ess, r_hat
+from avse_ppl.inference.core.arviz_calls import ess, r_hat
 
 R_HAT = 1.05
 ESS_PER_CHAIN = 100

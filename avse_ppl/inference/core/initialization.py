@@ -9,10 +9,10 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.gating import Switch, gated, shown
-from avse_ppl.inference.density import Density, Values
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.scene import in_recordings
+from avse_ppl.inference.core.log_density import Density, Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.models.scene import in_recordings
+from avse_ppl.models.visual.gate import Switch, gated, shown
 
 _NOISE_FITS = 20
 

@@ -13,10 +13,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions import biject_to
 
-from avse_ppl.checks import check_scene
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.scene import Laws, Scene, numbers_on, plates_reusable
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.scene import Laws, Scene, numbers_on, plates_reusable
+from avse_ppl.models.validation import check_scene
+from avse_ppl.signal.stft import Spectrogram
 
 Values = dict[str, Tensor]
 _PRIOR_DRAWS = 31

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse_ppl.chunks import join
-from avse_ppl.inference.chains import judged
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Frames, Spectrogram
+from avse_ppl.inference.mcmc.chains import judged
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.chunks import join
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Frames, Spectrogram
 
 
 def join_recordings(parts: Sequence[Posterior]) -> Posterior:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Frames, Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.scene import Scene
+from avse_ppl.signal.stft import Frames, Spectrogram
 
 _BANDS = 16
 _LOWEST_HZ = 100.0
@@ -49,7 +49,7 @@ def log_powers(
 
     Examples
     --------
-    >>> from avse_ppl.synthetic import ruler_scene, simulate
+    >>> from avse_ppl.models.simulate import ruler_scene, simulate
     >>> scene = ruler_scene(noise_known=False)
     >>> simulated = simulate(scene, n_samples=4096)
     >>> powers = log_powers(scene, simulated.mixture, [simulated.latents] * 6, chains=2)

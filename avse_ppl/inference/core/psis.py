@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.checks import check_count
+from avse_ppl.models.validation import check_count
 
 _FEWEST = 5  # weights a tail needs before a shape can be fitted to it
 _EVEN = 1e-9  # log ratios that differ by less are even weights

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from avse_ppl.inference.density import Density
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.signal.stft import Spectrogram
 
 _GIB = 2**30
 # Numbers held at once for each bin of the mixture while a gradient is taken: measured 11 (Gaussian

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.looking import look
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.video import look
+from avse_ppl.models.scene import Scene
+from avse_ppl.signal.stft import Spectrogram
 
 Mixture = Any  # Spectrogram, Audio, path, bytes, or waveforms (sample,) as array, tensor or list
 
@@ -126,7 +126,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _analyse(scene: Scene, mixture: Mixture) -> Spectrogram:
-    from avse_ppl.audio import Audio, as_audio, check_audio, to_rate
+    from avse_ppl.signal.audio import Audio, as_audio, check_audio, to_rate
 
     stft = scene.stft
     if isinstance(mixture, (str, Path, bytes)):

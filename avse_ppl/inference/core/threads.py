@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from avse_ppl.stft import Spectrogram
+from avse_ppl.signal.stft import Spectrogram
 
 _BINS_A_THREAD = 400_000  # 12 s at the default front end; below that a second thread only waits
 

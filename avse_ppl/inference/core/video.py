@@ -12,12 +12,12 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.audio import Audio
-from avse_ppl.checks import name_of
-from avse_ppl.gating import Switch, Switched, believed
-from avse_ppl.models.reliability import always, never
-from avse_ppl.scene import Scene, in_recordings
-from avse_ppl.stft import Frames, Spectrogram
+from avse_ppl.models.scene import Scene, in_recordings
+from avse_ppl.models.validation import name_of
+from avse_ppl.models.visual.gate import Switch, Switched, believed
+from avse_ppl.models.visual.reliability import always, never
+from avse_ppl.signal.audio import Audio
+from avse_ppl.signal.stft import Frames, Spectrogram
 
 
 def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
@@ -90,7 +90,7 @@ def _score(lips: Any, wave: np.ndarray, mixture: Spectrogram) -> Tensor:
     It listens, too: nothing in the pictures is wrong with lips of somebody else. What a scene says
     of the same sound then comes on top of it, so that a switch hears it twice.
     """
-    from avse_ppl.reliability import score_lips, tells
+    from avse_ppl.video.quality.score import score_lips, tells
 
     time_s = mixture.frames.time_s.cpu().numpy()
     if lips is None:

@@ -9,14 +9,14 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.gating import Switched, believed, shown
-from avse_ppl.inference.density import Density, Values
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.models.latent_law import branches
-from avse_ppl.models.switch import draw_switch, probability
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene, in_recordings
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.log_density import Density, Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.models.scene import Scene, in_recordings
+from avse_ppl.models.speech.latent_sequence import branches
+from avse_ppl.models.visual.gate import Switched, believed, shown
+from avse_ppl.models.visual.switch import draw_switch, probability
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 GATE, SWITCH = "reliability", "reliability.switch"
 AXES = {GATE: ("time",), SWITCH: ("time",)}

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.checks import name_of
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.guided_bins import Round
-from avse_ppl.inference.guided_noise import Said
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.inference.summary import summarise
-from avse_ppl.models.diffusion import denoises
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.build_posterior import summarise
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.diffusion.noise import Said
+from avse_ppl.inference.diffusion.spectrogram import Round
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.speech.diffusion import denoises
+from avse_ppl.models.validation import name_of
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 
 def in_chains(mixture: Spectrogram, chains: int) -> Spectrogram:

@@ -10,32 +10,32 @@ from typing import Any, NamedTuple
 
 import torch
 
-from avse_ppl.checks import check_count, check_front_end, check_positive
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.guided_bins import Round, reverse_run
-from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
-from avse_ppl.inference.guided_latents import LatentRun
-from avse_ppl.inference.guided_noise import NoiseFit
-from avse_ppl.inference.guided_start import (
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.build_posterior import kind_of
+from avse_ppl.inference.core.resources import memory_explained
+from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.core.video import gated_once
+from avse_ppl.inference.diffusion.chains import in_chains, randoms_of_chains, summarise_rounds
+from avse_ppl.inference.diffusion.latent import LatentRun
+from avse_ppl.inference.diffusion.noise import NoiseFit
+from avse_ppl.inference.diffusion.spectrogram import Round, reverse_run
+from avse_ppl.inference.diffusion.warm_start import (
     check_eyes,
     judged,
     loaded,
     started_from,
     switch_of,
 )
-from avse_ppl.inference.looking import gated_once
-from avse_ppl.inference.memory import memory_explained
-from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.summary import kind_of
-from avse_ppl.inference.svi import SVI
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.models.diffusion import denoises, noise_levels
-from avse_ppl.models.reliability import score
-from avse_ppl.models.speech_gaussian import GaussianSpeech
-from avse_ppl.models.speech_score import GaussianScore
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.vi.svi import SVI
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.speech.diffusion import denoises, noise_levels
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.speech.score import GaussianScore
+from avse_ppl.models.validation import check_count, check_front_end, check_positive
+from avse_ppl.models.visual.reliability import score
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _SILENCE = 1e-12  # variance of a bin that is said to be known
 
@@ -63,14 +63,14 @@ class GuidedDiffusion:
     Two kinds of speech prior run under it, with any noise model:
 
     - score priors (``score``), which denoise the spectrogram: the mixture enters each step by the
-      exact posterior of a bin, see `avse_ppl.inference.guided_bins`;
+      exact posterior of a bin, see `avse_ppl.inference.diffusion.spectrogram`;
     - priors with normal latents that are independent of each other (``gaussian``, ``vae``,
       ``rvae``, ``tcvae``, ``av-cvae``) by their closed-form scores, and ``latent-diffusion`` by
-      its denoiser: see `avse_ppl.inference.guided_latents`.
+      its denoiser: see `avse_ppl.inference.diffusion.latent`.
 
     What it approximates: that clean bins (or latents), given noisy ones, are independent and
     normal, with the mean and variance of the denoiser, and that the run starts and ends at finite
-    noise. The noise model is fitted on the way, see `avse_ppl.inference.guided_noise`. After the
+    noise. The noise model is fitted on the way, see `avse_ppl.inference.diffusion.noise`. After the
     last level has been reached it is repeated: a Gibbs sampler, whose rounds are the draws and
     over whose posterior laws mean and variance are taken.
 

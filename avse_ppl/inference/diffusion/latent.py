@@ -12,16 +12,16 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Normal
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Density, Values, prior_law
-from avse_ppl.inference.guided_bins import Round
-from avse_ppl.inference.guided_noise import NoiseFit
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.inference.start import warm_start
-from avse_ppl.models.diffusion import carried
-from avse_ppl.models.latent_law import LatentLaw
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density, Values, prior_law
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.diffusion.noise import NoiseFit
+from avse_ppl.inference.diffusion.spectrogram import Round
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.speech.diffusion import carried
+from avse_ppl.models.speech.latent_sequence import LatentLaw
+from avse_ppl.signal.stft import Spectrogram
 
 _DECAY = 0.75  # of the running mean of the curvature, from level to level
 _PROBES = 8  # of its first estimate
@@ -89,7 +89,7 @@ class LatentRun:
 
     by a few Langevin steps, preconditioned by :math:`(1 / w + I)^{-1}` with I the Fisher
     information of the likelihood, estimated on the way by random signs. Then the noise is fitted,
-    and z is carried to the next level as bins are, see `avse_ppl.inference.guided_bins`.
+    and z is carried to the next level as bins are, see `avse_ppl.inference.diffusion.spectrogram`.
 
     Parameters
     ----------

@@ -10,13 +10,13 @@ import pyro
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Density, Values, score_noise
-from avse_ppl.inference.maximise import maximise_noise
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.inference.start import warm_start
-from avse_ppl.scene import NoiseModel, Scene
-from avse_ppl.stft import Frames, Spectrogram, Stft
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density, Values, score_noise
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.em.m_step import maximise_noise
+from avse_ppl.models.scene import NoiseModel, Scene
+from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
 _RATE = 0.1  # Adam's
 _BETAS = (0.5, 0.9)

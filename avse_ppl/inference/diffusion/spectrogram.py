@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.guided_noise import NoiseFit
-from avse_ppl.inference.memory import free_memory
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.models.diffusion import Denoises, carried
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.core.resources import free_memory
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.diffusion.noise import NoiseFit
+from avse_ppl.models.speech.diffusion import Denoises, carried
+from avse_ppl.signal.stft import Spectrogram
 
 # Numbers that a denoiser holds at once for each bin: 40 measured of the shipped one, in float32.
 _HELD = 60

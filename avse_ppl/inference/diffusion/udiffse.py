@@ -10,22 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_front_end, check_positive, name_of
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.guided_bins import Round, check_finite, denoised
-from avse_ppl.inference.guided_chains import in_chains, randoms_of_chains, summarise_rounds
-from avse_ppl.inference.guided_noise import NoiseFit
-from avse_ppl.inference.looking import gated_once
-from avse_ppl.inference.memory import memory_explained
-from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.summary import kind_of
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.models.diffusion import Ouve, Sde, denoises
-from avse_ppl.models.speech_gaussian import GaussianSpeech
-from avse_ppl.models.speech_score import GaussianScore
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.build_posterior import kind_of
+from avse_ppl.inference.core.resources import memory_explained
+from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.core.video import gated_once
+from avse_ppl.inference.diffusion.chains import in_chains, randoms_of_chains, summarise_rounds
+from avse_ppl.inference.diffusion.noise import NoiseFit
+from avse_ppl.inference.diffusion.spectrogram import Round, check_finite, denoised
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.speech.diffusion import Ouve, Sde, denoises
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.speech.score import GaussianScore
+from avse_ppl.models.validation import check_count, check_front_end, check_positive, name_of
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _POINT = 1e-8  # variance of speech that is taken as known
 

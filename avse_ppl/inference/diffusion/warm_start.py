@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import name_of
-from avse_ppl.inference.density import Values
-from avse_ppl.models.pretrained_speech import load_speech
-from avse_ppl.models.reliability import Markov
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.speech.load import load_speech
+from avse_ppl.models.validation import name_of
+from avse_ppl.models.visual.reliability import Markov
+from avse_ppl.signal.stft import Spectrogram
 
 _SILENCE = 1e-12  # variance of a bin that is said to be known
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.frame_score import FrameScore
+from avse_ppl.inference.em.frame_density import FrameScore
 
 _WINDOW = 8  # frames from one that moves to the next, where a prior reaches over the recording
 _FRAME_MOVES = 3  # for each move of the latents without a time, where all frames move at once

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.frame_score import FrameScore
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.em.frame_density import FrameScore
 
 _DECAY = 0.99  # of the running mean of squared gradients
 

@@ -9,23 +9,23 @@ from typing import Any
 
 import torch
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.inference.density import Density, Values
-from avse_ppl.inference.e_steps import EStep, GradientStep, Move, VariationalStep
-from avse_ppl.inference.frame_score import FrameScore
-from avse_ppl.inference.maximise import maximise_noise
-from avse_ppl.inference.memory import check_memory, memory_explained
-from avse_ppl.inference.metropolis import Metropolis
-from avse_ppl.inference.plans import plans_for
-from avse_ppl.inference.proposals import LangevinWalk, RandomWalk
-from avse_ppl.inference.rounds import Rounds
-from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.start import warm_start
-from avse_ppl.inference.summary import kind_of, summarise
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.build_posterior import kind_of, summarise
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density, Values
+from avse_ppl.inference.core.resources import check_memory, memory_explained
+from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.em.blocks import plans_for
+from avse_ppl.inference.em.e_steps import EStep, GradientStep, Move, VariationalStep
+from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.em.history import Rounds
+from avse_ppl.inference.em.m_step import maximise_noise
+from avse_ppl.inference.em.metropolis import Metropolis
+from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _KINDS = {
     "point": "point estimate",
@@ -60,7 +60,7 @@ class EM:
       from the posterior of z. Where the prior couples frames, all of a recording are accepted
       together.
     - ``e_step="mh"``: random walks, which need no gradient. Few frames move at once where the
-      prior couples them; see `avse_ppl.inference.metropolis.Metropolis`.
+      prior couples them; see `avse_ppl.inference.em.metropolis.Metropolis`.
     - ``e_step="variational"``: a mean-field normal guide over z that starts at the encoder's
       guess (VEM); the noise follows its draws.
 

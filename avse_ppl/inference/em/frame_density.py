@@ -10,7 +10,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from avse_ppl.inference.density import Density, Site, Values
+from avse_ppl.inference.core.log_density import Density, Site, Values
 
 
 class Score(NamedTuple):

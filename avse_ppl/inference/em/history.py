@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.e_steps import EStep, Move
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.em.e_steps import EStep, Move
 
 _ACCEPTANCE = (0.1, 0.95)  # outside, the draws hardly move
 

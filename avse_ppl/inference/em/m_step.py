@@ -6,8 +6,8 @@ import pyro
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.inference.density import Density, Values, score_noise
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.log_density import Density, Values, score_noise
 
 _HALVINGS = 12
 

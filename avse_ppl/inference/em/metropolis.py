@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.density import Site, Values
-from avse_ppl.inference.e_steps import Move
-from avse_ppl.inference.frame_score import FrameScore, Score
-from avse_ppl.inference.plans import Plan
-from avse_ppl.inference.proposals import Proposal
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Site, Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.em.blocks import Plan
+from avse_ppl.inference.em.e_steps import Move
+from avse_ppl.inference.em.frame_density import FrameScore, Score
+from avse_ppl.inference.em.proposals import Proposal
 
 _LAZY = 0.8  # most probable acceptance of a window where windows reach into each other
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.frame_score import Score
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.em.frame_density import Score
 
 _MEMORY = 0.98  # of the running mean of squared gradients
 

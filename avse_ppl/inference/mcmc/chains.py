@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.density import Density, Values
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.inference.summary import summarise
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.build_posterior import summarise
+from avse_ppl.inference.core.log_density import Density, Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 Stats = dict[str, np.ndarray]
 _ALL_DIVERGED = (
@@ -174,7 +174,7 @@ def gather(
     Posterior
         With ``attrs["warnings"]``, a list of texts for each recording, empty where the chains give
         no reason for one, and ``attrs["diagnostics"]``, the figures of each recording that they are
-        about; see `avse_ppl.diagnostics.chain_figures`.
+        about; see `avse_ppl.evaluation.diagnostics.chain_figures`.
 
     Raises
     ------
@@ -221,9 +221,9 @@ def judged(
     ``"warnings"`` in words, ``"diagnostics"`` in figures; of a scene without latents no figures.
 
     Judged are the powers of speech and noise, and not the latents behind them, which may be
-    exchanged for each other; see `avse_ppl.diagnostics`.
+    exchanged for each other; see `avse_ppl.evaluation.diagnostics`.
     """
-    from avse_ppl.diagnostics import chain_attrs, log_powers
+    from avse_ppl.evaluation.diagnostics import chain_attrs, log_powers
 
     if not draws[0]:
         return {"warnings": [[] for _ in range(spectrogram.recordings)]}

@@ -11,9 +11,14 @@ import numpy as np
 import torch
 from pyro.infer import mcmc
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.inference.ascent import Ascent, ascend
-from avse_ppl.inference.chains import (
+from avse_ppl.inference.core.build_posterior import kind_of
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density, Values
+from avse_ppl.inference.core.merge import join_recordings
+from avse_ppl.inference.core.resources import check_memory, memory_explained
+from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.mcmc.chains import (
     alone,
     check_start,
     dispersed_starts,
@@ -23,23 +28,18 @@ from avse_ppl.inference.chains import (
     usable,
     waveforms_of,
 )
-from avse_ppl.inference.density import Density, Values
-from avse_ppl.inference.guides import make_guide
-from avse_ppl.inference.joining import join_recordings
-from avse_ppl.inference.memory import check_memory, memory_explained
-from avse_ppl.inference.pyro_kernels import (
+from avse_ppl.inference.mcmc.pyro_kernels import (
     STATS,
     Potential,
     Run,
     run_chain,
 )
-from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.start import warm_start
-from avse_ppl.inference.summary import kind_of
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.vi.guides import make_guide
+from avse_ppl.inference.vi.optimize import Ascent, ascend
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _STARTS = ("svi", "prior")
 # Stan's shortest: 75 draws to get there, 25 for the variances, and 50 for the step size that suits

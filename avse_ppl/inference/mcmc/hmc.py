@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from pyro.infer import mcmc
 
-from avse_ppl.checks import check_count
-from avse_ppl.inference.hamiltonian import Hamiltonian
-from avse_ppl.inference.pyro_kernels import HmcKernel, NutsKernel, Potential
+from avse_ppl.inference.mcmc.hamiltonian import Hamiltonian
+from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential
+from avse_ppl.models.validation import check_count
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.hmc import hmc
 
-from avse_ppl.inference.density_jax import JaxDensity, Latents, Recording
-from avse_ppl.inference.metric import Layout, Metric, fisher_metric, to_latents, to_whitened
+from avse_ppl.inference.mcmc.jax_log_density import JaxDensity, Latents, Recording
+from avse_ppl.inference.mcmc.metric import Layout, Metric, fisher_metric, to_latents, to_whitened
 
 BLOCK = 25  # draws between looks at the keyboard
 _KEPT = 4  # compiled samplers

@@ -1,4 +1,4 @@
-"""The log joint density of a scene on JAX: the twin of `avse_ppl.inference.density`."""
+"""The log joint density of a scene on JAX: the twin of `avse_ppl.inference.core.log_density`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 from numpyro.distributions import biject_to
 from numpyro.primitives import Messenger
 
-from avse_ppl.backends import numpyro_backend
-from avse_ppl.checks import name_of
-from avse_ppl.inference.density import Density
-from avse_ppl.scene import Laws, Scene
-from avse_ppl.stft import Frames
+from avse_ppl.distributions.backend import numpyro_backend
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.models.scene import Laws, Scene
+from avse_ppl.models.validation import name_of
+from avse_ppl.signal.stft import Frames
 
 Latents = dict[str, jax.Array]
 _TOLERANCE = 1e-3  # of the log density, between torch and JAX in single precision

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from avse_ppl.inference.density_jax import JaxDensity, Latents, Recording
+from avse_ppl.inference.mcmc.jax_log_density import JaxDensity, Latents, Recording
 
 _LARGEST = 64  # rows of a block: its cost is cubic in them
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from avse_ppl.checks import check_count
-from avse_ppl.inference.chains import usable
-from avse_ppl.inference.hamiltonian import Hamiltonian, Part
-from avse_ppl.inference.pyro_kernels import Run
-from avse_ppl.inference.setup import Randoms
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.mcmc.chains import usable
+from avse_ppl.inference.mcmc.hamiltonian import Hamiltonian, Part
+from avse_ppl.inference.mcmc.pyro_kernels import Run
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.validation import check_count
+from avse_ppl.signal.stft import Spectrogram
 
 if TYPE_CHECKING:
-    from avse_ppl.inference.density_jax import Recording
-    from avse_ppl.inference.jax_chains import Draws, JaxChains
+    from avse_ppl.inference.mcmc.jax_chains import Draws, JaxChains
+    from avse_ppl.inference.mcmc.jax_log_density import Recording
 
 _STATES = 128  # that a metric is averaged over
 
@@ -38,7 +38,8 @@ class NumPyroNUTS(Hamiltonian):
     of a Markov chain with the posterior as its law.
 
     Models have to be written with pyroapi, as those of the library are; see
-    `avse_ppl.backends`. Recordings are sampled one after the other: a batch is the same as a loop.
+    `avse_ppl.distributions.backend`. Recordings are sampled one after the other: a batch is the
+    same as a loop.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ class NumPyroNUTS(Hamiltonian):
 
     def _sample(self, parts: Sequence[Part]) -> tuple[int, int]:
         """Run the chains; return how many there are, and how long they are."""
-        from avse_ppl.inference.jax_chains import BLOCK
+        from avse_ppl.inference.mcmc.jax_chains import BLOCK
 
         asked = -(-self.draws // BLOCK) * BLOCK
         counter = _Counter(self.progress, len(parts) * self._blocks(BLOCK) * BLOCK)
@@ -116,8 +117,8 @@ class NumPyroNUTS(Hamiltonian):
         """All chains of one recording: parts of the warm-up, each with its metric, then draws."""
         import jax
 
-        from avse_ppl.inference.density_jax import observed, to_jax
-        from avse_ppl.inference.jax_chains import BLOCK, FIRST_STEP, spread_over
+        from avse_ppl.inference.mcmc.jax_chains import BLOCK, FIRST_STEP, spread_over
+        from avse_ppl.inference.mcmc.jax_log_density import observed, to_jax
 
         if not part.density.sites:
             _repeat_nothing(part.runs, self.draws)
@@ -151,9 +152,9 @@ class NumPyroNUTS(Hamiltonian):
 
     def _program(self, part: Part, of: Recording, programs: dict[int, JaxChains]) -> JaxChains:
         """Compiled sampler for recordings of this length: what is heard and seen comes later."""
-        from avse_ppl.inference.density_jax import jax_density, to_jax
-        from avse_ppl.inference.jax_chains import chains_of
-        from avse_ppl.inference.metric import layout
+        from avse_ppl.inference.mcmc.jax_chains import chains_of
+        from avse_ppl.inference.mcmc.jax_log_density import jax_density, to_jax
+        from avse_ppl.inference.mcmc.metric import layout
 
         frames = part.density.mixture.frames
         if frames.time not in programs:
@@ -212,7 +213,7 @@ def _around(location: Any, sd: Any, key: Any) -> Any:
 
 def _chains_of(starts: Sequence[dict[str, torch.Tensor]]) -> Any:
     """``(chain, 1, ...)`` each."""
-    from avse_ppl.inference.density_jax import to_jax
+    from avse_ppl.inference.mcmc.jax_log_density import to_jax
 
     return {name: to_jax(torch.stack([start[name] for start in starts])) for name in starts[0]}
 

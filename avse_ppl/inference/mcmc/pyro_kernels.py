@@ -12,7 +12,7 @@ from pyro import poutine
 from pyro.infer import mcmc
 from torch import Tensor
 
-from avse_ppl.inference.density import Density, Values
+from avse_ppl.inference.core.log_density import Density, Values
 
 STATS = ("lp", "energy", "diverging", "n_steps", "acceptance_rate")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.setup import Randoms
 
 _ENTRIES = 100.0  # of a direction that may move at the learning rate
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import unknown_name
-from avse_ppl.inference.correlations import Correlation, Independent, LowRank, Markov
-from avse_ppl.inference.density import Values
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.vi.correlations import Correlation, Independent, LowRank, Markov
+from avse_ppl.models.validation import unknown_name
 
 GUIDES = ("mean-field", "structured", "low-rank")
 _ENTROPY = 0.5 * math.log(2 * math.pi * math.e)

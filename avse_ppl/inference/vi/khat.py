@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.guides import Guide
-from avse_ppl.inference.psis import psis
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.psis import psis
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.vi.guides import Guide
 
 K_HAT_DRAWS = 25  # fewer leave no tail to fit a shape to
 _LIMIT = 0.7

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.density import Density, score_noise
-from avse_ppl.inference.guides import Guide
-from avse_ppl.inference.setup import Randoms
+from avse_ppl.inference.core.log_density import Density, score_noise
+from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.vi.guides import Guide
 
 # Nats a bin: what it costs on average that a power is wrong by 1 dB, from the second order of the
 # divergence log r + 1 / r - 1 between exponential laws whose means have the ratio r.

@@ -10,19 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.inference.ascent import NOTICEABLE, Ascent, Course, ascend, final_rise, still_rising
-from avse_ppl.inference.density import Density
-from avse_ppl.inference.guides import Guide, check_guide, make_guide
-from avse_ppl.inference.memory import check_memory, memory_explained
-from avse_ppl.inference.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.start import warm_start
-from avse_ppl.inference.summary import kind_of, summarise
-from avse_ppl.inference.threads import enough_threads
-from avse_ppl.inference.trust import K_HAT_DRAWS, k_hat, texts_on
-from avse_ppl.posterior import Posterior
-from avse_ppl.scene import Scene
-from avse_ppl.stft import Spectrogram
+from avse_ppl.inference.core.build_posterior import kind_of, summarise
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.resources import check_memory, memory_explained
+from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.vi.guides import Guide, check_guide, make_guide
+from avse_ppl.inference.vi.khat import K_HAT_DRAWS, k_hat, texts_on
+from avse_ppl.inference.vi.optimize import (
+    NOTICEABLE,
+    Ascent,
+    Course,
+    ascend,
+    final_rise,
+    still_rising,
+)
+from avse_ppl.models.scene import Scene
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
 
 _ROUTINES = {"mean-field": "svi", "structured": "svi-structured", "low-rank": "svi-low-rank"}
 

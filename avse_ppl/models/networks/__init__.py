@@ -1,8 +1,8 @@
 """Torch modules of the learned priors: plain functions of tensors, no probability in them."""
 
-from avse_ppl.models.networks.dynamic import DynamicNetwork
-from avse_ppl.models.networks.lips import LipsNetwork
+from avse_ppl.models.networks.lip_encoder import LipsNetwork
 from avse_ppl.models.networks.rvae import RvaeNetwork
+from avse_ppl.models.networks.sequential import DynamicNetwork
 from avse_ppl.models.networks.tcvae import TcvaeNetwork
 from avse_ppl.models.networks.vae import VaeNetwork
 

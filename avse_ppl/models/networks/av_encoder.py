@@ -6,7 +6,7 @@ import copy
 
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.sight import Fusion, Sight
+from avse_ppl.models.networks.fusion import Fusion, Sight
 from avse_ppl.models.networks.tcvae import TcvaeNetwork
 
 

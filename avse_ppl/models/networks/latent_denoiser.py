@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.noise_level import NoiseLevel
-from avse_ppl.models.networks.sight import Sight
+from avse_ppl.models.networks.fusion import Sight
+from avse_ppl.models.networks.noise_embedding import NoiseLevel
 
 _LOGVAR = (-14.0, 6.0)  # nats around what one latent by itself would have
 _DILATIONS = 6  # block b reaches 2^(b mod 6) frames to either side

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, logsigmoid
 
-from avse_ppl.models.networks.agreement import CHANCE, FEATURES, Agreement
+from avse_ppl.models.networks.av_sync import CHANCE, FEATURES, Agreement
 
-COLUMNS = 13  # of the tracker, see `avse_ppl.reliability_inputs.tracker_columns`
+COLUMNS = 13  # of the tracker, see `avse_ppl.video.quality.features.tracker_columns`
 N_CAUSES = 8
-FINE, OUT_OF_SYNC = (0, 1), 7  # places among `avse_ppl.corruptions.CAUSES`
+FINE, OUT_OF_SYNC = (0, 1), 7  # places among `avse_ppl.video.corruptions.CAUSES`
 PRIOR_APART = 0.05  # that lips which look fine are somebody else's, or out of sync
 _NEVER = -30.0  # logit of a frame without a face
 _SURE = 0.98
@@ -104,11 +104,11 @@ class ReliabilityNetwork(nn.Module):
         Parameters
         ----------
         images
-            ``(batch, frame, 44, 44)`` of `avse_ppl.models.networks.lips.halved`.
+            ``(batch, frame, 44, 44)`` of `avse_ppl.models.networks.lip_encoder.halved`.
         columns
             ``(batch, frame, 13)``; the first says whether a face was found.
         levels
-            ``(batch, frame, 160)`` of `avse_ppl.reliability_inputs.speech_levels`; None without
+            ``(batch, frame, 160)`` of `avse_ppl.video.quality.features.speech_levels`; None without
             sound.
         heard
             ``(batch,)`` 1 for clips that have sound; None for all, if there are levels.

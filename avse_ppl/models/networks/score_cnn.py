@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.noise_level import NoiseLevel
+from avse_ppl.models.networks.noise_embedding import NoiseLevel
 
 _LOGVAR = (-14.0, 6.0)  # nats around what one bin by itself would have: keeps training finite
 _FLOOR = 1e-3  # of the power of an input bin, below which its logarithm tells nothing
@@ -32,7 +32,7 @@ class SpectralDenoiser(nn.Module):
     spread
         Root mean square of the clean bins, which scales what the network sees and answers.
     exponent
-        Of the amplitude compression of what it denoises, see `avse_ppl.models.compression`.
+        Of the amplitude compression of what it denoises, see `avse_ppl.models.speech.compression`.
 
     References
     ----------

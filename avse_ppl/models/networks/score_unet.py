@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.noise_level import NoiseLevel
-from avse_ppl.models.networks.score import SpectralDenoiser
+from avse_ppl.models.networks.noise_embedding import NoiseLevel
+from avse_ppl.models.networks.score_cnn import SpectralDenoiser
 
 
 class ScoreUnet(SpectralDenoiser):

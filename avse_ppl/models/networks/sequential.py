@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.looking_encoder import LookingEncoder
-from avse_ppl.models.networks.sight import Fusion, Sight
+from avse_ppl.models.networks.av_encoder import LookingEncoder
+from avse_ppl.models.networks.fusion import Fusion, Sight
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork, normalised_input
 from avse_ppl.models.networks.transitions import PRIORS, Recurrent
 from avse_ppl.models.networks.vae import draw, frequency_first

@@ -17,9 +17,9 @@ from pyroapi import distributions as dist
 from pyroapi import pyro
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.models.noise_sum import Summable, floor, settled
-from avse_ppl.stft import Frames
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.noise.sum import Summable, floor, settled
+from avse_ppl.signal.stft import Frames
 
 _TINY = 1e-8
 

@@ -11,11 +11,11 @@ from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 from torch import Tensor
 
-from avse_ppl.checks import check_positive
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.models.noise import stationary
-from avse_ppl.models.noise_sum import Noise, Summable, moved, scaled, start, with_site
-from avse_ppl.stft import Frames
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.noise.basic import stationary
+from avse_ppl.models.noise.sum import Noise, Summable, moved, scaled, start, with_site
+from avse_ppl.models.validation import check_positive
+from avse_ppl.signal.stft import Frames
 
 _WIDEST = 50.0  # nats: a texture beyond would not be a number in single precision
 

@@ -9,10 +9,10 @@ from typing import Any
 from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.models.noise_sum import Summable
-from avse_ppl.stft import Frames
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.noise.sum import Summable
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.signal.stft import Frames
 
 _QUIET = 1e-8  # between the lines: keeps the power above 0
 

@@ -12,13 +12,13 @@ from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 from torch import Tensor
 
-from avse_ppl.checks import unknown_name
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.models.decoding import decode
-from avse_ppl.models.noise_sum import Summable
-from avse_ppl.models.speech_latent import DB, PowerDecoder
-from avse_ppl.models.weights import PRETRAINED, load_network
-from avse_ppl.stft import Frames, Stft
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.noise.sum import Summable
+from avse_ppl.models.speech.decoding import decode
+from avse_ppl.models.speech.latent import DB, PowerDecoder
+from avse_ppl.models.validation import unknown_name
+from avse_ppl.models.weights.io import PRETRAINED, load_network
+from avse_ppl.signal.stft import Frames, Stft
 
 _KNOTS = 9
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from avse_ppl.checks import unknown_name
-from avse_ppl.models.noise import NMF, Stationary, stationary
-from avse_ppl.models.noise_clicks import Clicks
-from avse_ppl.models.noise_gain import AR1Gain, Wind
-from avse_ppl.models.noise_heavy import AlphaStable, StudentT
-from avse_ppl.models.noise_hum import Hum
-from avse_ppl.models.noise_learned import load_noise
-from avse_ppl.models.noise_sum import Sum
+from avse_ppl.models.noise.basic import NMF, Stationary, stationary
+from avse_ppl.models.noise.clicks import Clicks
+from avse_ppl.models.noise.gain import AR1Gain, Wind
+from avse_ppl.models.noise.heavy_tailed import AlphaStable, StudentT
+from avse_ppl.models.noise.hum import Hum
+from avse_ppl.models.noise.learned import load_noise
+from avse_ppl.models.noise.sum import Sum
+from avse_ppl.models.validation import unknown_name
 
 MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {

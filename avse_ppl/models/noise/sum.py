@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.stft import Frames
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.signal.stft import Frames
 
 _FITS = 20  # of a part that has updates of its own
 _QUIET = 1e-6  # -60 dB below the recording

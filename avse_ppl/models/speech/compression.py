@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
+from avse_ppl.distributions.complex_normal import ComplexNormal
 
 _TINY = 1e-20  # of a power: where the phase of a bin that is exactly 0 is taken to be 0
 _ROOT = math.gamma(2.5)

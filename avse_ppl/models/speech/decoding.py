@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from avse_ppl.backends import on_jax
+from avse_ppl.distributions.backend import on_jax
 
 
 def decode(network: Any, z: Any, visual: Any = None) -> Any:
@@ -19,6 +19,6 @@ def decode(network: Any, z: Any, visual: Any = None) -> Any:
     """
     if not on_jax():
         return network.decode(z) if visual is None else network.decode(z, visual)
-    from avse_ppl.models.networks.jax_decoders import jax_decoder
+    from avse_ppl.models.networks.jax.decoders import jax_decoder
 
     return jax_decoder(network)(z) if visual is None else jax_decoder(network)(z, visual)

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from avse_ppl.checks import check_count, check_positive
-from avse_ppl.models.compression import Compression
-from avse_ppl.stft import Stft
+from avse_ppl.models.speech.compression import Compression
+from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.signal.stft import Stft
 
 
 class Denoises(Protocol):

@@ -10,8 +10,8 @@ from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.stft import Frames, Stft
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.signal.stft import Frames, Stft
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 from torch import Tensor
 
-from avse_ppl.distributions import ComplexNormal
-from avse_ppl.gating import Switched
-from avse_ppl.models.decoding import decode
-from avse_ppl.models.latent_law import latent_law
-from avse_ppl.models.networks.lips import RATE_HZ, LipsNetwork, on_frames
-from avse_ppl.stft import Frames, Stft
+from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipsNetwork, on_frames
+from avse_ppl.models.speech.decoding import decode
+from avse_ppl.models.speech.latent_sequence import latent_law
+from avse_ppl.models.visual.gate import Switched
+from avse_ppl.signal.stft import Frames, Stft
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -48,7 +48,8 @@ class LatentSpeech:
         s_{ft} \sim N_c\left(0, 10^{(\sigma \ell - L) / 10} \exp d_f(z_{1:T})\right)
 
     with :math:`z_{lt} \sim N(0, 1)` unless the network has a law of its latents, dynamical or
-    driven by the lips, see `avse_ppl.models.latent_law`. The level is one gain for the recording.
+    driven by the lips, see `avse_ppl.models.speech.latent_sequence`. The level is one gain for the
+    recording.
 
     Sites: ``speech.z``, ``(latent, time)``; ``speech.level``, one per recording.
 
@@ -104,7 +105,7 @@ class LatentSpeech:
 
     @property
     def switches(self) -> bool:
-        """Whether a switch of the lips can be summed out; see `avse_ppl.models.switch`."""
+        """Whether a switch of the lips can be summed out; see `avse_ppl.models.visual.switch`."""
         return self.lips is not None and getattr(self.network, "switches", False)
 
     @property

@@ -11,10 +11,10 @@ from pyroapi import distributions as dist
 from torch import Tensor
 from torch.distributions import constraints
 
-from avse_ppl.backends import on_jax
-from avse_ppl.gating import Switched
-from avse_ppl.models.switch import draw_prior, evidence
-from avse_ppl.stft import Frames
+from avse_ppl.distributions.backend import on_jax
+from avse_ppl.models.visual.gate import Switched
+from avse_ppl.models.visual.switch import draw_prior, evidence
+from avse_ppl.signal.stft import Frames
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -34,7 +34,7 @@ def latent_law(network: Any, frames: Frames, visual: Any = None) -> Any:
     if not hasattr(network, "law"):
         return dist.Normal(frames.number(0.0), 1.0)
     if on_jax():
-        from avse_ppl.models.latent_law_jax import LatentLawJax
+        from avse_ppl.models.speech.latent_sequence_jax import LatentLawJax
 
         return LatentLawJax(network, frames, visual)
     law = SwitchedLaw if isinstance(visual, Switched) else LatentLaw

@@ -1,4 +1,4 @@
-"""The prior of a latent sequence for NumPyro; see `avse_ppl.models.latent_law`."""
+"""The prior of a latent sequence for NumPyro; see `avse_ppl.models.speech.latent_sequence`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 from numpyro.distributions import Distribution, constraints
 
-from avse_ppl.gating import Switched
-from avse_ppl.models.networks.jax_decoders import jax_law
-from avse_ppl.models.switch_jax import evidence_jax
-from avse_ppl.stft import Frames
+from avse_ppl.models.networks.jax.decoders import jax_law
+from avse_ppl.models.visual.gate import Switched
+from avse_ppl.models.visual.switch_jax import evidence_jax
+from avse_ppl.signal.stft import Frames
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 

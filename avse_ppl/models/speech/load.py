@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from avse_ppl.checks import unknown_name
 from avse_ppl.models.networks import LipsNetwork
-from avse_ppl.models.networks.score import SpectralDenoiser
-from avse_ppl.models.speech_gaussian import GaussianSpeech
-from avse_ppl.models.speech_latent import LatentSpeech, PowerDecoder
-from avse_ppl.models.speech_score import ScoreSpeech
-from avse_ppl.models.weights import PRETRAINED, load_lips, load_network
-from avse_ppl.stft import Stft
+from avse_ppl.models.networks.score_cnn import SpectralDenoiser
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.speech.latent import LatentSpeech, PowerDecoder
+from avse_ppl.models.speech.score import ScoreSpeech
+from avse_ppl.models.validation import unknown_name
+from avse_ppl.models.weights.io import PRETRAINED, load_lips, load_network
+from avse_ppl.signal.stft import Stft
 
 
 def pretrained_names() -> list[str]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from avse_ppl.models.compression import Compression
-from avse_ppl.models.networks.lips import LipsNetwork
-from avse_ppl.models.networks.score import SpectralDenoiser
-from avse_ppl.models.speech_gaussian import GaussianSpeech
-from avse_ppl.models.speech_latent import see_lips
-from avse_ppl.stft import Frames, Stft
+from avse_ppl.models.networks.lip_encoder import LipsNetwork
+from avse_ppl.models.networks.score_cnn import SpectralDenoiser
+from avse_ppl.models.speech.compression import Compression
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.speech.latent import see_lips
+from avse_ppl.signal.stft import Frames, Stft
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips

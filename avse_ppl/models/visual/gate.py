@@ -8,7 +8,7 @@ from pyroapi import ops
 
 
 class Switch(NamedTuple):
-    r"""Prior of a switch for each frame; see `avse_ppl.models.switch`.
+    r"""Prior of a switch for each frame; see `avse_ppl.models.visual.switch`.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def believed(frames: Any, visual: Any, reliability: Any) -> Any:
         ``(recording, 1 + feature, time)``; the first row, the score, is 0 where there is no
         picture, and there nothing is shown.
     reliability
-        One of `avse_ppl.models.reliability`, or a function like them.
+        One of `avse_ppl.models.visual.reliability`, or a function like them.
 
     Returns
     -------

@@ -2,9 +2,9 @@ r"""How far the lips are believed: models of visual reliability.
 
 Each is called inside the scene with the grid and what is seen, ``(recording, 1 + feature, time)``,
 whose first row is the score of the lips: 0 where there is no picture, otherwise what the
-reliability network makes of it (`avse_ppl.reliability`). It returns how far the lips count, in [0,
-1], ``(recording, time)``; or a `Switch`, which the speech prior sums out. A function of yours may
-stand in their place, and may sample.
+reliability network makes of it (`avse_ppl.video.quality`). It returns how far the lips count, in
+[0, 1], ``(recording, time)``; or a `Switch`, which the speech prior sums out. A function of yours
+may stand in their place, and may sample.
 
 Examples
 --------
@@ -25,8 +25,8 @@ from typing import Any
 from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 
-from avse_ppl.gating import Switch, shown
-from avse_ppl.stft import Frames
+from avse_ppl.models.visual.gate import Switch, shown
+from avse_ppl.signal.stft import Frames
 
 _EDGE = 0.02  # Beta laws at 0 or 1 have no density
 
@@ -55,8 +55,9 @@ class Markov:
         p(z_t | z_{1:t-1}) & a_t = 0 \end{cases}
 
     with r the score. Lips that contradict the sound may lose their weight however good they look.
-    See `avse_ppl.models.switch` for the chain. Each draw of the posterior has the probability of
-    the switch given its latents, ``reliability``, and a draw of the switch, ``reliability.switch``.
+    See `avse_ppl.models.visual.switch` for the chain. Each draw of the posterior has the
+    probability of the switch given its latents, ``reliability``, and a draw of the switch,
+    ``reliability.switch``.
 
     Parameters
     ----------

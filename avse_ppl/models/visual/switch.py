@@ -27,7 +27,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from avse_ppl.gating import Switch
+from avse_ppl.models.visual.gate import Switch
 
 TINY = 1e-30  # what stands for a probability of 0: its logarithm is a number
 

@@ -1,12 +1,12 @@
-"""The chain of `avse_ppl.models.switch` on JAX."""
+"""The chain of `avse_ppl.models.visual.switch` on JAX."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-from avse_ppl.gating import Switch
-from avse_ppl.models.switch import TINY
+from avse_ppl.models.visual.gate import Switch
+from avse_ppl.models.visual.switch import TINY
 
 
 def evidence_jax(branches: jax.Array, switch: Switch) -> jax.Array:

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avse_ppl.models.published import KINDS, NOTES, renamed_key
-from avse_ppl.models.weights import CLEAN_START_GAIN_DB, NETWORKS, save_weights
-from avse_ppl.stft import Stft
+from avse_ppl.models.weights.io import CLEAN_START_GAIN_DB, NETWORKS, save_weights
+from avse_ppl.models.weights.published import KINDS, NOTES, renamed_key
+from avse_ppl.signal.stft import Stft
 
 # Speech divided by its peak has about this mean STFT power per bin over active frames, dB, with a
 # 1024-sample sine window: the median of 400 clips of read speech is 11.0, nine tenths of them lie

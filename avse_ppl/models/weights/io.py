@@ -20,14 +20,14 @@ from avse_ppl.models.networks import (
     TcvaeNetwork,
     VaeNetwork,
 )
-from avse_ppl.models.networks.few_calls import FewCallsNetwork
+from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
-from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
+from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.networks.score import ScoreNetwork
+from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.models.networks.score_unet import ScoreUnet
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
@@ -47,7 +47,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
 )
 _SEEING = {"lips": "Visual encoder", "reliability": "Reliability network"}  # know no STFT
 CLEAN_START_GAIN_DB = -4.0  # for encoders that have seen clean speech only
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
 def save_weights(

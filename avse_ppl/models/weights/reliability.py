@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.weights import (
+from avse_ppl.models.weights.io import (
     PRETRAINED,
     _read_tensors,
     is_shipped,
     load_network,
     save_weights,
 )
-from avse_ppl.stft import Stft
+from avse_ppl.signal.stft import Stft
 
 SHIPPED = "reliability"
 
@@ -59,7 +59,7 @@ def start_from_eyes(network: ReliabilityNetwork, eyes: str | Path) -> list[str]:
     network
         Changed in place.
     eyes
-        Name or folder of the encoder, see `avse_ppl.models.weights.save_lips`.
+        Name or folder of the encoder, see `avse_ppl.models.weights.io.save_lips`.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Known corruptions of mouth crops, to train and to judge what says how far to believe them."""
 
-from avse_ppl.corruptions.kind import CAUSES, Corrupted, Kind, truth
-from avse_ppl.corruptions.occlusion import mouth_weight
-from avse_ppl.corruptions.registry import KINDS, corrupt, kinds
+from avse_ppl.video.corruptions.kind import CAUSES, Corrupted, Kind, truth
+from avse_ppl.video.corruptions.occlusion import mouth_weight
+from avse_ppl.video.corruptions.registry import KINDS, corrupt, kinds
 
 __all__ = ["CAUSES", "KINDS", "Corrupted", "Kind", "corrupt", "kinds", "mouth_weight", "truth"]

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from avse_ppl.corruptions.kind import Scene
-from avse_ppl.video.alignment import sharpness
+from avse_ppl.video.corruptions.kind import Scene
 from avse_ppl.video.lips import Lips
+from avse_ppl.video.mouth_alignment import sharpness
 
 _SCORE_LOSS, _POSE_LOSS = 0.3, 0.4  # at most, of a mouth that is gone altogether
 _POSE_NOISE_DEG = 3.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.corruptions.columns import with_crops
-from avse_ppl.corruptions.kind import Change, Scene, falling
-from avse_ppl.video.alignment import CROP_PX
+from avse_ppl.video.corruptions.columns import with_crops
+from avse_ppl.video.corruptions.kind import Change, Scene, falling
+from avse_ppl.video.mouth_alignment import CROP_PX
 
 _BLOCK = 8
 _SENSOR = 2.0  # grey levels of noise in the dark

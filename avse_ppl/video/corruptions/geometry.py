@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.corruptions.columns import bridged, turned, with_crops
-from avse_ppl.corruptions.kind import Change, Scene, falling, turn_reliability
-from avse_ppl.video.alignment import CROP_PX
+from avse_ppl.video.corruptions.columns import bridged, turned, with_crops
+from avse_ppl.video.corruptions.kind import Change, Scene, falling, turn_reliability
+from avse_ppl.video.mouth_alignment import CROP_PX
 
 _RADIUS_PX = 65.0  # of a head whose eyes are 58 pixels apart
 _SPREAD_PX = 16.0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avse_ppl.video.alignment import CROP_PX
+from avse_ppl.video.mouth_alignment import CROP_PX
 
 CANVAS_PX = 2 * CROP_PX  # shapes are drawn once on this, crop in the middle, and then moved
 _MARGIN = (CANVAS_PX - CROP_PX) // 2

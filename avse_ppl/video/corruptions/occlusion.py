@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avse_ppl.corruptions import occluders
-from avse_ppl.corruptions.columns import with_crops
-from avse_ppl.corruptions.kind import Change, Scene
-from avse_ppl.video.alignment import CROP_PX
+from avse_ppl.video.corruptions import occluders
+from avse_ppl.video.corruptions.columns import with_crops
+from avse_ppl.video.corruptions.kind import Change, Scene
+from avse_ppl.video.mouth_alignment import CROP_PX
 
 _AWAY_PX = 14.0  # standard deviation of where it stays, from the centre of the mouth
 _SWAY_PX = 3.0

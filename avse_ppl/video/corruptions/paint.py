@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avse_ppl.video.alignment import CROP_PX, crop_transform, smooth
 from avse_ppl.video.lips import Lips
+from avse_ppl.video.mouth_alignment import CROP_PX, crop_transform, smooth
 
 _FADE_PX = 4.0  # at the border of the crop
 

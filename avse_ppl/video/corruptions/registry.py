@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from avse_ppl.corruptions import degradation, geometry, occlusion, timing
-from avse_ppl.corruptions.kind import Corrupted, Family, Kind, Scene, combined, truth
+from avse_ppl.video.corruptions import degradation, geometry, occlusion, timing
+from avse_ppl.video.corruptions.kind import Corrupted, Family, Kind, Scene, combined, truth
 from avse_ppl.video.lips import Lips
 
 _POOR, _SYNC, _TURNED = "blurred or dark", "out of sync", "non-frontal"
@@ -105,7 +105,7 @@ def corrupt(
     ([1.0, 0.0, 0.0, 0.0, 1.0], 'frozen')
     """
     if kind not in KINDS:
-        from avse_ppl.checks import unknown_name
+        from avse_ppl.models.validation import unknown_name
 
         raise unknown_name("corruption", kind, list(KINDS))
     if not 0.0 <= severity <= 1.0:

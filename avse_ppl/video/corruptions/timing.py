@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.corruptions.columns import lost, replace_lips, taken, with_crops
-from avse_ppl.corruptions.kind import Change, Scene
+from avse_ppl.video.corruptions.columns import lost, replace_lips, taken, with_crops
+from avse_ppl.video.corruptions.kind import Change, Scene
 from avse_ppl.video.lips import Lips
 
 _STALE = 4  # frames, after which a picture tells nothing of the mouth

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from avse_ppl.corruptions.kind import Corrupted, Scene
-from avse_ppl.corruptions.paint import place_of, repainted
-from avse_ppl.corruptions.registry import KINDS, corrupt
+from avse_ppl.video.corruptions.kind import Corrupted, Scene
+from avse_ppl.video.corruptions.paint import place_of, repainted
+from avse_ppl.video.corruptions.registry import KINDS, corrupt
+from avse_ppl.video.frames import pictures
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.pictures import pictures
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
@@ -70,7 +70,7 @@ def corrupt_video(
         Video files; the output ends in .mkv, .mp4, .mov or .avi. It is written beside its place,
         then renamed; of one seed it is the same file each time.
     kind
-        One of `avse_ppl.corruptions.kinds`, but not those that are a tracker's mistakes.
+        One of `avse_ppl.video.corruptions.kinds`, but not those that are a tracker's mistakes.
     lips
         What `avse_ppl.video.read_lips` read from the source, not resampled.
     severity, seed
@@ -103,7 +103,7 @@ def corrupt_video(
     >>> made.start, made.stop
     (0, 25)
     """
-    from avse_ppl._media import check_writable
+    from avse_ppl.signal.media import check_writable
 
     output = check_writable(output, suffixes=SUFFIXES)
     donor = None if other is None else other[1]
@@ -151,7 +151,7 @@ def check_kind(kind: str, severity: float, has_other: bool) -> None:
     """
     known = [name for name, one in KINDS.items() if not one.of_tracker]
     if kind not in KINDS:
-        from avse_ppl.checks import unknown_name
+        from avse_ppl.models.validation import unknown_name
 
         raise unknown_name("corruption", kind, known)
     if kind not in known:

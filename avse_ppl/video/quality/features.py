@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from avse_ppl.models.networks.agreement import BANDS, STEPS
+from avse_ppl.models.networks.av_sync import BANDS, STEPS
 from avse_ppl.video.lips import Lips
 
 SOUND_HZ = 16000

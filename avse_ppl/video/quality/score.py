@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from avse_ppl.audio import Audio
-from avse_ppl.corruptions.kind import CAUSES
-from avse_ppl.models.networks.lips import halved
-from avse_ppl.models.reliability_weights import SHIPPED, load_reliability
-from avse_ppl.reliability_inputs import PICTURE_HZ, SOUND_HZ, speech_levels, tracker_columns
+from avse_ppl.models.networks.lip_encoder import halved
+from avse_ppl.models.weights.reliability import SHIPPED, load_reliability
+from avse_ppl.signal.audio import Audio
+from avse_ppl.video.corruptions.kind import CAUSES
 from avse_ppl.video.lips import Lips
+from avse_ppl.video.quality.features import PICTURE_HZ, SOUND_HZ, speech_levels, tracker_columns
 
 if TYPE_CHECKING:
     from avse_ppl.models.networks.reliability import ReliabilityNetwork
@@ -41,7 +41,7 @@ class Reliability:
         ``(frame,)`` in [0, 1]: 1 for a mouth that is seen from the front, uncovered, sharp, lit,
         and moves with the sound; 0 where no face was found.
     cause
-        ``(frame,)`` the likeliest of `avse_ppl.corruptions.CAUSES`.
+        ``(frame,)`` the likeliest of `avse_ppl.video.corruptions.CAUSES`.
     cause_probability
         ``(frame, 8)`` of each of them, in that order.
     agreement
@@ -89,7 +89,7 @@ class Reliability:
         OSError, ValueError
             If it cannot be written, or does not end in ``.csv``.
         """
-        from avse_ppl._media import check_writable
+        from avse_ppl.signal.media import check_writable
 
         path = check_writable(path, suffixes=[".csv"])
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -157,7 +157,7 @@ def score_lips(
     Examples
     --------
     >>> from avse_ppl.video import read_lips
-    >>> from avse_ppl.audio import load_audio
+    >>> from avse_ppl.signal.audio import load_audio
     >>> clip = "examples/data/mouth.mkv"
     >>> judged = score_lips(read_lips(clip), load_audio(clip))
     >>> judged.score.shape, judged.cause_probability.shape
@@ -198,9 +198,9 @@ def _samples(audio: Audio | None) -> np.ndarray | None:
     if not isinstance(audio, Audio):
         raise TypeError(
             f"expected audio as an Audio, found {type(audio).__name__}; read a file with "
-            "avse_ppl.audio.load_audio, or make Audio(samples, sample_rate_hz)"
+            "avse_ppl.signal.audio.load_audio, or make Audio(samples, sample_rate_hz)"
         )
-    from avse_ppl._samples import check_finite
+    from avse_ppl.signal.samples import check_finite
 
     check_finite(audio.samples)
     if not tells(audio):

@@ -15,18 +15,18 @@ import jax
 import jax.numpy as jnp
 from torch import nn
 
-from avse_ppl.models.networks.dynamic import DynamicNetwork
-from avse_ppl.models.networks.jax_dynamic import decode_dynamic, law_of
-from avse_ppl.models.networks.jax_layers import Weights, convolve, linear, lstm_both_ways
-from avse_ppl.models.networks.jax_published import (
+from avse_ppl.models.networks.jax.layers import Weights, convolve, linear, lstm_both_ways
+from avse_ppl.models.networks.jax.published import (
     decode_avvae,
     decode_dkf,
     law_of_avvae,
     law_of_dkf,
 )
-from avse_ppl.models.networks.published_avvae import PublishedAvVaeNetwork
+from avse_ppl.models.networks.jax.sequential import decode_dynamic, law_of
+from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.rvae import RvaeNetwork
+from avse_ppl.models.networks.sequential import DynamicNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork
 from avse_ppl.models.networks.vae import VaeNetwork
 
@@ -60,7 +60,7 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
             return lambda z: function(_weights(network, z.dtype), z)
     raise NotImplementedError(
         f"{type(network).__name__} has no decoder on JAX; use a torch routine, such as "
-        "inference='nuts', or write one beside those of avse_ppl.models.networks.jax_decoders"
+        "inference='nuts', or write one beside those of avse_ppl.models.networks.jax.decoders"
     )
 
 

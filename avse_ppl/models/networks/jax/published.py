@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from avse_ppl.models.networks.jax_layers import Weights, linear
+from avse_ppl.models.networks.jax.layers import Weights, linear
 from avse_ppl.models.networks.published_dkf import SMALLEST_VARIANCE
 
 Law = tuple[jax.Array, jax.Array]

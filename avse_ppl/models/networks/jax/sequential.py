@@ -8,8 +8,8 @@ from types import MappingProxyType
 import jax
 import jax.numpy as jnp
 
-from avse_ppl.models.networks.dynamic import DynamicNetwork
-from avse_ppl.models.networks.jax_layers import Weights, convolve, gru, linear, lstm_both_ways
+from avse_ppl.models.networks.jax.layers import Weights, convolve, gru, linear, lstm_both_ways
+from avse_ppl.models.networks.sequential import DynamicNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST
 from avse_ppl.models.networks.transitions import LOGVAR, Gated, Recurrent, Visual
 
