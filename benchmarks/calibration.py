@@ -21,13 +21,13 @@ from common import SHARED, machine, row
 from avse_ppl import EM, SVI, Exact, Posterior, Scene, Stft
 from avse_ppl.data import dev_manifest, realise
 from avse_ppl.evaluation.calibration import (
-    Reliability,
-    average,
-    reliability,
+    Coverage,
+    average_coverage,
+    coverage,
     simulation_based_calibration,
 )
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.models.simulate import reference_scene
 from avse_ppl.pipeline.catalog import resolve_inference, resolve_noise, resolve_speech
 from avse_ppl.posterior.recalibration import TABLES, Recalibration
 
@@ -81,12 +81,12 @@ def fitted(found: Sequence[Case], words: str = "the other fold") -> Recalibratio
     return fit_recalibration([(c.posterior, c.clean) for c in found], fitted_on=words)
 
 
-Rows = list[tuple[Case, Reliability]]
+Rows = list[tuple[Case, Coverage]]
 
 
 def before(found: Sequence[Case]) -> Rows:
     """Reliability as the routine left it."""
-    return [(c, reliability(c.posterior, c.clean)) for c in found]
+    return [(c, coverage(c.posterior, c.clean)) for c in found]
 
 
 def after(found: Sequence[Case], parts: int) -> tuple[Rows, Rows, list[np.ndarray]]:
@@ -97,25 +97,25 @@ def after(found: Sequence[Case], parts: int) -> tuple[Rows, Rows, list[np.ndarra
         fold = [(c, *_both(table, c)) for c in test]
         gaussian += [(c, one) for c, one, _ in fold]
         conformal += [(c, other) for c, _, other in fold]
-        each.append(ninety(average([one for _, one, _ in fold])))
+        each.append(ninety(average_coverage([one for _, one, _ in fold])))
     return gaussian, conformal, each
 
 
-def _both(table: Recalibration, case: Case) -> tuple[Reliability, Reliability]:
+def _both(table: Recalibration, case: Case) -> tuple[Coverage, Coverage]:
     """With the Gaussian discs of the recalibrated posterior, and with the fitted discs."""
     lean = replace(case.posterior, speech=case.posterior.speech[:, :0])  # discs are of bins only
     discs = [table.radius(lean, p)[0] for p in LEVELS]
-    one = reliability(case.posterior.recalibrated(table), case.clean)
-    return one, reliability(lean, case.clean, radii=discs)
+    one = coverage(case.posterior.recalibrated(table), case.clean)
+    return one, coverage(lean, case.clean, radii=discs)
 
 
-def ninety(one: Reliability) -> np.ndarray:
+def ninety(one: Coverage) -> np.ndarray:
     """Coverage of the 90 % regions: bins, bins by energy, samples, samples by energy."""
     at = one.probabilities.index(0.9)
     return np.array([share[at] for share in shares(one)])
 
 
-def shares(one: Reliability) -> tuple[np.ndarray, ...]:
+def shares(one: Coverage) -> tuple[np.ndarray, ...]:
     """The four kinds of coverage."""
     return one.bins, one.bins_by_energy, one.waveform, one.waveform_by_energy
 
@@ -133,7 +133,7 @@ def table(rows: Rows) -> list[str]:
     """Lines of one table: a line for each SNR, and one for all."""
     lines = [row(*HEAD), row(*["---"] * len(HEAD))]
     for snr in [*sorted({case.snr_db for case, _ in rows}), None]:
-        one = average([r for case, r in rows if snr in (None, case.snr_db)])
+        one = average_coverage([r for case, r in rows if snr in (None, case.snr_db)])
         scores = (one.ause, one.spearman, one.crps_bins, one.crps_waveform)
         name = "all" if snr is None else f"{snr:+g} dB"
         lines.append(row(name, *map(percent, shares(one)), *(f"{s:.3f}" for s in scores)))
@@ -144,7 +144,7 @@ def discs(rows: Rows) -> list[str]:
     """Lines of the table of fitted discs."""
     lines = [row(*HEAD[:3]), row("---", "---", "---")]
     for snr in [*sorted({case.snr_db for case, _ in rows}), None]:
-        one = average([r for case, r in rows if snr in (None, case.snr_db)])
+        one = average_coverage([r for case, r in rows if snr in (None, case.snr_db)])
         name = "all" if snr is None else f"{snr:+g} dB"
         lines.append(row(name, percent(one.bins), percent(one.bins_by_energy)))
     return lines
@@ -155,7 +155,7 @@ def by_noise(first: Rows, second: Rows) -> list[str]:
     lines = [row("noise", "before", "after"), row("---", "---", "---")]
     for noise in sorted({case.noise for case, _ in first}):
         texts = [
-            percent(ninety(average([r for case, r in rows if case.noise == noise])))
+            percent(ninety(average_coverage([r for case, r in rows if case.noise == noise])))
             for rows in (first, second)
         ]
         lines.append(row(noise, *texts))
@@ -177,7 +177,7 @@ ROUTINES: dict[str, Callable[[], Callable[..., Posterior]]] = {
 
 def simulated() -> list[str]:
     """Simulation-based calibration on the Gaussian scene of unknown noise level."""
-    scene, lines = ruler_scene(False, stft=STFT), []
+    scene, lines = reference_scene(False, stft=STFT), []
     for name, make in ROUTINES.items():
         result = simulation_based_calibration(make(), scene, SIMULATIONS, seed=1, batch=50)
         gaps, inside, cover = result.distance(), result.uniform(0.99), result.coverage(0.9)

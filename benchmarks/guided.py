@@ -15,7 +15,7 @@ import torch
 from common import mean_scores, quality, row, score, timed
 
 from avse_ppl import Exact, GuidedDiffusion, Posterior, Stft, UDiffSE
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.posterior.recalibration import TABLES
 
 # Speech prior and routine; the first two are for comparison. SVI through the flow
@@ -35,7 +35,7 @@ def toy() -> Iterator[str]:
     yield row("routine", "chains", "calls of the denoiser", "gap of means, sd", "ratio of sds")
     yield row(*["---"] * 5)
     stft = Stft(n_fft=256, hop=64)
-    scene = ruler_scene(True, noise_power=0.5, gain_sd_db=0.0, stft=stft)
+    scene = reference_scene(True, noise_power=0.5, gain_sd_db=0.0, stft=stft)
     mixture = simulate(scene, n_samples=16000, seed=0).mixture
     exact = Exact(waveforms=False)(scene, mixture, seed=0)
     runs: list[tuple[str, int, int, Callable[..., Posterior]]] = [
@@ -52,7 +52,16 @@ def toy() -> Iterator[str]:
 
 def dev(ship: bool) -> Iterator[str]:
     """Quality, cost and coverage on the 108 mixtures of the development set."""
-    from calibration import FITTED_ON, after, average, before, cases, fitted, ninety, percent
+    from calibration import (
+        FITTED_ON,
+        after,
+        average_coverage,
+        before,
+        cases,
+        fitted,
+        ninety,
+        percent,
+    )
 
     yield row("speech prior", "routine", "-5 dB", "+0 dB", "+5 dB", "all", "real-time factor",
               "90 % regions", "recalibrated")  # fmt: skip
@@ -65,8 +74,8 @@ def dev(ship: bool) -> Iterator[str]:
             for db in (-5.0, 0.0, 5.0)
         ]
         seconds = sum(len(c.clean) for c in found) / 16000
-        covered = percent(ninety(average([r for _, r in before(found)])))
-        again = percent(ninety(average([r for _, r in after(found, 3)[0]])))
+        covered = percent(ninety(average_coverage([r for _, r in before(found)])))
+        again = percent(ninety(average_coverage([r for _, r in after(found, 3)[0]])))
         yield row(speech, routine, *parts, quality(mean_scores(scores)), f"{wall_s / seconds:.2f}",
                   covered, again)  # fmt: skip
         if ship and routine == "guided":

@@ -29,7 +29,7 @@ from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.weights.reliability import load_reliability
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips
-from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
+from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, corruption_kinds, truth
 from avse_ppl.video.quality.score import Reliability, score_lips
 
 RATE_HZ, PICTURE_HZ = 16000, 25
@@ -205,7 +205,9 @@ def lags(clips: Sequence[Talker], network: ReliabilityNetwork) -> np.ndarray:
 
     Strong corruptions that begin in the middle of a clip and are seen, not heard.
     """
-    names = [n for n in kinds() if KINDS[n].cause != _SYNC and n not in ("flicker", "stutter")]
+    names = [
+        n for n in corruption_kinds() if KINDS[n].cause != _SYNC and n not in ("flicker", "stutter")
+    ]
     late = []
     for number, clip in enumerate(clips):
         middle = len(clip.lips) // 2
@@ -248,11 +250,13 @@ def main() -> None:
     torch.set_num_threads(1)
     clips, noise = talkers(given.caches), load_cache(given.noise)
     network = load_reliability(given.network)
-    held = kinds("held out")
+    held = corruption_kinds("held out")
     seen = [n for n in held if KINDS[n].cause != _SYNC]
     families = (
-        ("held out but out of sync", seen), ("held out", held), ("trained", kinds("trained")),
-    )  # fmt: skip
+        ("held out but out of sync", seen),
+        ("held out", held),
+        ("trained", corruption_kinds("trained")),
+    )
     print(f"{len(clips)} clips of {len({c.speaker for c in clips})} people")
     print("| corruptions | AUROC | calibration error | Brier score | frames |")
     for label, names in families:

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from avse_ppl import NMF, SVI, Scene, load_speech
 from avse_ppl.evaluation.metrics import si_sdr
-from avse_ppl.inference.core.build_posterior import summarise
+from avse_ppl.inference.core.build_posterior import build_posterior
 from avse_ppl.inference.core.initialization import requires_grad, warm_start
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.setup import Randoms, prepare
-from avse_ppl.inference.core.threads import enough_threads
-from avse_ppl.inference.vi.optimize import ascend
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.setup import RandomStreams, prepare
+from avse_ppl.inference.core.threads import limit_threads
+from avse_ppl.inference.vi.optimize import maximise_elbo
 from avse_ppl.signal.audio import load_audio
 
 _BOUND_DRAWS, _MOMENT_DRAWS = 100, 20
@@ -45,7 +45,7 @@ class Result(NamedTuple):
     cpu_s: float
 
 
-def textbook(density: Density, randoms: Randoms, steps: int) -> Fit:
+def textbook(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
     """Mean-field ADVI: reparametrised draws, exact entropy, Adam, a rate that falls at the end."""
     location, log_sd = warm_start(density, randoms)
     parameters = requires_grad(location) + requires_grad(log_sd)
@@ -68,11 +68,11 @@ def textbook(density: Density, randoms: Randoms, steps: int) -> Fit:
     return draw, entropy
 
 
-def ours(density: Density, randoms: Randoms, steps: int) -> Fit:
+def ours(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
     """What `SVI` does with its defaults."""
     routine = SVI(steps=steps, tolerance=0)
     guide = routine._start(density, randoms)
-    ascend(density, guide, randoms, routine._ascent(density.scene))
+    maximise_elbo(density, guide, randoms, routine._ascent(density.scene))
     return lambda: guide.draw(randoms), guide.entropy
 
 
@@ -108,12 +108,12 @@ def invert(
 ) -> tuple[Any, Callable[[], float]]:
     """Posterior of one recording, and a function that measures the bound afterwards."""
     scene, mixture, randoms = prepare(scene, wave, None, seed, "cpu", torch.float32)
-    with enough_threads(mixture):
-        density = Density(scene, mixture)
+    with limit_threads(mixture):
+        density = LogDensity(scene, mixture)
         draw, entropy = fit(density, randoms, steps)
         with torch.no_grad():
             draws = [density.constrain(draw())[0] for _ in range(_MOMENT_DRAWS)]
-        posterior = summarise(
+        posterior = build_posterior(
             scene, mixture, draws, randoms, kind="variational", attrs={}, waveforms=0
         )
 

@@ -24,8 +24,8 @@ from rich.table import Table
 from avse_ppl import NMF, Posterior, Scene, load_speech
 from avse_ppl.data import highpass, mix
 from avse_ppl.evaluation.diagnostics import log_powers
-from avse_ppl.inference.core.video import look
-from avse_ppl.models.visual.reliability import Markov
+from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.models.visual.reliability import Switching
 from avse_ppl.pipeline.catalog import resolve_inference
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.signal.stft import Spectrogram
@@ -85,9 +85,9 @@ def main() -> None:
 
 def course(noisy: Audio, lips: Lips | None) -> Course:
     """Enhance, and keep what is to be drawn."""
-    scene = Scene(load_speech("av-dkf"), NMF(2), Markov())
+    scene = Scene(load_speech("av-dkf"), NMF(2), Switching())
     mixture = scene.stft.analyse(noisy.samples)
-    mixture = mixture if lips is None else look(scene, mixture, lips)
+    mixture = mixture if lips is None else condition_on_video(scene, mixture, lips)
     posterior = resolve_inference("svi", draws=200, waveforms=False)(scene, mixture, seed=0)
     time_s, switch = mixture.frames.time_s.numpy(), posterior.reliability
     none = np.zeros(len(time_s))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse_ppl.cli.jobs import RECORDING_SUFFIXES, Job, Plan, plan
-from avse_ppl.cli.resume import Ledger, stamp
-from avse_ppl.pipeline.video_input import Viewing, speech_for, video_of, watch
+from avse_ppl.cli.resume import ResumeLog, file_signature
+from avse_ppl.pipeline.video_input import VideoOptions, prepare_lips, speech_for, video_of
 from avse_ppl.signal.audio import Audio, check_audio, load_audio, save_audio, to_rate
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ __all__ = ["RECORDING_SUFFIXES", "Job", "Outcome", "Plan", "enhance_files", "pla
 
 LEDGER = "enhance.jsonl"
 BATCH_RECORDINGS = 16
-_SEEN = Viewing(offset_s=0.0)  # lips that were looked at, and brought in time, already
+_SEEN = VideoOptions(offset_s=0.0)  # lips that were looked at, and brought in time, already
 BATCH_S = 60.0  # of audio in a batch, padding included: bounds the memory
 
 
@@ -70,7 +70,7 @@ def enhance_files(
     force: bool = False,
     recalibrate: bool = False,
     video: Path | None = None,
-    viewing: Viewing | None = None,
+    viewing: VideoOptions | None = None,
     picture: Path | None = None,
     reliability: Any = None,
 ) -> Iterator[Outcome]:
@@ -115,7 +115,7 @@ def enhance_files(
     sees = any(path is not None for path in videos.values())
     prior, videos = speech_for(speech, videos, video)
     noise_model = names.resolve_noise(noise)
-    viewing = viewing or Viewing()
+    viewing = viewing or VideoOptions()
     if picture is not None:
         _check_picture(plan, videos)
     inference = inference or names.default_inference(prior)
@@ -127,8 +127,10 @@ def enhance_files(
                 "seed": seed, "draws": draws}  # fmt: skip
     settings |= {"recalibrate": True} if recalibrate else {}  # old ledgers do not have it
     settings |= {"viewing": repr(viewing), "reliability": _label(believed)} if sees else {}
-    settings |= {} if video is None else {"video": [str(video), stamp(video)]}
-    ledger = Ledger(plan.folder / LEDGER if plan.folder else None, settings, (prior, noise_model))
+    settings |= {} if video is None else {"video": [str(video), file_signature(video)]}
+    ledger = ResumeLog(
+        plan.folder / LEDGER if plan.folder else None, settings, (prior, noise_model)
+    )
     if not force:
         ledger.refuse_foreign(plan.jobs)
     options = {"speech": prior, "noise": noise_model, "inference": inference, "seed": seed,
@@ -200,7 +202,10 @@ def _check_picture(plan: Plan, videos: Mapping[Job, Path | None]) -> None:
 
 
 def _enhance_group(
-    jobs: Mapping[Job, Path | None], options: dict[str, Any], viewing: Viewing, picture: Path | None
+    jobs: Mapping[Job, Path | None],
+    options: dict[str, Any],
+    viewing: VideoOptions,
+    picture: Path | None,
 ) -> Iterator[Outcome]:
     from avse_ppl.pipeline.enhance import enhance_batch
 
@@ -210,7 +215,7 @@ def _enhance_group(
         try:
             audio, remarks = _load(job.input, options["speech"].stft)
             with _remarks_into(remarks):
-                lips[job] = watch(video, audio, viewing)
+                lips[job] = prepare_lips(video, audio, viewing)
                 _draw(lips[job], picture)
             loaded[job] = audio, remarks
         except (ValueError, OSError, ModuleNotFoundError) as error:

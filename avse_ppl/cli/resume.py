@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avse_ppl.cli.batch import Job
 
 
-class Ledger:
+class ResumeLog:
     """One JSON object a line, appended when a recording is finished; the last one of a name counts.
 
     Parameters
@@ -62,7 +62,7 @@ class Ledger:
         record = self.records.get(job.output.name)
         if record is None or not job.output.is_file():
             return None
-        if record["made_with"] != self.settings or record["made_from"] != stamp(job.input):
+        if record["made_with"] != self.settings or record["made_from"] != file_signature(job.input):
             return None
         if job.posterior and not (record["details"].get("silent") or job.posterior.is_file()):
             return None
@@ -78,7 +78,7 @@ class Ledger:
             "details": dict(details),
             "warnings": list(warnings),
             "made_with": self.settings,
-            "made_from": stamp(job.input),
+            "made_from": file_signature(job.input),
         }
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" * self._torn + json.dumps(record) + "\n")
@@ -97,7 +97,7 @@ def _parse(text: str) -> dict[str, dict[str, Any]]:
     return records
 
 
-def stamp(path: Path) -> list[int] | None:
+def file_signature(path: Path) -> list[int] | None:
     """Size and time of change; None for what cannot be asked."""
     try:
         status = os.stat(path)

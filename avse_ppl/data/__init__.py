@@ -15,7 +15,7 @@ from avse_ppl.data.manifest import (
     save_manifest,
 )
 from avse_ppl.data.mixing import Mixture, active_mask, active_power, mix
-from avse_ppl.data.pieces import Features
+from avse_ppl.data.pieces import FeatureSettings
 from avse_ppl.data.prepare import Prepared, prepare
 from avse_ppl.data.readers import (
     read_avspeech,
@@ -36,7 +36,7 @@ __all__ = [
     "DEV_NOISES",
     "DEV_SNRS_DB",
     "Clip",
-    "Features",
+    "FeatureSettings",
     "LipsCache",
     "ManifestEntry",
     "Mixture",

@@ -25,7 +25,7 @@ from avse_ppl.data.lips_cache import (
     write_lips,
 )
 from avse_ppl.data.pieces import (
-    Features,
+    FeatureSettings,
     lips_file,
     make_pieces,
     read_piece,
@@ -34,8 +34,8 @@ from avse_ppl.data.pieces import (
 )
 
 
-def gather(
-    clips: Sequence[Clip], blind: set[Path], folder: Path, out_path: Path, features: Features
+def assemble_cache(
+    clips: Sequence[Clip], blind: set[Path], folder: Path, out_path: Path, features: FeatureSettings
 ) -> None:
     """Write the caches that are not there yet out of the pieces."""
     rate_hz, missing = features.sample_rate_hz, stale(clips, blind, out_path, features)
@@ -59,7 +59,9 @@ def gather(
         write_lips(clips, mouths(), out_path, missing[path])
 
 
-def _piece(clip: Clip, path: Path, folder: Path, features: Features) -> dict[str, np.ndarray]:
+def _piece(
+    clip: Clip, path: Path, folder: Path, features: FeatureSettings
+) -> dict[str, np.ndarray]:
     """Read a piece; one that was damaged since it was made is made again."""
     piece = read_piece(path)
     if piece is None:
@@ -72,7 +74,7 @@ def _piece(clip: Clip, path: Path, folder: Path, features: Features) -> dict[str
 
 
 def stale(
-    clips: Sequence[Clip], blind: set[Path], out_path: Path, features: Features
+    clips: Sequence[Clip], blind: set[Path], out_path: Path, features: FeatureSettings
 ) -> dict[Path, str]:
     """Find the caches that are missing or were made of something else, with their checksums."""
     checksum = cache_checksum(clips, features.sample_rate_hz, features.highpass_hz)
@@ -92,7 +94,7 @@ def stale(
 
 
 def load(
-    clips: Sequence[Clip], out_path: Path, features: Features
+    clips: Sequence[Clip], out_path: Path, features: FeatureSettings
 ) -> tuple[SpeechCache, LipsCache | None, SpeechCache | None]:
     """Map sound, mouths and noisy twins."""
     lips = load_lips(out_path) if _have_lips(clips, features) else None
@@ -100,7 +102,7 @@ def load(
     return load_cache(out_path), lips, noisy
 
 
-def _have_lips(clips: Sequence[Clip], features: Features) -> bool:
+def _have_lips(clips: Sequence[Clip], features: FeatureSettings) -> bool:
     return features.lips and any(clip.has_mouth for clip in clips)
 
 

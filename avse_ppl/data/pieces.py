@@ -29,7 +29,7 @@ UNREADABLE = (ValueError, OSError, EOFError)
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureSettings:
     """What is computed of a clip.
 
     Parameters
@@ -62,7 +62,7 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
 
-def sound_file(folder: Path, clip: Clip, features: Features) -> Path:
+def sound_file(folder: Path, clip: Clip, features: FeatureSettings) -> Path:
     """Name the file for the sound of a clip: by its path, size and what the sound depends on.
 
     Speaker and split are not part of the name, so that a corpus can be split anew without
@@ -72,7 +72,7 @@ def sound_file(folder: Path, clip: Clip, features: Features) -> Path:
     return _file(folder, "sound", _stamp(clip.path), features.sample_rate_hz, highpass_hz)
 
 
-def lips_file(folder: Path, clip: Clip, features: Features) -> Path:
+def lips_file(folder: Path, clip: Clip, features: FeatureSettings) -> Path:
     """Name the file for the mouth of a clip, which has a video or crops."""
     if clip.video is None and clip.roi is not None:
         return _file(folder, "lips", _stamp(clip.roi), _stamp(clip.path), LIPS_HZ)
@@ -86,7 +86,7 @@ def with_twin(clip: Clip) -> list[Clip]:
     return [clip] if clip.noisy is None else [clip, replace(clip, path=clip.noisy, video=None)]
 
 
-def make_pieces(clip: Clip, folder: Path, features: Features) -> Outcome:
+def make_pieces(clip: Clip, folder: Path, features: FeatureSettings) -> Outcome:
     """Compute what is not there yet of one clip.
 
     Parameters
@@ -113,7 +113,7 @@ def make_pieces(clip: Clip, folder: Path, features: Features) -> Outcome:
     return Outcome(sound_error, lips_error, remarks)
 
 
-def is_made(clip: Clip, folder: Path, features: Features) -> bool:
+def is_made(clip: Clip, folder: Path, features: FeatureSettings) -> bool:
     """Whether all pieces of a clip are there; raises ``OSError`` for a clip that is not."""
     made = all(sound_file(folder, each, features).is_file() for each in with_twin(clip))
     if features.lips and clip.has_mouth:
@@ -143,7 +143,7 @@ def _attempt(make: Callable[[], None]) -> str:
     return ""
 
 
-def _make_sounds(clip: Clip, folder: Path, features: Features) -> None:
+def _make_sounds(clip: Clip, folder: Path, features: FeatureSettings) -> None:
     for each in with_twin(clip):
         path = sound_file(folder, each, features)
         if not path.is_file():
@@ -151,7 +151,7 @@ def _make_sounds(clip: Clip, folder: Path, features: Features) -> None:
             _store(path, {"samples": samples.astype("<f2")})
 
 
-def _make_lips(clip: Clip, folder: Path, features: Features) -> None:
+def _make_lips(clip: Clip, folder: Path, features: FeatureSettings) -> None:
     path = lips_file(folder, clip, features)
     if path.is_file():
         return
@@ -162,7 +162,7 @@ def _make_lips(clip: Clip, folder: Path, features: Features) -> None:
     _store(path, lips_piece(_read_mouth(clip, features).resample(LIPS_HZ, duration_s)))
 
 
-def _read_mouth(clip: Clip, features: Features) -> Lips:
+def _read_mouth(clip: Clip, features: FeatureSettings) -> Lips:
     from avse_ppl.video import Lips, read_lips
 
     if clip.video is not None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from avse_ppl.data.cache import SpeechCache, check_settings
 from avse_ppl.data.clips import Clip
-from avse_ppl.data.gather import gather, load, stale
+from avse_ppl.data.gather import assemble_cache, load, stale
 from avse_ppl.data.lips_cache import LipsCache
-from avse_ppl.data.pieces import Features, Outcome, is_made, make_pieces
+from avse_ppl.data.pieces import FeatureSettings, Outcome, is_made, make_pieces
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Prepared:
 def prepare(
     clips: Sequence[Clip],
     out_path: str | Path,
-    features: Features | None = None,
+    features: FeatureSettings | None = None,
     jobs: int = 1,
     progress: bool = False,
 ) -> Prepared:
@@ -86,7 +86,7 @@ def prepare(
     OSError
         If there is no face detector, a file cannot be written, or a worker process is killed.
     """
-    out_path, features = Path(out_path), features or Features()
+    out_path, features = Path(out_path), features or FeatureSettings()
     check_settings(clips, features.sample_rate_hz, features.highpass_hz)
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}; expected at least 1")
@@ -107,7 +107,7 @@ def prepare(
             f"{outcomes[0].sound_error}"
         )
     blind = {clip.path for clip, outcome in told if outcome.lips_error}
-    gather(readable, blind, folder, out_path, features)
+    assemble_cache(readable, blind, folder, out_path, features)
     return Prepared(
         *load(readable, out_path, features),
         left_out=tuple((clip, o.sound_error) for clip, o in told if o.sound_error),
@@ -116,7 +116,7 @@ def prepare(
     )
 
 
-def _complete(clips: Sequence[Clip], out_path: Path, features: Features) -> Prepared | None:
+def _complete(clips: Sequence[Clip], out_path: Path, features: FeatureSettings) -> Prepared | None:
     """Get what is there already, if it is all there."""
     if not all(clip.path.is_file() for clip in clips) or stale(clips, set(), out_path, features):
         return None
@@ -124,7 +124,7 @@ def _complete(clips: Sequence[Clip], out_path: Path, features: Features) -> Prep
 
 
 def _compute(
-    clips: Sequence[Clip], folder: Path, features: Features, jobs: int, progress: bool
+    clips: Sequence[Clip], folder: Path, features: FeatureSettings, jobs: int, progress: bool
 ) -> list[Outcome]:
     """Make the pieces that are not there yet."""
     outcomes = [Outcome()] * len(clips)
@@ -135,14 +135,16 @@ def _compute(
     return outcomes
 
 
-def _is_made(clip: Clip, folder: Path, features: Features) -> bool:
+def _is_made(clip: Clip, folder: Path, features: FeatureSettings) -> bool:
     try:
         return is_made(clip, folder, features)
     except OSError:  # the clip is missing, which its outcome will tell
         return False
 
 
-def _run(clips: Sequence[Clip], folder: Path, features: Features, jobs: int) -> Iterator[Outcome]:
+def _run(
+    clips: Sequence[Clip], folder: Path, features: FeatureSettings, jobs: int
+) -> Iterator[Outcome]:
     make = partial(make_pieces, folder=folder, features=features)
     if jobs == 1 or len(clips) < 2:
         yield from map(make, clips)

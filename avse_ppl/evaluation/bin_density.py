@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.log_density import Density, Site
+from avse_ppl.inference.core.log_density import LogDensity, Site
 from avse_ppl.models.scene import numbers_on, plates_reusable
 from avse_ppl.posterior.posterior import Posterior
 
@@ -27,7 +27,7 @@ Values = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class BinDensity:
+class PointwiseLogLikelihood:
     r"""Log density of each bin, given a draw of the latents that bins share.
 
     Latents u with one value for each bin are integrated out by importance sampling,
@@ -49,7 +49,7 @@ class BinDensity:
         Of the nodes.
     """
 
-    density: Density
+    density: LogDensity
     proposals: Mapping[str, tuple[Tensor, Tensor]]
     generator: torch.Generator
 
@@ -63,7 +63,7 @@ class BinDensity:
         shared = {name: value for name, value in draw.items() if name not in self.proposals}
         with torch.no_grad():
             if not self.proposals:
-                return self._log_density(law_of(self.density, shared, ())[0])
+                return self._log_density(mixture_distribution(self.density, shared, ())[0])
             speech, _ = self._speech(draw) if self._of_noise() else (None, None)
             total: Any = None
             for nodes in self._nodes():
@@ -81,9 +81,11 @@ class BinDensity:
             jacobian = sites[name].transform.log_abs_det_jacobian(u, values[name])
             log_weight = log_weight + jacobian - (_log_t(node) - scale.log())
         if speech is None:
-            law, log_prior = law_of(self.density, values, self.local)
+            law, log_prior = mixture_distribution(self.density, values, self.local)
         else:
-            noise, log_prior = law_of(self.density, values, self.local, noise_only=True)
+            noise, log_prior = mixture_distribution(
+                self.density, values, self.local, noise_only=True
+            )
             law = speech.convolve(noise)
         term = self._log_density(law) + log_prior + log_weight
         # Where numbers overflow, the prior has no mass: such a node adds nothing.
@@ -119,7 +121,9 @@ def _log_t(node: float) -> float:
     return constant - (v + 1) / 2 * math.log1p(node * node / v)
 
 
-def bins_of(density: Density, posterior: Posterior, seed: int) -> BinDensity:
+def pointwise_log_likelihood(
+    density: LogDensity, posterior: Posterior, seed: int
+) -> PointwiseLogLikelihood:
     """Find the latents of single bins, and fit their proposals to the posterior's draws."""
     local = [site for site in density.sites if _is_local(density, site)]
     proposals = {}
@@ -127,11 +131,11 @@ def bins_of(density: Density, posterior: Posterior, seed: int) -> BinDensity:
         values = torch.as_tensor(posterior.latents[site.name]).to(density.mixture.scale)
         u = site.transform.inv(values.flatten(0, 1))
         proposals[site.name] = u.mean(0), _WIDER * u.std(0).clamp_min(_LEAST_SD)
-    return BinDensity(density, proposals, torch.Generator().manual_seed(seed))
+    return PointwiseLogLikelihood(density, proposals, torch.Generator().manual_seed(seed))
 
 
-def law_of(
-    density: Density, values: Values, local: Sequence[str], *, noise_only: bool = False
+def mixture_distribution(
+    density: LogDensity, values: Values, local: Sequence[str], *, noise_only: bool = False
 ) -> tuple[ComplexNormal, Tensor]:
     """Law of the mixture (or the noise) and log prior of the local latents, ``(1, freq, time)``."""
     mixture = density.mixture
@@ -165,7 +169,7 @@ class _PutIn(Messenger):
             self.log_prior = self.log_prior + msg["fn"].log_prob(msg["value"])
 
 
-def _is_local(density: Density, site: Site) -> bool:
+def _is_local(density: LogDensity, site: Site) -> bool:
     """Whether a latent has a value for each bin that matters to that bin alone.
 
     Half of the values are moved, and nothing may change in the bins of the other half: neither the
@@ -184,7 +188,7 @@ def _is_local(density: Density, site: Site) -> bool:
         site.name: site.transform(torch.where(moved, site.start + step, site.start)),
     }
     with torch.no_grad():
-        before, after = (law_of(density, some, alike) for some in (values, others))
+        before, after = (mixture_distribution(density, some, alike) for some in (values, others))
     pairs = [(before[1], after[1]), (before[0].power, after[0].power),
              (before[0].mean, after[0].mean)]  # fmt: skip
     return all(torch.equal(a.expand(shape)[~moved], b.expand(shape)[~moved]) for a, b in pairs)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.evaluation.bin_density import BinDensity, bins_of
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.evaluation.bin_density import PointwiseLogLikelihood, pointwise_log_likelihood
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
-from avse_ppl.inference.core.visual_gate import check_latents
+from avse_ppl.inference.core.visual_gate import check_gate_latents
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -109,8 +109,8 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     Examples
     --------
     >>> from avse_ppl import SVI
-    >>> from avse_ppl.models.simulate import ruler_scene, simulate
-    >>> scene = ruler_scene(noise_known=False)
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=False)
     >>> mixture = simulate(scene, n_samples=4096).mixture
     >>> posterior = SVI(steps=60, draws=200)(scene, mixture, seed=0)
     >>> result = loo(scene, mixture, posterior)
@@ -118,10 +118,13 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     ((513, 17), True)
     """
     _check(mixture, posterior)
-    density = Density(scene, mixture)
-    check_latents(density, posterior, "the scene that was inverted, and a recording that was not "
-                  "cut into chunks")  # fmt: skip
-    bins = bins_of(density, posterior, seed)
+    density = LogDensity(scene, mixture)
+    check_gate_latents(
+        density,
+        posterior,
+        "the scene that was inverted, and a recording that was not cut into chunks",
+    )
+    bins = pointwise_log_likelihood(density, posterior, seed)
     tempering = float(posterior.attrs.get("tempering", 1.0))
     logs, near = _log_densities(bins, _draws(posterior, density))
     elpd, k_hat, seen = _psis_loo(logs, tempering)
@@ -130,7 +133,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
 
 
 def _log_densities(
-    bins: BinDensity, draws: Iterable[Mapping[str, Tensor]]
+    bins: PointwiseLogLikelihood, draws: Iterable[Mapping[str, Tensor]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log densities of each bin, and of its neighbourhood, ``(draw, freq, time)``."""
     logs, near = [], []
@@ -176,7 +179,7 @@ def _psis_loo(logs: np.ndarray, tempering: float) -> tuple[np.ndarray, np.ndarra
     return elpd.reshape(shape), k_hat.reshape(shape), seen.reshape(shape)
 
 
-def _draws(posterior: Posterior, density: Density) -> Iterator[dict[str, Tensor]]:
+def _draws(posterior: Posterior, density: LogDensity) -> Iterator[dict[str, Tensor]]:
     """Values of all latents, ``(1, ...)`` each, chain after chain; one empty if there are none."""
     like = density.mixture.scale
     if not posterior.latents:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.build_posterior import Moments, kind_of, summarise
-from avse_ppl.inference.core.log_density import Density, Site, Values, prior_law
-from avse_ppl.inference.core.resources import check_memory, memory_explained
-from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.core.build_posterior import Moments, build_posterior, kind_of
+from avse_ppl.inference.core.log_density import LogDensity, Site, Values, site_distribution
+from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.posterior import Posterior
@@ -89,14 +89,14 @@ class Exact:
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram), memory_explained(spectrogram):
+        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
-        density = Density(scene, spectrogram)
+        density = LogDensity(scene, spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
         per_frame, per_recording = _roles(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
@@ -107,7 +107,7 @@ class Exact:
             "routine": "exact", "seed": seed, "tempering": self.tempering,
             "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
-        return summarise(
+        return build_posterior(
             scene, spectrogram, draws, randoms, kind=kind_of("exact", self.tempering), attrs=attrs,
             waveforms=self.draws * self.waveforms, moments=moments,
         )  # fmt: skip
@@ -133,7 +133,7 @@ class _Grid:
     """Quadrature over the latents of one scene."""
 
     def __init__(
-        self, density: Density, per_frame: Site | None, per_recording: Site | None, nodes: int,
+        self, density: LogDensity, per_frame: Site | None, per_recording: Site | None, nodes: int,
         tempering: float,
     ) -> None:  # fmt: skip
         self.density, self.nodes, self.tempering = density, nodes, tempering
@@ -177,7 +177,7 @@ class _Grid:
         laws = self.density.scene.laws_given(values, self.density.mixture)
         return laws.speech.condition(laws.noise, self.density.mixture.values)
 
-    def draw(self, outer: list[_Outer], randoms: Randoms) -> Values:
+    def draw(self, outer: list[_Outer], randoms: RandomStreams) -> Values:
         """One draw of the latents, each recording and frame from its own weights."""
         weights = torch.stack([node.weight for node in outer])
         pick = [
@@ -206,7 +206,7 @@ class _Grid:
     def _prior(self, site: Site, points: Tensor, fixed: Values) -> Tensor:
         """Log prior density of an unconstrained latent at ``(node, recording, 1, .)``."""
         value = site.transform(points)
-        law = prior_law(self.density, site.name, self.density.constrain(fixed)[0])
+        law = site_distribution(self.density, site.name, self.density.constrain(fixed)[0])
         return law.log_prob(value) + site.transform.log_abs_det_jacobian(points, value)
 
 
@@ -223,7 +223,7 @@ def _moments(grid: _Grid, outer: list[_Outer]) -> tuple[Tensor, Tensor]:
     return running.result()
 
 
-def _roles(density: Density) -> tuple[Site | None, Site | None]:
+def _roles(density: LogDensity) -> tuple[Site | None, Site | None]:
     """Latent of the frame and of the recording; anything else has no exact posterior here."""
     recordings, time_ = density.mixture.recordings, density.mixture.frames.time
     frames = [s for s in density.sites if s.shape == (recordings, 1, time_) and time_ > 1]

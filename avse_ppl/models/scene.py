@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.backend import on_jax
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.visual.gate import believed
+from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
 
@@ -29,7 +29,7 @@ def plates_reusable() -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def in_recordings(recordings: int) -> Iterator[None]:
+def recording_plate(recordings: int) -> Iterator[None]:
     """Run a part of a scene by itself, without gradients, and without a trace left outside.
 
     What it samples does not touch the caller's random numbers.
@@ -147,7 +147,7 @@ class Scene:
     def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
         visual = frames.visual if video is None else video
         if visual is not None and self.reliability is not None:
-            visual = believed(frames, visual, self.reliability)
+            visual = gate_features(frames, visual, self.reliability)
         return Laws(self.speech(frames, visual), self.noise(frames))
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:

@@ -43,7 +43,7 @@ class Simulated:
     latents: dict[str, Tensor]
 
 
-def ruler_scene(
+def reference_scene(
     noise_known: bool,
     *,
     noise_power: float = 0.3,
@@ -79,7 +79,7 @@ def ruler_scene(
 
     Examples
     --------
-    >>> scene = ruler_scene(noise_known=False)
+    >>> scene = reference_scene(noise_known=False)
     >>> sorted(simulate(scene, n_samples=8000).latents)
     ['noise.level', 'speech.gain']
     """
@@ -117,7 +117,7 @@ def simulate(
 
     Examples
     --------
-    >>> simulated = simulate(ruler_scene(noise_known=True), n_samples=8000, recordings=2)
+    >>> simulated = simulate(reference_scene(noise_known=True), n_samples=8000, recordings=2)
     >>> simulated.mixture.values.shape, simulated.latents["speech.gain"].shape
     (torch.Size([2, 513, 33]), torch.Size([2, 1, 33]))
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from avse_ppl.posterior.chunks import split
+from avse_ppl.posterior.chunks import split_chunks
 from avse_ppl.signal.audio import Audio
 
 _BATCH_SAMPLES = 60 * 16000  # inverted at once: bounds the memory
@@ -13,7 +13,7 @@ _MAX_PADDING = 0.1  # of a batch, where recordings of different length share it
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """What is inverted at once: a chunk of one channel of one recording."""
 
     recording: int
@@ -33,21 +33,21 @@ class Piece:
         return slice(self.begin, self.end)
 
 
-def pieces_of(index: int, audio: Audio, hop: int) -> list[Piece]:
+def split_recordings(index: int, audio: Audio, hop: int) -> list[Chunk]:
     """Chunks of every channel of a recording that is not silent there."""
-    spans = split(audio.n_samples, audio.sample_rate_hz, hop)
+    spans = split_chunks(audio.n_samples, audio.sample_rate_hz, hop)
     heard = [
         (c, span)
         for c, channel in enumerate(audio.channels())
         for span in spans
         if channel.samples[slice(*span)].any()
     ]
-    return [Piece(index, c, number, *span) for number, (c, span) in enumerate(heard)]
+    return [Chunk(index, c, number, *span) for number, (c, span) in enumerate(heard)]
 
 
-def batches_of(pieces: Sequence[Piece]) -> list[list[Piece]]:
+def group_chunks(pieces: Sequence[Chunk]) -> list[list[Chunk]]:
     """Pieces of similar length together, a bounded amount of audio in each batch."""
-    batches: list[list[Piece]] = []
+    batches: list[list[Chunk]] = []
     for piece in sorted(pieces, key=lambda p: -p.n_samples):
         last = batches[-1] if batches else []
         longest = last[0].n_samples if last else 0

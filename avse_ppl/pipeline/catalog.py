@@ -31,7 +31,7 @@ NOISES: Mapping[str, str] = MappingProxyType(
         "learned": "learned from recorded noises; learned('DIR') takes weights of your own",
     }
 )
-ROUTINES: Mapping[str, str] = MappingProxyType(
+INFERENCE_METHODS: Mapping[str, str] = MappingProxyType(
     {
         "svi": "mean-field variational posterior over all latents (the default)",
         "svi-structured": "variational, each latent that changes over time a chain",
@@ -157,8 +157,8 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
     """
     if not isinstance(inference, str):
         return inference
-    if inference not in ROUTINES:
-        raise unknown_name("inference routine", inference, ROUTINES)
+    if inference not in INFERENCE_METHODS:
+        raise unknown_name("inference routine", inference, INFERENCE_METHODS)
     if inference == "exact":
         return Exact(**settings)
     if inference == "svi":

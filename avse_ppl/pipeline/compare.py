@@ -14,7 +14,7 @@ import numpy as np
 from avse_ppl.evaluation.comparison import Comparison, stacking_weights
 from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
 from avse_ppl.inference.core.setup import check_seeds, prepare
-from avse_ppl.inference.core.video import check_sees, look
+from avse_ppl.inference.core.video import check_audio_visual, condition_on_video
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.models.validation import check_count, name_of
 from avse_ppl.pipeline.catalog import (
@@ -23,7 +23,7 @@ from avse_ppl.pipeline.catalog import (
     resolve_reliability,
     resolve_speech,
 )
-from avse_ppl.pipeline.video_input import Viewing, watch
+from avse_ppl.pipeline.video_input import VideoOptions, prepare_lips
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 from avse_ppl.signal.stft import Spectrogram, Stft
@@ -55,7 +55,7 @@ def compare(
     device: str = "cpu",
     draws: int = 200,
     sample_rate_hz: int | None = None,
-    viewing: Viewing | None = None,
+    viewing: VideoOptions | None = None,
     reliability: Beliefs = None,
 ) -> Comparison:
     """Compare noise models on one recording, everything else being the same.
@@ -111,17 +111,20 @@ def compare(
     check_count("draws", draws, minimum=FEWEST_DRAWS)
     routine = _routine(inference, draws, device)
     prior = resolve_speech(speech, sees=video is not None)
-    check_sees(prior, video)
+    check_audio_visual(prior, video)
     beliefs = _beliefs(reliability)
     models = named_models(noise, least=1 if len(beliefs) > 1 else 2)
     _check_seen(beliefs, video)
     stft = Scene(prior, next(iter(models.values()))).stft
     audio = _mono(noisy, sample_rate_hz, stft)
-    lips = watch(video, audio, viewing or Viewing())
+    lips = prepare_lips(video, audio, viewing or VideoOptions())
     _check_seen(beliefs, lips)
     scenes = _scenes(prior, models, beliefs, sees=lips is not None)
     pieces = _pieces(audio, stft, lips)
-    shown = {name: [look(scene, *piece) for piece in pieces] for name, scene in scenes.items()}
+    shown = {
+        name: [condition_on_video(scene, *piece) for piece in pieces]
+        for name, scene in scenes.items()
+    }
     found = {
         name: [_judged(scene, routine, piece, seed + i, device)
                for i, piece in enumerate(shown[name])]

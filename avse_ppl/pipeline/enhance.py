@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avse_ppl.inference.core.setup import check_seeds
-from avse_ppl.inference.core.video import check_sees
+from avse_ppl.inference.core.video import check_audio_visual
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.models.validation import name_of
-from avse_ppl.pipeline.batches import Piece, batches_of, pieces_of
+from avse_ppl.pipeline.batches import Chunk, group_chunks, split_recordings
 from avse_ppl.pipeline.catalog import (
     default_inference,
     resolve_inference,
@@ -23,8 +23,8 @@ from avse_ppl.pipeline.catalog import (
     resolve_reliability,
     resolve_speech,
 )
-from avse_ppl.pipeline.video_input import Viewing, watch_all
-from avse_ppl.posterior.chunks import join, stitch, stitch_waves
+from avse_ppl.pipeline.video_input import VideoOptions, prepare_all_lips
+from avse_ppl.posterior.chunks import crossfade_chunks, crossfade_waves, stack_channels
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, to_rate
 
@@ -76,7 +76,7 @@ def enhance(
     draws: int = 50,
     keep_posterior: bool = True,
     recalibrate: bool = False,
-    viewing: Viewing | None = None,
+    viewing: VideoOptions | None = None,
     reliability: str | VisualReliability | None = None,
 ) -> Enhanced:
     """Enhance one recording.
@@ -159,7 +159,7 @@ def enhance_batch(
     draws: int = 50,
     keep_posterior: bool = True,
     recalibrate: bool = False,
-    viewing: Viewing | None = None,
+    viewing: VideoOptions | None = None,
     reliability: str | VisualReliability | None = None,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
@@ -179,7 +179,7 @@ def enhance_batch(
     prior = resolve_speech(speech, sees=video is not None)
     believed = None if video is None else resolve_reliability(reliability)
     scene = Scene(prior, resolve_noise(noise), believed)
-    check_sees(scene.speech, video)
+    check_audio_visual(scene.speech, video)
     inference = inference or default_inference(prior)
     if recalibrate:
         _check_recalibration(scene, inference, keep_posterior)
@@ -188,16 +188,18 @@ def enhance_batch(
         check_audio(to_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
         for audio in recordings
     ]
-    lips = watch_all(video, audios, viewing or Viewing())
+    lips = prepare_all_lips(video, audios, viewing or VideoOptions())
     if keep_posterior and isinstance(inference, str):
         draws = _draws_that_fit(draws, max((audio.n_samples for audio in audios), default=0))
     routine = resolve_inference(inference, device=device, draws=draws, waveforms=keep_posterior)
-    pieces = [piece for i, audio in enumerate(audios) for piece in pieces_of(i, audio, stft.hop)]
-    results: dict[Piece, Any] = {}
+    pieces = [
+        piece for i, audio in enumerate(audios) for piece in split_recordings(i, audio, stft.hop)
+    ]
+    results: dict[Chunk, Any] = {}
     costs = np.zeros((len(audios), 2))
     kinds: list[str | None] = [None] * len(audios)
     said: list[list[str]] = [[] for _ in audios]
-    for batch in batches_of(pieces):
+    for batch in group_chunks(pieces):
         clock = np.array([time.perf_counter(), time.process_time()])
         waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
         # Chunk by chunk, so that a recording's result does not depend on what else is enhanced.
@@ -232,7 +234,7 @@ def _check_recalibration(scene: Scene, inference: object, keep_posterior: bool) 
         find_shipped(routine=inference, **names)
 
 
-def _span_of(lips: Lips | None, piece: Piece, rate_hz: int) -> Lips | None:
+def _span_of(lips: Lips | None, piece: Chunk, rate_hz: int) -> Lips | None:
     """Lips on the clock of a piece."""
     return lips if lips is None or piece.begin == 0 else lips.shifted(-piece.begin / rate_hz)
 
@@ -242,7 +244,7 @@ def _once(texts: list[str]) -> tuple[str, ...]:
 
 
 def _finished(
-    index: int, audio: Audio, results: Mapping[Piece, Any], cost: np.ndarray, kind: str | None
+    index: int, audio: Audio, results: Mapping[Chunk, Any], cost: np.ndarray, kind: str | None
 ) -> Enhanced:
     """Put the pieces of one recording together."""
     parts = {piece: result for piece, result in results.items() if piece.recording == index}
@@ -254,11 +256,11 @@ def _finished(
         if not mine:
             speech[c] = channel.samples  # silent: nothing to infer
         elif isinstance(parts[mine[0]], Posterior):
-            posteriors.append(stitch([parts[p] for p in mine], spans, audio.n_samples))
+            posteriors.append(crossfade_chunks([parts[p] for p in mine], spans, audio.n_samples))
             speech[c] = posteriors[-1].enhance()
         else:
-            speech[c] = stitch_waves([parts[p] for p in mine], spans, audio.n_samples)
-    posterior = join(posteriors) if posteriors else None
+            speech[c] = crossfade_waves([parts[p] for p in mine], spans, audio.n_samples)
+    posterior = stack_channels(posteriors) if posteriors else None
     samples = speech if audio.samples.ndim == 2 else speech[0]
     wall_s, cpu_s = cost.tolist()
     costs = {"wall_s": wall_s, "cpu_s": cpu_s, "real_time_factor": wall_s / audio.duration_s}

@@ -22,7 +22,7 @@ _LENGTH_S = 0.5  # by which video and sound may differ before it is said
 
 
 @dataclass(frozen=True)
-class Viewing:
+class VideoOptions:
     """Settings of the way from a video to lips.
 
     Parameters
@@ -41,7 +41,7 @@ class Viewing:
 
     Examples
     --------
-    >>> Viewing(offset_s="soon")
+    >>> VideoOptions(offset_s="soon")
     Traceback (most recent call last):
     ValueError: offset_s must be a number of seconds, 'auto' or None, not 'soon'
     """
@@ -60,7 +60,7 @@ class Viewing:
             )
 
 
-def watch(video: Any, audio: Audio, viewing: Viewing) -> Lips | None:
+def prepare_lips(video: Any, audio: Audio, viewing: VideoOptions) -> Lips | None:
     """Lips of the speaker of a recording, in time with it; None where there is no video.
 
     Parameters
@@ -96,13 +96,15 @@ def watch(video: Any, audio: Audio, viewing: Viewing) -> Lips | None:
     return _in_time(lips, audio, viewing.offset_s)
 
 
-def watch_all(video: Any, recordings: Sequence[Audio], viewing: Viewing) -> list[Lips | None]:
+def prepare_all_lips(
+    video: Any, recordings: Sequence[Audio], viewing: VideoOptions
+) -> list[Lips | None]:
     """Lips of each recording; ``video`` is a list, one for each, or one for a single recording.
 
     Raises
     ------
     ValueError
-        If there are not as many videos as recordings; and as `watch` does.
+        If there are not as many videos as recordings; and as `prepare_lips` does.
     """
     if video is None:
         return [None] * len(recordings)
@@ -113,7 +115,9 @@ def watch_all(video: Any, recordings: Sequence[Audio], viewing: Viewing) -> list
             f"{len(videos)} videos for {len(recordings)} recordings; give one for each, with None "
             "for those without"
         )
-    return [watch(one, audio, viewing) for one, audio in zip(videos, recordings, strict=True)]
+    return [
+        prepare_lips(one, audio, viewing) for one, audio in zip(videos, recordings, strict=True)
+    ]
 
 
 def video_of(recording: Path, given: Path | None) -> Path | None:
@@ -140,11 +144,11 @@ def speech_for(
     ValueError
         If the prior is unknown, or would ignore the video given.
     """
-    from avse_ppl.inference.core.video import check_sees
+    from avse_ppl.inference.core.video import check_audio_visual
     from avse_ppl.pipeline.catalog import resolve_speech
 
     prior = resolve_speech(speech, sees=any(path is not None for path in videos.values()))
-    check_sees(prior, given)
+    check_audio_visual(prior, given)
     sees = getattr(prior, "lips", None) is not None
     return prior, {of: path if sees else None for of, path in videos.items()}
 
@@ -163,7 +167,7 @@ def has_pictures(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _read(video: Any, viewing: Viewing) -> Lips:
+def _read(video: Any, viewing: VideoOptions) -> Lips:
     from avse_ppl.video import Lips, read_lips
 
     if isinstance(video, Lips):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.evaluation.diagnostics.diagnose import TRACES, Diagnostics
-from avse_ppl.evaluation.diagnostics.observed import latent_draws, observed
+from avse_ppl.evaluation.diagnostics.observed import latent_draws, observed_spectrogram
 from avse_ppl.inference.core.arviz_calls import ess, r_hat
 from avse_ppl.inference.core.convergence import ESS_PER_CHAIN, R_HAT
 from avse_ppl.inference.core.powers import log_powers
@@ -60,8 +60,8 @@ def plot_diagnostics(
     --------
     >>> import tempfile
     >>> from avse_ppl import SVI, diagnose
-    >>> from avse_ppl.models.simulate import ruler_scene, simulate
-    >>> scene = ruler_scene(noise_known=False)
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=False)
     >>> posterior = SVI(steps=12, draws=4)(scene, simulate(scene, 8000).mixture, seed=0)
     >>> folder = tempfile.mkdtemp()
     >>> plot_diagnostics(diagnose(posterior), posterior, f"{folder}/trust.png").name
@@ -132,7 +132,7 @@ def _powers(
         return {}
     count = next(iter(posterior.latents.values())).shape[0]
     draws = list(latent_draws(posterior))
-    return log_powers(scene, mixture or observed(posterior), draws, chains=count)
+    return log_powers(scene, mixture or observed_spectrogram(posterior), draws, chains=count)
 
 
 def _chains(axis: Any, found: Diagnostics, row: int, powers: dict[str, np.ndarray]) -> None:

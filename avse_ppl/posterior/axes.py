@@ -27,8 +27,8 @@ def axes_of(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) ->
 
     Examples
     --------
-    >>> from avse_ppl.models.simulate import ruler_scene, simulate
-    >>> scene = ruler_scene(noise_known=False)
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=False)
     >>> simulated = simulate(scene, n_samples=4096)
     >>> axes_of(scene, simulated.mixture, simulated.latents)
     {'speech.gain': ('', 'time'), 'noise.level': ('', '')}

@@ -16,14 +16,14 @@ LONG_S = 15.0  # recordings up to here are inverted whole
 _WORST = ("k_hat", "elbo_rise")  # figures of a fit, of which a whole has the largest
 
 
-def split(n_samples: int, sample_rate_hz: int, hop: int) -> list[tuple[int, int]]:
+def split_chunks(n_samples: int, sample_rate_hz: int, hop: int) -> list[tuple[int, int]]:
     """Begin and end of each chunk, in samples; begins lie on frames.
 
     Examples
     --------
-    >>> split(16000 * 12, 16000, 256)
+    >>> split_chunks(16000 * 12, 16000, 256)
     [(0, 192000)]
-    >>> split(16000 * 20, 16000, 256)
+    >>> split_chunks(16000 * 20, 16000, 256)
     [(0, 168320), (152064, 320000)]
     """
     if n_samples <= LONG_S * sample_rate_hz:
@@ -60,7 +60,7 @@ def _rise(n: int) -> np.ndarray:
     return np.clip((np.arange(n) + 0.5 - margin) / (n - 2 * margin), 0.0, 1.0)
 
 
-def stitch_waves(
+def crossfade_waves(
     waves: Sequence[np.ndarray], spans: Sequence[tuple[int, int]], n_samples: int
 ) -> np.ndarray:
     """Cross-fade waveforms, ``(..., sample)`` each; zero where no chunk lies."""
@@ -70,7 +70,7 @@ def stitch_waves(
     return total
 
 
-def stitch(
+def crossfade_chunks(
     parts: Sequence[Posterior], spans: Sequence[tuple[int, int]], n_samples: int
 ) -> Posterior:
     """One posterior over a long recording from those of its chunks.
@@ -84,7 +84,7 @@ def stitch(
     parts
         One posterior a chunk, of one recording each.
     spans
-        From `split`; silent chunks may be left out.
+        From `split_chunks`; silent chunks may be left out.
     n_samples
         Length of the recording.
     """
@@ -99,9 +99,9 @@ def stitch(
     ]
     return replace(
         first,
-        mean=stitch_waves([part.mean for part in parts], frames, count),
-        variance=stitch_waves([part.variance for part in parts], frames, count),
-        mixture=stitch_waves([part.mixture for part in parts], frames, count),
+        mean=crossfade_waves([part.mean for part in parts], frames, count),
+        variance=crossfade_waves([part.variance for part in parts], frames, count),
+        mixture=crossfade_waves([part.mixture for part in parts], frames, count),
         speech=_stitch_draws(parts, spans, n_samples),
         latents=_stitched_gate(parts, frames, count),
         axes={"reliability": ("time",)},
@@ -119,10 +119,10 @@ def _stitched_gate(
     gates = [gate for part in parts if (gate := part.reliability) is not None]
     if len(gates) < len(parts):
         return {}
-    return {"reliability": stitch_waves(gates, frames, count)[None, None]}
+    return {"reliability": crossfade_waves(gates, frames, count)[None, None]}
 
 
-def join(channels: Sequence[Posterior]) -> Posterior:
+def stack_channels(channels: Sequence[Posterior]) -> Posterior:
     """Posteriors of equally long recordings as one with a recording for each."""
     first = channels[0]
     if len(channels) == 1:

@@ -133,7 +133,7 @@ class Spectrogram:
             frames=replace(self.frames, device=device, dtype=dtype, visual=visual),
         )
 
-    def seeing(self, visual: Tensor | None) -> Spectrogram:
+    def with_visual(self, visual: Tensor | None) -> Spectrogram:
         """Return the same spectrogram with what is seen of the speakers, see `Frames`."""
         return replace(self, frames=replace(self.frames, visual=visual))
 

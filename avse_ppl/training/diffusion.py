@@ -12,14 +12,14 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from avse_ppl.models.networks import LipsNetwork
+from avse_ppl.models.networks import LipEncoder
 from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.weights.io import (
     NETWORKS,
     PRETRAINED,
     is_shipped,
-    load_lips,
+    load_lip_encoder,
     load_network,
     load_shared,
     save_weights,
@@ -34,8 +34,8 @@ from avse_ppl.training.diffusion_phases import (
 from avse_ppl.training.fit import Run, card_metrics, check_rates
 from avse_ppl.training.phases import power_of
 from avse_ppl.training.recipes import DiffusionRecipe, DistillationRecipe
-from avse_ppl.training.seeing import Materials, teach
-from avse_ppl.training.seeing_data import Features, Pictures, SeenCrops
+from avse_ppl.training.seeing import TrainingData, teach
+from avse_ppl.training.seeing_data import AVSpeechCrops, MouthCrops, VisualFeatures
 
 _SPLITS = ("train", "dev")
 _UNIT = (
@@ -46,7 +46,7 @@ _UNIT = (
 
 def train_score(
     recipe: DiffusionRecipe,
-    materials: Materials,
+    materials: TrainingData,
     output: str | Path,
     *,
     name: str,
@@ -95,7 +95,7 @@ def train_score(
 
 def train_latent_diffusion(
     recipe: DiffusionRecipe,
-    materials: Materials,
+    materials: TrainingData,
     output: str | Path,
     *,
     name: str,
@@ -154,7 +154,7 @@ def train_latent_diffusion(
 
 def distil_latent_diffusion(
     recipe: DistillationRecipe,
-    materials: Materials,
+    materials: TrainingData,
     output: str | Path,
     *,
     name: str,
@@ -201,8 +201,8 @@ def distil_latent_diffusion(
     check_rates(own, materials.speech)
     eyes = config.get("lips")
     eyes = folder / eyes if eyes and (folder / eyes).is_dir() else eyes
-    seer = load_lips(eyes)[0] if eyes and materials.lips else None
-    recipe = replace(recipe, trust=config.get("trust", recipe.trust))
+    seer = load_lip_encoder(eyes)[0] if eyes and materials.lips else None
+    recipe = replace(recipe, visual_weight=config.get("trust", recipe.visual_weight))
     crops = seen_crops(recipe, materials, seer, own, seed)
     network_settings = {k: v for k, v in config["settings"].items() if k != "steps"}
     network_settings |= {"calls": recipe.calls, **({} if seer is not None else {"visual": 0})}
@@ -250,7 +250,7 @@ def _save(
         run.output, network, recipe.network, settings, run.stft, name=name,
         card={**data, "seed": run.seed, **card_metrics(metrics, _UNIT), "recipe": recipe},
         lips=None if eyes is None else str(eyes) if is_shipped(eyes) else "lips",
-        trust=recipe.trust,
+        visual_weight=recipe.visual_weight,
     )  # fmt: skip
     if eyes is not None and not is_shipped(eyes):
         shutil.copytree(eyes, run.output / "lips", dirs_exist_ok=True)
@@ -258,24 +258,24 @@ def _save(
 
 
 def seen_through(
-    recipe: DiffusionRecipe, materials: Materials, eyes: str | Path | None
-) -> tuple[str | Path, LipsNetwork | None]:
+    recipe: DiffusionRecipe, materials: TrainingData, eyes: str | Path | None
+) -> tuple[str | Path, LipEncoder | None]:
     """Name or folder of the visual encoder, and itself; None where there is nothing to see."""
     eyes = eyes or recipe.eyes
-    return eyes, load_lips(eyes)[0] if materials.lips else None
+    return eyes, load_lip_encoder(eyes)[0] if materials.lips else None
 
 
 def seen_crops(
-    recipe: DiffusionRecipe, materials: Materials, seer: LipsNetwork | None, stft: Stft, seed: int
-) -> list[SeenCrops]:
+    recipe: DiffusionRecipe, materials: TrainingData, seer: LipEncoder | None, stft: Stft, seed: int
+) -> list[AVSpeechCrops]:
     """Crops of either split with what is seen of them, encoded once."""
-    pictures = Pictures(materials.lips)
+    pictures = MouthCrops(materials.lips)
     if seer is not None:
         clips = [clip for clip in materials.speech.clips if clip.path in pictures]
         paths = {clip.path: clip.split == "train" for clip in clips}
-        pictures = Features(pictures, seer, paths, seed)
+        pictures = VisualFeatures(pictures, seer, paths, seed)
     crop = round(recipe.crop_s * stft.sample_rate_hz)
-    return [SeenCrops(materials.speech, s, crop, stft, pictures) for s in _SPLITS]
+    return [AVSpeechCrops(materials.speech, s, crop, stft, pictures) for s in _SPLITS]
 
 
 _SETTINGS: Mapping[str, Any] = {

@@ -13,7 +13,7 @@ from avse_ppl.models.speech.compression import Compression
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.phases import VaeTraining, power_of
 from avse_ppl.training.recipes import DiffusionRecipe, DistillationRecipe
-from avse_ppl.training.seeing_data import Seen
+from avse_ppl.training.seeing_data import AVBatch
 from avse_ppl.training.seeing_phases import frame_times, visual_of
 
 _RISE = 100  # steps over which the learning rate rises
@@ -81,7 +81,7 @@ class ScoreTraining(DenoiserTraining):
         super().__init__(recipe, stft, network)
         self.compression = Compression(self.network.exponent)
 
-    def losses(self, batch: Seen) -> dict[str, Tensor]:
+    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
         """Loss of speech ``(crop, sample)`` and features ``(crop, picture, features)``."""
         speech = self.stft.forward(batch.waves)
         speech = speech + math.sqrt(_FLOOR) * torch.randn_like(speech)
@@ -105,7 +105,7 @@ class LatentDiffusionTraining(DenoiserTraining):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("denoiser"))
 
-    def losses(self, batch: Seen) -> dict[str, Tensor]:
+    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
         """Loss of speech ``(crop, sample)`` and features ``(crop, picture, features)``."""
         power = power_of(self.stft.forward(batch.waves))
         with torch.no_grad():
@@ -154,7 +154,7 @@ class DistillationTraining(DenoiserTraining):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("denoiser"))
 
-    def losses(self, batch: Seen) -> dict[str, Tensor]:
+    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
         """Loss of speech ``(crop, sample)`` and features ``(crop, picture, features)``.
 
         Its parts are mean squares: of z over its spread, of ``white`` noise and of ``speech``; of

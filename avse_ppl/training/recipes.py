@@ -66,7 +66,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class SeeingRecipe(Recipe):
+class AudioVisualRecipe(Recipe):
     """What a dynamical or audio-visual prior is trained with, beyond `Recipe`.
 
     Parameters
@@ -87,7 +87,7 @@ class SeeingRecipe(Recipe):
 
     Examples
     --------
-    >>> SEEING_RECIPES["av-dkf"].settings["prior"]
+    >>> AUDIO_VISUAL_RECIPES["av-dkf"].settings["prior"]
     'gated'
     """
 
@@ -99,7 +99,7 @@ class SeeingRecipe(Recipe):
     lips_rate: float = 1.5e-3
     prior_epochs: int = 4
     video_dropout: float = 0.25
-    trust: float = 0.75
+    visual_weight: float = 0.75
     batch: int = 16
     learning_rate: float = 1e-3
     level_jitter_db: float = 4.0
@@ -127,7 +127,7 @@ class DiffusionRecipe(Recipe):
     teacher_epochs
         Passes of the phase "teacher" of a latent diffusion.
     video_dropout, trust
-        As for `SeeingRecipe`.
+        As for `AudioVisualRecipe`.
 
     Examples
     --------
@@ -143,7 +143,7 @@ class DiffusionRecipe(Recipe):
     averaging: float = 0.995
     teacher_epochs: int = 2
     video_dropout: float = 0.25
-    trust: float = 0.75
+    visual_weight: float = 0.75
     level_jitter_db: float = 6.0
     speed: tuple[float, float] = (1.0, 1.0)
 
@@ -201,15 +201,15 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
-def _seeing(prior: str, **settings: Any) -> SeeingRecipe:
-    return SeeingRecipe(settings={"latent": 16, "visual": 64, "prior": prior, **settings})
+def _seeing(prior: str, **settings: Any) -> AudioVisualRecipe:
+    return AudioVisualRecipe(settings={"latent": 16, "visual": 64, "prior": prior, **settings})
 
 
 # A prior without video has the video of the others left out: the same latents, the same decoder.
-SEEING_RECIPES: Mapping[str, SeeingRecipe] = MappingProxyType(
+AUDIO_VISUAL_RECIPES: Mapping[str, AudioVisualRecipe] = MappingProxyType(
     {
-        "dkf": SeeingRecipe(settings={"latent": 16, "prior": "gated"}, sees=False),
-        "srnn": SeeingRecipe(settings={"latent": 16, "prior": "recurrent"}, sees=False),
+        "dkf": AudioVisualRecipe(settings={"latent": 16, "prior": "gated"}, sees=False),
+        "srnn": AudioVisualRecipe(settings={"latent": 16, "prior": "recurrent"}, sees=False),
         "av-vae": _seeing("standard", decoder_sees=True),
         "av-cvae": _seeing("visual"),
         "av-dkf": _seeing("gated"),

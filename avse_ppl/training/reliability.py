@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader
 from avse_ppl.data.cache import SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.weights.reliability import save_reliability, start_from_eyes
-from avse_ppl.training.reliability_data import ClipBatches, TalkingClips, collate
+from avse_ppl.models.weights.reliability import init_from_lip_encoder, save_reliability
+from avse_ppl.training.reliability_data import AVClips, ClipBatches, collate
 from avse_ppl.training.reliability_phases import (
-    AgreementTraining,
-    PictureTraining,
+    AVSyncTraining,
+    QualityTraining,
     calibrate,
     calibrate_apart,
 )
@@ -58,7 +58,7 @@ class ReliabilityRecipe:
 
 
 @dataclass(frozen=True)
-class TalkingMaterials:
+class ReliabilityTrainingData:
     """Speech, the lips that spoke it, and noise, all cached."""
 
     speech: SpeechCache
@@ -68,7 +68,7 @@ class TalkingMaterials:
 
 def train_reliability(
     recipe: ReliabilityRecipe,
-    materials: TalkingMaterials,
+    materials: ReliabilityTrainingData,
     output: str | Path,
     *,
     name: str,
@@ -118,14 +118,14 @@ def train_reliability(
     run = _Run(recipe, materials, Path(output), seed, device, workers, resume, progress)
     pl.seed_everything(seed, verbose=False)
     network = ReliabilityNetwork(**(settings or {}))
-    taken = [] if eyes is None else start_from_eyes(network, eyes)
+    taken = [] if eyes is None else init_from_lip_encoder(network, eyes)
     rate = recipe.learning_rate
     # One after the other: each says in its beginning what of the network is learned. A tower keeps
     # what it starts from if that is whole: the first layer of some encoders is another.
     whole = "motion.weight" in taken
-    first = AgreementTraining(network, rate, recipe.agreement_epochs, frozen=whole)
+    first = AVSyncTraining(network, rate, recipe.agreement_epochs, frozen=whole)
     metrics = {"agreement": run.fit("agreement", first, Clips(corrupted=False))}
-    second = PictureTraining(network, recipe.score_rate, recipe.epochs)
+    second = QualityTraining(network, recipe.score_rate, recipe.epochs)
     metrics["pictures"] = run.fit("pictures", second, Clips(heard=False))
     network = network.cpu().eval().requires_grad_(False)
     temperature, offset = calibrate(network, run.checks(Clips(heard=False)))
@@ -139,7 +139,7 @@ def train_reliability(
 
 @dataclass(frozen=True)
 class Clips:
-    """What is done to clips, see `TalkingClips`."""
+    """What is done to clips, see `AVClips`."""
 
     corrupted: bool = True
     heard: bool = True
@@ -149,7 +149,7 @@ class Clips:
 @dataclass(frozen=True)
 class _Run:
     recipe: ReliabilityRecipe
-    materials: TalkingMaterials
+    materials: ReliabilityTrainingData
     output: Path
     seed: int
     device: str
@@ -191,7 +191,7 @@ class _Run:
 
     def _loader(self, split: str, wanted: Clips) -> DataLoader:
         recipe, materials = self.recipe, self.materials
-        clips = TalkingClips(
+        clips = AVClips(
             materials.speech, materials.lips, materials.noise, split, recipe.snr_db,
             wanted.corrupted, wanted.heard, wanted.names,
         )  # fmt: skip

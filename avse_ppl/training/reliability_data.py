@@ -15,9 +15,9 @@ from torch.utils.data import Dataset, Sampler
 from avse_ppl.data.cache import SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks.av_sync import BANDS, STEPS
-from avse_ppl.models.networks.lip_encoder import halved
+from avse_ppl.models.networks.lip_encoder import downsample_crops
 from avse_ppl.training.reliability_augment import vary_lips
-from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, kinds, truth
+from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, corruption_kinds, truth
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.quality.features import SOUND_HZ, speech_levels, tracker_columns
 
@@ -33,7 +33,7 @@ _SYNC_WEIGHT = 2.5  # how much more often than others
 _BURST = (6, 45)  # frames
 
 
-class Judgeable(NamedTuple):
+class ReliabilityBatch(NamedTuple):
     """A clip, or a batch of clips, with its truth.
 
     ``images`` ``(frame, 44, 44)``, ``columns`` ``(frame, 13)``, ``levels`` and ``clean`` ``(frame,
@@ -67,7 +67,7 @@ class Places:
         return len(self.sound)
 
 
-class TalkingClips(Dataset[Judgeable]):
+class AVClips(Dataset[ReliabilityBatch]):
     """Clips with lips and sound of one split.
 
     Parameters
@@ -102,7 +102,7 @@ class TalkingClips(Dataset[Judgeable]):
     ) -> None:  # fmt: skip
         """List the clips."""
         self.heard = heard
-        self.names = list(names or kinds("trained"))
+        self.names = list(names or corruption_kinds("trained"))
         self.speech, self.noise, self.snr_db, self.corrupted = speech, noise, snr_db, corrupted
         self.places = _places(speech, lips, split)
         self.noises = noise.indices(split)
@@ -123,7 +123,7 @@ class TalkingClips(Dataset[Judgeable]):
         cache, i = self.places.lips[index]
         return min(int(cache.offsets[i + 1] - cache.offsets[i]), _LONGEST)
 
-    def __getitem__(self, draw: Draw) -> Judgeable:
+    def __getitem__(self, draw: Draw) -> ReliabilityBatch:
         """Vary, corrupt and mix one clip."""
         rng = np.random.default_rng(draw.seed)
         lips = self.lips(draw.clip)
@@ -196,12 +196,12 @@ def random_span(count: int, rng: np.random.Generator, whole: float) -> tuple[int
 
 def judgeable(
     known: Corrupted, mixture: np.ndarray | None = None, clean: np.ndarray | None = None
-) -> Judgeable:
+) -> ReliabilityBatch:
     """Bring a clip to what the network is given; without sound its levels are 0."""
     frames = len(known.lips)
     cause = [CAUSES.index(name) for name in known.cause]
-    return Judgeable(
-        images=halved(torch.from_numpy(np.array(known.lips.roi))),
+    return ReliabilityBatch(
+        images=downsample_crops(torch.from_numpy(np.array(known.lips.roi))),
         columns=torch.from_numpy(tracker_columns(known.lips)),
         levels=_levels(mixture, frames),
         clean=_levels(clean, frames),
@@ -216,10 +216,10 @@ def _levels(samples: np.ndarray | None, frames: int) -> Tensor:
     return torch.from_numpy(speech_levels(samples, frames))
 
 
-def collate(clips: Sequence[Judgeable]) -> Judgeable:
+def collate(clips: Sequence[ReliabilityBatch]) -> ReliabilityBatch:
     """Stack clips, cut to the shortest of them."""
     frames = min(len(clip.images) for clip in clips)
-    return Judgeable(
+    return ReliabilityBatch(
         *(torch.stack([part[:frames] for part in parts]) for parts in zip(*clips, strict=True))
     )
 
@@ -242,7 +242,7 @@ class ClipBatches(Sampler[list[Draw]]):
     """
 
     def __init__(
-        self, clips: TalkingClips, batch: int, count: int, seed: int, shuffle: bool = True
+        self, clips: AVClips, batch: int, count: int, seed: int, shuffle: bool = True
     ) -> None:
         """Weigh the people."""
         self.clips, self.batch, self.seed, self.shuffle = clips, batch, seed, shuffle

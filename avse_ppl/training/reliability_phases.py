@@ -28,7 +28,7 @@ from avse_ppl.models.networks.reliability import (
     ReliabilityNetwork,
 )
 from avse_ppl.training.lips_augment import vary_crops
-from avse_ppl.training.reliability_data import Judgeable
+from avse_ppl.training.reliability_data import ReliabilityBatch
 
 _WINDOWS = (9, 21, 75)
 _ENVELOPE = 0.5
@@ -43,11 +43,11 @@ class _Training(pl.LightningModule):
         super().__init__()
         self.network, self.rate, self.epochs = network, rate, epochs
 
-    def losses(self, batch: Judgeable) -> dict[str, Tensor]:
+    def losses(self, batch: ReliabilityBatch) -> dict[str, Tensor]:
         raise NotImplementedError
 
-    def training_step(self, batch: Judgeable, _: int) -> Tensor:
-        loss = self.losses(Judgeable(*batch))["loss"]
+    def training_step(self, batch: ReliabilityBatch, _: int) -> Tensor:
+        loss = self.losses(ReliabilityBatch(*batch))["loss"]
         if not bool(loss.isfinite()):
             raise ValueError(
                 f"the training diverged in epoch {self.current_epoch}: its loss is {loss.item()}; "
@@ -55,8 +55,10 @@ class _Training(pl.LightningModule):
             )
         return loss
 
-    def validation_step(self, batch: Judgeable, _: int) -> None:
-        measured = {f"val_{key}": value for key, value in self.losses(Judgeable(*batch)).items()}
+    def validation_step(self, batch: ReliabilityBatch, _: int) -> None:
+        measured = {
+            f"val_{key}": value for key, value in self.losses(ReliabilityBatch(*batch)).items()
+        }
         self.log_dict(measured, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> Any:
@@ -72,7 +74,7 @@ class _Training(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": schedule}
 
 
-class AgreementTraining(_Training):
+class AVSyncTraining(_Training):
     r"""Phase "agreement": which sound belongs to these lips, through noise.
 
     .. math:: -\log \frac{\sum_{|\tau| \le 2} e^{\bar S_{t\tau}}}{\sum_\tau e^{\bar S_{t\tau}}}
@@ -101,13 +103,13 @@ class AgreementTraining(_Training):
             network.agreement.lips.out.requires_grad_(True)
         self.guess = nn.Conv1d(network.settings["features"], STEPS * BANDS, 1)
 
-    def train(self, mode: bool = True) -> AgreementTraining:
+    def train(self, mode: bool = True) -> AVSyncTraining:
         """Keep a frozen tower in evaluation mode."""
         super().train(mode)
         self.network.agreement.lips.train(mode and not self.frozen)
         return self
 
-    def losses(self, batch: Judgeable) -> dict[str, Tensor]:
+    def losses(self, batch: ReliabilityBatch) -> dict[str, Tensor]:
         """Loss of a batch of clips as they were tracked, or varied."""
         agreement = self.network.agreement
         images = batch.images
@@ -160,7 +162,7 @@ def _summed(values: Tensor) -> Tensor:
     return avg_pool1d(pad(values, (10, 10)), 21, 1) * 21
 
 
-class PictureTraining(_Training):
+class QualityTraining(_Training):
     r"""Phase "pictures": score and cause of corrupted clips, by what is seen.
 
     .. math:: -r_t \log \hat r_t - (1 - r_t) \log(1 - \hat r_t) - 0.4 \log \hat p_t(c_t)
@@ -174,13 +176,13 @@ class PictureTraining(_Training):
         network.requires_grad_(True)
         network.agreement.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> PictureTraining:
+    def train(self, mode: bool = True) -> QualityTraining:
         """Keep the towers in evaluation mode."""
         super().train(mode)
         self.network.agreement.eval()
         return self
 
-    def losses(self, batch: Judgeable) -> dict[str, Tensor]:
+    def losses(self, batch: ReliabilityBatch) -> dict[str, Tensor]:
         """Loss of a batch of corrupted clips."""
         score, cause = self.network.by_pictures(batch.images, batch.columns)
         found = batch.columns[..., 0]
@@ -191,7 +193,9 @@ class PictureTraining(_Training):
         return {"loss": fit + _CAUSE * named, "score": fit, "cause": named, "error": error}
 
 
-def calibrate(network: ReliabilityNetwork, batches: Iterable[Judgeable]) -> tuple[float, float]:
+def calibrate(
+    network: ReliabilityNetwork, batches: Iterable[ReliabilityBatch]
+) -> tuple[float, float]:
     """Fit temperature and offset of the score to held-out clips; returns both.
 
     Raises
@@ -219,7 +223,9 @@ def calibrate(network: ReliabilityNetwork, batches: Iterable[Judgeable]) -> tupl
     return temperature, offset
 
 
-def calibrate_apart(network: ReliabilityNetwork, batches: Iterable[Judgeable]) -> dict[str, float]:
+def calibrate_apart(
+    network: ReliabilityNetwork, batches: Iterable[ReliabilityBatch]
+) -> dict[str, float]:
     """Fit how far the sound lowers the score, on held-out people whose lips look fine.
 
     Both sides count alike; the offset is then moved to `PRIOR_APART`. Returns how well they are

@@ -12,17 +12,23 @@ import pytorch_lightning as pl
 
 from avse_ppl.data.cache import SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.weights.io import is_shipped, load_lips, load_shared, save_lips, save_weights
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
+from avse_ppl.models.weights.io import (
+    is_shipped,
+    load_lip_encoder,
+    load_shared,
+    save_lip_encoder,
+    save_weights,
+)
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import SpeechCrops
 from avse_ppl.training.fit import Run, card_metrics, check_rates
-from avse_ppl.training.recipes import SeeingRecipe
-from avse_ppl.training.seeing_data import Features, Pictures, SeenCrops, SeenMixtureCrops
+from avse_ppl.training.recipes import AudioVisualRecipe
+from avse_ppl.training.seeing_data import AVMixtureCrops, AVSpeechCrops, MouthCrops, VisualFeatures
 from avse_ppl.training.seeing_phases import (
+    AVEncoderTraining,
     LipsTraining,
     PriorTraining,
-    SeeingEncoderTraining,
     TeacherTraining,
     clean_teacher,
 )
@@ -31,7 +37,7 @@ _SPLITS = ("train", "dev")
 
 
 @dataclass(frozen=True)
-class Materials:
+class TrainingData:
     """What a prior is trained on.
 
     Parameters
@@ -49,9 +55,9 @@ class Materials:
     lips: Sequence[LipsCache] = ()
 
 
-def train_seeing(
-    recipe: SeeingRecipe,
-    materials: Materials,
+def train_audio_visual(
+    recipe: AudioVisualRecipe,
+    materials: TrainingData,
     output: str | Path,
     *,
     name: str,
@@ -108,7 +114,7 @@ def train_seeing(
     guide = training.teacher(teacher)
     seer = training.lips(lips, guide) if recipe.sees else None
     pl.seed_everything(seed, verbose=False)  # of the weights that are new
-    network = DynamicNetwork(freq=stft.freq, **recipe.settings)
+    network = SequentialVaeNetwork(freq=stft.freq, **recipe.settings)
     load_shared(network, guide)
     pictures = training.pictures(seer)
     training.prior(network, guide, pictures)
@@ -121,11 +127,11 @@ def train_seeing(
         output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card={**data, "seed": seed, **card_metrics(training.metrics), "recipe": recipe},
         lips=None if seer is None else str(lips) if is_shipped(lips) else "lips",
-        trust=recipe.trust,
+        visual_weight=recipe.visual_weight,
     )  # fmt: skip
     if seer is not None and lips is None:
         metrics = card_metrics({"lips": training.metrics["lips"]})
-        save_lips(output / "lips", seer, name="lips", card={**data, "seed": seed, **metrics})
+        save_lip_encoder(output / "lips", seer, name="lips", card={**data, "seed": seed, **metrics})
     elif lips is not None and not is_shipped(lips):
         shutil.copytree(lips, output / "lips", dirs_exist_ok=True)
     return folder
@@ -153,7 +159,7 @@ def teach(
     recipe: Any = run.recipe
     settings = {"latent": recipe.settings["latent"]}
     pl.seed_everything(run.seed, verbose=False)  # of layers that the start lacks
-    network = DynamicNetwork(freq=run.stft.freq, **settings)
+    network = SequentialVaeNetwork(freq=run.stft.freq, **settings)
     load_shared(network, given or recipe.start)
     measured = {}
     if given is None:
@@ -172,9 +178,14 @@ class _Training:
     """The phases of one training."""
 
     def __init__(
-        self, recipe: SeeingRecipe, materials: Materials, output: Path, stft: Stft, seed: int,
+        self,
+        recipe: AudioVisualRecipe,
+        materials: TrainingData,
+        output: Path,
+        stft: Stft,
+        seed: int,
         settings: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.recipe, self.materials, self.output, self.stft = recipe, materials, output, stft
         self.seed, self.settings = seed, {**_SETTINGS, **settings}
         self.metrics: dict[str, dict[str, float]] = {}
@@ -186,14 +197,14 @@ class _Training:
         self.metrics |= measured
         return network
 
-    def lips(self, given: str | Path | None, guide: Any) -> LipsNetwork:
+    def lips(self, given: str | Path | None, guide: Any) -> LipEncoder:
         """Phase 2, or what it left elsewhere."""
         if given is not None:
-            return load_lips(given)[0]
-        network = LipsNetwork(features=self.recipe.settings["visual"])
-        pictures = Pictures(self.materials.lips)
+            return load_lip_encoder(given)[0]
+        network = LipEncoder(features=self.recipe.settings["visual"])
+        pictures = MouthCrops(self.materials.lips)
         crops = [
-            SeenCrops(self.materials.speech, s, self._crop, self.stft, pictures, only_seen=True)
+            AVSpeechCrops(self.materials.speech, s, self._crop, self.stft, pictures, only_seen=True)
             for s in _SPLITS
         ]
         recipe = replace(self.recipe, learning_rate=self.recipe.lips_rate)
@@ -201,34 +212,35 @@ class _Training:
         self._fit(module, "lips", recipe.lips_epochs, crops)
         return network.eval().requires_grad_(False)
 
-    def pictures(self, seer: LipsNetwork | None) -> Pictures:
+    def pictures(self, seer: LipEncoder | None) -> MouthCrops:
         """Features of all crops, or nothing to see."""
         if seer is None:
-            return Pictures(())
-        crops = Pictures(self.materials.lips)
+            return MouthCrops(())
+        crops = MouthCrops(self.materials.lips)
         clips = [clip for clip in self.materials.speech.clips if clip.path in crops]
-        return Features(crops, seer, {c.path: c.split == "train" for c in clips}, self.seed)
+        return VisualFeatures(crops, seer, {c.path: c.split == "train" for c in clips}, self.seed)
 
-    def prior(self, network: DynamicNetwork, guide: Any, pictures: Pictures) -> None:
+    def prior(self, network: SequentialVaeNetwork, guide: Any, pictures: MouthCrops) -> None:
         """Phase 3."""
         crops = [
-            SeenCrops(self.materials.speech, s, self._longer, self.stft, pictures) for s in _SPLITS
+            AVSpeechCrops(self.materials.speech, s, self._longer, self.stft, pictures)
+            for s in _SPLITS
         ]
         module = PriorTraining(self.recipe, self.stft, network, guide)
         if any(p.requires_grad for p in network.parameters()):
             self._fit(module, "prior", self.recipe.prior_epochs, crops)
 
-    def encoder(self, network: DynamicNetwork, guide: Any, pictures: Pictures) -> None:
+    def encoder(self, network: SequentialVaeNetwork, guide: Any, pictures: MouthCrops) -> None:
         """Phase 4."""
         recipe, speech = self.recipe, self.materials.speech
         noise = cast(SpeechCache, self.materials.noise)
         crops = [
-            SeenMixtureCrops(
+            AVMixtureCrops(
                 speech, s, self._longer, self.stft, pictures, noise, recipe.snr_db
             )
             for s in _SPLITS
         ]  # fmt: skip
-        module = SeeingEncoderTraining(recipe, self.stft, network, guide)
+        module = AVEncoderTraining(recipe, self.stft, network, guide)
         self._fit(module, "encoder", recipe.encoder_epochs, crops)
 
     @property

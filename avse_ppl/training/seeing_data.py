@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avse_ppl.data.cache import SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
-from avse_ppl.models.networks.lip_encoder import CROP, RATE_HZ, LipsNetwork
+from avse_ppl.models.networks.lip_encoder import CROP, RATE_HZ, LipEncoder
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import Crop, MixtureCrops, SpeechCrops
 from avse_ppl.training.lips_augment import vary_crops
@@ -23,7 +23,7 @@ _VARIANTS = 3  # of the features of a clip, the first of the crops as they are
 _BLOCK = 500  # pictures encoded at once
 
 
-class Seen(NamedTuple):
+class AVBatch(NamedTuple):
     """A crop with its pictures.
 
     ``waves`` is ``(sample,)``, or speech and noise ``(2, sample)``; ``lips`` are mouth crops
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
     present: Tensor
 
 
-class Pictures:
+class MouthCrops:
     """Mouth crops of the clips of a speech cache, found by the clip's file.
 
     Parameters
@@ -67,7 +67,7 @@ class Pictures:
         return cache.frames[span], cache.found[span].astype(np.float32)
 
 
-class Features(Pictures):
+class VisualFeatures(MouthCrops):
     """Features of the same crops by a trained visual encoder, computed once.
 
     Training clips have two variants beside the plain one, of crops that were varied: features of
@@ -86,7 +86,7 @@ class Features(Pictures):
     """
 
     def __init__(
-        self, pictures: Pictures, network: LipsNetwork, paths: Mapping[Path, bool], seed: int
+        self, pictures: MouthCrops, network: LipEncoder, paths: Mapping[Path, bool], seed: int
     ) -> None:
         """Encode all of them."""
         self.shape = (network.features,)
@@ -105,22 +105,24 @@ class Features(Pictures):
 
 
 def encode_crops(
-    network: LipsNetwork, crops: np.ndarray, generator: torch.Generator | None = None
+    network: LipEncoder, crops: np.ndarray, generator: torch.Generator | None = None
 ) -> np.ndarray:
     """Features ``(picture, features)`` of ``(picture, 88, 88)``, varied if there is a generator."""
-    from avse_ppl.models.networks.lip_encoder import halved
+    from avse_ppl.models.networks.lip_encoder import downsample_crops
 
     device = next(network.parameters()).device
     parts = []
     with torch.no_grad():
         for begin in range(0, len(crops), _BLOCK):
-            images = halved(torch.from_numpy(crops[begin : begin + _BLOCK].copy()).to(device))
+            images = downsample_crops(
+                torch.from_numpy(crops[begin : begin + _BLOCK].copy()).to(device)
+            )
             images = images[None] if generator is None else vary_crops(images[None], generator)
             parts.append(network.from_halved(images)[0].T.cpu().numpy())
     return np.concatenate(parts)
 
 
-class SeenCrops(SpeechCrops):
+class AVSpeechCrops(SpeechCrops):
     """Crops of clips with their pictures; clips without any have gates of 0.
 
     Parameters
@@ -134,7 +136,7 @@ class SeenCrops(SpeechCrops):
     """
 
     def __init__(
-        self, cache: SpeechCache, split: str, crop: int, stft: Stft, pictures: Pictures,
+        self, cache: SpeechCache, split: str, crop: int, stft: Stft, pictures: MouthCrops,
         only_seen: bool = False,
     ) -> None:  # fmt: skip
         """List the clips of the split."""
@@ -147,11 +149,13 @@ class SeenCrops(SpeechCrops):
             if len(self.clips) == 0:
                 raise ValueError(f"no clip of the split {split!r} has lips; prepare them first")
 
-    def __getitem__(self, which: Crop) -> Seen:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, which: Crop) -> AVBatch:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cut speech and pictures."""
         wave = self.cut(which.clip, which.start)
         lips, present = self.seen(which)
-        return Seen(torch.from_numpy(wave * np.float32(10 ** (which.gain_db / 20))), lips, present)
+        return AVBatch(
+            torch.from_numpy(wave * np.float32(10 ** (which.gain_db / 20))), lips, present
+        )
 
     def cut(self, index: int, start: float, speed: float = 1.0) -> np.ndarray:
         """One crop at unit level, which begins with a picture."""
@@ -180,7 +184,7 @@ class SeenCrops(SpeechCrops):
         return int(start * max(0, length - self.crop)) // self.picture
 
 
-class SeenMixtureCrops(SeenCrops, MixtureCrops):
+class AVMixtureCrops(AVSpeechCrops, MixtureCrops):
     """Crops of speech, of noise to be added, and of the speaker's lips.
 
     More of the noise than in `MixtureCrops` is other people talking, one to six of them: what lips
@@ -189,7 +193,7 @@ class SeenMixtureCrops(SeenCrops, MixtureCrops):
     Parameters
     ----------
     cache, split, crop, stft, pictures
-        As for `SeenCrops`.
+        As for `AVSpeechCrops`.
     noise
         Decoded noise clips.
     snr_db
@@ -197,7 +201,7 @@ class SeenMixtureCrops(SeenCrops, MixtureCrops):
     """
 
     def __init__(
-        self, cache: SpeechCache, split: str, crop: int, stft: Stft, pictures: Pictures,
+        self, cache: SpeechCache, split: str, crop: int, stft: Stft, pictures: MouthCrops,
         noise: SpeechCache, snr_db: tuple[float, float],
     ) -> None:  # fmt: skip
         """List the clips of both splits."""
@@ -205,11 +209,11 @@ class SeenMixtureCrops(SeenCrops, MixtureCrops):
         self.pictures = pictures
         self.picture = round(stft.sample_rate_hz / RATE_HZ)
 
-    def __getitem__(self, which: Crop) -> Seen:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __getitem__(self, which: Crop) -> AVBatch:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cut speech, noise and pictures."""
-        speech, lips, present = SeenCrops.__getitem__(self, which)
+        speech, lips, present = AVSpeechCrops.__getitem__(self, which)
         waves = self.with_noise(speech.numpy(), np.random.default_rng(which.seed), _BABBLE)
-        return Seen(waves, lips, present)
+        return AVBatch(waves, lips, present)
 
     def _babble(self, rng: np.random.Generator) -> np.ndarray:
         talkers = rng.integers(0, len(self.clips), int(rng.integers(1, _TALKERS + 1)))

@@ -9,14 +9,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.lip_encoder import LipsNetwork, halved, on_frames
-from avse_ppl.models.networks.sequential import DynamicNetwork
+from avse_ppl.models.networks.lip_encoder import LipEncoder, downsample_crops, on_frames
+from avse_ppl.models.networks.sequential import SequentialVaeNetwork
 from avse_ppl.models.networks.tcvae import normalised_input
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.lips_augment import vary_crops
 from avse_ppl.training.phases import VaeTraining, power_of
-from avse_ppl.training.recipes import Recipe, SeeingRecipe
-from avse_ppl.training.seeing_data import Seen
+from avse_ppl.training.recipes import AudioVisualRecipe, Recipe
+from avse_ppl.training.seeing_data import AVBatch
 
 _FEATURE_NOISE = 0.1
 _DECAY = 0.02  # of the visual encoder's weights
@@ -47,7 +47,7 @@ class LipsTraining(VaeTraining):
     units of 5 dB. The last layer of both guesses is not part of the network.
     """
 
-    def __init__(self, recipe: Recipe, stft: Stft, network: LipsNetwork, teacher: Any) -> None:
+    def __init__(self, recipe: Recipe, stft: Stft, network: LipEncoder, teacher: Any) -> None:
         """Build the layer that guesses."""
         super().__init__(recipe, stft, network)
         self.teacher = teacher.requires_grad_(False)
@@ -72,13 +72,13 @@ class LipsTraining(VaeTraining):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return [optimiser], [{"scheduler": schedule, "interval": "step"}]
 
-    def losses(self, batch: Seen) -> dict[str, Tensor]:
+    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
         """Loss of speech ``(crop, sample)`` and mouth crops ``(crop, picture, 88, 88)``."""
         power = power_of(self.stft.forward(batch.waves))
         with torch.no_grad():
             z = _draw(*self.teacher.infer(power))
             envelope = torch.log(self.bands @ power + 1e-4) / 1.15
-        images = halved(batch.lips)
+        images = downsample_crops(batch.lips)
         if self.training:
             seed = int(torch.randint(2**31, ()))
             images = vary_crops(images, torch.Generator().manual_seed(seed))
@@ -103,7 +103,9 @@ class PriorTraining(VaeTraining):
     sees the lips is fitted to the same latents, by the Itakura-Saito fit of `VaeTraining`.
     """
 
-    def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
+    def __init__(
+        self, recipe: Recipe, stft: Stft, network: SequentialVaeNetwork, teacher: Any
+    ) -> None:
         """Freeze what the teacher has already."""
         super().__init__(recipe, stft, network)
         self.teacher = teacher.requires_grad_(False)
@@ -112,7 +114,7 @@ class PriorTraining(VaeTraining):
             mine = name.startswith("prior") or (self.decoding and name.startswith("decoder"))
             parameter.requires_grad_(mine)
 
-    def losses(self, batch: Seen) -> dict[str, Tensor]:
+    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
         """Loss of speech ``(crop, sample)`` and features ``(crop, picture, features)``."""
         power = power_of(self.stft.forward(batch.waves))
         with torch.no_grad():
@@ -126,12 +128,12 @@ class PriorTraining(VaeTraining):
         fit = (log_power + power * torch.exp(-log_power)).sum(-2).mean()
         return {"loss": nll + fit, "nll": nll, "fit": fit}
 
-    def visual(self, batch: Seen, power: Tensor) -> Tensor | None:
+    def visual(self, batch: AVBatch, power: Tensor) -> Tensor | None:
         """Features on the frames of speech; at training, noisy and some of them left out."""
         return visual_of(batch, frame_times(self.stft, power), self)
 
 
-class SeeingEncoderTraining(VaeTraining):
+class AVEncoderTraining(VaeTraining):
     r"""Phase "encoder": latents of the speech in a mixture, from the mixture and the lips.
 
     .. math:: -E_{p(s, x, v)} E_{q_0(z | s)} \log q(z | x, v)
@@ -140,7 +142,9 @@ class SeeingEncoderTraining(VaeTraining):
     the same decoder.
     """
 
-    def __init__(self, recipe: Recipe, stft: Stft, network: DynamicNetwork, teacher: Any) -> None:
+    def __init__(
+        self, recipe: Recipe, stft: Stft, network: SequentialVaeNetwork, teacher: Any
+    ) -> None:
         """Freeze all but the encoder: of a network that sees, the one that looks."""
         super().__init__(recipe, stft, network)
         self.teacher = teacher.requires_grad_(False)
@@ -150,7 +154,7 @@ class SeeingEncoderTraining(VaeTraining):
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith(mine))
 
-    def losses(self, batch: Seen) -> dict[str, Tensor]:
+    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
         """Loss of speech and noise ``(crop, 2, sample)`` and features."""
         speech, noise = self.stft.forward(batch.waves).unbind(1)
         mixed = power_of(speech + noise)
@@ -173,14 +177,14 @@ class SeeingEncoderTraining(VaeTraining):
         return mean, network.clamped(logvar)
 
 
-def visual_of(batch: Seen, time_s: Tensor, module: VaeTraining) -> Tensor | None:
+def visual_of(batch: AVBatch, time_s: Tensor, module: VaeTraining) -> Tensor | None:
     """Features on frames ``(crop, 1 + features, time)``; noisy, and some left out, at training.
 
     By the recipe's ``video_dropout``, a crop is left out as a whole, or, as often, for a stretch of
     it, or doubted: its gate is some g in [0, 1], and its lips are its own with probability g only
     and otherwise somebody else's. So a gate in between means what it says.
     """
-    network, recipe = module.network, cast(SeeingRecipe, module.recipe)
+    network, recipe = module.network, cast(AudioVisualRecipe, module.recipe)
     if not network.visual:
         return None
     features, present = batch.lips.transpose(1, 2), batch.present

@@ -71,7 +71,7 @@ class Picture:
         return np.ascontiguousarray(np.rot90(array, self._quarter_turns))
 
 
-def pictures(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
+def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
     """Decode the pictures of a video one after the other.
 
     Parameters
@@ -100,7 +100,7 @@ def pictures(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
 
     Examples
     --------
-    >>> next(pictures("examples/data/speech.mkv")).size_px
+    >>> next(read_video_frames("examples/data/speech.mkv")).size_px
     (360, 288)
     """
     with _opened_video(source) as (container, track, name):
@@ -128,12 +128,12 @@ def pictures(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
             warnings.warn(message, UserWarning, stacklevel=2)
 
 
-def picture_count(source: Readable) -> int:
+def count_video_frames(source: Readable) -> int:
     """Return how many pictures a container states or its length suggests; 0 if neither.
 
     Examples
     --------
-    >>> picture_count("examples/data/speech.mkv")
+    >>> count_video_frames("examples/data/speech.mkv")
     75
     """
     with _opened_video(source) as (container, track, _):

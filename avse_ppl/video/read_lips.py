@@ -15,7 +15,7 @@ from avse_ppl.video.crop_formats import SIZES_PX
 from avse_ppl.video.face_choice import FaceChoice, candidates, check_choice, choose
 from avse_ppl.video.face_detector import FaceDetector, find_face_model, load_detector
 from avse_ppl.video.face_tracker import Tracker
-from avse_ppl.video.frames import picture_count, pictures
+from avse_ppl.video.frames import count_video_frames, read_video_frames
 from avse_ppl.video.frontalisation import cut_out_frontal
 from avse_ppl.video.head_pose import estimate_poses
 from avse_ppl.video.lips import Lips
@@ -81,7 +81,7 @@ def read_lips(
     """
     check_choice(face)
     name = "" if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).name
-    if next(pictures(source, quiet=True)).size_px in [(size, size) for size in SIZES_PX]:
+    if next(read_video_frames(source, quiet=True)).size_px in [(size, size) for size in SIZES_PX]:
         return _told(_ready_made(source, name))
     detector = face_model if callable(face_model) else load_detector(find_face_model(face_model))
     tracks, time_s = _tracked(source, detector, progress, name)
@@ -93,7 +93,7 @@ def read_lips(
 
 
 def _ready_made(source: Readable, name: str) -> Lips:
-    read = [(picture.grey(), picture.time_s) for picture in pictures(source)]
+    read = [(picture.grey(), picture.time_s) for picture in read_video_frames(source)]
     lips = Lips.from_crops(np.stack([grey for grey, _ in read]), rate_hz=25.0)
     return replace(lips, time_s=[time_s for _, time_s in read], name=name)
 
@@ -104,8 +104,8 @@ def _tracked(
     progress: Callable[[int, int], None] | None,
     name: str,
 ) -> tuple[list[FaceTrack], np.ndarray]:
-    tracker, times, total = Tracker(detector), [], picture_count(source)
-    for picture in pictures(source):
+    tracker, times, total = Tracker(detector), [], count_video_frames(source)
+    for picture in read_video_frames(source):
         tracker.step(picture)
         times.append(picture.time_s)
         if progress is not None:
@@ -132,7 +132,7 @@ def _cut(
     poses = [estimate_poses(track.keypoints, time_s) for track in tracks]
     steady = [smooth(track.keypoints, time_s) for track in tracks]
     rois = [np.zeros((len(time_s), CROP_PX, CROP_PX), np.uint8) for _ in tracks]
-    for picture in pictures(source, quiet=True):
+    for picture in read_video_frames(source, quiet=True):
         grey, row = picture.grey(), picture.index
         for roi, points, pose, track in zip(rois, steady, poses, tracks, strict=True):
             if not track.found[row]:

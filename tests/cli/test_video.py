@@ -12,14 +12,14 @@ from typer.testing import CliRunner
 
 from avse_ppl import SVI, compare, diagnose, load_speech
 from avse_ppl.cli.main import app
-from avse_ppl.evaluation.diagnostics.observed import heard, observed
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.evaluation.diagnostics.observed import observed_audio, observed_spectrogram
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
 from avse_ppl.models.noise.basic import stationary
 from avse_ppl.models.scene import Scene
-from avse_ppl.models.visual.reliability import Markov, always
-from avse_ppl.models.weights.io import save_lips, save_weights
+from avse_ppl.models.visual.reliability import Switching, ungated
+from avse_ppl.models.weights.io import save_lip_encoder, save_weights
 from avse_ppl.pipeline.compare import _beliefs, _pieces, _scenes, named_models
-from avse_ppl.pipeline.video_input import Viewing
+from avse_ppl.pipeline.video_input import VideoOptions
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.signal.stft import Stft
@@ -35,12 +35,12 @@ def toy(tmp_path_factory):
     """Weights of a small prior that sees, of random numbers."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights") / "toy"
-    network = DynamicNetwork(513, **SETTINGS)
+    network = SequentialVaeNetwork(513, **SETTINGS)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     save_weights(folder, network, "dynamic", SETTINGS, Stft(), name="toy", card={}, lips="lips")
-    save_lips(folder / "lips", LipsNetwork(3, 4), name="lips", card={})
+    save_lip_encoder(folder / "lips", LipEncoder(3, 4), name="lips", card={})
     return str(folder)
 
 
@@ -171,11 +171,11 @@ def test_lips_have_a_say_in_a_comparison_and_missing_ones_none(clip, toy):
 
 
 def test_noise_models_and_models_of_reliability_are_paired():
-    slow = _beliefs({"slow": Markov(0.99), "all": always})
+    slow = _beliefs({"slow": Switching(0.99), "all": ungated})
     models = named_models(NOISES)
     pairs = _scenes(None, models, slow, sees=True)
     assert list(pairs) == [f"{n}, {r}" for n in NOISES for r in ("slow", "all")]
-    assert pairs["nmf, all"].reliability is always and pairs["nmf, all"].noise is models["nmf"]
+    assert pairs["nmf, all"].reliability is ungated and pairs["nmf, all"].noise is models["nmf"]
     assert list(_scenes(None, models, _beliefs("never"), sees=True)) == NOISES
     blind = _scenes(None, models, _beliefs(None), sees=False)
     assert blind["nmf"].reliability is None
@@ -220,12 +220,15 @@ def test_compare_looks_at_the_video(here, toy, clip, monkeypatch):
 
 def test_compare_looks_at_a_clip_itself(here, toy, monkeypatch):
     asked = []
-    monkeypatch.setitem(compare.__globals__, "watch", lambda video, audio, viewing: (
+    monkeypatch.setitem(compare.__globals__, "prepare_lips", lambda video, audio, viewing: (
         asked.append((video, viewing)), 1 / 0))  # fmt: skip
     options = ("--noise", "stationary", "nmf", "--video-offset", "auto", "--face", "1")
     command("compare", "mouth.mkv", "--speech", toy, *options)
     command("compare", "mouth.mkv", "--speech", "gaussian", *options)
-    assert asked == [(Path("mouth.mkv"), Viewing(face=1, offset_s="auto")), (None, asked[0][1])]
+    assert asked == [
+        (Path("mouth.mkv"), VideoOptions(face=1, offset_s="auto")),
+        (None, asked[0][1]),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +256,7 @@ def test_compare_refuses_as_enhance_does(here, toy, arguments, text):
 def test_a_posterior_that_saw_is_diagnosed_with_what_it_saw(clip, toy):
     audio, lips = clip
     prior = load_speech(toy)
-    scene = Scene(prior, stationary, Markov())
+    scene = Scene(prior, stationary, Switching())
     routine = SVI(steps=8, draws=40)
     seen, ear = routine(scene, audio, lips), routine(scene, audio)
     found = diagnose(seen, scene, video=lips)
@@ -263,7 +266,7 @@ def test_a_posterior_that_saw_is_diagnosed_with_what_it_saw(clip, toy):
         with pytest.raises(ValueError, match="pass the video and the model of reliability"):
             diagnose(posterior, scene, video=video)
     with pytest.raises(ValueError, match="lips behind a switch, this one has lips that are wei"):
-        diagnose(seen, Scene(prior, stationary, always), video=lips)
+        diagnose(seen, Scene(prior, stationary, ungated), video=lips)
     with pytest.raises(ValueError, match="only looked at with the scene"):
         diagnose(seen, video=lips)
 
@@ -273,10 +276,10 @@ def test_the_recording_of_a_posterior_can_be_heard(clip, toy):
     scene = Scene(load_speech(toy), stationary)
     two = np.stack([audio.samples, audio.samples[::-1]])
     posterior = SVI(steps=2, draws=2)(scene, two)
-    np.testing.assert_allclose(heard(posterior).samples, two, atol=1e-5)
+    np.testing.assert_allclose(observed_audio(posterior).samples, two, atol=1e-5)
     with pytest.raises(ValueError, match="no single video belongs"):
-        heard(SVI(steps=2, draws=2)(scene, [audio.samples, audio.samples[:3000]]))
-    assert observed(posterior).recordings == 2
+        observed_audio(SVI(steps=2, draws=2)(scene, [audio.samples, audio.samples[:3000]]))
+    assert observed_spectrogram(posterior).recordings == 2
 
 
 def test_diagnose_looks_at_the_clip_again(here, toy):

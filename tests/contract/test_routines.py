@@ -33,7 +33,7 @@ from avse_ppl import (
     Stft,
     stationary,
 )
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
@@ -632,7 +632,7 @@ def test_the_log_joint_that_em_logs_is_that_of_the_scene(noise):
         name: torch.from_numpy(v[0, 0])
         for name, v in routine(scene, mixture, seed=0).latents.items()
     }
-    joint = Density(scene, mixture).joint(values)
+    joint = LogDensity(scene, mixture).joint(values)
     logged = replace(routine, rounds=5)(scene, mixture, seed=0).trace["log_joint"][-1]
     assert float(logged[0]) == pytest.approx(float(0.5 * joint.likelihood + joint.prior), abs=0.05)
 

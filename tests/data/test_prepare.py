@@ -13,7 +13,7 @@ import soundfile
 
 import avse_ppl.video
 import avse_ppl.video.face_detector
-from avse_ppl.data import Clip, Features, build_cache, decode, load_cache, load_lips, prepare
+from avse_ppl.data import Clip, FeatureSettings, build_cache, decode, load_cache, load_lips, prepare
 from avse_ppl.data import pieces as pieces_module
 from avse_ppl.data.lips_cache import PER_FRAME, write_lips
 from avse_ppl.data.pieces import lips_file, sound_file
@@ -157,11 +157,11 @@ def test_only_what_a_change_touches_is_computed(
     prepare(clips, tmp_path / "all")
     decoded.clear(), reads.clear()
     features = {
-        "rate": Features(sample_rate_hz=8000),
-        "highpass": Features(highpass_hz=None),
-        "face": Features(face="largest"),
-        "no lips": Features(lips=False),
-        "size": Features(),
+        "rate": FeatureSettings(sample_rate_hz=8000),
+        "highpass": FeatureSettings(highpass_hz=None),
+        "face": FeatureSettings(face="largest"),
+        "no lips": FeatureSettings(lips=False),
+        "size": FeatureSettings(),
     }[change]
     if change == "size":
         sound(clips[0].path, seconds=0.6)
@@ -173,7 +173,7 @@ def test_only_what_a_change_touches_is_computed(
 def test_another_face_model_reads_the_videos_again(clips, tmp_path, reads):
     for number, name in enumerate(("m.onnx", "other.onnx", "m.onnx")):
         (tmp_path / name).write_bytes(b"x" * len(name))
-        prepare(clips, tmp_path / "all", Features(face_model=str(tmp_path / name)))
+        prepare(clips, tmp_path / "all", FeatureSettings(face_model=str(tmp_path / name)))
         assert len(reads) == (2, 4, 4)[number]
 
 
@@ -272,7 +272,7 @@ def test_clips_come_back_with_all_they_have(tmp_path):
 @pytest.mark.parametrize("damaged", ["sound", "lips"])
 def test_a_damaged_piece_is_made_again(clips, tmp_path, reads, decoded, damaged):
     prepare(clips, tmp_path / "all")
-    folder, features = tmp_path / "all.pieces", Features()
+    folder, features = tmp_path / "all.pieces", FeatureSettings()
     piece = (sound_file if damaged == "sound" else lips_file)(folder, clips[0], features)
     piece.write_bytes(piece.read_bytes()[:200])
     (tmp_path / "all.npz").unlink(), (tmp_path / "all.lips.npz").unlink()
@@ -283,7 +283,7 @@ def test_a_damaged_piece_is_made_again(clips, tmp_path, reads, decoded, damaged)
 
 def test_a_damaged_piece_whose_clip_is_gone(clips, tmp_path, reads, monkeypatch):
     prepare(clips, tmp_path / "all")
-    piece = sound_file(tmp_path / "all.pieces", clips[1], Features())
+    piece = sound_file(tmp_path / "all.pieces", clips[1], FeatureSettings())
     piece.write_bytes(b"")
     (tmp_path / "all.npz").unlink()
     clips[1].path.write_bytes(b"x" * clips[1].path.stat().st_size)
@@ -292,9 +292,9 @@ def test_a_damaged_piece_whose_clip_is_gone(clips, tmp_path, reads, monkeypatch)
 
 
 def test_sound_that_was_damaged_before_its_video_was_read(clips, tmp_path, reads):
-    prepare(clips, tmp_path / "all", Features(lips=False))
-    sound_file(tmp_path / "all.pieces", clips[0], Features()).write_bytes(b"x")
-    outcome = pieces_module.make_pieces(clips[0], tmp_path / "all.pieces", Features())
+    prepare(clips, tmp_path / "all", FeatureSettings(lips=False))
+    sound_file(tmp_path / "all.pieces", clips[0], FeatureSettings()).write_bytes(b"x")
+    outcome = pieces_module.make_pieces(clips[0], tmp_path / "all.pieces", FeatureSettings())
     assert "stored sound" in outcome.lips_error and "damaged" in outcome.lips_error
 
 
@@ -304,7 +304,7 @@ def test_bad_settings_are_refused_before_anything_is_read(clips, tmp_path, reads
     with pytest.raises(ValueError, match="jobs is 0"):
         prepare(clips, tmp_path / "all", jobs=0)
     with pytest.raises(ValueError, match="highpass_hz is 9000"):
-        prepare(clips, tmp_path / "all", Features(highpass_hz=9000.0))
+        prepare(clips, tmp_path / "all", FeatureSettings(highpass_hz=9000.0))
     assert decoded == []
 
 
@@ -316,7 +316,7 @@ def test_without_a_face_detector_nothing_is_read(clips, tmp_path, decoded, monke
     with pytest.raises(FileNotFoundError, match="no face detector"):
         prepare(clips, tmp_path / "all")
     assert decoded == []
-    assert len(prepare(clips, tmp_path / "all", Features(lips=False)).speech) == 3
+    assert len(prepare(clips, tmp_path / "all", FeatureSettings(lips=False)).speech) == 3
 
 
 def test_when_nothing_can_be_read(tmp_path):
@@ -413,7 +413,7 @@ def test_real_video_frame_by_frame(shared, tmp_path):
 
     model = shared / "models" / "face" / "scrfd_500m_kps.onnx"
     clip = read_grid(shared / "data" / "grid_unseen")[0]
-    prepared = prepare([clip], tmp_path / "all", Features(face_model=str(model)))
+    prepared = prepare([clip], tmp_path / "all", FeatureSettings(face_model=str(model)))
     lips, alone = prepared.lips[0], read_lips(clip.video, face_model=model)
     assert len(lips) == round(25 * prepared.speech.duration_s) and lips.found.all()
     np.testing.assert_array_equal(lips.roi, alone.roi[: len(lips)])

@@ -12,13 +12,13 @@ from scipy import stats
 
 from avse_ppl import Posterior, Stft
 from avse_ppl.evaluation.calibration import (
-    average,
+    average_coverage,
+    coverage,
     crps_draws,
     crps_gaussian,
     disc_radius,
     rank_ecdf,
     ranks,
-    reliability,
     simultaneous_band,
     sparsification,
     spearman,
@@ -179,7 +179,7 @@ def test_a_disc_of_no_mass(probability):
 
 def test_a_known_gaussian_covers_as_stated():
     posterior, truth = known_gaussian(recordings=3)
-    found = average([reliability(posterior, truth[r], recording=r) for r in range(3)])
+    found = average_coverage([coverage(posterior, truth[r], recording=r) for r in range(3)])
     for share in (found.bins, found.bins_by_energy):
         # A hundred recordings' worth of nearly independent bins; both ends are real numbers.
         np.testing.assert_allclose(share, found.probabilities, atol=0.03)
@@ -195,7 +195,7 @@ def test_a_known_gaussian_covers_as_stated():
 
 def test_half_the_spread_covers_less():
     posterior, truth = known_gaussian(narrow=0.5)
-    found = reliability(posterior, truth[0])
+    found = coverage(posterior, truth[0])
     expected = 1 - 0.1**0.25  # the disc of half the radius
     assert found.bins[2] == pytest.approx(expected, abs=0.04)
     expected = 2 * stats.norm.cdf(0.5 * 1.645) - 1
@@ -205,7 +205,7 @@ def test_half_the_spread_covers_less():
 def test_discs_may_be_given():
     posterior, truth = known_gaussian()
     radii = [np.full(posterior.mean.shape[1:], r) for r in (0.0, 1e6)]
-    assert reliability(posterior, truth[0], (0.5, 0.9), radii=radii).bins.tolist() == [0.0, 1.0]
+    assert coverage(posterior, truth[0], (0.5, 0.9), radii=radii).bins.tolist() == [0.0, 1.0]
 
 
 def test_energy_weighs_the_loud_half():
@@ -215,7 +215,7 @@ def test_energy_weighs_the_loud_half():
     scale = np.where(loud, 1.0, 1e-6)
     variance = np.where(loud, posterior.variance, 1e-9).astype(np.float32)
     both = replace(posterior, mean=posterior.mean * scale.astype(np.float32), variance=variance)
-    found = reliability(both, truth[0])
+    found = coverage(both, truth[0])
     assert found.bins_by_energy[2] > 0.85
     assert found.bins[2] < 0.4
 
@@ -223,7 +223,7 @@ def test_energy_weighs_the_loud_half():
 def test_without_draws_the_waveform_has_no_figures():
     posterior, truth = known_gaussian()
     lean = replace(posterior, speech=posterior.speech[:, :0])
-    found = reliability(lean, truth[0])
+    found = coverage(lean, truth[0])
     assert np.isnan(found.waveform).all()
     assert np.isnan(found.crps_waveform)
     assert np.isfinite(found.bins).all()
@@ -232,12 +232,12 @@ def test_without_draws_the_waveform_has_no_figures():
 def test_a_clean_waveform_of_another_length():
     posterior, truth = known_gaussian()
     with pytest.raises(ValueError, match="expected both aligned and of one length"):
-        reliability(posterior, truth[0, 1:])
+        coverage(posterior, truth[0, 1:])
 
 
 def test_an_average_of_unlike():
     posterior, truth = known_gaussian()
-    one, other = (reliability(posterior, truth[0], levels) for levels in ((0.5,), (0.9,)))
+    one, other = (coverage(posterior, truth[0], levels) for levels in ((0.5,), (0.9,)))
     for rows in ([], [one, other]):
         with pytest.raises(ValueError, match="with the same probabilities"):
-            average(rows)
+            average_coverage(rows)

@@ -18,12 +18,12 @@ from avse_ppl.evaluation.diagnostics import (
     chain_warnings,
     diagnose,
     log_powers,
+    measure_rise,
     predictive_check,
-    rise_of,
 )
-from avse_ppl.evaluation.diagnostics.observed import observed
+from avse_ppl.evaluation.diagnostics.observed import observed_spectrogram
 from avse_ppl.evaluation.diagnostics.predictive import exponentiality, normal_scores, whiteness
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 N = 1600
@@ -126,7 +126,7 @@ def test_permuted_factors_are_not_held_against_a_chain():
 
 
 def test_powers_are_those_of_the_laws():
-    scene = replace(ruler_scene(noise_known=False), speech=GaussianSpeech(stft=STFT))
+    scene = replace(reference_scene(noise_known=False), speech=GaussianSpeech(stft=STFT))
     lengths = [np.ones(N, "float32"), np.ones(N // 2, "float32")]
     mixture = STFT.analyse(lengths)
     values = {
@@ -158,18 +158,18 @@ def test_a_mean_counts_as_power():
 def test_a_bound_that_rises():
     noise = np.random.default_rng(0).normal(size=200)
     rising = np.concatenate([noise + 0.5 * np.arange(200), np.full(7, np.nan)])
-    found = rise_of(rising, bins=400)  # by 0.03 nats a bin
+    found = measure_rise(rising, bins=400)  # by 0.03 nats a bin
     assert found.rising and found.steps == 200 and found.rise == pytest.approx(12.5, abs=1.5)
-    assert not rise_of(noise, bins=1).rising
-    assert not rise_of(rising, bins=600).rising  # by 0.02: no rise that matters
-    assert not rise_of(100 * noise + 0.5 * np.arange(200), bins=1).rising  # none to be seen
-    short = rise_of(np.arange(9.0), bins=1)
+    assert not measure_rise(noise, bins=1).rising
+    assert not measure_rise(rising, bins=600).rising  # by 0.02: no rise that matters
+    assert not measure_rise(100 * noise + 0.5 * np.arange(200), bins=1).rising  # none to be seen
+    short = measure_rise(np.arange(9.0), bins=1)
     assert not short.rising and np.isnan(short.rise)
 
 
 def test_svi_that_was_stopped_too_early():
-    mixture = simulate(ruler_scene(noise_known=False), n_samples=8000).mixture
-    scene = ruler_scene(noise_known=False)
+    mixture = simulate(reference_scene(noise_known=False), n_samples=8000).mixture
+    scene = reference_scene(noise_known=False)
     short, long = (SVI(steps=n, draws=4)(scene, mixture, seed=0) for n in (20, 250))
     rising = "elbo still rose by"
     assert any(text.startswith(rising) for text in diagnose(short).warnings[0])
@@ -181,7 +181,7 @@ def test_svi_that_was_stopped_too_early():
 
 
 def ruler(**options):
-    return ruler_scene(noise_known=True, gain_sd_db=6.0, stft=STFT, **options)
+    return reference_scene(noise_known=True, gain_sd_db=6.0, stft=STFT, **options)
 
 
 def checked(scene, truth=None, recordings=1, n_samples=N, seed=0):
@@ -274,7 +274,7 @@ def test_the_mixture_of_a_posterior_is_the_one_inverted():
     scene = Scene(GaussianSpeech(stft=STFT), stationary)
     posterior = SVI(steps=5, draws=4)(scene, waves, seed=0)
     mixture = STFT.analyse(waves)
-    np.testing.assert_allclose(observed(posterior).values, mixture.values, atol=1e-5)
+    np.testing.assert_allclose(observed_spectrogram(posterior).values, mixture.values, atol=1e-5)
     again = predictive_check(posterior, scene)
     np.testing.assert_allclose(
         again.p_values["law"],
@@ -299,7 +299,7 @@ def test_a_check_that_cannot_be_made():
 
 def chain_posterior(shift=0.0):
     """A posterior with made chains of the one latent of a scene."""
-    scene = ruler_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
     mixture = simulate(scene, N).mixture
     posterior = Exact(draws=200, waveforms=False)(scene, mixture, seed=0)
     level = posterior.latents["noise.level"]

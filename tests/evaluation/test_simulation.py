@@ -11,7 +11,7 @@ from avse_ppl.evaluation.calibration import (
     plot_ranks,
     simulation_based_calibration,
 )
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.models.simulate import reference_scene
 
 STFT = Stft(64, 16)
 
@@ -21,7 +21,7 @@ def exact(tempering=1.0, draws=49):
 
 
 def calibrated(routine, simulations=60, keep=49, **settings) -> SimulationBasedCalibration:
-    scene = ruler_scene(True, gain_sd_db=8.0, stft=STFT)
+    scene = reference_scene(True, gain_sd_db=8.0, stft=STFT)
     return simulation_based_calibration(
         routine, scene, simulations, seed=3, n_samples=64, keep=keep, **settings
     )
@@ -61,7 +61,7 @@ def test_seeds_and_batches():
     once, again, parts = (
         calibrated(exact(draws=9), 6, 9, batch=batch).ranks for batch in (None, None, 2)
     )
-    scene = ruler_scene(True, gain_sd_db=8.0, stft=STFT)
+    scene = reference_scene(True, gain_sd_db=8.0, stft=STFT)
     other = simulation_based_calibration(exact(draws=9), scene, 6, 4, n_samples=64, keep=9).ranks
     for name, rank in once.items():
         np.testing.assert_array_equal(rank, again[name])
@@ -82,7 +82,7 @@ def test_a_scene_without_latents_has_speech_to_rank():
 ])  # fmt: skip
 def test_a_calibration_of_nothing(settings, text):
     with pytest.raises(ValueError, match=text):
-        simulation_based_calibration(exact(), ruler_scene(True, stft=STFT), **settings)
+        simulation_based_calibration(exact(), reference_scene(True, stft=STFT), **settings)
 
 
 def test_a_picture_of_the_ranks(tmp_path):

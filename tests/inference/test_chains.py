@@ -11,25 +11,25 @@ import pytest
 import torch
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, merge, stationary
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.merge import join_recordings
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.merge import stack_recordings
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.mcmc.chains import (
-    alone,
+    build_chain_posterior,
     check_start,
+    complete_chains,
     dispersed_starts,
-    gather,
     prior_guide,
     stack_chains,
-    usable,
+    stream_of,
     waveforms_of,
 )
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.models.simulate import reference_scene
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
 CPU = torch.device("cpu")
-SCENE = ruler_scene(False, stft=STFT)
+SCENE = reference_scene(False, stft=STFT)
 
 
 def mixture(recordings=1, n_samples=200, seed=0):
@@ -50,19 +50,19 @@ def drawn(density, chains=2, draws=6, apart=0.0, seed=0):
 
 def gathered(chains=2, draws=6, recordings=1, apart=0.0, scene=SCENE, seed=0, **settings):
     spectrogram = mixture(recordings)
-    density = Density(scene, spectrogram)
+    density = LogDensity(scene, spectrogram)
     settings = {"kind": "test", "attrs": {"seed": seed}, **settings}
     values = settings.pop("values", drawn(density, chains, draws, apart, seed))
-    randoms = Randoms(seed, recordings, CPU)
-    return gather(scene, spectrogram, density, values, randoms, **settings)
+    randoms = RandomStreams(seed, recordings, CPU)
+    return build_chain_posterior(scene, spectrogram, density, values, randoms, **settings)
 
 
 # --- starts --------------------------------------------------------------------------------------
 
 
 def test_starts_are_draws_of_the_prior_on_the_real_line():
-    density = Density(SCENE, mixture(2))
-    starts = dispersed_starts(density, Randoms(0, 2, CPU), chains=400)
+    density = LogDensity(SCENE, mixture(2))
+    starts = dispersed_starts(density, RandomStreams(0, 2, CPU), chains=400)
     location, log_sd = prior_guide(density)
     for name, middle in location.items():
         values = torch.stack([start[name] for start in starts])
@@ -72,38 +72,38 @@ def test_starts_are_draws_of_the_prior_on_the_real_line():
 
 
 def test_starts_follow_a_fit():
-    density = Density(SCENE, mixture(2))
+    density = LogDensity(SCENE, mixture(2))
     location, log_sd = prior_guide(density)
     shifted = {name: value + 3.0 for name, value in location.items()}
     narrow = {name: torch.full_like(value, -7.0) for name, value in log_sd.items()}
-    for start in dispersed_starts(density, Randoms(0, 2, CPU), 3, (shifted, narrow)):
+    for start in dispersed_starts(density, RandomStreams(0, 2, CPU), 3, (shifted, narrow)):
         for name, value in start.items():
             torch.testing.assert_close(value, shifted[name], atol=0.01, rtol=0)
             assert not torch.equal(value, shifted[name])
 
 
 def test_a_recording_starts_alone_as_in_the_batch():
-    both, randoms = mixture(2), Randoms(5, 2, CPU)
-    batch = dispersed_starts(Density(SCENE, both), randoms, 2)
-    second = alone(Randoms(5, 2, CPU), 1)
-    single = dispersed_starts(Density(SCENE, both.select(1)), second, 2)
+    both, randoms = mixture(2), RandomStreams(5, 2, CPU)
+    batch = dispersed_starts(LogDensity(SCENE, both), randoms, 2)
+    second = stream_of(RandomStreams(5, 2, CPU), 1)
+    single = dispersed_starts(LogDensity(SCENE, both.select(1)), second, 2)
     for one, other in zip(batch, single, strict=True):
         for name in one:
             torch.testing.assert_close(one[name][1:], other[name])
 
 
 def test_a_recording_alone_moves_the_generator_of_the_batch():
-    randoms = Randoms(5, 2, CPU)
-    alone(randoms, 0).normal((1, 3), torch.float32)
-    untouched = Randoms(5, 2, CPU)
+    randoms = RandomStreams(5, 2, CPU)
+    stream_of(randoms, 0).normal((1, 3), torch.float32)
+    untouched = RandomStreams(5, 2, CPU)
     after, before = (r.normal((2, 3), torch.float32) for r in (randoms, untouched))
     assert not torch.equal(after[0], before[0])
     assert torch.equal(after[1], before[1])
 
 
 def test_a_start_without_a_finite_density():
-    density = Density(SCENE, mixture())
-    start = dispersed_starts(density, Randoms(0, 1, CPU), 1)[0]
+    density = LogDensity(SCENE, mixture())
+    start = dispersed_starts(density, RandomStreams(0, 1, CPU), 1)[0]
     check_start(density, start)
     with pytest.raises(ValueError, match=r"chain cannot start: the log density is (nan|-inf)"):
         check_start(density, start | {"noise.level": torch.full((1, 1, 1), -400.0)})
@@ -114,9 +114,9 @@ def test_a_start_without_a_finite_gradient():
         level = pyro.sample("level", dist.LogNormal(0.0, 1.0))
         return ComplexNormal(0.0, 1.0 + (level - level.detach()).sqrt())
 
-    density = Density(Scene(SPEECH, kinked), mixture())
+    density = LogDensity(Scene(SPEECH, kinked), mixture())
     with pytest.raises(ValueError, match="its gradient in 'level' is not finite"):
-        check_start(density, dispersed_starts(density, Randoms(0, 1, CPU), 1)[0])
+        check_start(density, dispersed_starts(density, RandomStreams(0, 1, CPU), 1)[0])
 
 
 # --- lengths -------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_start_without_a_finite_gradient():
     ],
 )
 def test_what_is_kept_of_an_interrupted_run(lengths, kept):
-    assert usable(lengths) == kept
+    assert complete_chains(lengths) == kept
 
 
 def test_chains_are_stacked():
@@ -160,7 +160,7 @@ def test_chains_without_draws(chains):
 
 
 def test_arrays_of_different_length():
-    density = Density(SCENE, mixture())
+    density = LogDensity(SCENE, mixture())
     values = drawn(density)
     values["noise.level"] = values["noise.level"][:, :4]
     with pytest.raises(ValueError, match=r"speech.gain \(2, 6\), noise.level \(2, 4\); cut"):
@@ -173,7 +173,7 @@ def test_arrays_of_different_length():
 
 
 def test_draws_come_out_on_their_supports_in_their_order():
-    density = Density(SCENE, mixture())
+    density = LogDensity(SCENE, mixture())
     values = drawn(density)
     stats = {"lp": np.arange(12.0).reshape(2, 6, 1)}
     posterior = gathered(values=values, stats=stats, kind="my kind", attrs={"seed": 4})
@@ -193,7 +193,7 @@ def test_waveforms(asked, each):
 
 
 def test_a_scene_without_latents():
-    scene = ruler_scene(True, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(True, gain_sd_db=0.0, stft=STFT)
     posterior = gathered(scene=scene, values={}, stats={"lp": np.zeros((2, 3, 1))})
     assert posterior.latents == {}
     assert posterior.speech.shape[:2] == (2, 3)
@@ -202,7 +202,7 @@ def test_a_scene_without_latents():
 
 @pytest.mark.parametrize("bad", [np.nan, 200.0])
 def test_a_draw_that_is_not_finite(bad):
-    values = drawn(Density(SCENE, mixture()))
+    values = drawn(LogDensity(SCENE, mixture()))
     values["noise.level"][1, 3] = bad
     with pytest.raises(ValueError, match=r"drew NaN or infinity for 'noise.level': its posterior"):
         gathered(values=values)
@@ -248,13 +248,13 @@ def test_recordings_of_different_length_are_padded():
     parts = []
     for n_samples in (200, 120):
         spectrogram = mixture(1, n_samples)
-        density = Density(Scene(SPEECH, NMF(2)), spectrogram)
+        density = LogDensity(Scene(SPEECH, NMF(2)), spectrogram)
         attrs = {"warnings": [[f"{n_samples} samples"]]}
         parts.append(
-            gather(Scene(SPEECH, NMF(2)), spectrogram, density, drawn(density),
-                   Randoms(0, 1, CPU), kind="test", attrs=attrs)
+            build_chain_posterior(Scene(SPEECH, NMF(2)), spectrogram, density, drawn(density),
+                   RandomStreams(0, 1, CPU), kind="test", attrs=attrs)
         )  # fmt: skip
-    both = join_recordings(parts)
+    both = stack_recordings(parts)
     assert both.n_samples == (200, 120)
     assert both.mean.shape == (2, 33, 14)
     assert both.latents["speech.gain"].shape == (2, 6, 2, 1, 14)
@@ -275,7 +275,7 @@ def test_recordings_of_different_length_are_padded():
 
 
 def test_merged_runs_are_one_run():
-    values = drawn(Density(SCENE, mixture()), chains=3)
+    values = drawn(LogDensity(SCENE, mixture()), chains=3)
     stats = {"lp": np.arange(18.0).reshape(3, 6, 1)}
     whole = gathered(values=values, stats=stats, waveforms=False)
     parts = [
@@ -301,7 +301,7 @@ def test_merging_compares_the_runs():
         gathered(chains=1, draws=100, recordings=2, apart=0.0, seed=s, waveforms=False)
         for s in (0, 1)
     ]
-    shifted = {k: v + 2.0 for k, v in drawn(Density(SCENE, mixture(2)), 1, 100).items()}
+    shifted = {k: v + 2.0 for k, v in drawn(LogDensity(SCENE, mixture(2)), 1, 100).items()}
     apart[1] = gathered(values=shifted, recordings=2, waveforms=False)
     assert not any("chains disagree" in text for p in apart for text in p.warnings)
     rows = merge(apart, SCENE).attrs["warnings"]

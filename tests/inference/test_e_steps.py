@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from avse_ppl import EM, NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.inference.em.blocks import plans_for, spread
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.em.blocks import choose_blocks, striped_blocks
 from avse_ppl.inference.em.e_steps import GradientStep, VariationalStep
-from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 CPU = torch.device("cpu")
@@ -49,10 +49,10 @@ def waves(count=2, n_samples=N, seed=0):
 def scored(kind="vae", mixture=None, noise=stationary, tempering=1.0):
     """Score of a scene, and some state of it."""
     scene = scene_of(kind, noise)
-    density = Density(scene, STFT.analyse(waves()) if mixture is None else mixture)
+    density = LogDensity(scene, STFT.analyse(waves()) if mixture is None else mixture)
     torch.manual_seed(1)
     state = {site.name: 0.5 * torch.randn(site.shape) for site in density.sites}
-    return FrameScore(density, tempering), state
+    return FrameLogDensity(density, tempering), state
 
 
 # --- the score -----------------------------------------------------------------------------------
@@ -86,25 +86,25 @@ def test_the_score_counts_the_jacobian_of_speech_only():
 
     gamma_speech.stft = STFT
     scene = Scene(gamma_speech, stationary)
-    density = Density(scene, STFT.analyse(waves()))
-    score = FrameScore(density)
+    density = LogDensity(scene, STFT.analyse(waves()))
+    score = FrameLogDensity(density)
     state = {site.name: 0.1 * torch.ones(site.shape) for site in density.sites}
     found = score(score.speech_of(state), score.noise_of(state), gradients=False).total
     noise_jacobian = density.constrain({"noise.power": state["noise.power"]})[1]
     torch.testing.assert_close(found, density(state) - noise_jacobian, rtol=1e-5, atol=1e-2)
 
 
-@pytest.mark.parametrize(("kind", "reach"), [("vae", 0), ("tcvae", 9), ("rvae", None)])
-def test_a_network_says_how_far_its_decoder_reaches(kind, reach):
+@pytest.mark.parametrize(("kind", "receptive_field"), [("vae", 0), ("tcvae", 9), ("rvae", None)])
+def test_a_network_says_how_far_its_decoder_reaches(kind, receptive_field):
     prior = LatentSpeech(network(kind), stft=STFT)
-    assert prior.reach == reach
+    assert prior.receptive_field == receptive_field
     z = torch.zeros(1, 3, 41)
     other = z.clone()
     other[:, :, 20] = 3.0
     with torch.no_grad():
         changed = (prior.network.decode(z) != prior.network.decode(other)).any(1)[0]
     where = changed.nonzero()[:, 0]
-    expected = 20 if reach is None else reach
+    expected = 20 if receptive_field is None else receptive_field
     assert (int(where.min()), int(where.max())) == (20 - expected, 20 + expected)
 
 
@@ -125,7 +125,7 @@ def test_frames_are_scored_where_they_belong():
 
 @pytest.mark.parametrize(("time", "window"), [(1, 1), (7, 1), (20, 8), (5, 8), (1, 8), (40, 19)])
 def test_plans_move_every_frame_once(time, window):
-    plans = spread(time, window, True, CPU)
+    plans = striped_blocks(time, window, True, CPU)
     assert torch.equal(sum(plan.active.int() for plan in plans), torch.ones(time).int())
     for plan in plans:
         frames = plan.active.nonzero()[:, 0]
@@ -146,7 +146,7 @@ def test_plans_move_every_frame_once(time, window):
 )  # fmt: skip
 def test_what_is_accepted_together(kind, gradients, windows):
     score, _ = scored(kind)
-    plans = plans_for(score, score.density.scene.speech.reach, gradients)
+    plans = choose_blocks(score, score.density.scene.speech.receptive_field, gradients)
     assert {plan.count for plan in plans} == windows
     assert all(plan.certain for plan in plans) == (kind != "rvae" or gradients)
     assert any(plan.shared for plan in plans)
@@ -220,8 +220,10 @@ def mover_of(kind, walk=RandomWalk, step_size=0.5, target=0.4, plans=None):
     score, state = scored(kind, noise=known)
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = walk(ones)
-    plans = plans or plans_for(score, score.density.scene.speech.reach, proposal.gradients)
-    randoms = Randoms(0, 2, CPU)
+    plans = plans or choose_blocks(
+        score, score.density.scene.speech.receptive_field, proposal.gradients
+    )
+    randoms = RandomStreams(0, 2, CPU)
     mover = Metropolis(score, plans, proposal, randoms, step_size=step_size, target=target)
     return mover, state
 
@@ -261,11 +263,17 @@ def test_each_proposal_follows_the_slope_of_its_own_state(kind, monkeypatch):
 @pytest.mark.parametrize(("kind", "walk"), [("vae", RandomWalk), ("rvae", LangevinWalk)])
 def test_where_the_recording_says_nothing_draws_are_from_the_prior(kind, walk):
     scene = scene_of(kind, lambda frames: ComplexNormal(0.0, 1e6))
-    score = FrameScore(Density(scene, STFT.analyse(waves(100))))
+    score = FrameLogDensity(LogDensity(scene, STFT.analyse(waves(100))))
     ones = {site.name: torch.ones(site.shape) for site in score.sites}
     proposal = walk(ones)
-    mover = Metropolis(score, plans_for(score, scene.speech.reach, proposal.gradients), proposal,
-                       Randoms(0, 100, CPU), step_size=1.0, target=0.4)  # fmt: skip
+    mover = Metropolis(
+        score,
+        choose_blocks(score, scene.speech.receptive_field, proposal.gradients),
+        proposal,
+        RandomStreams(0, 100, CPU),
+        step_size=1.0,
+        target=0.4,
+    )
     state = {name: 2.0 * one for name, one in ones.items()}
     mover.moves(state, 300, burn_in=True)
     mover.moves(state, 100, burn_in=False)
@@ -324,11 +332,11 @@ def test_the_guide_follows_the_gradient_of_its_bound():
     score, state = scored("vae", noise=known)
     location = {name: u.clone().requires_grad_() for name, u in state.items()}
     log_sd = {name: torch.full_like(u, -1.0).requires_grad_() for name, u in state.items()}
-    step = VariationalStep(score, Randoms(5, 2, CPU), location, log_sd, 1.0, 10)
+    step = VariationalStep(score, RandomStreams(5, 2, CPU), location, log_sd, 1.0, 10)
     step.adam = torch.optim.SGD([*step.location.values(), *step.log_sd.values()], 1.0)  # pyright: ignore
     start = {name: (step.location[name].clone(), step.log_sd[name].clone()) for name in location}
     (move,) = step.moves(dict(state), 1, burn_in=True)
-    randoms = Randoms(5, 2, CPU)
+    randoms = RandomStreams(5, 2, CPU)
     draw = {n: location[n] + log_sd[n].exp() * randoms.normal(u.shape, u.dtype)
             for n, u in state.items()}  # fmt: skip
     joint = score.density.joint(draw)
@@ -344,8 +352,8 @@ def test_the_guide_follows_the_gradient_of_its_bound():
 
 def test_the_scale_of_a_gradient_step_is_the_deviation_of_a_gaussian():
     scene = Scene(GaussianSpeech(stft=STFT), lambda frames: ComplexNormal(0.0, 1e6))
-    score = FrameScore(Density(scene, STFT.analyse(waves())))  # all prior: deviation 1
-    step = GradientStep(score, Randoms(0, 2, CPU), 0.3, noisy=True)
+    score = FrameLogDensity(LogDensity(scene, STFT.analyse(waves())))  # all prior: deviation 1
+    step = GradientStep(score, RandomStreams(0, 2, CPU), 0.3, noisy=True)
     step.moves({site.name: torch.ones(site.shape) for site in score.sites}, 600, burn_in=True)
     assert float(step.scale()["speech.gain"].mean()) == pytest.approx(1.0, abs=0.1)
 
@@ -372,7 +380,7 @@ def test_statistics_come_with_the_draws():
 
 def test_lp_is_the_log_joint_of_the_draw():
     posterior = run("mh", noise=known, step_size=0.2)
-    density = Density(scene_of("vae", known), STFT.analyse(waves()))
+    density = LogDensity(scene_of("vae", known), STFT.analyse(waves()))
     for i in range(3):
         values = {k: torch.from_numpy(v[0, i]) for k, v in posterior.latents.items()}
         with torch.no_grad():
@@ -468,7 +476,7 @@ def test_a_prior_without_latents_has_nothing_to_accept():
 
 @pytest.mark.parametrize("e_step", ["mala", "mh"])
 def test_a_recording_of_few_frames(e_step):
-    mixture = simulate(ruler_scene(True, stft=STFT), 64, seed=1).mixture
+    mixture = simulate(reference_scene(True, stft=STFT), 64, seed=1).mixture
     posterior = EM(e_step, rounds=6, draws=2)(scene_of("rvae"), mixture, seed=0)
     assert mixture.frames.time < 8
     assert np.isfinite(posterior.mean).all()

@@ -25,15 +25,15 @@ from avse_ppl import (
     enhance,
     stationary,
 )
-from avse_ppl.inference.diffusion.warm_start import judged
+from avse_ppl.inference.diffusion.warm_start import infer_gate
 from avse_ppl.models import Ouve, Vp
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.models.networks.score_unet import ScoreUnet
 from avse_ppl.models.speech.compression import Compression
 from avse_ppl.models.speech.diffusion import noise_levels
-from avse_ppl.models.visual.reliability import Beta, Markov, score
+from avse_ppl.models.visual.reliability import Beta, Switching, soft
 
 STFT = Stft(n_fft=64, hop=16)
 N = 640
@@ -221,7 +221,7 @@ def test_a_score_prior_has_no_density(routine):
 
 
 def test_latents_that_follow_each_other_have_no_closed_score():
-    network = DynamicNetwork(33, 3, hidden=8, encoder_hidden=8, prior="gated")
+    network = SequentialVaeNetwork(33, 3, hidden=8, encoder_hidden=8, prior="gated")
     scene = Scene(LatentSpeech(network, stft=STFT), stationary)
     with pytest.raises(ValueError, match=r"speech\.z has no score in closed form"):
         GuidedDiffusion(**SHORT)(scene, wave(), seed=0)
@@ -253,14 +253,14 @@ def test_a_denoiser_that_loses_its_numbers(routine):
 
 
 def test_visual_features_of_another_length():
-    lips = LipsNetwork(features=5, width=4)
-    scene = Scene(ScoreSpeech(denoiser(5), lips, stft=STFT), stationary, score)
+    lips = LipEncoder(features=5, width=4)
+    scene = Scene(ScoreSpeech(denoiser(5), lips, stft=STFT), stationary, soft)
     with pytest.raises(ValueError, match="visual features have shape"):
         GuidedDiffusion(**SHORT)(scene, wave(), torch.ones(1, 6, 7), seed=0)
 
 
 def test_a_gate_that_is_a_latent_is_refused():
-    scene = Scene(ScoreSpeech(denoiser(5), LipsNetwork(5, 4), stft=STFT), stationary, Beta())
+    scene = Scene(ScoreSpeech(denoiser(5), LipEncoder(5, 4), stft=STFT), stationary, Beta())
     visual = torch.ones(1, 6, STFT.frame_count(N))
     with pytest.raises(ValueError, match="take --reliability score"):
         GuidedDiffusion(**SHORT)(scene, wave(), visual, seed=0)
@@ -273,8 +273,8 @@ def test_lips_matter_as_far_as_they_are_believed():
     visual = torch.randn(1, 6, STFT.frame_count(N))
     visual[:, 0] = 1.0
 
-    def mean(gate, reliability=score):
-        speech = ScoreSpeech(denoiser(5), LipsNetwork(5, 4), stft=STFT)
+    def mean(gate, reliability=soft):
+        speech = ScoreSpeech(denoiser(5), LipEncoder(5, 4), stft=STFT)
         seen = visual.clone()
         seen[:, 0] = gate
         scene = Scene(speech, stationary, reliability)
@@ -327,8 +327,8 @@ def test_it_starts_from_another_prior():
 def test_a_start_that_sees_otherwise_is_refused():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = DynamicNetwork(33, 3, hidden=8, encoder_hidden=8, visual=5, prior="visual")
-        eyes, others = LipsNetwork(5, 4), LipsNetwork(5, 4)
+        network = SequentialVaeNetwork(33, 3, hidden=8, encoder_hidden=8, visual=5, prior="visual")
+        eyes, others = LipEncoder(5, 4), LipEncoder(5, 4)
     visual = torch.ones(1, 6, STFT.frame_count(N))
     scene = scored(NMF(2), denoiser(5), lips=eyes)
     start = LatentSpeech(network, lips=eyes, stft=STFT)
@@ -372,13 +372,13 @@ def test_shipped_weights(name, inference):
     assert np.mean(enhanced.speech.samples**2) < 0.3
 
 
-def seeing(latent=3):
+def av_priors(latent=3):
     """Latent diffusion, prior with a switch that sees through the same eyes, and what is seen."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        eyes, tiny = LipsNetwork(5, 4), {"hidden": 8, "encoder_hidden": 8, "visual": 5}
+        eyes, tiny = LipEncoder(5, 4), {"hidden": 8, "encoder_hidden": 8, "visual": 5}
         own = LatentDiffusionNetwork(33, 3, denoiser_hidden=8, denoiser_blocks=1, **tiny)
-        looking = DynamicNetwork(33, latent, prior="visual", **tiny)
+        looking = SequentialVaeNetwork(33, latent, prior="visual", **tiny)
         # So that lips change what they say.
         for weight in (*own.denoiser.parameters(), *looking.prior.parameters()):
             torch.nn.init.normal_(weight, std=0.2)
@@ -389,15 +389,15 @@ def seeing(latent=3):
 
 
 def test_under_a_switch_lips_count_as_far_as_the_start_finds_out():
-    speech, start, visual = seeing()
-    scene = Scene(speech, NMF(2), Markov())
+    speech, start, visual = av_priors()
+    scene = Scene(speech, NMF(2), Switching())
     posterior = GuidedDiffusion(start_seeing=start, **SHORT)(scene, wave(), visual, seed=2)
     by_start = SVI(steps=13, draws=10, k_hat_draws=0, tempering=1.0, waveforms=False)(
-        Scene(start, NMF(2), Markov()), wave(), visual, seed=2
+        Scene(start, NMF(2), Switching()), wave(), visual, seed=2
     )
     np.testing.assert_allclose(posterior.reliability, by_start.reliability, rtol=1e-5)
     assert (by_start.reliability < 0.55).any()
-    plain = replace(scene, reliability=score)
+    plain = replace(scene, reliability=soft)
     other = GuidedDiffusion(start_seeing=start, **SHORT)(plain, wave(), visual, seed=2)
     np.testing.assert_allclose(other.reliability, 0.6, rtol=1e-6)
     assert not np.array_equal(posterior.mean, other.mean)
@@ -408,32 +408,32 @@ def test_under_a_switch_lips_never_count_for_more_than_their_score():
         gate = np.linspace(0.0, 1.0, mixture.frames.time, dtype="float32")
         return SimpleNamespace(reliability=gate[None])
 
-    _, start, visual = seeing()
-    mixture = STFT.analyse(wave()).seeing(visual)
-    found = judged(Scene(start, NMF(2), Markov()), mixture, sure, 0).frames.visual
+    _, start, visual = av_priors()
+    mixture = STFT.analyse(wave()).with_visual(visual)
+    found = infer_gate(Scene(start, NMF(2), Switching()), mixture, sure, 0).frames.visual
     gate = torch.linspace(0.0, 1.0, mixture.frames.time).clamp(max=0.6)
     torch.testing.assert_close(found[0, 0], gate)
     assert torch.equal(found[:, 1:], visual[:, 1:])
 
 
 def test_under_a_switch_nothing_seen_is_by_ear():
-    speech, start, visual = seeing()
+    speech, start, visual = av_priors()
     routine = GuidedDiffusion(start_seeing=start, **SHORT)
-    scene, visual[:, 0] = Scene(speech, NMF(2), Markov()), 0.0
+    scene, visual[:, 0] = Scene(speech, NMF(2), Switching()), 0.0
     by_ear = routine(Scene(speech, NMF(2)), wave(), seed=2)
     np.testing.assert_array_equal(routine(scene, wave(), visual, seed=2).mean, by_ear.mean)
 
 
 @pytest.mark.parametrize("start", [None, "tcvae"])
 def test_a_switch_that_nobody_can_find_out(start):
-    speech, _, visual = seeing()
+    speech, _, visual = av_priors()
     with pytest.raises(ValueError, match=f"found start_seeing={start!r}. Take start_seeing='av-d"):
-        GuidedDiffusion(start_seeing=start)(Scene(speech, NMF(2), Markov()), wave(), visual)
+        GuidedDiffusion(start_seeing=start)(Scene(speech, NMF(2), Switching()), wave(), visual)
 
 
 def test_latents_start_where_another_encoder_looks():
-    speech, start, visual = seeing()
-    fewer = seeing(latent=2)[1].network
+    speech, start, visual = av_priors()
+    fewer = av_priors(latent=2)[1].network
     scene = Scene(speech, NMF(2))
     routine = GuidedDiffusion(start_seeing=start, **SHORT)
     plain = GuidedDiffusion(**SHORT)
@@ -442,7 +442,7 @@ def test_latents_start_where_another_encoder_looks():
     )
     np.testing.assert_array_equal(routine(scene, wave()).mean, plain(scene, wave()).mean)
     for other, text in (
-        (replace(start, lips=LipsNetwork(5, 4)), "different visual encoders"),
+        (replace(start, lips=LipEncoder(5, 4)), "different visual encoders"),
         (replace(start, network=fewer), "the start has 2 latents, the speech prior 3"),
     ):
         with pytest.raises(ValueError, match=text):

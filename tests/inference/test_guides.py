@@ -11,7 +11,7 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.correlations import Independent, LowRank, Markov, linear_recurrence
 from avse_ppl.inference.vi.guides import GUIDES, Guide, Layout, check_guide, make_guide
 
@@ -92,9 +92,9 @@ def test_one_frame_is_a_chain_of_one():
     layout = Layout.of({"level": torch.Size((1, 1, 1)), "gain": torch.Size((1, 1, 1))}, 1)
     assert (layout.chains, layout.size) == (2, 2)
     zero = {name: torch.zeros(1, 1, 1) for name in layout.shapes}
-    guide = make_guide("structured", zero, zero, 1, 1, Randoms(0, 1, CPU))
+    guide = make_guide("structured", zero, zero, 1, 1, RandomStreams(0, 1, CPU))
     assert guide.kind == "variational, structured guide"
-    assert guide.draw(Randoms(0, 1, CPU))["gain"].shape == (1, 1, 1)
+    assert guide.draw(RandomStreams(0, 1, CPU))["gain"].shape == (1, 1, 1)
 
 
 # --- laws ----------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def many_draws(guide, row, draws=3000):
     parts = [value for value in vars(guide.correlation).values() if isinstance(value, Tensor)]
     correlation = type(guide.correlation)(*map(alike, parts))
     copies = Guide(LAYOUT, alike(guide.location), alike(guide.log_sd), correlation)
-    values = copies.draw(Randoms(4, draws, CPU))
+    values = copies.draw(RandomStreams(4, draws, CPU))
     return LAYOUT.join(values).numpy(), copies.log_density(values).numpy()
 
 
@@ -148,7 +148,7 @@ def test_everything_is_fitted(name):
     guide = guide_of(CORRELATIONS[name])
     for parameter in guide.parameters():
         parameter.requires_grad_()
-    draw = LAYOUT.join(guide.draw(Randoms(0, 2, CPU)))
+    draw = LAYOUT.join(guide.draw(RandomStreams(0, 2, CPU)))
     ((draw**2).sum() + guide.entropy().sum()).backward()
     for parameter in guide.parameters():
         assert parameter.grad is not None
@@ -162,7 +162,7 @@ def test_the_gradient_along_a_draw_is_on_average_that_of_the_entropy(name):
     guide, draws = guide_of(CORRELATIONS[name]), 400
     location = guide.location.clone().requires_grad_()
     guide = Guide(LAYOUT, location, guide.log_sd, guide.correlation)
-    rows, randoms = [], Randoms(0, 2, CPU)
+    rows, randoms = [], RandomStreams(0, 2, CPU)
     for _ in range(draws):
         path = guide.entropy_along(guide.draw(randoms))
         torch.testing.assert_close(path.detach(), guide.entropy())
@@ -179,7 +179,7 @@ def test_where_the_guide_is_the_posterior_no_noise_is_left():
     for parameter in guide.parameters():
         parameter.requires_grad_()
     for seed in range(3):
-        draw = guide.draw(Randoms(seed, 2, CPU))
+        draw = guide.draw(RandomStreams(seed, 2, CPU))
         bound = target.log_density(draw) + guide.entropy_along(draw)
         for gradient in torch.autograd.grad(bound.sum(), guide.parameters()):
             assert gradient.abs().max() < 1e-9
@@ -188,7 +188,7 @@ def test_where_the_guide_is_the_posterior_no_noise_is_left():
 def test_strong_correlations_stay_finite():
     chain = Markov(torch.full((1, 1, 7), 30.0), "")
     assert float(chain.log_det()) == pytest.approx(7 * (np.log(2) - 30), abs=1e-3)
-    assert bool(chain.draw(torch.ones(1, 8), Randoms(0, 1, CPU)).isfinite().all())
+    assert bool(chain.draw(torch.ones(1, 8), RandomStreams(0, 1, CPU)).isfinite().all())
 
 
 # --- the start -----------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_strong_correlations_stay_finite():
 def test_a_guide_starts_at_the_given_law(name):
     location = {n: normal(*shape, seed=i) for i, (n, shape) in enumerate(SHAPES.items())}
     log_sd = {n: torch.full_like(v, -1.0) for n, v in location.items()}
-    guide = make_guide(name, location, log_sd, TIME, 2, Randoms(0, 2, CPU))
+    guide = make_guide(name, location, log_sd, TIME, 2, RandomStreams(0, 2, CPU))
     assert guide.kind == ("variational" if name == "mean-field" else f"variational, {name} guide")
     assert torch.equal(guide.location, LAYOUT.join(location))
     assert all(parameter.requires_grad for parameter in guide.parameters())
@@ -209,9 +209,9 @@ def test_a_guide_starts_at_the_given_law(name):
 
 def test_the_directions_of_a_recording_are_its_own():
     location = {"z": torch.zeros(2, 3, TIME)}
-    both = make_guide("low-rank", location, location, TIME, 2, Randoms(7, 2, CPU))
+    both = make_guide("low-rank", location, location, TIME, 2, RandomStreams(7, 2, CPU))
     one = {"z": torch.zeros(1, 3, TIME)}
-    alone = make_guide("low-rank", one, one, TIME, 2, Randoms(8, 1, CPU))
+    alone = make_guide("low-rank", one, one, TIME, 2, RandomStreams(8, 1, CPU))
     assert torch.equal(both.parameters()[2][1:], alone.parameters()[2])
 
 
@@ -220,7 +220,7 @@ def test_an_unknown_guide(name):
     with pytest.raises(ValueError, match=r"unknown guide .*; known are low-rank, mean"):
         check_guide(name)
     with pytest.raises(ValueError, match="unknown guide"):
-        make_guide(name, {}, {}, 1, 1, Randoms(0, 1, CPU))
+        make_guide(name, {}, {}, 1, 1, RandomStreams(0, 1, CPU))
 
 
 # --- recurrence ----------------------------------------------------------------------------------

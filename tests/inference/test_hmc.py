@@ -12,13 +12,19 @@ import pytest
 import torch
 
 from avse_ppl import HMC, NUTS, ComplexNormal, GaussianSpeech, Posterior, Scene, Stft, stationary
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential, Run, run_chain
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.mcmc.pyro_kernels import (
+    ChainRun,
+    HmcKernel,
+    NutsKernel,
+    Potential,
+    run_chain,
+)
+from avse_ppl.models.simulate import reference_scene
 
 STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
-SCENE = ruler_scene(False, stft=STFT)
+SCENE = reference_scene(False, stft=STFT)
 SHORT = {"draws": 4, "warmup": 3, "chains": 3, "start": "prior"}
 ROUTINES = {"nuts": NUTS(max_tree_depth=2, **SHORT), "hmc": HMC(steps=2, **SHORT)}
 both = pytest.mark.parametrize("name", ROUTINES)
@@ -67,7 +73,7 @@ def test_statistics_of_each_draw(name):
 def test_lp_is_the_log_density_of_the_draw(name, tempering):
     spectrogram = STFT.analyse(waves())
     posterior = run(name, mixture=spectrogram, tempering=tempering)
-    density = Density(SCENE, spectrogram)
+    density = LogDensity(SCENE, spectrogram)
     for chain, draw in ((0, 0), (2, 3)):
         values = {k: torch.from_numpy(v[chain, draw]) for k, v in posterior.latents.items()}
         expected = density(density.unconstrain(values), tempering)
@@ -145,7 +151,7 @@ def test_chains_differ(name):
 
 
 def test_the_callers_random_numbers_are_left_alone():
-    density = Density(SCENE, STFT.analyse(waves()))
+    density = LogDensity(SCENE, STFT.analyse(waves()))
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -153,13 +159,13 @@ def test_the_callers_random_numbers_are_left_alone():
     kernel = NutsKernel(potential_fn=potential, max_tree_depth=2)
     start = {site.name: site.start for site in density.sites}
     ones = {site.name: torch.ones(site.shape) for site in density.sites}
-    run_chain(kernel, potential, start, ones, (2, 2), 0, Run(), lambda: None)
+    run_chain(kernel, potential, start, ones, (2, 2), 0, ChainRun(), lambda: None)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_chains_may_start_from_a_fit():
     # Under a vague prior, a level is found by the fit and not by chains this short.
-    vague = ruler_scene(False, noise_sd_db=40.0, stft=STFT)
+    vague = reference_scene(False, noise_sd_db=40.0, stft=STFT)
     short = {"draws": 1, "warmup": 2, "chains": 3, "start_steps": 40}
     fitted, prior = (run("hmc", scene=vague, start=s, **short) for s in ("svi", "prior"))
     assert np.ptp(np.log(fitted.latents["noise.level"])) < 1.0
@@ -167,7 +173,7 @@ def test_chains_may_start_from_a_fit():
 
 
 def test_the_first_metric_is_that_of_the_fit():
-    density = Density(SCENE, STFT.analyse(waves()))
+    density = LogDensity(SCENE, STFT.analyse(waves()))
     potential = Potential(density, 1.0)
     kernel = HmcKernel(2, potential_fn=potential)
     start = {site.name: site.start for site in density.sites}
@@ -177,7 +183,7 @@ def test_the_first_metric_is_that_of_the_fit():
     def note():
         seen.extend(kernel.inverse_mass_matrix.items())
 
-    run_chain(kernel, potential, start, variances, (2, 1), 0, Run(), note)
+    run_chain(kernel, potential, start, variances, (2, 1), 0, ChainRun(), note)
     names, diagonal = seen[0]
     expected = torch.cat([variances[name].flatten() for name in names])
     torch.testing.assert_close(diagonal, expected)
@@ -186,7 +192,7 @@ def test_the_first_metric_is_that_of_the_fit():
 @pytest.mark.parametrize(("warmup", "adapted"), [(149, False), (150, True)])
 def test_the_metric_is_adapted_in_a_long_warm_up(warmup, adapted):
     routine = replace(ROUTINES["nuts"], warmup=warmup)
-    kernel = routine._kernel(Potential(Density(SCENE, STFT.analyse(waves())), 1.0))
+    kernel = routine._kernel(Potential(LogDensity(SCENE, STFT.analyse(waves())), 1.0))
     assert kernel._adapter.adapt_mass_matrix is adapted
 
 

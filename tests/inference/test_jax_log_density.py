@@ -15,7 +15,7 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary  # noqa: E402
-from avse_ppl.inference.core.log_density import Density  # noqa: E402
+from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
 from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind  # noqa: E402
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
@@ -54,7 +54,7 @@ PAIRS += [(noise, "gaussian") for noise in NOISES if noise != "nmf"]
 def density_of(speech, noise, lengths=(320, 250)):
     rng = np.random.default_rng(0)
     waves = [rng.normal(size=n).astype("float32") for n in lengths]
-    return Density(Scene(speech, noise), STFT.analyse(waves))
+    return LogDensity(Scene(speech, noise), STFT.analyse(waves))
 
 
 def somewhere(density, seed=0):

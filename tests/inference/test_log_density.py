@@ -14,8 +14,8 @@ from scipy import optimize, stats
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density, prior_law, score_noise
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.log_density import LogDensity, noise_log_prior, site_distribution
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em import m_step
 from avse_ppl.inference.em.m_step import maximise_noise, noise_objective
 from avse_ppl.models.networks import VaeNetwork
@@ -62,7 +62,7 @@ def mixture(lengths=(640, 640), seed=0):
 
 
 def density_of(noise, lengths=(640, 640), speech=SPEECH):
-    return Density(Scene(speech, noise), mixture(lengths))
+    return LogDensity(Scene(speech, noise), mixture(lengths))
 
 
 def random_state(density, seed=0, spread=0.5):
@@ -155,7 +155,7 @@ def test_sites_that_are_not_given_are_left_out():
 def test_a_padded_recording_has_the_likelihood_that_it_has_alone(noise):
     batch = density_of(noise, RAGGED)
     state = random_state(batch)
-    alone = Density(batch.scene, batch.mixture.select(1))
+    alone = LogDensity(batch.scene, batch.mixture.select(1))
     time, padded = alone.mixture.frames.time, batch.mixture.frames.time
     assert time < padded
 
@@ -198,7 +198,7 @@ def test_a_scene_without_latents():
 
 def test_the_gradient_is_that_of_finite_differences():
     scene = Scene(SPEECH, NMF(2))
-    density = Density(scene, mixture((80,)).to("cpu", torch.float64))
+    density = LogDensity(scene, mixture((80,)).to("cpu", torch.float64))
     state = {name: u.double().requires_grad_() for name, u in random_state(density).items()}
     names, step = list(state), 1e-6
     gradients = torch.autograd.grad(density(state).sum(), [state[n] for n in names])
@@ -246,7 +246,7 @@ def test_starts_are_near_the_median_of_the_prior():
 def test_a_prior_with_an_encoder_starts_there():
     speech = LatentSpeech(VaeNetwork(freq=33, latent=2, hidden=(4,)), stft=STFT)
     density = density_of(stationary, speech=speech)
-    location, log_sd = warm_start(density, Randoms(0, 2, torch.device("cpu")))
+    location, log_sd = warm_start(density, RandomStreams(0, 2, torch.device("cpu")))
     for name, (mean, sd) in speech.encode(density.mixture.power).items():
         assert torch.equal(location[name], mean)
         torch.testing.assert_close(log_sd[name].exp(), sd.clamp(0.05, 1.0))
@@ -257,7 +257,9 @@ def test_a_prior_with_an_encoder_starts_there():
 
 def test_nmf_starts_at_what_speech_leaves_over():
     density = density_of(NMF(2))
-    starts = [warm_start(density, Randoms(seed, 2, torch.device("cpu")))[0] for seed in (0, 0, 9)]
+    starts = [
+        warm_start(density, RandomStreams(seed, 2, torch.device("cpu")))[0] for seed in (0, 0, 9)
+    ]
     assert torch.equal(starts[0]["noise.spectra"], starts[1]["noise.spectra"])
     assert not torch.equal(starts[0]["noise.spectra"], starts[2]["noise.spectra"])
     cold = {site.name: site.start for site in density.sites}
@@ -272,7 +274,7 @@ def test_score_noise_is_the_noise_part_of_the_joint(noise):
     density = density_of(noise)
     values, _ = density.constrain(random_state(density))
     names = density.names(of_noise=True)
-    prior, law = score_noise(density, {name: values[name] for name in names})
+    prior, law = noise_log_prior(density, {name: values[name] for name in names})
     joint = density.joint(values)
     torch.testing.assert_close(law.power, joint.laws.noise.power)
     gains = dist.Normal(0.0, 1.0).log_prob(values["speech.gain"]).flatten(1).sum(1)
@@ -282,7 +284,7 @@ def test_score_noise_is_the_noise_part_of_the_joint(noise):
 def test_prior_law_is_conditional_on_the_others():
     density = density_of(hierarchy)
     middle = torch.tensor([-3.0, 2.0]).reshape(2, 1, 1)
-    law = prior_law(density, "power", {"middle": middle})
+    law = site_distribution(density, "power", {"middle": middle})
     assert tuple(law.batch_shape) == (2, 33, 1)
     torch.testing.assert_close(law.base_dist.loc.expand(2, 33, 1), middle.expand(2, 33, 1))
 

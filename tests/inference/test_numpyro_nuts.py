@@ -25,16 +25,16 @@ from avse_ppl import (  # noqa: E402
     Scene,
     Stft,
 )
-from avse_ppl.inference.core.log_density import Density  # noqa: E402
+from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
 from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
 from avse_ppl.inference.mcmc.metric import (  # noqa: E402
+    arrange_latents,
     fisher_metric,
-    layout,
     to_latents,
     to_whitened,
 )
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
-from avse_ppl.models.simulate import ruler_scene, simulate  # noqa: E402
+from avse_ppl.models.simulate import reference_scene, simulate  # noqa: E402
 from avse_ppl.pipeline.catalog import resolve_noise  # noqa: E402
 
 STFT = Stft(n_fft=64, hop=16)
@@ -109,7 +109,7 @@ def test_an_interrupt_in_the_warm_up_is_one():
 
 
 def test_a_scene_without_latents_needs_no_chain():
-    scene = ruler_scene(noise_known=True, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(noise_known=True, gain_sd_db=0.0, stft=STFT)
     posterior = QUICK(scene, waves(), seed=0)
     assert posterior.latents == {}
     assert (posterior.variance > 0).all()
@@ -172,10 +172,10 @@ def test_it_runs_every_noise_model_and_every_prior(noise, prior):
 
 
 def metric_of(scene, mixture, states=400):
-    density = Density(scene, mixture)
+    density = LogDensity(scene, mixture)
     twin = jax_density(density)
     start = {site.name: to_jax(site.start[:1]) for site in density.sites}
-    places = layout(start, mixture.frames.freq, mixture.frames.time)
+    places = arrange_latents(start, mixture.frames.freq, mixture.frames.time)
     many = {name: jnp.repeat(value[None], states, 0) for name, value in start.items()}
     metric = fisher_metric(twin, places, many, observed(density)[0], jax.random.key(0))
     return density, places, metric, start
@@ -192,7 +192,9 @@ def test_whitening_is_undone():
 def test_latents_are_sorted_by_what_they_share():
     sizes = {"z": (1, 3, 9), "w": (1, 33, 2), "level": (1, 1, 1), "bins": (1, 33, 9),
              "wide": (1, 63, 9), "odd": (1, 5, 1)}  # fmt: skip
-    places = layout({name: np.zeros(size) for name, size in sizes.items()}, freq=33, time=9)
+    places = arrange_latents(
+        {name: np.zeros(size) for name, size in sizes.items()}, freq=33, time=9
+    )
     assert places.time == ("z", "bins")
     assert places.freq == ("w",)
     assert places.shared == ("level",)
@@ -242,7 +244,7 @@ def test_a_level_that_frames_can_make_up_for_has_the_spread_of_its_ridge():
 def test_it_finds_the_exact_posterior_of_the_ruler():
     from avse_ppl import Exact
 
-    scene = ruler_scene(noise_known=False, stft=STFT)
+    scene = reference_scene(noise_known=False, stft=STFT)
     mixture = simulate(scene, n_samples=320, seed=2).mixture
     exact = Exact(draws=2000, waveforms=False)(scene, mixture, seed=0)
     drawn = NumPyroNUTS(draws=500, warmup=150, chains=2, waveforms=False)(scene, mixture, seed=0)

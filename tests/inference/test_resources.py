@@ -10,15 +10,20 @@ import torch
 
 from avse_ppl import EM, HMC, NUTS, SVI, Exact, GaussianSpeech, Stft
 from avse_ppl.inference.core import resources as memory
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.resources import check_memory, free_memory, memory_explained, need
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.resources import (
+    check_memory,
+    estimate_memory,
+    explain_out_of_memory,
+    free_memory,
+)
+from avse_ppl.models.simulate import reference_scene
 
 STFT = Stft(64, 16)
-SCENE = ruler_scene(False, stft=STFT)
+SCENE = reference_scene(False, stft=STFT)
 CPU = torch.device("cpu")
 WAVES = np.random.default_rng(0).normal(size=(2, 1600)).astype("float32")
-DENSITY = Density(SCENE, STFT.analyse(WAVES))
+DENSITY = LogDensity(SCENE, STFT.analyse(WAVES))
 MIB = 2**20
 ROUTINES = {
     "svi": SVI(steps=2, draws=400),
@@ -42,20 +47,20 @@ def free(monkeypatch):
 
 
 def test_the_need_is_in_proportion():
-    one = need(DENSITY, draws=100, waveforms=50)
+    one = estimate_memory(DENSITY, draws=100, waveforms=50)
     assert one.latents == 2.5 * 100 * 4 * sum(s.shape.numel() for s in DENSITY.sites)
     assert one.waveforms == 2.5 * 50 * 2 * 1600 * 4
     assert one.gradients == 25 * 4 * DENSITY.mixture.values.numel()
     assert one.duration_s == 0.1
     assert one.total == one.latents + one.waveforms + one.gradients
-    assert need(DENSITY, 200, 50).latents == 2 * one.latents
-    assert need(DENSITY, 100, 0).waveforms == 0
-    assert need(DENSITY, 100, 50, at_once=1).gradients == one.gradients / 2
+    assert estimate_memory(DENSITY, 200, 50).latents == 2 * one.latents
+    assert estimate_memory(DENSITY, 100, 0).waveforms == 0
+    assert estimate_memory(DENSITY, 100, 50, at_once=1).gradients == one.gradients / 2
 
 
 def test_double_precision_needs_twice_as_much():
-    double = Density(SCENE, STFT.analyse(WAVES).to("cpu", torch.float64))
-    assert need(double, 100, 50).total == 2 * need(DENSITY, 100, 50).total
+    double = LogDensity(SCENE, STFT.analyse(WAVES).to("cpu", torch.float64))
+    assert estimate_memory(double, 100, 50).total == 2 * estimate_memory(DENSITY, 100, 50).total
 
 
 def test_what_fits_passes(free):
@@ -128,7 +133,7 @@ def test_every_routine_explains_a_lack_of_memory(name, monkeypatch):
     ids=lambda error: type(error).__name__,
 )
 def test_a_lack_of_memory_is_explained(error):
-    with pytest.raises(MemoryError) as caught, memory_explained(DENSITY.mixture):
+    with pytest.raises(MemoryError) as caught, explain_out_of_memory(DENSITY.mixture):
         raise error
     assert str(caught.value) == (
         "the memory of cpu was spent on 2 recording(s) of 0.1 s; use fewer draws, waveforms=False, "
@@ -138,20 +143,20 @@ def test_a_lack_of_memory_is_explained(error):
 
 
 def test_a_real_allocation_that_fails_is_explained():
-    with pytest.raises(MemoryError, match="was spent on"), memory_explained(DENSITY.mixture):
+    with pytest.raises(MemoryError, match="was spent on"), explain_out_of_memory(DENSITY.mixture):
         torch.empty(2**60)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory")])
 def test_other_errors_are_left_alone(error):
-    with pytest.raises(type(error)) as caught, memory_explained(DENSITY.mixture):
+    with pytest.raises(type(error)) as caught, explain_out_of_memory(DENSITY.mixture):
         raise error
     assert caught.value is error
 
 
 def test_what_was_asked_before_is_not_explained_again(free):
     free(1)
-    with pytest.raises(MemoryError, match="this run needs"), memory_explained(DENSITY.mixture):
+    with pytest.raises(MemoryError, match="this run needs"), explain_out_of_memory(DENSITY.mixture):
         check_memory(DENSITY, draws=1000, waveforms=1000)
 
 

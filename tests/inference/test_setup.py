@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from avse_ppl import GaussianSpeech, LatentSpeech, Scene, Stft, stationary
-from avse_ppl.inference.core.setup import Randoms, check_waves, prepare, resolve_device
-from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.core.setup import RandomStreams, check_waves, prepare, resolve_device
+from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.signal.audio import Audio
 
@@ -32,8 +32,8 @@ def ready(mixture, scene=SCENE, video=None, seed=0, device="cpu", dtype=torch.fl
 
 
 def test_a_recording_draws_the_same_alone_as_in_a_batch():
-    batch = Randoms(7, 3, CPU)
-    alone = [Randoms(7 + r, 1, CPU) for r in range(3)]
+    batch = RandomStreams(7, 3, CPU)
+    alone = [RandomStreams(7 + r, 1, CPU) for r in range(3)]
     for shape in ((1, 5), (4,), (2, 2)):
         together = batch.normal((3, *shape), torch.float32)
         rows = [randoms.normal((1, *shape), torch.float32) for randoms in alone]
@@ -42,7 +42,7 @@ def test_a_recording_draws_the_same_alone_as_in_a_batch():
 
 
 def test_draws_have_the_type_asked_for():
-    draws = Randoms(0, 2, CPU).normal((2, 3), torch.float64)
+    draws = RandomStreams(0, 2, CPU).normal((2, 3), torch.float64)
     assert draws.dtype == torch.float64
     assert draws.shape == (2, 3)
 
@@ -61,10 +61,10 @@ def test_whole_numbers_are_seeds(seed):
 
 
 def test_each_recording_may_have_its_seed():
-    several = Randoms([5, 5, 1], 3, CPU).normal((3, 2, 4), torch.float32)
+    several = RandomStreams([5, 5, 1], 3, CPU).normal((3, 2, 4), torch.float32)
     assert torch.equal(several[0], several[1])
-    assert torch.equal(several[:1], Randoms(5, 1, CPU).normal((1, 2, 4), torch.float32))
-    assert torch.equal(several[2:], Randoms(1, 1, CPU).normal((1, 2, 4), torch.float32))
+    assert torch.equal(several[:1], RandomStreams(5, 1, CPU).normal((1, 2, 4), torch.float32))
+    assert torch.equal(several[2:], RandomStreams(1, 1, CPU).normal((1, 2, 4), torch.float32))
 
 
 @pytest.mark.parametrize("seeds", [[], [1], [1, 2, 3]])
@@ -207,7 +207,7 @@ def test_a_small_mixture_is_inverted_by_one_thread(monkeypatch, n_samples, wante
     monkeypatch.setattr(torch, "get_num_threads", lambda: used[-1])
     monkeypatch.setattr(torch, "set_num_threads", used.append)
     _, spectrogram, _ = ready(waves(1, n_samples))
-    with pytest.raises(KeyError), enough_threads(spectrogram):
+    with pytest.raises(KeyError), limit_threads(spectrogram):
         assert used[-1] == wanted
         raise KeyError
     assert used[-1] == 2  # as it was, whatever happened

@@ -24,18 +24,18 @@ from avse_ppl import (
 )
 from avse_ppl.data import mix
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import make_guide
-from avse_ppl.inference.vi.khat import k_hat, texts_on
+from avse_ppl.inference.vi.khat import k_hat, k_hat_warnings
 from avse_ppl.inference.vi.optimize import (
     NOTICEABLE,
-    Course,
+    ElboTrace,
     _check_finite,
-    cooling,
-    refine_noise,
-    still_rising,
+    elbo_rise_warnings,
+    learning_rate_factor,
+    update_noise,
 )
 from avse_ppl.pipeline.catalog import resolve_inference
 from avse_ppl.signal.audio import load_audio
@@ -60,7 +60,7 @@ def test_a_scene_without_latents_is_not_for_svi():
 
 
 def test_the_rate_falls_to_a_tenth():
-    rates = [cooling(step, 100) for step in range(100)]
+    rates = [learning_rate_factor(step, 100) for step in range(100)]
     assert rates[0] == 1.0
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
     assert (np.diff(rates) < 0).all()
@@ -111,12 +111,12 @@ def test_k_hat_of_the_posterior_itself_is_low():
 
 
 def test_k_hat_is_of_the_tempered_posterior():
-    density = Density(SCENE, STFT.analyse(waves(1)))
-    location, log_sd = warm_start(density, Randoms(0, 1, torch.device("cpu")))
+    density = LogDensity(SCENE, STFT.analyse(waves(1)))
+    location, log_sd = warm_start(density, RandomStreams(0, 1, torch.device("cpu")))
     time = density.mixture.frames.time
 
     def found(tempering):
-        randoms = Randoms(0, 1, torch.device("cpu"))
+        randoms = RandomStreams(0, 1, torch.device("cpu"))
         guide = make_guide("mean-field", location, log_sd, time, 1, randoms)
         return k_hat(density, guide, randoms, 50, tempering)
 
@@ -124,7 +124,7 @@ def test_k_hat_is_of_the_tempered_posterior():
 
 
 def test_the_limit():
-    told = [bool(row) for row in texts_on([0.0, 0.7, 0.701, np.inf], latents=400)]
+    told = [bool(row) for row in k_hat_warnings([0.0, 0.7, 0.701, np.inf], latents=400)]
     assert told == [False, False, True, True]
 
 
@@ -136,8 +136,8 @@ def test_k_hat_is_said_only_where_a_good_guide_passes():
 
     assert share_that_pass(400) > 0.8
     assert share_that_pass(4000) < 0.2
-    assert texts_on([9.0], latents=4000) == [[]]
-    assert texts_on([9.0], latents=400) != [[]]
+    assert k_hat_warnings([9.0], latents=4000) == [[]]
+    assert k_hat_warnings([9.0], latents=400) != [[]]
 
 
 # --- convergence ---------------------------------------------------------------------------------
@@ -162,12 +162,14 @@ def test_too_few_steps_are_said():
 
 def test_noise_is_not_a_rise():
     noise = np.random.default_rng(0).normal(size=(90, 200))
-    flat = still_rising(Course(100.0 * noise, False), size=0.0)
+    flat = elbo_rise_warnings(ElboTrace(100.0 * noise, False), size=0.0)
     assert sum(map(bool, flat)) <= 2  # three sd, one side
-    rising = still_rising(Course(100.0 * noise + 5.0 * np.arange(90)[:, None], False), size=0.0)
+    rising = elbo_rise_warnings(
+        ElboTrace(100.0 * noise + 5.0 * np.arange(90)[:, None], False), size=0.0
+    )
     assert sum(map(bool, rising)) > 150
-    assert not any(still_rising(Course(np.arange(90.0)[:, None], False), size=31.0))
-    assert still_rising(Course(np.zeros((5, 2)), False), size=0.0) == [[], []]
+    assert not any(elbo_rise_warnings(ElboTrace(np.arange(90.0)[:, None], False), size=31.0))
+    assert elbo_rise_warnings(ElboTrace(np.zeros((5, 2)), False), size=0.0) == [[], []]
 
 
 def test_a_rise_that_is_not_said_changes_powers_by_less_than_a_decibel():
@@ -233,11 +235,11 @@ def test_far_from_the_start_alone_is_no_reason():
 def test_the_updates_raise_the_joint_density(lengths):
     rows = [wave[:n] for wave, n in zip(waves(), lengths, strict=True)]
     scene = Scene(GaussianSpeech(stft=STFT), NMF(2))
-    density = Density(scene, STFT.analyse(rows))
-    location, log_sd = warm_start(density, Randoms(0, 2, torch.device("cpu")))
+    density = LogDensity(scene, STFT.analyse(rows))
+    location, log_sd = warm_start(density, RandomStreams(0, 2, torch.device("cpu")))
     frames = density.mixture.frames.time
     guide = make_guide(
-        "mean-field", location, log_sd, frames, 1, Randoms(0, 2, torch.device("cpu"))
+        "mean-field", location, log_sd, frames, 1, RandomStreams(0, 2, torch.device("cpu"))
     )
 
     def joint():
@@ -246,21 +248,21 @@ def test_the_updates_raise_the_joint_density(lengths):
         return found.likelihood + found.prior
 
     before, speech = joint(), location["speech.gain"].clone()
-    refine_noise(density, guide, 0)
+    update_noise(density, guide, 0)
     assert torch.equal(joint(), before)
-    refine_noise(density, guide, 5)
+    update_noise(density, guide, 5)
     after = joint()
     assert (after > before).all()
     assert torch.equal(guide.layout.split(guide.location.detach())["speech.gain"], speech)
 
 
 def test_noise_without_updates_is_left_alone():
-    density = Density(SCENE, STFT.analyse(waves(1)))
-    location, log_sd = warm_start(density, Randoms(0, 1, torch.device("cpu")))
-    time, randoms = density.mixture.frames.time, Randoms(0, 1, torch.device("cpu"))
+    density = LogDensity(SCENE, STFT.analyse(waves(1)))
+    location, log_sd = warm_start(density, RandomStreams(0, 1, torch.device("cpu")))
+    time, randoms = density.mixture.frames.time, RandomStreams(0, 1, torch.device("cpu"))
     guide = make_guide("mean-field", location, log_sd, time, 1, randoms)
     before = guide.location.detach().clone()
-    refine_noise(density, guide, 5)
+    update_noise(density, guide, 5)
     assert torch.equal(guide.location.detach(), before)
 
 

@@ -19,9 +19,9 @@ from avse_ppl import (
     Scene,
     Stft,
 )
-from avse_ppl.inference.core.video import look
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.visual.reliability import score
+from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
+from avse_ppl.models.visual.reliability import soft
 from avse_ppl.video import Lips
 
 STFT = Stft(64, 16)
@@ -31,11 +31,11 @@ WAVES = np.random.default_rng(0).normal(size=(2, 1600)).astype("float32")
 @pytest.fixture(scope="module")
 def prior():
     torch.manual_seed(0)
-    network = DynamicNetwork(33, 3, 12, 3, 10, visual=4, prior="gated", sight_hidden=8).eval()
+    network = SequentialVaeNetwork(33, 3, 12, 3, 10, visual=4, prior="gated", sight_hidden=8).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    eyes = LipsNetwork(4, 4).eval().requires_grad_(False)
+    eyes = LipEncoder(4, 4).eval().requires_grad_(False)
     return LatentSpeech(network.requires_grad_(False), lips=eyes, stft=STFT, name="toy")
 
 
@@ -86,8 +86,8 @@ def test_compiled_chains_of_one_call_look_at_their_own_video():
     mixture = STFT.analyse(np.stack([WAVES[0, :320]] * 2))
     seen = torch.randn(2, 2, mixture.frames.time)
     jax_chains._compiled.clear()
-    both = routine(scene, mixture.seeing(seen), seed=[0, 0])
-    alone = routine(scene, mixture.select(1).seeing(seen[1:]), seed=0)
+    both = routine(scene, mixture.with_visual(seen), seed=[0, 0])
+    alone = routine(scene, mixture.select(1).with_visual(seen[1:]), seed=0)
     np.testing.assert_allclose(both.mean[1], alone.mean[0], atol=1e-4)
     (program,) = jax_chains._compiled.values()  # and none was compiled for the second video
     assert program._run._cache_size() == 1
@@ -102,12 +102,14 @@ def test_the_score_listens_to_each_recording(prior, monkeypatch):
 
     monkeypatch.setattr("avse_ppl.video.quality.score.score_lips", scored)
     waves = 3.0 * np.random.default_rng(1).normal(size=(2, 8000)).astype("float32")
-    scene = Scene(prior, NMF(1), score)
-    visual = look(scene, STFT.analyse(waves), [lips(0, 13), lips(1, 13)]).frames.visual
-    assert torch.equal(visual[:, 0], torch.full_like(visual[:, 0], 0.5 * prior.trust))
+    scene = Scene(prior, NMF(1), soft)
+    visual = condition_on_video(
+        scene, STFT.analyse(waves), [lips(0, 13), lips(1, 13)]
+    ).frames.visual
+    assert torch.equal(visual[:, 0], torch.full_like(visual[:, 0], 0.5 * prior.visual_weight))
     for found, wave in zip(heard, waves, strict=True):
         np.testing.assert_allclose(found, wave, atol=1e-3)
-    look(scene, STFT.analyse(waves[:, :4000]), [lips(0, 7), None])
+    condition_on_video(scene, STFT.analyse(waves[:, :4000]), [lips(0, 7), None])
     assert heard[2:] == [None]  # a quarter of a second tells nothing
 
 
@@ -121,7 +123,7 @@ def test_a_score_of_zero_closes_the_eyes(prior):
 
 
 def test_select_keeps_what_is_seen(prior):
-    mixture = look(Scene(prior, NMF(1)), STFT.analyse(WAVES), [lips(), lips(1)])
+    mixture = condition_on_video(Scene(prior, NMF(1)), STFT.analyse(WAVES), [lips(), lips(1)])
     one = mixture.select(1)
     assert torch.equal(one.frames.visual, mixture.frames.visual[1:])
 
@@ -137,7 +139,7 @@ class Blind:
 @pytest.mark.parametrize("speech", [GaussianSpeech(stft=STFT), Blind()])
 def test_a_blind_prior_refuses_video(speech):
     with pytest.raises(ValueError, match="audio-only and would ignore"):
-        look(Scene(speech, NMF(1)), STFT.analyse(WAVES), lips())
+        condition_on_video(Scene(speech, NMF(1)), STFT.analyse(WAVES), lips())
 
 
 def test_a_latent_prior_without_eyes_refuses_video(prior):
@@ -145,9 +147,9 @@ def test_a_latent_prior_without_eyes_refuses_video(prior):
 
     blind = replace(prior, lips=None)
     with pytest.raises(ValueError, match="audio-only and would ignore"):
-        look(Scene(blind, NMF(1)), STFT.analyse(WAVES), lips())
+        condition_on_video(Scene(blind, NMF(1)), STFT.analyse(WAVES), lips())
     with pytest.raises(ValueError, match="sees nothing"):
-        blind.see(lips(), STFT.frames(1600))
+        blind.visual_features(lips(), STFT.frames(1600))
 
 
 @pytest.mark.parametrize(
@@ -160,4 +162,4 @@ def test_a_latent_prior_without_eyes_refuses_video(prior):
 )
 def test_video_that_does_not_fit_is_refused(prior, video, text):
     with pytest.raises(ValueError, match=text):
-        look(Scene(prior, NMF(1)), STFT.analyse(WAVES), video)
+        condition_on_video(Scene(prior, NMF(1)), STFT.analyse(WAVES), video)

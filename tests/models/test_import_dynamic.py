@@ -147,13 +147,13 @@ def test_the_transition_is_gated(dkf):
         close(mean[..., t], (1 - gate) * line + gate * proposal)
         close(logvar[..., t].exp(), functional.softplus(layer(raw, "prior_logvar.1", proposal)))
         before = z[..., t]
-    assert network.reach is None
+    assert network.receptive_field is None
 
 
 def test_unrolled_latents_of_the_filter_have_their_innovations(dkf):
     network = dkf[0].double()
     innovations = torch.randn(2, 3, TIME, dtype=torch.float64)
-    z = network.unroll(innovations)
+    z = network.sample_from_innovations(innovations)
     mean, logvar = network.law(z)
     torch.testing.assert_close((z - mean) * torch.exp(-0.5 * logvar), innovations)
 
@@ -175,7 +175,10 @@ def test_the_visual_prior_and_decoder_see_by_layers_of_their_own(cvae):
     close(mean, layer(raw, "zprior_mean_layer", hidden).transpose(1, 2))
     close(logvar, layer(raw, "zprior_logvar_layer", hidden).transpose(1, 2))
     innovations = torch.randn(2, 3, TIME)
-    close(network.unroll(innovations, visual), mean + torch.exp(0.5 * logvar) * innovations)
+    close(
+        network.sample_from_innovations(innovations, visual),
+        mean + torch.exp(0.5 * logvar) * innovations,
+    )
     heard = torch.tanh(layer(raw, "mlp_z_x.linear0", z.transpose(1, 2)))
     both = torch.cat((heard, torch.tanh(layer(raw, "decoder_layerV", seen))), -1)
     hidden = torch.tanh(layer(raw, "layer_mix_decoder", both))

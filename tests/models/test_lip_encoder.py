@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl.models.networks.lip_encoder import LipsNetwork, halved, on_frames
-from avse_ppl.models.weights.io import load_lips, save_lips
+from avse_ppl.models.networks.lip_encoder import LipEncoder, downsample_crops, on_frames
+from avse_ppl.models.weights.io import load_lip_encoder, save_lip_encoder
 from avse_ppl.training.lips_augment import vary_crops
 
 
 def test_features_of_each_picture():
-    network = LipsNetwork(features=6, width=4).eval()
+    network = LipEncoder(features=6, width=4).eval()
     crops = torch.randint(0, 255, (2, 7, 88, 88), dtype=torch.uint8)
     assert network(crops).shape == (2, 6, 7)
-    assert torch.equal(network(crops), network.from_halved(halved(crops)))
+    assert torch.equal(network(crops), network.from_halved(downsample_crops(crops)))
 
 
 def test_frames_lie_between_pictures():
@@ -39,9 +39,9 @@ def test_nothing_is_seen_past_the_last_picture_or_without_any():
 
 
 def test_weights_come_back(tmp_path):
-    network = LipsNetwork(features=6, width=4).eval()
-    save_lips(tmp_path, network, name="small", card={"licence": "none"})
-    again, config = load_lips(tmp_path)
+    network = LipEncoder(features=6, width=4).eval()
+    save_lip_encoder(tmp_path, network, name="small", card={"licence": "none"})
+    again, config = load_lip_encoder(tmp_path)
     crops = torch.randint(0, 255, (1, 3, 88, 88), dtype=torch.uint8)
     assert torch.equal(again(crops), network(crops))
     assert config["use"] == "lips"
@@ -50,11 +50,11 @@ def test_weights_come_back(tmp_path):
 
 def test_other_weights_are_no_visual_encoder():
     with pytest.raises(ValueError, match="expected 'lips'"):
-        load_lips("tcvae")
+        load_lip_encoder("tcvae")
 
 
 def test_crops_vary_by_the_seed_and_stay_pictures():
-    images = halved(torch.randint(0, 255, (3, 4, 88, 88), dtype=torch.uint8))
+    images = downsample_crops(torch.randint(0, 255, (3, 4, 88, 88), dtype=torch.uint8))
     one, same, other = (vary_crops(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
@@ -64,7 +64,9 @@ def test_crops_vary_by_the_seed_and_stay_pictures():
 
 
 def test_a_clips_pictures_vary_together():
-    still = halved(torch.randint(0, 255, (1, 1, 88, 88), dtype=torch.uint8)).expand(1, 6, 44, 44)
+    still = downsample_crops(torch.randint(0, 255, (1, 1, 88, 88), dtype=torch.uint8)).expand(
+        1, 6, 44, 44
+    )
     varied = vary_crops(still, torch.Generator().manual_seed(3))[0]
     between = np.std((varied - varied.mean(0)).numpy())
     assert between < 0.2  # the grain only

@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models import (
     AlphaStable,
     AR1Gain,
@@ -156,7 +156,7 @@ def test_the_same_text_is_a_numpyro_program(model):
 
 @every_model
 def test_gradients_reach_every_latent(model):
-    density = Density(Scene(GaussianSpeech(stft=STFT), model), mixture())
+    density = LogDensity(Scene(GaussianSpeech(stft=STFT), model), mixture())
     point = {s.name: s.start.clone().requires_grad_() for s in density.sites if s.of_noise}
     point |= {s.name: s.start for s in density.sites if not s.of_noise}
     noise = [point[name] for name in density.names(of_noise=True)]
@@ -177,7 +177,7 @@ def test_a_start_is_better_than_the_median_of_the_prior(name):
     scene = Scene(GaussianSpeech(gain_sd_db=0.0, spectrum=torch.full((33,), 1e-3), stft=STFT),
                   MODELS[name])  # fmt: skip
     spectrogram = STFT.analyse(waves)
-    density = Density(scene, spectrogram)
+    density = LogDensity(scene, spectrogram)
     power = spectrogram.power
     generator = torch.Generator().manual_seed(0)
     start = {site.name: site.start for site in density.sites}

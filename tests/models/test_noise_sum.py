@@ -13,7 +13,7 @@ from pyro import poutine
 from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
 from avse_ppl.models import AR1Gain, Hum, StudentT, Sum, clicks, hum, wind
 from avse_ppl.models.noise.basic import Stationary
-from avse_ppl.models.noise.sum import floor, settled, start, with_site
+from avse_ppl.models.noise.sum import initial_values, noise_floor, residual_spectrum, with_site
 from avse_ppl.models.scene import plates_reusable
 
 STFT = Stft(n_fft=64, hop=16)
@@ -132,16 +132,16 @@ def noisy(time=4000):
 
 def test_the_floor_is_the_geometric_mean_of_frames_that_hold_sound():
     _, power = noisy()
-    torch.testing.assert_close(floor(power), power.log().mean(-1, keepdim=True).exp())
+    torch.testing.assert_close(noise_floor(power), power.log().mean(-1, keepdim=True).exp())
     padded = torch.cat((power, torch.zeros(1, 3, 900)), -1)
-    torch.testing.assert_close(floor(padded), floor(power))
+    torch.testing.assert_close(noise_floor(padded), noise_floor(power))
 
 
 @pytest.mark.parametrize("speech", [0.0, 0.3, 3.0])
 def test_the_settled_spectrum_is_what_is_left_beside_speech(speech):
     level, power = noisy(40000)
     heard = power * (1.0 + speech / level)  # speech of that power, of the same law
-    found = settled(heard, torch.full_like(power, speech))
+    found = residual_spectrum(heard, torch.full_like(power, speech))
     for step in pairwise((0.0, *found.flatten().tolist())):
         assert step[1] > step[0]
     # The lowest level under loud speech is one part in 300: known to a tenth of the whole only.
@@ -153,19 +153,19 @@ def test_padding_plays_no_part_in_the_settled_spectrum():
     _, power = noisy(400)
     speech = torch.full_like(power, 0.3)
     padded = [torch.cat((x, torch.zeros(1, 3, 90)), -1) for x in (power, speech)]
-    torch.testing.assert_close(settled(*padded), settled(power, speech))
+    torch.testing.assert_close(residual_spectrum(*padded), residual_spectrum(power, speech))
 
 
 def test_stationary_noise_starts_settled_alone_and_at_the_floor_in_a_sum():
     _, power = noisy()
     speech, g = torch.full_like(power, 0.01), torch.Generator()
-    alone = start(stationary, power, speech, g)["noise.power"]
-    torch.testing.assert_close(alone, settled(power, speech))
+    alone = initial_values(stationary, power, speech, g)["noise.power"]
+    torch.testing.assert_close(alone, residual_spectrum(power, speech))
     values = (clicks + stationary).initial(power, speech, g)
-    torch.testing.assert_close(values["noise.1.power"], floor(power))
+    torch.testing.assert_close(values["noise.1.power"], noise_floor(power))
     assert set(values) == {"noise.clicks", "noise.1.power"}
     values = (hum(1000.0) + stationary + hiss).initial(power, speech, g)  # they hold no bursts
-    torch.testing.assert_close(values["noise.1.power"], settled(power, speech))
+    torch.testing.assert_close(values["noise.1.power"], residual_spectrum(power, speech))
 
 
 def test_nmf_starts_after_updates_of_its_own_wherever_it_is():
@@ -186,4 +186,4 @@ def test_nmf_starts_after_updates_of_its_own_wherever_it_is():
 
 
 def test_a_model_without_a_start_has_none():
-    assert start(hiss, torch.ones(1, 3, 4), torch.ones(1, 3, 4), torch.Generator()) == {}
+    assert initial_values(hiss, torch.ones(1, 3, 4), torch.ones(1, 3, 4), torch.Generator()) == {}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl.models.networks import DynamicNetwork, TcvaeNetwork
-from avse_ppl.models.networks.fusion import Fusion, Sight
+from avse_ppl.models.networks import SequentialVaeNetwork, TcvaeNetwork
+from avse_ppl.models.networks.fusion import Fusion, VisualFrontEnd
 from avse_ppl.models.networks.transitions import PRIORS
-from avse_ppl.models.speech.latent_sequence import LatentLaw
+from avse_ppl.models.speech.latent_sequence import SequencePrior
 from avse_ppl.models.weights.io import load_shared
 
 SIZES = {"freq": 33, "latent": 3, "hidden": 12, "encoder_hidden": 10, "sight_hidden": 8}
@@ -15,7 +15,7 @@ DYNAMIC = ("gated", "recurrent")
 
 
 def make(prior="gated", visual=5, **settings):
-    network = DynamicNetwork(prior=prior, visual=visual, **{**SIZES, **settings}).eval()
+    network = SequentialVaeNetwork(prior=prior, visual=visual, **{**SIZES, **settings}).eval()
     with torch.no_grad():  # what starts at 0 is to matter, too
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -34,7 +34,7 @@ def test_without_a_gate_it_is_the_audio_only_prior_to_the_bit(prior, decoder):
     z, power = torch.randn(2, 3, 12), torch.rand(2, 33, 12)
     dark = seen(gate=0.0)
     assert torch.equal(network.decode(z, dark), network.decode(z))
-    assert torch.equal(network.unroll(z, dark), network.unroll(z))
+    assert torch.equal(network.sample_from_innovations(z, dark), network.sample_from_innovations(z))
     for a, b in zip(network.law(z, dark), network.law(z), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(network.encode(power, visual=dark), network.encode(power), strict=True):
@@ -66,7 +66,7 @@ def test_unrolled_latents_have_their_innovations(prior):
     network = make(prior).double()
     innovations = torch.randn(2, 3, 12, dtype=torch.float64)
     sight = network._seen(seen().double(), innovations)
-    z = network.prior.unroll(innovations, sight)
+    z = network.prior.sample_from_innovations(innovations, sight)
     mean, logvar = network.prior.law(z, sight)
     assert torch.allclose((z - mean) * torch.exp(-0.5 * logvar), innovations, atol=1e-9)
 
@@ -78,10 +78,10 @@ def test_the_past_does_not_know_the_future(prior):
     later = first.clone()
     later[..., 7:] += 1.0
     sight = network._seen(None, first)
-    one, other = (network.prior.unroll(z, sight) for z in (first, later))
+    one, other = (network.prior.sample_from_innovations(z, sight) for z in (first, later))
     assert torch.equal(one[..., :7], other[..., :7])
     assert not torch.allclose(one[..., 8:], other[..., 8:])
-    assert network.reach is None
+    assert network.receptive_field is None
 
 
 def test_rows_of_draws_share_their_recordings_picture():
@@ -93,7 +93,7 @@ def test_rows_of_draws_share_their_recordings_picture():
 
 def test_starts_as_the_prior_it_builds_on():
     plain = TcvaeNetwork(33, 3, 12, 3, 10).eval()
-    network = DynamicNetwork(visual=5, prior="visual", **SIZES).eval()
+    network = SequentialVaeNetwork(visual=5, prior="visual", **SIZES).eval()
     load_shared(network, plain)
     network.encoder_looking.follow(network)
     z, power = torch.randn(1, 3, 12), torch.rand(1, 33, 12)
@@ -118,7 +118,7 @@ def test_attention_reads_no_further_than_its_window():
 
 
 def test_sight_is_silent_where_the_gate_is():
-    sight = Sight(features=5, hidden=8)
+    sight = VisualFrontEnd(features=5, hidden=8)
     visual = seen(recordings=1)
     visual[..., 4:6] = 0.0
     assert not sight(visual)[..., 4:6].any()
@@ -135,7 +135,7 @@ def test_sight_is_silent_where_the_gate_is():
 )
 def test_unknown_parts_are_refused(settings, text):
     with pytest.raises(ValueError, match=text):
-        DynamicNetwork(visual=5, **SIZES, **settings)
+        SequentialVaeNetwork(visual=5, **SIZES, **settings)
 
 
 @pytest.mark.parametrize("decoder", ["convolutional", "recurrent"])
@@ -156,7 +156,7 @@ def test_jax_decodes_the_same(prior, decoder):
 @pytest.mark.parametrize("prior", PRIORS)
 def test_the_law_of_the_latents_is_the_law_of_its_draws(prior):
     network = make(prior)
-    law = LatentLaw(network, seen(), torch.Size((2, 3, 12)))
+    law = SequencePrior(network, seen(), torch.Size((2, 3, 12)))
     draws = law.sample((400,))
     mean, logvar = network.law(draws.flatten(0, 1), seen_again(law.visual, 400))
     standard = (draws.flatten(0, 1) - mean) * torch.exp(-0.5 * logvar)

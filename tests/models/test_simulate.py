@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from avse_ppl import NMF, GaussianSpeech, Scene, Stft
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 
@@ -19,7 +19,7 @@ def whitened(values, power):
 
 
 def test_the_mixture_is_what_was_drawn():
-    simulated = simulate(ruler_scene(False, stft=STFT), n_samples=650, recordings=3)
+    simulated = simulate(reference_scene(False, stft=STFT), n_samples=650, recordings=3)
     assert torch.equal(simulated.mixture.values, simulated.speech + simulated.noise)
     assert simulated.mixture.values.shape == (3, STFT.freq, STFT.frame_count(650))
     assert simulated.mixture.n_samples == (650, 650, 650)
@@ -34,7 +34,7 @@ def test_the_mixture_is_what_was_drawn():
 def test_speech_and_noise_follow_their_laws():
     # 20 recordings of 33 x 42 bins. Kolmogorov-Smirnov at level 1e-4: a wrong power by 5 % of
     # its size would show at this number of bins.
-    scene = ruler_scene(False, noise_power=0.5, gain_sd_db=8.0, stft=STFT)
+    scene = reference_scene(False, noise_power=0.5, gain_sd_db=8.0, stft=STFT)
     simulated = simulate(scene, n_samples=650, recordings=20, seed=1)
     laws = scene.laws_given(simulated.latents, simulated.mixture)
     for values, law in ((simulated.speech, laws.speech), (simulated.noise, laws.noise)):
@@ -48,7 +48,7 @@ def test_speech_and_noise_follow_their_laws():
 
 
 def test_latents_follow_their_priors():
-    scene = ruler_scene(False, noise_power=0.5, noise_sd_db=3.0, stft=Stft(n_fft=16, hop=8))
+    scene = reference_scene(False, noise_power=0.5, noise_sd_db=3.0, stft=Stft(n_fft=16, hop=8))
     latents = simulate(scene, n_samples=16, recordings=1000).latents
     gain = latents["speech.gain"].flatten().numpy()
     level_db = 10 * np.log10(latents["noise.level"].flatten().numpy() / 0.5)
@@ -57,7 +57,7 @@ def test_latents_follow_their_priors():
 
 
 def test_known_noise_has_the_power_asked_for():
-    scene = ruler_scene(True, noise_power=0.2, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(True, noise_power=0.2, gain_sd_db=0.0, stft=STFT)
     simulated = simulate(scene, n_samples=650)
     assert simulated.latents == {}
     assert float(scene.noise(simulated.mixture.frames).power) == pytest.approx(0.2)
@@ -65,7 +65,7 @@ def test_known_noise_has_the_power_asked_for():
 
 
 def test_seeds():
-    scene = ruler_scene(False, stft=STFT)
+    scene = reference_scene(False, stft=STFT)
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
     one, same, other = (simulate(scene, 640, seed=seed) for seed in (5, 5, 6))
@@ -82,27 +82,27 @@ def test_any_scene_can_be_simulated():
 
 
 def test_the_library_front_end_is_the_default():
-    assert ruler_scene(True).stft == Stft()
+    assert reference_scene(True).stft == Stft()
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["noise_power", "noise_sd_db"])
 def test_a_bad_power_or_deviation(name, bad):
     with pytest.raises(ValueError, match=f"{name} must be a finite number above 0"):
-        ruler_scene(False, **{name: bad})
+        reference_scene(False, **{name: bad})
 
 
 def test_a_negative_deviation_of_the_gain():
     with pytest.raises(ValueError, match=r"gain_sd_db must be .*at least 0"):
-        ruler_scene(True, gain_sd_db=-1.0)
+        reference_scene(True, gain_sd_db=-1.0)
 
 
 def test_too_short_to_simulate():
     with pytest.raises(ValueError, match="n_samples must be a whole number of at least 64, not 63"):
-        simulate(ruler_scene(True, stft=STFT), n_samples=63)
+        simulate(reference_scene(True, stft=STFT), n_samples=63)
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, True])
 def test_a_bad_number_of_recordings(count):
     with pytest.raises(ValueError, match="recordings must be a whole number of at least 1"):
-        simulate(ruler_scene(True, stft=STFT), 640, recordings=count)
+        simulate(reference_scene(True, stft=STFT), 640, recordings=count)

@@ -7,10 +7,17 @@ import pytest
 import torch
 
 from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene, Stft
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.video import look
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
-from avse_ppl.models.visual.reliability import RELIABILITIES, Beta, Markov, always, never, score
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
+from avse_ppl.models.visual.reliability import (
+    RELIABILITIES,
+    Beta,
+    Switching,
+    audio_only,
+    soft,
+    ungated,
+)
 
 STFT = Stft(64, 16)
 WAVES = np.random.default_rng(0).normal(size=(2, 800)).astype("float32")
@@ -19,13 +26,13 @@ TIME, SHORT = STFT.frame_count(800), STFT.frame_count(320)
 
 def make_prior(**settings):
     torch.manual_seed(0)
-    network = DynamicNetwork(
+    network = SequentialVaeNetwork(
         33, 3, 12, 3, 10, visual=4, sight_hidden=8, **{"prior": "gated", **settings}
     ).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    eyes = LipsNetwork(4, 4).eval().requires_grad_(False)
+    eyes = LipEncoder(4, 4).eval().requires_grad_(False)
     return LatentSpeech(network.requires_grad_(False), lips=eyes, stft=STFT, name="toy")
 
 
@@ -54,18 +61,18 @@ def test_all_frames_missing_is_the_audio_only_answer_to_the_bit(prior, name):
 
 
 def test_never_is_the_audio_only_answer_with_any_video(prior):
-    assert np.array_equal(invert(prior, seen(), never).mean, invert(prior, None, None).mean)
+    assert np.array_equal(invert(prior, seen(), audio_only).mean, invert(prior, None, None).mean)
 
 
-@pytest.mark.parametrize("model", [score, Markov()], ids=["score", "markov"])
+@pytest.mark.parametrize("model", [soft, Switching()], ids=["score", "markov"])
 def test_a_sure_score_is_always(prior, model):
     sure = invert(prior, seen(), model)
-    np.testing.assert_allclose(sure.mean, invert(prior, seen(), always).mean, atol=1e-4)
+    np.testing.assert_allclose(sure.mean, invert(prior, seen(), ungated).mean, atol=1e-4)
     np.testing.assert_allclose(sure.reliability, 1.0, atol=1e-5)
 
 
 def test_always_is_no_model_of_reliability(prior):
-    ours = invert(prior, seen(), always)
+    ours = invert(prior, seen(), ungated)
     np.testing.assert_allclose(ours.mean, invert(prior, seen(), None).mean, atol=1e-5)
     assert invert(prior, seen(), None).reliability is None
 
@@ -87,17 +94,17 @@ def test_the_posterior_says_how_far_the_lips_counted(prior, name):
 
 def test_a_batch_is_its_recordings(prior):
     video = seen(0.6)
-    both = invert(prior, video, Markov())
-    alone = invert(prior, video[:1], Markov(), waves=WAVES[:1])
+    both = invert(prior, video, Switching())
+    alone = invert(prior, video[:1], Switching(), waves=WAVES[:1])
     np.testing.assert_allclose(both.mean[:1], alone.mean, atol=1e-5)
     np.testing.assert_allclose(both.reliability[:1], alone.reliability, atol=1e-5)
 
 
 def test_sound_that_contradicts_the_lips_switches_them_off(prior):
     """Latents drawn from one branch are told from those of the other."""
-    scene = Scene(prior, NMF(1), Markov(0.9))
+    scene = Scene(prior, NMF(1), Switching(0.9))
     video = seen(0.5)
-    density = Density(scene, look(scene, STFT.analyse(WAVES), video))
+    density = LogDensity(scene, condition_on_video(scene, STFT.analyse(WAVES), video))
     from avse_ppl.models.speech.latent_sequence import branches
     from avse_ppl.models.visual.gate import Switch
     from avse_ppl.models.visual.switch import probability
@@ -106,7 +113,9 @@ def test_sound_that_contradicts_the_lips_switches_them_off(prior):
     fresh = torch.randn(2, 3, TIME, generator=torch.Generator().manual_seed(5))
     switch = Switch(video[:, 0], 0.9)
     on, off = (
-        probability(branches(prior.network, prior.network.unroll(fresh, v), shown), switch)
+        probability(
+            branches(prior.network, prior.network.sample_from_innovations(fresh, v), shown), switch
+        )
         for v in (shown, None)
     )
     assert float(on.mean()) > float(off.mean()) + 0.1
@@ -121,11 +130,11 @@ def test_the_marginal_density_is_the_sum_over_switches(prior):
 
     waves, frames = WAVES[:1, :64], STFT.frame_count(64)
     video = seen(0.4, 1)[..., :frames]
-    scene = Scene(prior, NMF(1), Markov(0.7))
-    density = Density(scene, look(scene, STFT.analyse(waves), video))
+    scene = Scene(prior, NMF(1), Switching(0.7))
+    density = LogDensity(scene, condition_on_video(scene, STFT.analyse(waves), video))
     values = {site.name: site.transform(site.start) for site in density.sites}
     values["speech.z"] = torch.randn(1, 3, frames, generator=torch.Generator().manual_seed(1))
-    steps = transitions(Markov(0.7)(None, video))[0]
+    steps = transitions(Switching(0.7)(None, video))[0]
     paths = []
     for path in itertools.product((0, 1), repeat=frames):
         log = steps[0, 0, path[0]]
@@ -183,8 +192,8 @@ def test_jax_sums_out_the_same_switch(prior):
 
     from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax
 
-    scene, video = Scene(prior, NMF(1), Markov()), seen(0.7, 1)[..., :SHORT]
-    density = Density(scene, look(scene, STFT.analyse(WAVES[:1, :320]), video))
+    scene, video = Scene(prior, NMF(1), Switching()), seen(0.7, 1)[..., :SHORT]
+    density = LogDensity(scene, condition_on_video(scene, STFT.analyse(WAVES[:1, :320]), video))
     latents = {site.name: site.start.clone() for site in density.sites}
     latents["speech.z"] = torch.randn(1, 3, SHORT, generator=torch.Generator().manual_seed(2))
     latents["speech.z"].requires_grad_(True)
@@ -207,25 +216,25 @@ def test_numpyro_runs_the_switch(prior):
     routine = NumPyroNUTS(
         draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, start_steps=3, waveforms=False
     )
-    found = invert(prior, seen(0.7, 1)[..., :SHORT], Markov(), WAVES[:1, :320], routine=routine)
+    found = invert(prior, seen(0.7, 1)[..., :SHORT], Switching(), WAVES[:1, :320], routine=routine)
     assert np.isfinite(found.reliability).all()
 
 
 def test_long_recordings_keep_how_far_the_lips_counted(prior):
-    from avse_ppl.posterior.chunks import stitch
+    from avse_ppl.posterior.chunks import crossfade_chunks
 
-    parts = [invert(prior, seen(0.6, 1), Markov(), WAVES[r : r + 1]) for r in range(2)]
-    whole = stitch(parts, [(0, 800), (640, 1440)], 1440)
+    parts = [invert(prior, seen(0.6, 1), Switching(), WAVES[r : r + 1]) for r in range(2)]
+    whole = crossfade_chunks(parts, [(0, 800), (640, 1440)], 1440)
     assert whole.reliability.shape == (1, STFT.frame_count(1440))
     np.testing.assert_allclose(whole.reliability[0, :35], parts[0].reliability[0, :35], atol=1e-6)
     blind = invert(prior, None, None, WAVES[:1])
-    assert stitch([parts[0], blind], [(0, 800), (640, 1440)], 1440).reliability is None
+    assert crossfade_chunks([parts[0], blind], [(0, 800), (640, 1440)], 1440).reliability is None
 
 
 def test_the_picture_shows_how_far_the_lips_counted(prior, tmp_path):
     from avse_ppl.plotting.posterior import plot_enhancement
 
-    found = invert(prior, seen(0.6, 1), Markov(), WAVES[:1])
+    found = invert(prior, seen(0.6, 1), Switching(), WAVES[:1])
     assert plot_enhancement(found, tmp_path / "seen.png").stat().st_size > 10_000
 
 
@@ -246,12 +255,12 @@ def test_a_gate_outside_its_range_or_of_another_length_is_refused(prior):
 
 @pytest.mark.parametrize("settings", [{"decoder_sees": True}, {"prior": "recurrent"}])
 def test_a_prior_that_cannot_switch_says_what_can(settings):
-    refused(make_prior(**settings), Markov(), "take the reliability 'score' or 'beta'")
+    refused(make_prior(**settings), Switching(), "take the reliability 'score' or 'beta'")
 
 
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="persistence must be in"):
-        Markov(1.0)
+        Switching(1.0)
     with pytest.raises(ValueError, match="concentration must be positive"):
         Beta(0.0)
 

@@ -11,8 +11,8 @@ import pytest
 from avse_ppl import EM, HMC, NMF, NUTS, SVI, Exact, GaussianSpeech, load_speech, stationary
 from avse_ppl.models import pretrained_names
 from avse_ppl.pipeline.catalog import (
+    INFERENCE_METHODS,
     NOISES,
-    ROUTINES,
     default_inference,
     resolve_inference,
     resolve_noise,
@@ -179,13 +179,13 @@ def test_a_module_without_the_function(here):
     ],
 )
 def test_routine_by_name(name, kind):
-    assert name in ROUTINES
+    assert name in INFERENCE_METHODS
     assert type(resolve_inference(name)) is kind
 
 
 def test_every_routine_that_is_listed_is_there():
-    assert len(ROUTINES) == 14
-    assert all(callable(resolve_inference(name)) for name in ROUTINES)
+    assert len(INFERENCE_METHODS) == 14
+    assert all(callable(resolve_inference(name)) for name in INFERENCE_METHODS)
 
 
 def test_em_differs_by_its_e_step():

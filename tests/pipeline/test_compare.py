@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, compare
 from avse_ppl.cli.main import app
-from avse_ppl.evaluation.bin_density import bins_of
+from avse_ppl.evaluation.bin_density import pointwise_log_likelihood
 from avse_ppl.evaluation.comparison import Comparison, stacking_weights
 from avse_ppl.evaluation.loo import loo
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.pipeline.compare import named_models
 from avse_ppl.plotting.comparison import plot_comparison
 
@@ -58,7 +58,7 @@ def two_local(frames):
 
 def test_loo_is_the_exact_one():
     # One unknown level: p(x_i | all but its neighbours), by quadrature over the level.
-    scene = ruler_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
     mixture = simulate(scene, n_samples=200, seed=3).mixture
     posterior = Exact(draws=2000, waveforms=False)(scene, mixture, seed=0)
     found = loo(scene, mixture, posterior)
@@ -89,8 +89,8 @@ def test_latents_of_single_bins_are_integrated_out():
     scene = Scene(QUIET, textured)
     mixture = simulate(scene, n_samples=400, seed=1).mixture
     posterior = SVI(steps=150, draws=100, waveforms=False)(scene, mixture, seed=0)
-    density = Density(scene, mixture)
-    bins = bins_of(density, posterior, seed=0)
+    density = LogDensity(scene, mixture)
+    bins = pointwise_log_likelihood(density, posterior, seed=0)
     assert bins.local == ("texture",)
     draws = [
         {n: torch.from_numpy(v[0, d]) for n, v in posterior.latents.items()} for d in range(100)
@@ -109,7 +109,7 @@ def test_two_latents_of_one_bin_are_integrated_out_together():
     scene = Scene(QUIET, two_local)
     mixture = simulate(scene, n_samples=400, seed=1).mixture
     posterior = SVI(steps=150, draws=100, waveforms=False)(scene, mixture, seed=0)
-    bins = bins_of(Density(scene, mixture), posterior, seed=0)
+    bins = pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0)
     assert set(bins.local) == {"a", "b"}
     draw = {n: torch.from_numpy(v[0, 0]) for n, v in posterior.latents.items()}
     found = torch.stack([bins(draw) for _ in range(50)]).logsumexp(0)[0] - np.log(50)
@@ -126,11 +126,11 @@ def test_a_latent_that_reaches_into_other_bins_is_not_integrated():
     scene = Scene(QUIET, smooth)
     mixture = simulate(scene, n_samples=400).mixture
     posterior = SVI(steps=3, draws=100, waveforms=False)(scene, mixture, seed=0)
-    assert bins_of(Density(scene, mixture), posterior, seed=0).local == ()
+    assert pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0).local == ()
 
 
 def test_tempered_draws_are_reweighted_by_the_tempered_density():
-    scene = ruler_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
     mixture = simulate(scene, n_samples=200).mixture
     routine = Exact(draws=1000, waveforms=False, tempering=0.05)
     posterior = routine(scene, mixture, seed=0)
@@ -140,7 +140,7 @@ def test_tempered_draws_are_reweighted_by_the_tempered_density():
 
 
 def test_what_loo_refuses():
-    scene = ruler_scene(noise_known=False, stft=STFT)
+    scene = reference_scene(noise_known=False, stft=STFT)
     mixture = simulate(scene, n_samples=400).mixture
     run = SVI(steps=3, draws=100, waveforms=False)
     with pytest.raises(ValueError, match=r"holds 99 draws of its latents.*draws=200 or more"):
@@ -148,14 +148,14 @@ def test_what_loo_refuses():
     with pytest.raises(ValueError, match="not a point estimate; use inference='svi'"):
         loo(scene, mixture, EM(rounds=2, draws=2)(scene, mixture, seed=0))
     with pytest.raises(ValueError, match="pass the scene that was inverted"):
-        loo(ruler_scene(True, stft=STFT), mixture, run(scene, mixture, seed=0))
+        loo(reference_scene(True, stft=STFT), mixture, run(scene, mixture, seed=0))
     two = simulate(scene, n_samples=400, recordings=2).mixture
     with pytest.raises(ValueError, match="expected one recording, found 2"):
         loo(scene, two, run(scene, two, seed=0))
 
 
 def test_a_scene_without_latents_has_the_density_itself():
-    scene = ruler_scene(noise_known=True, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(noise_known=True, gain_sd_db=0.0, stft=STFT)
     mixture = simulate(scene, n_samples=400).mixture
     found = loo(scene, mixture, Exact(draws=2)(scene, mixture, seed=0))
     law = scene.laws_given({}, mixture).mixture
@@ -279,7 +279,7 @@ def test_long_recordings_are_compared_in_pieces():
     stft = Stft(n_fft=1024, hop=512)
     prior = GaussianSpeech(1e-6 * torch.ones(513), 0.0, stft)
     wave = simulated_wave(False, 2, 16 * RATE)
-    models = {f"{power:g}": ruler_scene(True, noise_power=power).noise for power in (1.0, 2.0)}
+    models = {f"{power:g}": reference_scene(True, noise_power=power).noise for power in (1.0, 2.0)}
     comparison = compare(
         wave, models, speech=prior, inference=Exact(draws=1), sample_rate_hz=RATE
     )  # fmt: skip

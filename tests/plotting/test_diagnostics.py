@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from avse_ppl import NUTS, SVI, Exact, GaussianSpeech, Scene, Stft, diagnose, stationary
 from avse_ppl.cli.main import app
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.plotting.diagnostics import plot_diagnostics
 
 STFT = Stft(64, 16)
-SCENE = ruler_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
+SCENE = reference_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
 
 
 def mixture(recordings=1):
@@ -66,7 +66,7 @@ def test_a_check_that_fails_is_red(drawn, tmp_path):
     # A scene in which speech is a thousand times louder than it is.
     quiet = Scene(GaussianSpeech(gain_sd_db=0.0, stft=STFT), stationary)
     posterior = SVI(steps=12, draws=4)(quiet, mixture(), seed=0)
-    loud = ruler_scene(True, noise_power=1000.0, gain_sd_db=0.0, stft=STFT)
+    loud = reference_scene(True, noise_power=1000.0, gain_sd_db=0.0, stft=STFT)
     exact = Exact(draws=4)(loud, mixture(), seed=0)
     plot_diagnostics(diagnose(exact, loud), exact, tmp_path / "a.png", scene=loud)
     law = panels(drawn[0])[2].patches[0]

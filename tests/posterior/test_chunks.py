@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.models.simulate import reference_scene
 from avse_ppl.posterior.chunks import (
     CHUNK_S,
     LONG_S,
     OVERLAP_S,
+    crossfade_chunks,
+    crossfade_waves,
     fades,
-    join,
-    split,
-    stitch,
-    stitch_waves,
+    split_chunks,
+    stack_channels,
 )
 
 STFT = Stft(n_fft=64, hop=16)
@@ -38,7 +38,7 @@ def waves(count=1, n_samples=N, seed=0):
 @pytest.mark.parametrize("seconds", [0.1, 14.9, 15.0, 15.0001, 15.5, 21.0, 21.01, 40.0, 599.7])
 def test_chunks_cover_the_recording(rate, hop, seconds):
     n = int(seconds * rate)
-    spans = split(n, rate, hop)
+    spans = split_chunks(n, rate, hop)
     assert spans[0][0] == 0
     assert spans[-1][1] == n
     assert all(begin % hop == 0 for begin, _ in spans)
@@ -55,7 +55,7 @@ def test_chunks_cover_the_recording(rate, hop, seconds):
 
 
 def test_chunks_are_as_many_as_the_length_asks_for():
-    counts = [len(split(minutes * 60 * 16000, 16000, 256)) for minutes in (1, 10, 100)]
+    counts = [len(split_chunks(minutes * 60 * 16000, 16000, 256)) for minutes in (1, 10, 100)]
     assert counts == [6, 60, 600]
 
 
@@ -64,7 +64,7 @@ def test_chunks_are_as_many_as_the_length_asks_for():
 
 @pytest.mark.parametrize(
     ("spans", "n"),
-    [(SPANS, N), ([(0, 10)], 10), (split(16000 * 40, 16000, 256), 16000 * 40)],
+    [(SPANS, N), ([(0, 10)], 10), (split_chunks(16000 * 40, 16000, 256), 16000 * 40)],
     ids=["three", "one", "40 s"],
 )
 def test_weights_add_up_to_one(spans, n):
@@ -99,13 +99,13 @@ def test_weights_beside_a_gap_stay_at_one():
 def test_pieces_of_one_wave_are_that_wave():
     whole = waves(3)[None]
     parts = [whole[..., begin:end] for begin, end in SPANS]
-    np.testing.assert_allclose(stitch_waves(parts, SPANS, N), whole, atol=1e-6)
+    np.testing.assert_allclose(crossfade_waves(parts, SPANS, N), whole, atol=1e-6)
 
 
 def test_a_gap_is_silent():
     whole = waves()[0]
     spans = [SPANS[0], SPANS[2]]
-    found = stitch_waves([whole[b:e] for b, e in spans], spans, N)
+    found = crossfade_waves([whole[b:e] for b, e in spans], spans, N)
     np.testing.assert_array_equal(found[:400], whole[:400])
     assert not found[400:608].any()
     np.testing.assert_array_equal(found[608:], whole[608:])
@@ -135,11 +135,11 @@ def pieces(whole, spans=SPANS):
 
 @pytest.fixture(scope="module")
 def whole():
-    return Exact(draws=20)(ruler_scene(True, stft=STFT), waves(), seed=0)
+    return Exact(draws=20)(reference_scene(True, stft=STFT), waves(), seed=0)
 
 
 def test_equal_posteriors_make_the_same_posterior(whole):
-    found = stitch(pieces(whole), SPANS, N)
+    found = crossfade_chunks(pieces(whole), SPANS, N)
     for name in ("mean", "variance", "mixture"):
         np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.enhance(), whole.enhance(), atol=1e-4)
@@ -158,17 +158,17 @@ def test_equal_posteriors_make_the_same_posterior(whole):
 def test_the_worst_figure_of_a_fit_is_that_of_the_whole(whole, name):
     values = [0.2, 0.9, 0.4]
     parts = [replace(p, attrs={name: [v]}) for p, v in zip(pieces(whole), values, strict=True)]
-    assert stitch(parts, SPANS, N).attrs[name] == [0.9]
-    assert join(parts[:1] * 2).attrs[name] == [0.2, 0.2]
+    assert crossfade_chunks(parts, SPANS, N).attrs[name] == [0.9]
+    assert stack_channels(parts[:1] * 2).attrs[name] == [0.2, 0.2]
 
 
 def test_one_chunk_is_returned_with_its_latents(whole):
-    assert stitch([whole], [(0, N)], N) is whole
+    assert crossfade_chunks([whole], [(0, N)], N) is whole
 
 
 def test_a_single_chunk_among_silent_ones_is_put_in_its_place(whole):
     begin, end = SPANS[1]
-    found = stitch(pieces(whole)[1:2], SPANS[1:2], N)
+    found = crossfade_chunks(pieces(whole)[1:2], SPANS[1:2], N)
     assert found.n_samples == (N,)
     assert found.mean.shape == whole.mean.shape
     inside = slice(begin, end)
@@ -190,7 +190,7 @@ def test_draws_keep_their_spread_where_chunks_meet():
         Exact(draws=400)(scene, wave[begin:end], seed=10 * i)
         for i, (begin, end) in enumerate(SPANS)
     ]
-    found = stitch(parts, SPANS, N)
+    found = crossfade_chunks(parts, SPANS, N)
     spread = found.draws().var(0)
     level = spread[np.r_[50:304, 400:608, 704:950]].mean()
     for begin, end in ((304, 400), (608, 704)):
@@ -218,7 +218,7 @@ def channel(steps=4, seed=0):
 
 def test_channels_become_recordings():
     left, right = channel(seed=0), channel(seed=1)
-    both = join([left, right])
+    both = stack_channels([left, right])
     assert both.recordings == 2
     assert both.n_samples == (320, 320)
     for r, one in enumerate((left, right)):
@@ -232,12 +232,12 @@ def test_channels_become_recordings():
 
 def test_one_channel_is_itself():
     one = channel()
-    assert join([one]) is one
+    assert stack_channels([one]) is one
 
 
 def test_channels_that_stopped_at_different_steps():
     short, long = channel(steps=3), channel(steps=5, seed=1)
-    elbo = join([short, long]).trace["elbo"]
+    elbo = stack_channels([short, long]).trace["elbo"]
     assert elbo.shape == (5, 2)
     np.testing.assert_array_equal(elbo[:3, :1], short.trace["elbo"])
     assert np.isnan(elbo[3:, 0]).all()

@@ -25,7 +25,7 @@ from avse_ppl import (
 )
 from avse_ppl.inference.core.build_posterior import Moments, kind_of
 from avse_ppl.models import StudentT
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.models.simulate import reference_scene
 
 STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(gain_sd_db=6.0, stft=STFT)
@@ -46,7 +46,7 @@ def ragged():
 @pytest.fixture(scope="module")
 def many():
     """400 draws of one recording."""
-    return Exact(draws=400)(ruler_scene(True, noise_power=0.3, stft=STFT), waves(), seed=0)
+    return Exact(draws=400)(reference_scene(True, noise_power=0.3, stft=STFT), waves(), seed=0)
 
 
 # --- moments -------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_draws_keep_most_of_a_variance_that_varies():
     # A waveform has overlapping frames, so that a variance with sharp edges is smeared over a
     # frame or two. With a gain of its own in each frame (6 dB), nine bins in ten keep theirs
     # within a factor of 1.5, of which 200 draws account for 1.1, and the total within 5 %.
-    posterior = Exact(draws=200)(ruler_scene(True, noise_power=0.3), waves(1, 8000), seed=0)
+    posterior = Exact(draws=200)(reference_scene(True, noise_power=0.3), waves(1, 8000), seed=0)
     bins = Stft().forward(torch.from_numpy(posterior.draws())).numpy()[..., 4:-4]
     mean, variance = posterior.mean[0, :, 4:-4], posterior.variance[0, :, 4:-4]
     measured = (np.abs(bins - bins.mean(0)) ** 2).mean(0)
@@ -289,7 +289,7 @@ def test_a_file_keeps_the_names_of_axes(tmp_path):
 @lru_cache
 def posteriors():
     """One of every form: more waveforms than latents, as many, none; latents and none."""
-    scene, known = Scene(SPEECH, NMF(2)), ruler_scene(True, gain_sd_db=0.0, stft=STFT)
+    scene, known = Scene(SPEECH, NMF(2)), reference_scene(True, gain_sd_db=0.0, stft=STFT)
     both = [waves()[0], waves(seed=1)[0][:300]]
     return {
         "variational": SVI(steps=3, draws=4)(scene, both, seed=0),

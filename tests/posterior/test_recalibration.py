@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from avse_ppl import Audio, Posterior, Stft, enhance_batch
 from avse_ppl.cli.main import app
-from avse_ppl.evaluation.calibration import average, reliability
+from avse_ppl.evaluation.calibration import average_coverage, coverage
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
 from avse_ppl.posterior.recalibration import (
     Recalibration,
@@ -58,17 +58,17 @@ def fitted(pairs):
     return fit_recalibration(pairs, fitted_on="white noise")
 
 
-def coverage(pairs, table=None):
+def coverages(pairs, table=None):
     if table is not None:
         pairs = [(posterior.recalibrated(table), truth) for posterior, truth in pairs]
-    return average([reliability(posterior, truth) for posterior, truth in pairs])
+    return average_coverage([coverage(posterior, truth) for posterior, truth in pairs])
 
 
 @pytest.mark.parametrize("narrow", [0.4, 2.0])
 def test_a_wrong_spread_is_made_good_on_other_recordings(narrow):
     table = fitted(posteriors(8, narrow, seed=1))
     test = posteriors(6, narrow, seed=2)
-    raw, better = coverage(test), coverage(test, table)
+    raw, better = coverages(test), coverages(test, table)
     for before, after in (
         (raw.bins, better.bins), (raw.bins_by_energy, better.bins_by_energy),
         (raw.waveform, better.waveform), (raw.waveform_by_energy, better.waveform_by_energy),
@@ -85,14 +85,13 @@ def test_a_spread_that_differs_between_recordings_makes_draws_of_several_scales(
     table = fitted(posteriors(20, 1.0, seed=1, heavy=True))
     test = posteriors(20, 1.0, seed=2, heavy=True)
     assert table.log_spread >= 0.5
-    raw, better = coverage(test), coverage(test, table)
+    raw, better = coverages(test), coverages(test, table)
     assert np.abs(raw.waveform - raw.probabilities).max() > 0.06
     np.testing.assert_allclose(better.waveform[1:], better.probabilities[1:], atol=0.07)
     # Discs of another law than the Gaussian's are right at all masses, its own at 90 % only.
     levels = better.probabilities
     found = [
-        reliability(p, t, radii=[table.radius(p, level)[0] for level in levels]).bins
-        for p, t in test
+        coverage(p, t, radii=[table.radius(p, level)[0] for level in levels]).bins for p, t in test
     ]
     np.testing.assert_allclose(np.mean(found, axis=0), levels, atol=0.07)
 

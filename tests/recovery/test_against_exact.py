@@ -17,7 +17,7 @@ import torch
 from scipy import integrate, stats
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 DRAWS = 400
@@ -52,7 +52,7 @@ def log_likelihood(power, values):
 
 
 def test_without_latents_it_is_the_wiener_filter():
-    scene = ruler_scene(True, noise_power=0.3, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(True, noise_power=0.3, gain_sd_db=0.0, stft=STFT)
     wave = 0.01 * waves()
     posterior = Exact(draws=2)(scene, wave, seed=0)
     gain = spectrum() / (spectrum() + 0.3)
@@ -80,7 +80,7 @@ def test_a_noise_with_a_mean_is_taken_off_first():
 
 
 def test_louder_in_louder_out():
-    scene = ruler_scene(True, stft=STFT)
+    scene = reference_scene(True, stft=STFT)
     quiet, loud = (Exact(draws=3)(scene, c * waves(1), seed=0) for c in (1.0, 1000.0))
     np.testing.assert_allclose(loud.mean, 1e3 * quiet.mean, rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(loud.variance, 1e6 * quiet.variance, rtol=1e-3)
@@ -92,7 +92,7 @@ def test_louder_in_louder_out():
 
 @pytest.mark.parametrize("tempering", [1.0, 0.25])
 def test_a_frame_is_a_one_dimensional_integral(tempering):
-    scene = ruler_scene(True, noise_power=0.3, gain_sd_db=8.0, stft=STFT)
+    scene = reference_scene(True, noise_power=0.3, gain_sd_db=8.0, stft=STFT)
     simulated = simulate(scene, 480, seed=3)
     draws = 1500
     exact = Exact(draws=draws, waveforms=False, tempering=tempering)
@@ -138,7 +138,7 @@ def log_weight(z, x, s, noise, gain_sd_db, tempering):
 
 @pytest.mark.parametrize("gain_sd_db", [6.0, 0.0], ids=["gain", "no gain"])
 def test_an_unknown_level_adds_an_outer_integral(gain_sd_db):
-    scene = ruler_scene(
+    scene = reference_scene(
         False, noise_power=0.4, noise_sd_db=5.0, gain_sd_db=gain_sd_db, stft=Stft(64, 32)
     )
     simulated = simulate(scene, 128, recordings=2, seed=4)
@@ -179,14 +179,14 @@ def by_double_sum(values, gain_sd_db):
 
 @pytest.mark.parametrize(("known", "few", "many"), [(True, 33, 257), (False, 17, 33)])
 def test_more_nodes_do_not_change_it(known, few, many):
-    scene = ruler_scene(known, gain_sd_db=10.0, stft=STFT)
+    scene = reference_scene(known, gain_sd_db=10.0, stft=STFT)
     mixture = simulate(scene, 64, recordings=2, seed=5).mixture
     coarse, fine = (Exact(nodes=n, draws=1, waveforms=False)(scene, mixture) for n in (few, many))
     assert near(coarse, fine, 1e-4 if known else 1e-3)
 
 
 def test_single_precision_is_near():
-    scene = ruler_scene(False, stft=STFT)
+    scene = reference_scene(False, stft=STFT)
     mixture = simulate(scene, 64, seed=5).mixture
     single, double = (
         Exact(nodes=17, draws=1, dtype=dtype)(scene, mixture)
@@ -196,7 +196,7 @@ def test_single_precision_is_near():
 
 
 def test_a_padded_recording_is_what_it_is_alone():
-    scene = ruler_scene(False, stft=STFT)
+    scene = reference_scene(False, stft=STFT)
     long, short = waves(2)[0][:160], waves(2)[1][:80]
     both = Exact(nodes=17, draws=2)(scene, [long, short], seed=0).select(1)
     alone = Exact(nodes=17, draws=2)(scene, short, seed=1)
@@ -204,7 +204,10 @@ def test_a_padded_recording_is_what_it_is_alone():
 
 
 def test_a_known_level_is_the_limit_of_a_narrow_prior():
-    known, narrow = ruler_scene(True, stft=STFT), ruler_scene(False, noise_sd_db=0.01, stft=STFT)
+    known, narrow = (
+        reference_scene(True, stft=STFT),
+        reference_scene(False, noise_sd_db=0.01, stft=STFT),
+    )
     mixture = simulate(known, 200, seed=6).mixture
     one, other = (Exact(draws=1, nodes=17)(scene, mixture) for scene in (known, narrow))
     assert near(one, other, 0.01)
@@ -254,7 +257,7 @@ settings = pytest.mark.parametrize(
 
 @lru_cache
 def scene_and_mixture(known):
-    scene = ruler_scene(known, stft=STFT)
+    scene = reference_scene(known, stft=STFT)
     return scene, simulate(scene, 320, recordings=2, seed=1).mixture
 
 
@@ -417,7 +420,7 @@ def speech_draws(scene, mixture, posterior, seed=0):
 
 
 def calibrate(known, recordings, draws=99):
-    scene = ruler_scene(known, stft=STFT)
+    scene = reference_scene(known, stft=STFT)
     simulated = simulate(scene, 320, recordings=recordings, seed=11)
     nodes = 65 if known else 25
     routine = Exact(nodes=nodes, draws=draws, waveforms=False)
@@ -476,7 +479,7 @@ def test_exact_intervals_cover_with_an_unknown_level():
 def test_svi_intervals_cover(known):
     # Mean field: the noise level and the gains are related, so a little less than stated.
     draws = 199
-    scene = ruler_scene(known, stft=STFT)
+    scene = reference_scene(known, stft=STFT)
     simulated = simulate(scene, 320, recordings=200, seed=12)
     routine = SVI(steps=1000, learning_rate=0.02, tolerance=0, draws=draws, waveforms=False)
     posterior = routine(scene, simulated.mixture, seed=0)

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from avse_ppl import EM, ComplexNormal, Exact, LatentSpeech, Scene, Stft
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.inference.em.blocks import plans_for, spread, together
-from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.em.blocks import choose_blocks, single_block, striped_blocks
+from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 TINY = Stft(n_fft=8, hop=2)
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 @cache
 def ruler(tempering):
     """Recordings of the ruler's world, and the exact posterior of their gains."""
-    scene = ruler_scene(True, stft=STFT)
+    scene = reference_scene(True, stft=STFT)
     mixture = simulate(scene, 480, recordings=3, seed=5).mixture
     exact = Exact(draws=2000, waveforms=False, tempering=tempering)(scene, mixture, seed=1)
     return scene, mixture, exact.latents["speech.gain"][0], exact
@@ -135,11 +135,11 @@ def by_importance(scene, mixture, draws=200_000):
 
 
 def metropolis(scene, mixture, e_step, plans=None, step_size=0.7, seed=0):
-    score = FrameScore(Density(scene, mixture))
+    score = FrameLogDensity(LogDensity(scene, mixture))
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = LangevinWalk(ones) if e_step == "mala" else RandomWalk(ones)
-    plans = plans or plans_for(score, scene.speech.reach, proposal.gradients)
-    randoms = Randoms(seed, mixture.recordings, CPU)
+    plans = plans or choose_blocks(score, scene.speech.receptive_field, proposal.gradients)
+    randoms = RandomStreams(seed, mixture.recordings, CPU)
     return Metropolis(score, plans, proposal, randoms, step_size=step_size, target=0.4)
 
 
@@ -155,7 +155,7 @@ def test_coupled_frames_against_importance_sampling(e_step):
     mean, sd, worth = by_importance(scene, one)
     assert worth > 1000
     time = one.frames.time
-    plans = [*spread(time, 2, False, CPU), together(time, CPU, frames=False)]
+    plans = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
     mover = metropolis(scene, mixture, e_step, plans if e_step == "mh" else None)
     state = {"speech.z": torch.zeros(64, 2, time), "speech.level": torch.zeros(64, 1, 1)}
     mover.moves(state, 100, burn_in=True)
@@ -201,7 +201,7 @@ def shifts(e_step, kind, plans=None, moves=60, recordings=700):
 def close_windows(certain):
     """Every third frame moves: with a recurrent decoder, all windows reach into each other."""
     time = TINY.frame_count(50)
-    return [*spread(time, 3, certain, CPU), together(time, CPU, frames=False)]
+    return [*striped_blocks(time, 3, certain, CPU), single_block(time, CPU, frames=False)]
 
 
 def statistics(mover, state):
@@ -232,6 +232,6 @@ def test_windows_wrongly_taken_for_independent_would_be_found_out():
 
 @pytest.mark.parametrize("e_step", ["mh", "mala"])
 def test_a_reach_that_is_understated_would_be_found_out(e_step, monkeypatch):
-    monkeypatch.setattr(prior("tcvae").network, "reach", 0)
+    monkeypatch.setattr(prior("tcvae").network, "receptive_field", 0)
     z, _ = shifts(e_step, "tcvae")
     assert np.abs(z).max() > 10

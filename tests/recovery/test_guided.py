@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from avse_ppl import Exact, GuidedDiffusion, Stft, UDiffSE
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=256, hop=64)
 CHAINS = 12
 
 
 def ruler(gain_sd_db, seed=0):
-    scene = ruler_scene(True, noise_power=0.5, gain_sd_db=gain_sd_db, stft=STFT)
+    scene = reference_scene(True, noise_power=0.5, gain_sd_db=gain_sd_db, stft=STFT)
     mixture = simulate(scene, n_samples=6400, seed=seed).mixture
     return scene, mixture, Exact(waveforms=False, draws=400)(scene, mixture, seed=seed)
 
@@ -63,7 +63,7 @@ def test_latents_of_frames():
 
 
 def test_a_noise_level_that_is_unknown():
-    scene = ruler_scene(False, gain_sd_db=0.0, stft=STFT)
+    scene = reference_scene(False, gain_sd_db=0.0, stft=STFT)
     simulated = simulate(scene, n_samples=6400, seed=2)
     exact = Exact(waveforms=False)(scene, simulated.mixture, seed=0)
     routine = GuidedDiffusion(chains=4, rounds=8, updates=20, waveforms=False)

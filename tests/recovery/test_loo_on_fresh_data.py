@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from avse_ppl import NMF, SVI, ComplexNormal, GaussianSpeech, Scene, Stft
-from avse_ppl.evaluation.bin_density import bins_of
+from avse_ppl.evaluation.bin_density import pointwise_log_likelihood
 from avse_ppl.evaluation.loo import loo
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 
 STFT = Stft(n_fft=64, hop=16)
 QUIET = GaussianSpeech(1e-6 * torch.ones(33), 0.0, STFT)
@@ -34,7 +34,7 @@ def densities(noise, seed):
         {name: torch.from_numpy(value[0, d]) for name, value in posterior.latents.items()}
         for d in range(300)
     ]
-    assert bins_of(Density(scene, mixture), posterior, 0).local == ()
+    assert pointwise_log_likelihood(LogDensity(scene, mixture), posterior, 0).local == ()
     logs = torch.stack([scene.laws_given(d, mixture).mixture.log_prob(other)[0] for d in draws])
     expected = (logs.logsumexp(0) - np.log(300)).numpy()
     return [values[INNER].sum() for values in (found.elpd, found.in_sample, expected)]

@@ -14,7 +14,7 @@ import pytest
 
 from avse_ppl import HMC, NUTS, SVI, Exact, Stft
 from avse_ppl.inference.core.arviz_calls import ess
-from avse_ppl.models.simulate import ruler_scene, simulate
+from avse_ppl.models.simulate import reference_scene, simulate
 
 STFT = Stft(n_fft=64, hop=16)
 EXACT_DRAWS = 2000
@@ -33,7 +33,7 @@ slow = pytest.mark.slow
 
 @lru_cache
 def scene_and_mixture(known):
-    scene = ruler_scene(known, stft=STFT)
+    scene = reference_scene(known, stft=STFT)
     return scene, simulate(scene, 320, recordings=2, seed=1).mixture
 
 

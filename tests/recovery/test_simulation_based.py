@@ -10,14 +10,14 @@ import pytest
 
 from avse_ppl import EM, SVI, Exact, Stft
 from avse_ppl.evaluation.calibration import simulation_based_calibration
-from avse_ppl.models.simulate import ruler_scene
+from avse_ppl.models.simulate import reference_scene
 
 STFT = Stft(64, 16)
 INSIDE = 0.999
 
 
 def calibrated(routine, known=False, simulations=200, keep=99, **settings):
-    scene = ruler_scene(known, stft=STFT)
+    scene = reference_scene(known, stft=STFT)
     return simulation_based_calibration(routine, scene, simulations, seed=5, keep=keep, **settings)
 
 

@@ -13,20 +13,20 @@ import torch
 from avse_ppl import load_speech
 from avse_ppl.data import Clip, SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork, TcvaeNetwork
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.weights.io import save_weights
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import Crop
-from avse_ppl.training.recipes import SEEING_RECIPES, SeeingRecipe
-from avse_ppl.training.seeing import Materials, train_seeing
-from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops, SeenMixtureCrops
+from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES, AudioVisualRecipe
+from avse_ppl.training.seeing import TrainingData, train_audio_visual
+from avse_ppl.training.seeing_data import AVBatch, AVMixtureCrops, AVSpeechCrops, MouthCrops
 from avse_ppl.training.seeing_phases import LipsTraining, PriorTraining, visual_of
 from tests.training.test_noise import trains
 
 STFT = Stft(n_fft=64, hop=16)
 CROP = 3200  # five pictures
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "encoder_blocks": 2, "blocks": 1}
-RECIPE = SeeingRecipe(
+RECIPE = AudioVisualRecipe(
     settings={**SIZES, "visual": 3, "prior": "gated", "sight_hidden": 6}, crop_s=0.2,
     encoder_crop_s=0.2, batch=2, teacher_epochs=1, lips_epochs=1, prior_epochs=1, encoder_epochs=1,
 )  # fmt: skip
@@ -65,7 +65,7 @@ def tcvae(tmp_path):
 
 
 def test_pictures_begin_where_the_sound_does():
-    crops = SeenCrops(sound(), "train", CROP, STFT, Pictures([mouths()]))
+    crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]))
     seen = crops[Crop(clip=0, start=1.0)]
     assert seen.waves.shape == (CROP,)
     begin = (8000 - CROP) // 640
@@ -75,7 +75,7 @@ def test_pictures_begin_where_the_sound_does():
 
 
 def test_gates_say_where_a_face_was_and_whether_there_is_a_video():
-    crops = SeenCrops(sound(), "train", CROP, STFT, Pictures([mouths()]))
+    crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]))
     assert crops[Crop(0, 0.0)].present.tolist() == [1, 1, 1, 0, 1]
     blind = crops[Crop(1, 0.0)]
     assert not blind.present.any()
@@ -83,16 +83,19 @@ def test_gates_say_where_a_face_was_and_whether_there_is_a_video():
 
 
 def test_clips_without_lips_can_be_left_out():
-    assert len(SeenCrops(sound(), "train", CROP, STFT, Pictures([mouths()]), only_seen=True)) == 1
+    assert (
+        len(AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]), only_seen=True))
+        == 1
+    )
     with pytest.raises(ValueError, match="no clip of the split 'train' has lips"):
-        SeenCrops(sound(), "train", CROP, STFT, Pictures([]), only_seen=True)
+        AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([]), only_seen=True)
 
 
 def test_mixtures_keep_the_lips_of_their_speech():
-    pictures, noise = Pictures([mouths()]), sound("noise")
-    crops = SeenMixtureCrops(sound(), "train", CROP, STFT, pictures, noise, (0.0, 0.0))
+    pictures, noise = MouthCrops([mouths()]), sound("noise")
+    crops = AVMixtureCrops(sound(), "train", CROP, STFT, pictures, noise, (0.0, 0.0))
     which = Crop(0, 0.0, seed=3)
-    seen, alone = crops[which], SeenCrops(sound(), "train", CROP, STFT, pictures)[which]
+    seen, alone = crops[which], AVSpeechCrops(sound(), "train", CROP, STFT, pictures)[which]
     assert torch.equal(seen.waves[0], alone.waves)
     assert torch.equal(seen.lips, alone.lips)
     ratio = seen.waves[0].square().sum() / seen.waves[1].square().sum()
@@ -101,9 +104,9 @@ def test_mixtures_keep_the_lips_of_their_speech():
 
 
 def test_lips_are_left_out_at_training_only():
-    network = DynamicNetwork(33, **RECIPE.settings)
+    network = SequentialVaeNetwork(33, **RECIPE.settings)
     module = PriorTraining(replace(RECIPE, video_dropout=0.5), STFT, network, network)
-    batch = Seen(torch.zeros(40, CROP), torch.ones(40, 5, 3), torch.ones(40, 5))
+    batch = AVBatch(torch.zeros(40, CROP), torch.ones(40, 5, 3), torch.ones(40, 5))
     time_s = torch.arange(10) * 0.02
     gates = visual_of(batch, time_s, module)[:, 0]
     assert 0 < int((gates.sum(1) == 0).sum()) < 40
@@ -114,8 +117,8 @@ def test_lips_are_left_out_at_training_only():
 @trains
 def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
     recipe = replace(RECIPE, start=str(tcvae))
-    materials = Materials(sound(), sound("noise"), [mouths()])
-    folder = train_seeing(
+    materials = TrainingData(sound(), sound("noise"), [mouths()])
+    folder = train_audio_visual(
         recipe, materials, tmp_path / "av", name="av", data={"licence": "none"}, stft=STFT
     )
     prior = load_speech(folder)
@@ -127,7 +130,7 @@ def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
     for phase in ("teacher", "lips", "prior", "encoder"):
         assert f"metrics of the {phase} phase" in text
 
-    again = train_seeing(
+    again = train_audio_visual(
         replace(recipe, settings={**recipe.settings, "prior": "visual"}), materials,
         tmp_path / "other", name="other", data={}, stft=STFT, teacher=folder / "teacher",
         lips=folder / "lips", encoder=folder,
@@ -142,8 +145,8 @@ def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
 def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
     settings = {**SIZES, "prior": "recurrent", "decoder": "recurrent"}
     recipe = replace(RECIPE, start=str(tcvae), sees=False, settings=settings)
-    folder = train_seeing(
-        recipe, Materials(sound(), sound("noise")), tmp_path / "r", name="r", data={}, stft=STFT,
+    folder = train_audio_visual(
+        recipe, TrainingData(sound(), sound("noise")), tmp_path / "r", name="r", data={}, stft=STFT,
         encoder=tcvae,
     )  # fmt: skip
     metrics = (folder / "README.md").read_text()
@@ -153,14 +156,14 @@ def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
 
 def test_a_prior_that_sees_wants_lips(tmp_path):
     with pytest.raises(ValueError, match="learns from lips"):
-        train_seeing(
-            RECIPE, Materials(sound(), sound("noise")), tmp_path, name="x", data={}, stft=STFT
+        train_audio_visual(
+            RECIPE, TrainingData(sound(), sound("noise")), tmp_path, name="x", data={}, stft=STFT
         )
 
 
 def test_recipes_make_networks():
-    for name, recipe in SEEING_RECIPES.items():
-        network = DynamicNetwork(513, **recipe.settings)
+    for name, recipe in AUDIO_VISUAL_RECIPES.items():
+        network = SequentialVaeNetwork(513, **recipe.settings)
         assert bool(network.visual) is recipe.sees, name
 
 
@@ -183,7 +186,7 @@ def test_eyes_learn_what_lips_say():
     level = shape.mean(-1, keepdim=True) + torch.rand(8, 5, 1, 1)
     lips = (120 + 100 * level * torch.linspace(-1, 1, 88)[:, None] * torch.ones(88)).clamp(0, 255)
     waves = torch.randn(8, CROP) * (4 * level[..., 0]).exp().repeat_interleave(640, 1)[..., 0]
-    batch = Seen(waves, lips, torch.ones(8, 5))
+    batch = AVBatch(waves, lips, torch.ones(8, 5))
     module.train()
     losses = []
     for _ in range(30):
@@ -196,20 +199,20 @@ def test_eyes_learn_what_lips_say():
 
 
 def lips_training():
-    network = LipsNetwork(3, 4)
-    teacher = DynamicNetwork(33, **SIZES)
+    network = LipEncoder(3, 4)
+    teacher = SequentialVaeNetwork(33, **SIZES)
     module = LipsTraining(RECIPE, STFT, network, teacher)
     module._trainer = SimpleNamespace(estimated_stepping_batches=10)
     return network, module
 
 
 def test_a_doubted_crop_is_its_own_as_often_as_its_gate_says():
-    network = DynamicNetwork(33, visual=3, **SIZES)
+    network = SequentialVaeNetwork(33, visual=3, **SIZES)
     module = PriorTraining(replace(RECIPE, video_dropout=0.25), STFT, network, network).train()
     torch.manual_seed(0)
     count = 4000
     features = torch.arange(count).float()[:, None, None].expand(count, 2, 3) * 10
-    batch = Seen(torch.zeros(count, 640), features, torch.ones(count, 2))
+    batch = AVBatch(torch.zeros(count, 640), features, torch.ones(count, 2))
     shown = visual_of(batch, torch.zeros(1), module)
     gate, seen = shown[:, 0, 0], shown[:, 1, 0]
     doubted = (gate > 0) & (gate < 1)

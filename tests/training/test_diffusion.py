@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from avse_ppl import load_speech
-from avse_ppl.models.networks import DynamicNetwork, LipsNetwork
+from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
-from avse_ppl.models.weights.io import NETWORKS, load_network, save_lips
+from avse_ppl.models.weights.io import NETWORKS, load_network, save_lip_encoder
 from avse_ppl.training.diffusion import spread_of, train_latent_diffusion, train_score
 from avse_ppl.training.diffusion_phases import LatentDiffusionTraining, ScoreTraining
 from avse_ppl.training.phases import VaeTraining
 from avse_ppl.training.recipes import DIFFUSION_RECIPES, DiffusionRecipe
-from avse_ppl.training.seeing import Materials, train_seeing
-from avse_ppl.training.seeing_data import Pictures, Seen, SeenCrops
+from avse_ppl.training.seeing import TrainingData, train_audio_visual
+from avse_ppl.training.seeing_data import AVBatch, AVSpeechCrops, MouthCrops
 from tests.training.test_audio_visual import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
 from tests.training.test_noise import trains
 
@@ -37,12 +37,12 @@ UNET = DiffusionRecipe(
 @pytest.fixture
 def eyes(tmp_path):
     torch.manual_seed(0)
-    return save_lips(tmp_path / "eyes", LipsNetwork(3, 4), name="eyes", card={})
+    return save_lip_encoder(tmp_path / "eyes", LipEncoder(3, 4), name="eyes", card={})
 
 
 def fit(kind, output, start="tcvae", lips=True, **settings):
     train = {"score": train_score, "latent-diffusion": train_latent_diffusion}[kind]
-    materials = Materials(sound(), lips=[mouths()] if lips else ())
+    materials = TrainingData(sound(), lips=[mouths()] if lips else ())
     recipe = replace(RECIPES[kind], start=str(start))
     return train(recipe, materials, output, name="mine", data={}, stft=STFT, **settings)
 
@@ -55,7 +55,7 @@ def module(kind="latent-diffusion", **recipe):
     recipe = replace(RECIPES[kind], **recipe)
     if kind == "score":
         return ScoreTraining(recipe, STFT, ScoreNetwork(33, **SCORE))
-    teacher = DynamicNetwork(33, **SIZES)
+    teacher = SequentialVaeNetwork(33, **SIZES)
     return LatentDiffusionTraining(recipe, STFT, LatentDiffusionNetwork(33, **LATENT), teacher)
 
 
@@ -95,18 +95,18 @@ def test_only_the_denoiser_learns():
     trained = {n for n, p in training.named_parameters() if p.requires_grad}
     assert trained == {f"network.{n}" for n, _ in training.network.named_parameters() if
                        n.startswith("denoiser.")}  # fmt: skip
-    batch = Seen(torch.randn(3, CROP), torch.randn(3, 5, 3), torch.ones(3, 5))
+    batch = AVBatch(torch.randn(3, CROP), torch.randn(3, 5, 3), torch.ones(3, 5))
     assert bool(training.losses(batch)["loss"].isfinite())
 
 
 def test_the_spread_is_that_of_the_latents():
-    teacher = DynamicNetwork(33, **SIZES)
+    teacher = SequentialVaeNetwork(33, **SIZES)
     with torch.no_grad():
         for layer in (teacher.encoder_mean, teacher.encoder_logvar):
             layer.weight.zero_()
         teacher.encoder_mean.bias.fill_(0.6)
         teacher.encoder_logvar.bias.fill_(2 * torch.tensor(0.8).log())
-    crops = SeenCrops(sound(), "train", CROP, STFT, Pictures(()))
+    crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops(()))
     assert spread_of(teacher, crops, STFT) == 1.0
 
 
@@ -124,7 +124,7 @@ def test_recipes_make_their_networks():
 def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, eyes):
     folder = fit("latent-diffusion", tmp_path / "a", tcvae, eyes=eyes)
     prior = load_speech(folder)
-    assert (prior.lips.features, prior.trust, prior.stft) == (3, 0.75, STFT)
+    assert (prior.lips.features, prior.visual_weight, prior.stft) == (3, 0.75, STFT)
     assert (folder / "lips" / "weights.safetensors").is_file()
     made, kept = weights(folder), weights(tcvae)
     assert all(torch.equal(made[name], value) for name, value in kept.items())
@@ -152,7 +152,7 @@ def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
 @trains
 @pytest.mark.parametrize("recipe", [RECIPES["score"], UNET], ids=lambda recipe: recipe.network)
 def test_a_score_prior_sees(recipe, tmp_path, eyes):
-    materials = Materials(sound(), lips=[mouths()])
+    materials = TrainingData(sound(), lips=[mouths()])
     folder = train_score(
         recipe, materials, tmp_path / "a", name="mine", data={}, stft=STFT, eyes=eyes
     )
@@ -186,6 +186,6 @@ def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, m
 def test_an_encoder_wants_noise(tmp_path, tcvae):
     recipe = replace(RECIPE, start=str(tcvae))
     with pytest.raises(ValueError, match="learns to hear through noise"):
-        train_seeing(
-            recipe, Materials(sound(), lips=[mouths()]), tmp_path, name="x", data={}, stft=STFT
+        train_audio_visual(
+            recipe, TrainingData(sound(), lips=[mouths()]), tmp_path, name="x", data={}, stft=STFT
         )

@@ -17,8 +17,8 @@ from avse_ppl.training.diffusion import distil_latent_diffusion
 from avse_ppl.training.diffusion_phases import DistillationTraining
 from avse_ppl.training.phases import VaeTraining
 from avse_ppl.training.recipes import DIFFUSION_RECIPES, DISTILLATION, DistillationRecipe
-from avse_ppl.training.seeing import Materials
-from avse_ppl.training.seeing_data import Seen
+from avse_ppl.training.seeing import TrainingData
+from avse_ppl.training.seeing_data import AVBatch
 from tests.training.test_audio_visual import CROP, STFT, mouths, sound, tcvae
 from tests.training.test_diffusion import LATENT, eyes, weights
 from tests.training.test_noise import trains
@@ -33,7 +33,7 @@ def diffused(tmp_path, eyes):
     shutil.copytree(eyes, tmp_path / "diffused" / "lips")
     return save_weights(
         tmp_path / "diffused", teacher(), "latent-diffusion", LATENT, STFT, name="mine", card={},
-        lips="lips", trust=0.6,
+        lips="lips", visual_weight=0.6,
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def teacher():
 
 
 def distil(folder, output, lips=True, **settings):
-    materials = Materials(sound(), lips=[mouths()] if lips else ())
+    materials = TrainingData(sound(), lips=[mouths()] if lips else ())
     return distil_latent_diffusion(
         FEW, materials, output, name="few", data={}, distil=folder, **settings
     )
@@ -64,7 +64,7 @@ def few(**recipe):
 
 def batch(crops=4):
     torch.manual_seed(1)
-    return Seen(torch.randn(crops, CROP), torch.randn(crops, 5, 3), torch.ones(crops, 5))
+    return AVBatch(torch.randn(crops, CROP), torch.randn(crops, 5, 3), torch.ones(crops, 5))
 
 
 def losses(training, crops=4):
@@ -141,7 +141,7 @@ def test_a_distilled_prior_keeps_all_but_the_denoiser_and_resumes(tmp_path, diff
     folder = distil(diffused, tmp_path / "a")
     prior, before = load_speech(folder), weights(diffused)
     assert (prior.network.calls, prior.network.visual) == (2, 3)
-    assert (prior.lips.features, prior.trust, prior.stft) == (3, 0.6, STFT)
+    assert (prior.lips.features, prior.visual_weight, prior.stft) == (3, 0.6, STFT)
     made = weights(folder)
     changed = {name for name, value in before.items() if not torch.equal(made[name], value)}
     assert changed

@@ -8,7 +8,7 @@ import pytest
 
 from avse_ppl.signal.audio import load_audio
 from avse_ppl.video import Lips, read_lips
-from avse_ppl.video.corruptions import CAUSES, KINDS, corrupt, kinds, mouth_weight, truth
+from avse_ppl.video.corruptions import CAUSES, KINDS, corrupt, corruption_kinds, mouth_weight, truth
 from avse_ppl.video.corruptions.paint import place_of, repainted
 from avse_ppl.video.corruptions.video import corrupt_video, picture_span
 from avse_ppl.video.mouth_alignment import MEAN_FACE
@@ -33,7 +33,7 @@ def tracked(lips):
     return replace(lips, pose_deg=np.full((len(lips), 3), 2.0), pose_confidence=np.ones(len(lips)))
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", corruption_kinds())
 def test_one_seed_one_result_and_only_the_span_changes(mouth, other, kind):
     first, again = (
         corrupt(mouth, kind, severity=0.8, span=(20, 40), seed=3, donor=other) for _ in range(2)
@@ -49,7 +49,7 @@ def test_one_seed_one_result_and_only_the_span_changes(mouth, other, kind):
     assert set(first.cause) <= set(CAUSES)
 
 
-@pytest.mark.parametrize("kind", kinds())
+@pytest.mark.parametrize("kind", corruption_kinds())
 def test_reliability_never_rises_with_severity(mouth, other, kind):
     means = [
         corrupt(mouth, kind, severity=s, seed=5, donor=other).reliability.mean()
@@ -113,7 +113,7 @@ def test_truth_before_any_corruption(mouth):
 
 
 def test_families_are_apart():
-    trained, held_out = set(kinds("trained")), set(kinds("held out"))
+    trained, held_out = set(corruption_kinds("trained")), set(corruption_kinds("held out"))
     assert trained | held_out == set(KINDS)
     assert not trained & held_out
     for cause in set(CAUSES) - {"frontal", "extreme pose"}:

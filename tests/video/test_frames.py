@@ -13,7 +13,7 @@ import pytest
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips, estimate_offset, find_face_model, load_detector, read_lips
 from avse_ppl.video.face_detector import Face
-from avse_ppl.video.frames import Picture, picture_count, pictures
+from avse_ppl.video.frames import Picture, count_video_frames, read_video_frames
 
 CLIP = "examples/data/speech.mkv"
 
@@ -42,7 +42,7 @@ def test_damaged_pictures_are_left_out():
     for place in np.random.default_rng(0).integers(40_000, len(data) - 5000, 40):
         data[place] ^= 255
     with pytest.warns(UserWarning, match="damaged|cut short"):
-        times = [picture.time_s for picture in pictures(bytes(data))]
+        times = [picture.time_s for picture in read_video_frames(bytes(data))]
     assert 10 < len(times) < 75
     assert np.all(np.diff(times) > 0)
 
@@ -50,14 +50,14 @@ def test_damaged_pictures_are_left_out():
 def test_a_video_cut_short_is_told():
     data = Path(CLIP).read_bytes()
     with pytest.warns(UserWarning, match=r"cut short: it promises 3.0. s"):
-        assert 5 < len(list(pictures(data[: len(data) // 2]))) < 70
+        assert 5 < len(list(read_video_frames(data[: len(data) // 2]))) < 70
 
 
 def test_a_video_whose_pictures_are_all_damaged_is_refused():
     data = bytearray(Path(CLIP).read_bytes())
     data[1000:] = bytes(len(data) - 1000)  # after the headers
     with pytest.raises(ValueError, match="damaged"):
-        list(pictures(bytes(data)))
+        list(read_video_frames(bytes(data)))
 
 
 def test_pictures_turned_by_the_container_are_turned_back():
@@ -76,7 +76,7 @@ def test_pictures_turned_by_the_container_are_turned_back():
 
 
 def test_pictures_are_counted():
-    assert picture_count(CLIP) == len(list(pictures(CLIP))) == 75
+    assert count_video_frames(CLIP) == len(list(read_video_frames(CLIP))) == 75
 
 
 def test_missing_weights_say_how_to_get_them(monkeypatch, tmp_path):

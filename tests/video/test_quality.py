@@ -19,7 +19,11 @@ from avse_ppl.models.networks.av_sync import (
     windowed,
 )
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.weights.reliability import load_reliability, save_reliability, start_from_eyes
+from avse_ppl.models.weights.reliability import (
+    init_from_lip_encoder,
+    load_reliability,
+    save_reliability,
+)
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.video import Lips, read_lips
 from avse_ppl.video.corruptions import CAUSES, corrupt
@@ -241,11 +245,11 @@ def test_the_tower_starts_from_a_visual_encoder(tmp_path, small):
     tower = small.agreement.lips
     given = {"flat.weight": torch.full_like(tower.flat.weight, 0.5), "alien": torch.zeros(3)}
     save_file(given, tmp_path / "weights.safetensors")
-    assert start_from_eyes(small, tmp_path) == ["flat.weight"]
+    assert init_from_lip_encoder(small, tmp_path) == ["flat.weight"]
     assert (tower.flat.weight == 0.5).all()
     save_file({"alien": torch.zeros(3)}, tmp_path / "weights.safetensors")
     with pytest.raises(ValueError, match="no weight of"):
-        start_from_eyes(small, tmp_path)
+        init_from_lip_encoder(small, tmp_path)
 
 
 def test_shipped_weights_tell_a_good_mouth_from_a_covered_one(mouth, sound):
@@ -267,7 +271,7 @@ class TestTraining:
         from avse_ppl.data.cache import SpeechCache
         from avse_ppl.data.clips import Clip
         from avse_ppl.data.lips_cache import lips_piece, write_lips
-        from avse_ppl.training.reliability import TalkingMaterials
+        from avse_ppl.training.reliability import ReliabilityTrainingData
 
         splits = ("train", "train", "train", "dev", "dev")
         clips = [
@@ -281,7 +285,7 @@ class TestTraining:
         wave = sound.mono().resample(16000).samples[:19200]
         offsets = np.arange(6) * len(wave)
         speech = SpeechCache(np.tile(wave, 5), offsets, tuple(clips), 16000)
-        return TalkingMaterials(speech, [lips], speech)
+        return ReliabilityTrainingData(speech, [lips], speech)
 
     def test_it_trains_resumes_and_is_read(self, materials, tmp_path, mouth):
         pytest.importorskip("pytorch_lightning")
@@ -310,9 +314,9 @@ class TestTraining:
         assert "temperature" in (folder / "README.md").read_text()
 
     def test_clips_come_with_their_truth(self, materials):
-        from avse_ppl.training.reliability_data import ClipBatches, Draw, TalkingClips, collate
+        from avse_ppl.training.reliability_data import AVClips, ClipBatches, Draw, collate
 
-        clips = TalkingClips(materials.speech, materials.lips, materials.noise, "train")
+        clips = AVClips(materials.speech, materials.lips, materials.noise, "train")
         drawn = [clips[Draw(0, seed)] for seed in range(12)]
         batch = collate(drawn)
         assert batch.images.shape == (12, 30, 44, 44)
@@ -321,9 +325,7 @@ class TestTraining:
         assert (batch.reliability < 0.5).any()
         assert (batch.reliability[batch.columns[..., 0] == 0] == 0).all()
         assert (batch.cause == CAUSES.index("out of sync")).any()
-        silent = TalkingClips(
-            materials.speech, materials.lips, materials.noise, "train", heard=False
-        )
+        silent = AVClips(materials.speech, materials.lips, materials.noise, "train", heard=False)
         unheard = collate([silent[Draw(0, seed)] for seed in range(12)])
         assert not (unheard.cause == CAUSES.index("out of sync")).any()
         assert (unheard.levels == 0).all()
@@ -335,10 +337,10 @@ class TestTraining:
         assert list(batches) == first
 
     def test_a_split_without_lips_is_refused(self, materials):
-        from avse_ppl.training.reliability_data import TalkingClips
+        from avse_ppl.training.reliability_data import AVClips
 
         with pytest.raises(ValueError, match="no clip with lips in the split 'dev'"):
-            TalkingClips(materials.speech, [], materials.noise, "dev")
+            AVClips(materials.speech, [], materials.noise, "dev")
 
     def test_another_rate_is_refused(self, materials, tmp_path):
         pytest.importorskip("pytorch_lightning")

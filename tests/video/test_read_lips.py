@@ -13,7 +13,7 @@ import pytest
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import estimate_offset, read_lips
 from avse_ppl.video.face_detector import Face
-from avse_ppl.video.frames import pictures
+from avse_ppl.video.frames import read_video_frames
 from avse_ppl.video.mouth_alignment import MEAN_FACE
 
 COLOURS = [(0, 0, 255), (0, 255, 0), (255, 0, 0), (0, 255, 255), (255, 0, 255)]
@@ -145,7 +145,7 @@ def test_pixels_that_are_not_square_are_stretched(tmp_path):
         frame = av.VideoFrame.from_ndarray(cv2.resize(moving(1)[0], (120, 200)), format="bgr24")
         container.mux(track.encode(frame))
         container.mux(track.encode())
-    picture = next(pictures(path))
+    picture = next(read_video_frames(path))
     assert picture.size_px == SIZE_PX
     assert np.abs(picture.grey().astype(int) - cv2.cvtColor(moving(1)[0], 6)).mean() < 10
 

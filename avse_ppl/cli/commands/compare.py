@@ -16,7 +16,7 @@ from avse_ppl.cli.commands.video_options import (
     OptionalOption,
     VideoOption,
     existing,
-    viewing_of,
+    parse_video_options,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def compare(
 
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
-        viewing = viewing_of(face_model, face, video_offset, video_optional)
+        viewing = parse_video_options(face_model, face, video_offset, video_optional)
         own = video_of(noisy, existing(video))
         prior, shown = speech_for(speech, {noisy: own}, video)
         noises, beliefs = _told_apart(noise, reliability, more or [])

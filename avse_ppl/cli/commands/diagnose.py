@@ -17,13 +17,13 @@ from avse_ppl.cli.commands.video_options import (
     ReliabilityOption,
     VideoOption,
     existing,
-    viewing_of,
+    parse_video_options,
 )
 
 if TYPE_CHECKING:
     from avse_ppl.evaluation.diagnostics import Diagnostics
     from avse_ppl.models.scene import Scene
-    from avse_ppl.pipeline.video_input import Viewing
+    from avse_ppl.pipeline.video_input import VideoOptions
     from avse_ppl.posterior.posterior import Posterior
     from avse_ppl.signal.stft import Spectrogram
 
@@ -89,7 +89,7 @@ def diagnose(
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
         with console.stdout_kept_clean():
-            viewing = viewing_of(face_model, face, video_offset, video_optional)
+            viewing = parse_video_options(face_model, face, video_offset, video_optional)
             scene = _scene(speech, noise, existing(video), reliability)
             loaded = Posterior.load(posterior)
             mixture = _looked_at(loaded, scene, video, viewing)
@@ -125,16 +125,20 @@ def _scene(
 
 
 def _looked_at(
-    posterior: Posterior, scene: Scene | None, video: Path | None, viewing: Viewing
+    posterior: Posterior, scene: Scene | None, video: Path | None, viewing: VideoOptions
 ) -> Spectrogram | None:
     """What was inverted, with what was seen; None without video."""
     if scene is None or video is None:
         return None
-    from avse_ppl.evaluation.diagnostics.observed import heard, observed
-    from avse_ppl.inference.core.video import look
-    from avse_ppl.pipeline.video_input import watch
+    from avse_ppl.evaluation.diagnostics.observed import observed_audio, observed_spectrogram
+    from avse_ppl.inference.core.video import condition_on_video
+    from avse_ppl.pipeline.video_input import prepare_lips
 
-    return look(scene, observed(posterior), watch(video, heard(posterior), viewing))
+    return condition_on_video(
+        scene,
+        observed_spectrogram(posterior),
+        prepare_lips(video, observed_audio(posterior), viewing),
+    )
 
 
 def _report(found: Diagnostics) -> dict[str, Any]:

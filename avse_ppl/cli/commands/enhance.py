@@ -30,7 +30,7 @@ from avse_ppl.cli.commands.video_options import (
     ReliabilityOption,
     VideoOption,
     existing,
-    viewing_of,
+    parse_video_options,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def enhance(
         todo = plan(noisy, output, posterior)
         looking = {
             "video": existing(video), "picture": _writable(show_lips),
-            "viewing": viewing_of(face_model, face, video_offset, video_optional),
+            "viewing": parse_video_options(face_model, face, video_offset, video_optional),
         }  # fmt: skip
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,

@@ -50,9 +50,9 @@ def models(name: NameArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _listed() -> dict[str, dict[str, str]]:
-    from avse_ppl.pipeline.catalog import NOISES, ROUTINES, speech_names
+    from avse_ppl.pipeline.catalog import INFERENCE_METHODS, NOISES, speech_names
 
-    return {"speech": speech_names(), "noise": dict(NOISES), "inference": dict(ROUTINES)}
+    return {"speech": speech_names(), "noise": dict(NOISES), "inference": dict(INFERENCE_METHODS)}
 
 
 def _entry(name: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def prepare(
 ) -> None:
     """Compute the features of a corpus; see ``HELP``."""
     with console.guarded() as shown:
-        from avse_ppl.data.pieces import Features
+        from avse_ppl.data.pieces import FeatureSettings
         from avse_ppl.data.prepare import prepare as compute
         from avse_ppl.utils.files import check_folder
 
@@ -102,7 +102,7 @@ def prepare(
         check_folder(output.parent)
         clips = list_clips(corpus.value, folder)
         model = str(face_model) if face_model else None
-        features = Features(rate_hz, highpass_hz or None, not no_lips, model, _face(face))
+        features = FeatureSettings(rate_hz, highpass_hz or None, not no_lips, model, _face(face))
         prepared = compute(clips, output, features, jobs, progress=console.ERR.is_terminal)
         _warn(prepared)
         if as_json:

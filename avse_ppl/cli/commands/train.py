@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from avse_ppl.data import SpeechCache
     from avse_ppl.data.lips_cache import LipsCache
     from avse_ppl.training import Recipe
-    from avse_ppl.training.recipes import SeeingRecipe
+    from avse_ppl.training.recipes import AudioVisualRecipe
 
 HELP = """
 Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
@@ -197,9 +197,9 @@ def _check_diffusion(prior: Prior, sources: Sources, built_on: Mapping[str, Any]
 
 def _takes() -> dict[str, tuple[str, ...]]:
     """Which priors build on others, and on what."""
-    from avse_ppl.training.recipes import SEEING_RECIPES
+    from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES
 
-    seeing = dict.fromkeys(SEEING_RECIPES, ("lips", "teacher", "eyes", "encoder"))
+    seeing = dict.fromkeys(AUDIO_VISUAL_RECIPES, ("lips", "teacher", "eyes", "encoder"))
     diffusion = {
         "score": ("lips", "eyes"),
         "score-unet": ("lips", "eyes"),
@@ -208,22 +208,27 @@ def _takes() -> dict[str, tuple[str, ...]]:
     return {**seeing, **diffusion}
 
 
-def _seeing(prior: Prior) -> SeeingRecipe | None:
-    from avse_ppl.training.recipes import SEEING_RECIPES
+def _seeing(prior: Prior) -> AudioVisualRecipe | None:
+    from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES
 
-    return SEEING_RECIPES.get(prior.value)
+    return AUDIO_VISUAL_RECIPES.get(prior.value)
 
 
 def _recipe(prior: Prior, passes: Mapping[str, int | None], distil: object) -> Recipe:
     """The recipe, with the passes and calls that were asked for."""
-    from avse_ppl.training.recipes import DIFFUSION_RECIPES, DISTILLATION, RECIPES, SEEING_RECIPES
+    from avse_ppl.training.recipes import (
+        AUDIO_VISUAL_RECIPES,
+        DIFFUSION_RECIPES,
+        DISTILLATION,
+        RECIPES,
+    )
 
     asked = {key: value for key, value in passes.items() if value is not None}
     if distil:
         return replace(DISTILLATION, **asked)
-    if prior.value in SEEING_RECIPES:  # their first phase is that of the prior
+    if prior.value in AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
-    return replace({**RECIPES, **SEEING_RECIPES, **DIFFUSION_RECIPES}[prior.value], **asked)
+    return replace({**RECIPES, **AUDIO_VISUAL_RECIPES, **DIFFUSION_RECIPES}[prior.value], **asked)
 
 
 def _fit(
@@ -278,13 +283,13 @@ def _fit_built_on(
         train_latent_diffusion,
         train_score,
     )
-    from avse_ppl.training.recipes import DistillationRecipe, SeeingRecipe
-    from avse_ppl.training.seeing import Materials, train_seeing
+    from avse_ppl.training.recipes import AudioVisualRecipe, DistillationRecipe
+    from avse_ppl.training.seeing import TrainingData, train_audio_visual
 
-    materials = Materials(spoken, noise, built_on["lips"])
+    materials = TrainingData(spoken, noise, built_on["lips"])
     teacher, eyes = built_on["teacher"], built_on["eyes"]
-    if isinstance(recipe, SeeingRecipe):
-        return train_seeing(
+    if isinstance(recipe, AudioVisualRecipe):
+        return train_audio_visual(
             recipe, materials, output, teacher=teacher, lips=eyes, encoder=built_on["encoder"],
             **settings,
         )  # fmt: skip

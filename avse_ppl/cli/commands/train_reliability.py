@@ -76,7 +76,7 @@ def _fit(asked: Asked, sources: Sources, cache: Path, device: str) -> Path:
     from avse_ppl.data.lips_cache import load_lips
     from avse_ppl.training.reliability import (
         ReliabilityRecipe,
-        TalkingMaterials,
+        ReliabilityTrainingData,
         train_reliability,
     )
 
@@ -91,7 +91,7 @@ def _fit(asked: Asked, sources: Sources, cache: Path, device: str) -> Path:
     stated = command("reliability", sources, asked.output, _options(asked))
     told: Mapping[str, Any] = card(sources, speech, noise, stated)
     return train_reliability(
-        recipe, TalkingMaterials(speech, lips, noise), asked.output,
+        recipe, ReliabilityTrainingData(speech, lips, noise), asked.output,
         name=asked.output.resolve().name, data=told, seed=asked.seed, device=device,
         workers=asked.workers, resume=asked.resume, progress=console.OUT.is_terminal,
         eyes=asked.eyes,

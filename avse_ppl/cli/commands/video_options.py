@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from avse_ppl.pipeline.video_input import Viewing
+    from avse_ppl.pipeline.video_input import VideoOptions
 
 VideoOption = Annotated[
     Path | None,
@@ -54,9 +54,11 @@ ReliabilityOption = Annotated[
 ]
 
 
-def viewing_of(model: Path | None, face: str, offset: str | None, optional: bool) -> Viewing:
+def parse_video_options(
+    model: Path | None, face: str, offset: str | None, optional: bool
+) -> VideoOptions:
     """How the video is looked at."""
-    from avse_ppl.pipeline.video_input import Viewing
+    from avse_ppl.pipeline.video_input import VideoOptions
 
     try:
         offset_s = offset if offset in (None, "auto") else float(offset)
@@ -65,7 +67,7 @@ def viewing_of(model: Path | None, face: str, offset: str | None, optional: bool
             f"--video-offset takes a number of seconds or 'auto', not {offset!r}"
         ) from None
     which = int(face) if face.lstrip("-").isdigit() else face
-    return Viewing(face_model=model, face=which, offset_s=offset_s, optional=optional)
+    return VideoOptions(face_model=model, face=which, offset_s=offset_s, optional=optional)
 
 
 def existing(video: Path | None) -> Path | None:

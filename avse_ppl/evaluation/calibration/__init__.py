@@ -2,10 +2,10 @@
 
 from avse_ppl.evaluation.calibration.coverage import (
     PROBABILITIES,
-    Reliability,
-    average,
+    Coverage,
+    average_coverage,
+    coverage,
     disc_radius,
-    reliability,
 )
 from avse_ppl.evaluation.calibration.ranks import Band, rank_ecdf, ranks, simultaneous_band
 from avse_ppl.evaluation.calibration.scores import (
@@ -24,17 +24,17 @@ from avse_ppl.plotting.calibration import plot_ranks
 __all__ = [
     "PROBABILITIES",
     "Band",
-    "Reliability",
+    "Coverage",
     "SimulationBasedCalibration",
     "Sparsification",
-    "average",
+    "average_coverage",
+    "coverage",
     "crps_draws",
     "crps_gaussian",
     "disc_radius",
     "plot_ranks",
     "rank_ecdf",
     "ranks",
-    "reliability",
     "simulation_based_calibration",
     "simultaneous_band",
     "sparsification",

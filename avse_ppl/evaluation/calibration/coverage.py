@@ -20,7 +20,7 @@ PROBABILITIES = (0.5, 0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Coverage:
     r"""Coverage and scores of one posterior against the clean recording.
 
     Shares weighted by energy count each bin or sample with the *expected* energy of speech,
@@ -80,14 +80,14 @@ def disc_radius(variance: np.ndarray, probability: float) -> np.ndarray:
     return np.sqrt(-math.log1p(-probability) * np.asarray(variance))
 
 
-def reliability(
+def coverage(
     posterior: Posterior,
     clean: np.ndarray,
     probabilities: Sequence[float] = PROBABILITIES,
     *,
     recording: int = 0,
     radii: Sequence[np.ndarray] | None = None,
-) -> Reliability:
+) -> Coverage:
     """Compare a posterior with the clean recording.
 
     Parameters
@@ -114,7 +114,7 @@ def reliability(
     >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> posterior = SVI(steps=10)(Scene(GaussianSpeech(), stationary), wave, seed=0)
-    >>> reliability(posterior, 0.5 * wave).bins.shape
+    >>> coverage(posterior, 0.5 * wave).bins.shape
     (4,)
     """
     one = posterior.select(recording)
@@ -127,7 +127,7 @@ def reliability(
     wave_hits, wave_energy, crps_wave = _waveform(one, np.asarray(clean), probabilities)
     root = np.sqrt(variance / 2)
     crps = [crps_gaussian(part(truth), part(mean), root).mean() for part in (np.real, np.imag)]
-    return Reliability(
+    return Coverage(
         probabilities=tuple(probabilities), bins=_share(hits),
         bins_by_energy=_share(hits, np.abs(mean) ** 2 + variance),
         waveform=_share(wave_hits), waveform_by_energy=_share(wave_hits, wave_energy),
@@ -137,7 +137,7 @@ def reliability(
     )  # fmt: skip
 
 
-def average(rows: Sequence[Reliability]) -> Reliability:
+def average_coverage(rows: Sequence[Coverage]) -> Coverage:
     """Mean over recordings, each of which counts the same.
 
     Raises
@@ -147,9 +147,9 @@ def average(rows: Sequence[Reliability]) -> Reliability:
     """
     if len({row.probabilities for row in rows}) != 1:
         raise ValueError("expected one or more recordings with the same probabilities")
-    names = [field.name for field in fields(Reliability)]
+    names = [field.name for field in fields(Coverage)]
     means = {name: np.mean([getattr(row, name) for row in rows], axis=0) for name in names[1:]}
-    return Reliability(rows[0].probabilities, **means)
+    return Coverage(rows[0].probabilities, **means)
 
 
 def clean_stft(posterior: Posterior, clean: np.ndarray) -> np.ndarray:

@@ -84,10 +84,10 @@ def fit_recalibration(
     Examples
     --------
     >>> from avse_ppl import Exact, Stft
-    >>> from avse_ppl.models.simulate import ruler_scene
+    >>> from avse_ppl.models.simulate import reference_scene
     >>> stft = Stft(64, 16)
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
-    >>> posterior = Exact(draws=20)(ruler_scene(True, stft=stft), wave, seed=0)
+    >>> posterior = Exact(draws=20)(reference_scene(True, stft=stft), wave, seed=0)
     >>> fitted = fit_recalibration([(posterior, 0.5 * wave)], fitted_on="white noise")
     >>> posterior.recalibrated(fitted).kind
     'exact, recalibrated'

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from avse_ppl.evaluation.calibration.ranks import rank_ecdf, ranks, simultaneous_band
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.simulate import Simulated, simulate
 from avse_ppl.models.validation import check_count
@@ -139,8 +139,8 @@ def simulation_based_calibration(
     Examples
     --------
     >>> from avse_ppl import Exact, Stft
-    >>> from avse_ppl.models.simulate import ruler_scene
-    >>> scene = ruler_scene(noise_known=True, stft=Stft(64, 16))
+    >>> from avse_ppl.models.simulate import reference_scene
+    >>> scene = reference_scene(noise_known=True, stft=Stft(64, 16))
     >>> result = simulation_based_calibration(Exact(draws=9), scene, 5, keep=9)
     >>> result.simulations, result.draws, result.ranks["speech power"].shape
     (5, 9, (5,))
@@ -158,7 +158,9 @@ def simulation_based_calibration(
         span = slice(begin, begin + batch)
         part = _part(simulated, span)
         posterior = routine(scene, part.mixture, seed=rest[:simulations][span])
-        randoms = Randoms(rest[simulations:][span], part.mixture.recordings, torch.device("cpu"))
+        randoms = RandomStreams(
+            rest[simulations:][span], part.mixture.recordings, torch.device("cpu")
+        )
         rows.append(_ranked(scene, part, posterior, keep, randoms))
         kind = posterior.kind
     joined = {name: np.concatenate([row[name] for row, _ in rows]) for name in rows[0][0]}
@@ -180,10 +182,10 @@ def _part(simulated: Simulated, rows: slice) -> Simulated:
 
 
 def _ranked(
-    scene: Scene, truth: Simulated, posterior: Posterior, keep: int, randoms: Randoms
+    scene: Scene, truth: Simulated, posterior: Posterior, keep: int, randoms: RandomStreams
 ) -> tuple[dict[str, np.ndarray], int]:
     """Ranks of each quantity, and the number of draws behind them."""
-    density = Density(scene, truth.mixture)
+    density = LogDensity(scene, truth.mixture)
     true = _quantities(density, truth.latents, truth.speech)
     rows = [
         _quantities(density, values, _speech(scene, truth.mixture, values, randoms))
@@ -203,7 +205,7 @@ def _draws(posterior: Posterior, keep: int) -> Iterator[dict[str, Tensor]]:
 
 
 def _speech(
-    scene: Scene, mixture: Spectrogram, values: dict[str, Tensor], randoms: Randoms
+    scene: Scene, mixture: Spectrogram, values: dict[str, Tensor], randoms: RandomStreams
 ) -> Tensor:
     """One draw of the speech STFT, each bin from its own law."""
     laws = scene.laws_given(values, mixture)
@@ -213,7 +215,7 @@ def _speech(
 
 
 def _quantities(
-    density: Density, values: dict[str, Tensor], speech: Tensor
+    density: LogDensity, values: dict[str, Tensor], speech: Tensor
 ) -> dict[str, np.ndarray]:
     """What is ranked, ``(recording,)`` each."""
     found: dict[str, Any] = {}

@@ -1,6 +1,6 @@
 """How far a posterior is to be trusted: convergence, and checks against the data."""
 
-from avse_ppl.evaluation.diagnostics.convergence import Rise, rise_of
+from avse_ppl.evaluation.diagnostics.convergence import ElboRise, measure_rise
 from avse_ppl.evaluation.diagnostics.diagnose import Diagnostics, diagnose
 from avse_ppl.evaluation.diagnostics.predictive import PredictiveCheck, predictive_check
 from avse_ppl.inference.core.convergence import chain_attrs, chain_figures, chain_warnings
@@ -8,13 +8,13 @@ from avse_ppl.inference.core.powers import log_powers
 
 __all__ = [
     "Diagnostics",
+    "ElboRise",
     "PredictiveCheck",
-    "Rise",
     "chain_attrs",
     "chain_figures",
     "chain_warnings",
     "diagnose",
     "log_powers",
+    "measure_rise",
     "predictive_check",
-    "rise_of",
 ]

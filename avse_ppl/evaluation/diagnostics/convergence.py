@@ -13,7 +13,7 @@ _ERRORS = 3.0
 
 
 @dataclass(frozen=True)
-class Rise:
+class ElboRise:
     """How a trace ends.
 
     Parameters
@@ -36,7 +36,7 @@ class Rise:
     rising: bool
 
 
-def rise_of(trace: np.ndarray, bins: int) -> Rise:
+def measure_rise(trace: np.ndarray, bins: int) -> ElboRise:
     """Judge the end of a trace of an evidence lower bound or log joint density.
 
     Parameters
@@ -50,19 +50,19 @@ def rise_of(trace: np.ndarray, bins: int) -> Rise:
     Examples
     --------
     >>> noise = np.random.default_rng(0).normal(size=100)
-    >>> rise_of(noise, 500).rising, rise_of(noise + np.arange(100), 500).rising
+    >>> measure_rise(noise, 500).rising, measure_rise(noise + np.arange(100), 500).rising
     (False, True)
     """
     values = np.asarray(trace, float)
     values = values[np.isfinite(values)]
     window = min(_WINDOW, len(values) // 2)
     if window < 5:
-        return Rise(len(values), np.nan, np.nan, window, False)
+        return ElboRise(len(values), np.nan, np.nan, window, False)
     now, before = values[-window:], values[-2 * window : -window]
     rise = float(now.mean() - before.mean())
     error = float(np.sqrt(_scatter(now) / window + _scatter(before) / window))
     rising = rise > _ERRORS * error and rise > NOTICEABLE * bins
-    return Rise(len(values), rise, error, window, bool(rising))
+    return ElboRise(len(values), rise, error, window, bool(rising))
 
 
 def _scatter(values: np.ndarray) -> float:

@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.evaluation.diagnostics.convergence import rise_of
-from avse_ppl.evaluation.diagnostics.observed import check_scene_of, latent_draws, observed
+from avse_ppl.evaluation.diagnostics.convergence import measure_rise
+from avse_ppl.evaluation.diagnostics.observed import (
+    check_scene_of,
+    latent_draws,
+    observed_spectrogram,
+)
 from avse_ppl.evaluation.diagnostics.predictive import PredictiveCheck, predictive_check
 from avse_ppl.inference.core.convergence import (
     Figures,
-    bfmi_of,
     chain_figures,
-    divergences_of,
-    warnings_of,
+    compute_bfmi,
+    convergence_warnings,
+    count_divergences,
 )
 from avse_ppl.inference.core.powers import log_powers
-from avse_ppl.inference.core.video import look
+from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
@@ -111,7 +115,7 @@ def diagnose(
         texts[row] += _bound(posterior, row, figures[row]) + _k_hat(posterior, row, figures[row])
     check = None
     if scene is not None:
-        mixture = mixture or observed(posterior)
+        mixture = mixture or observed_spectrogram(posterior)
         check_scene_of(posterior, scene, mixture)
         check = predictive_check(posterior, scene, mixture)
         for row, said in enumerate(check.texts()):
@@ -119,7 +123,7 @@ def diagnose(
             texts[row] += said
     for row, found in enumerate(_chains(posterior, scene, mixture)):
         figures[row] |= found
-        texts[row] += warnings_of(found) if scene is not None and "r_hat" in found else []
+        texts[row] += convergence_warnings(found) if scene is not None and "r_hat" in found else []
     unique = tuple(tuple(dict.fromkeys(row)) for row in texts)
     return Diagnostics(posterior.kind, tuple(figures), unique, check)
 
@@ -129,7 +133,7 @@ def _looked(
 ) -> Spectrogram:
     if scene is None:
         raise ValueError("the video is only looked at with the scene that was inverted; pass both")
-    return look(scene, mixture or observed(posterior), video)
+    return condition_on_video(scene, mixture or observed_spectrogram(posterior), video)
 
 
 def _own(posterior: Posterior, row: int) -> list[str]:
@@ -142,7 +146,7 @@ def _bound(posterior: Posterior, row: int, figures: Figures) -> list[str]:
     if name is None:
         return []
     bins = posterior.mean.shape[1] * posterior.stft.frame_count(posterior.n_samples[row])
-    end = rise_of(posterior.trace[name][:, row], bins)
+    end = measure_rise(posterior.trace[name][:, row], bins)
     figures |= {"steps": end.steps, "rise": end.rise, "rise_se": end.error}
     if not end.rising or any("ELBO" in text for text in _own(posterior, row)):
         return []
@@ -180,7 +184,7 @@ def _chains(
 
 
 def _of_stats(stats: Mapping[str, np.ndarray], row: int) -> Figures:
-    return {"divergences": divergences_of(stats, row), "bfmi": bfmi_of(stats, row)}
+    return {"divergences": count_divergences(stats, row), "bfmi": compute_bfmi(stats, row)}
 
 
 def _count(posterior: Posterior) -> int:

@@ -14,7 +14,7 @@ from avse_ppl.signal.audio import Audio
 from avse_ppl.signal.stft import Spectrogram
 
 
-def observed(posterior: Posterior) -> Spectrogram:
+def observed_spectrogram(posterior: Posterior) -> Spectrogram:
     """Return the spectrogram that a posterior is about, at unit mean power.
 
     What `Stft.analyse` made of the waveform. A mixture that was not normalised (from `simulate`)
@@ -25,7 +25,7 @@ def observed(posterior: Posterior) -> Spectrogram:
     >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), wave, seed=0)
-    >>> round(float(observed(posterior).power.mean()), 3)
+    >>> round(float(observed_spectrogram(posterior).power.mean()), 3)
     1.0
     """
     values = torch.from_numpy(np.ascontiguousarray(posterior.mixture))
@@ -37,7 +37,7 @@ def observed(posterior: Posterior) -> Spectrogram:
     return Spectrogram(values, frames, posterior.n_samples, scale, posterior.stft)
 
 
-def heard(posterior: Posterior) -> Audio:
+def observed_audio(posterior: Posterior) -> Audio:
     """Recording that a posterior is about, its channels the recordings of the posterior.
 
     Raises
@@ -45,7 +45,7 @@ def heard(posterior: Posterior) -> Audio:
     ValueError
         If these differ in length, so that they are no channels of one recording.
     """
-    waves = posterior.stft.synthesise(observed(posterior))
+    waves = posterior.stft.synthesise(observed_spectrogram(posterior))
     if len(set(posterior.n_samples)) > 1:
         raise ValueError(
             f"the posterior is about {len(waves)} recordings of different length, to which no "
@@ -64,16 +64,16 @@ def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict
         return
     chains, draws = next(iter(posterior.latents.values())).shape[:2]
     for chain in range(chains):
-        for index in spread(draws, most and -(-most // chains)):
+        for index in thin_draws(draws, most and -(-most // chains)):
             yield {n: torch.from_numpy(v[chain, index]) for n, v in posterior.latents.items()}
 
 
-def spread(count: int, most: int | None) -> Sequence[int]:
+def thin_draws(count: int, most: int | None) -> Sequence[int]:
     """At most so many of ``range(count)``, evenly spread.
 
     Examples
     --------
-    >>> list(spread(10, 3)), list(spread(2, 5))
+    >>> list(thin_draws(10, 3)), list(thin_draws(2, 5))
     ([0, 3, 6], [0, 1])
     """
     kept = min(count, most or count)
@@ -88,15 +88,17 @@ def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> 
     ValueError
         If it holds others, or the mixture is of another shape.
     """
-    from avse_ppl.inference.core.log_density import Density
-    from avse_ppl.inference.core.visual_gate import check_latents
+    from avse_ppl.inference.core.log_density import LogDensity
+    from avse_ppl.inference.core.visual_gate import check_gate_latents
 
     if mixture.values.shape != posterior.mixture.shape:
         raise ValueError(
             f"the mixture has shape {tuple(mixture.values.shape)}, the posterior is about one of "
             f"shape {posterior.mixture.shape}; pass the mixture that was inverted"
         )
-    check_latents(
-        Density(scene, mixture), posterior, "the scene that was inverted. Of recordings over 15 s, "
+    check_gate_latents(
+        LogDensity(scene, mixture),
+        posterior,
+        "the scene that was inverted. Of recordings over 15 s, "
         "enhanced in chunks, no latents are kept: check a shorter part",
-    )  # fmt: skip
+    )

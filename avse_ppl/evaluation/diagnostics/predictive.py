@@ -10,7 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from avse_ppl.evaluation.diagnostics.observed import check_scene_of, latent_draws, observed
+from avse_ppl.evaluation.diagnostics.observed import (
+    check_scene_of,
+    latent_draws,
+    observed_spectrogram,
+)
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -122,14 +126,14 @@ def predictive_check(
     Examples
     --------
     >>> from avse_ppl import Exact
-    >>> from avse_ppl.models.simulate import ruler_scene, simulate
-    >>> scene = ruler_scene(noise_known=True)
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=True)
     >>> mixture = simulate(scene, n_samples=8000).mixture
     >>> posterior = Exact(draws=8)(scene, mixture, seed=0)
     >>> predictive_check(posterior, scene, mixture).passed
     array([ True])
     """
-    mixture = mixture or observed(posterior)
+    mixture = mixture or observed_spectrogram(posterior)
     check_scene_of(posterior, scene, mixture)
     found = [
         [_of_draw(row, index, mixture.stft) for row in _periodograms(scene, mixture, values)]

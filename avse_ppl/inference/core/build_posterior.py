@@ -11,8 +11,8 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.log_density import Values
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.inference.core.visual_gate import AXES, reliance
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.core.visual_gate import AXES, gate_posterior
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import name_of
 from avse_ppl.posterior.axes import axes_of
@@ -48,11 +48,11 @@ class Moments:
         return self.shift + shift, self.within / self.weight + between.clamp_min(0.0)
 
 
-def summarise(
+def build_posterior(
     scene: Scene,
     mixture: Spectrogram,
     draws: Sequence[Values],
-    randoms: Randoms,
+    randoms: RandomStreams,
     *,
     kind: str,
     attrs: dict[str, Any],
@@ -100,7 +100,7 @@ def summarise(
     scale = mixture.scale[:, None, None]
     attrs = {**attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)}
     latents = {name: _stack([d[name] for d in draws], chains) for name in draws[0]}
-    seen = reliance(scene, mixture, draws, randoms)
+    seen = gate_posterior(scene, mixture, draws, randoms)
     latents |= {name: _stack(rows, chains) for name, rows in seen.items()}
     axes = axes_of(scene, mixture, draws[0]) | {name: AXES[name] for name in seen}
     return Posterior(
@@ -137,7 +137,7 @@ def _uses(
                 yield first + i, i < counted, int(i in drawn)
 
 
-def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: Randoms) -> Tensor:
+def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: RandomStreams) -> Tensor:
     """One waveform, ``(recording, sample)``: each bin by its law, overlapping frames in accord."""
     shape, stft = mixture.values.shape, mixture.stft
     mean, sd = law.mean.expand(shape), law.power.sqrt().expand(shape)

@@ -70,7 +70,7 @@ def chain_warnings(
     >>> text
     'chains disagree: R-hat ... for speech.band[...], expected below 1.05; run longer chains'
     """
-    return [warnings_of(figures) for figures in chain_figures(powers, stats)]
+    return [convergence_warnings(figures) for figures in chain_figures(powers, stats)]
 
 
 def chain_attrs(
@@ -90,10 +90,10 @@ def chain_attrs(
     [[], []]
     """
     figures = chain_figures(powers, stats)
-    return {"diagnostics": figures, "warnings": [warnings_of(one) for one in figures]}
+    return {"diagnostics": figures, "warnings": [convergence_warnings(one) for one in figures]}
 
 
-def warnings_of(figures: Figures) -> list[str]:
+def convergence_warnings(figures: Figures) -> list[str]:
     """Texts about one recording's figures; empty if they pass."""
     if figures["quantities"] == 0:
         return ["the chains did not move: every draw is the same; use another step size or start"]
@@ -163,16 +163,19 @@ def _figures(
         index = int(worst(column)) if known.any() else None
         figures[name] = None if index is None else float(column[index])
         figures[f"{name}_of"] = None if index is None else names[index]
-    return figures | {"divergences": divergences_of(stats, row), "bfmi": bfmi_of(stats, row)}
+    return figures | {
+        "divergences": count_divergences(stats, row),
+        "bfmi": compute_bfmi(stats, row),
+    }
 
 
-def divergences_of(stats: Mapping[str, np.ndarray], row: int) -> int | None:
+def count_divergences(stats: Mapping[str, np.ndarray], row: int) -> int | None:
     """How many draws of a recording diverged; None if the sampler does not say."""
     diverging = stats.get("diverging")
     return None if diverging is None else int(diverging[:, :, row].sum())
 
 
-def bfmi_of(stats: Mapping[str, np.ndarray], row: int) -> float | None:
+def compute_bfmi(stats: Mapping[str, np.ndarray], row: int) -> float | None:
     """Energy's fraction of missing information of a recording, that of its worst chain.
 
     ``E[(E_n - E_{n-1})^2] / Var[E]``; None if the sampler has no energy.

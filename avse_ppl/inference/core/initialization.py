@@ -9,16 +9,16 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import Density, Values
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.models.scene import in_recordings
+from avse_ppl.inference.core.log_density import LogDensity, Values
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.models.scene import recording_plate
 from avse_ppl.models.visual.gate import Switch, gated, shown
 
 _NOISE_FITS = 20
 
 
 def warm_start(
-    density: Density, randoms: Randoms, noise: Mapping[str, Tensor] | None = None
+    density: LogDensity, randoms: RandomStreams, noise: Mapping[str, Tensor] | None = None
 ) -> tuple[Values, Values]:
     """Unconstrained location and log standard deviation of every latent.
 
@@ -44,20 +44,20 @@ def warm_start(
     return location, log_sd
 
 
-def _gate(density: Density) -> Tensor:
+def _gate(density: LogDensity) -> Tensor:
     """How far the encoder is to look, ``(recording, time)``: as the model of reliability says.
 
     That of a switch, and of a function that samples, is the score.
     """
     visual: Any = density.mixture.frames.visual
-    with in_recordings(len(visual)), poutine.trace() as tracer:
+    with recording_plate(len(visual)), poutine.trace() as tracer:
         found: Any = density.scene.reliability(density.mixture.frames, visual)  # type: ignore[misc]
     if isinstance(found, Switch) or tracer.trace.stochastic_nodes:
         return visual[:, 0]
     return shown(visual) * found
 
 
-def _fit_noise(density: Density, location: Values, randoms: Randoms) -> Values:
+def _fit_noise(density: LogDensity, location: Values, randoms: RandomStreams) -> Values:
     """Start of the noise, after a few closed-form updates if it has them."""
     noise = density.scene.noise
     values, _ = density.constrain(location)

@@ -45,7 +45,7 @@ class Joint(NamedTuple):
     laws: Laws
 
 
-class Density:
+class LogDensity:
     r"""Log joint density of the latents u on the real line and the mixture x, per recording.
 
     .. math:: \log p(x | \theta(u)) + \log p(\theta(u)) + \log |\partial \theta / \partial u|
@@ -102,7 +102,9 @@ class Density:
         return [site.name for site in self.sites if site.of_noise is of_noise]
 
 
-def score_noise(density: Density, values: Mapping[str, Tensor]) -> tuple[Tensor, ComplexNormal]:
+def noise_log_prior(
+    density: LogDensity, values: Mapping[str, Tensor]
+) -> tuple[Tensor, ComplexNormal]:
     """Log prior ``(recording,)`` of the noise latents, and the law of the noise."""
     recordings = density.mixture.recordings
     with (
@@ -116,7 +118,7 @@ def score_noise(density: Density, values: Mapping[str, Tensor]) -> tuple[Tensor,
     return score.prior, law
 
 
-def prior_law(density: Density, name: str, values: Mapping[str, Tensor]) -> Any:
+def site_distribution(density: LogDensity, name: str, values: Mapping[str, Tensor]) -> Any:
     """Prior law of one latent, others given."""
     recordings = density.mixture.recordings
     with (

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse_ppl.inference.mcmc.chains import judged
+from avse_ppl.inference.mcmc.chains import add_chain_diagnostics
 from avse_ppl.models.scene import Scene
-from avse_ppl.posterior.chunks import join
+from avse_ppl.posterior.chunks import stack_channels
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Frames, Spectrogram
 
 
-def join_recordings(parts: Sequence[Posterior]) -> Posterior:
+def stack_recordings(parts: Sequence[Posterior]) -> Posterior:
     """Posteriors of one recording each as that of the batch.
 
     Shorter recordings are padded: with zeros, and their latents with NaN, since nothing was drawn
@@ -30,7 +30,7 @@ def join_recordings(parts: Sequence[Posterior]) -> Posterior:
         name: np.max([part.latents[name].shape for part in parts], axis=0)
         for name in parts[0].latents
     }
-    joined = join([_padded(part, samples, time, shapes) for part in parts])
+    joined = stack_channels([_padded(part, samples, time, shapes) for part in parts])
     attrs = {**parts[0].attrs, **_joined_rows([part.attrs for part in parts])}
     return replace(joined, attrs=attrs)
 
@@ -135,7 +135,7 @@ def _judged(posterior: Posterior, scene: Scene) -> Posterior:
             for c in range(chains)
             for d in range(length)
         ]
-        found.append(judged(scene, _spectrogram(one), draws, one.stats, chains))
+        found.append(add_chain_diagnostics(scene, _spectrogram(one), draws, one.stats, chains))
     return replace(posterior, attrs={**posterior.attrs, **_joined_rows(found)})
 
 

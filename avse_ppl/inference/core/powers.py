@@ -49,8 +49,8 @@ def log_powers(
 
     Examples
     --------
-    >>> from avse_ppl.models.simulate import ruler_scene, simulate
-    >>> scene = ruler_scene(noise_known=False)
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=False)
     >>> simulated = simulate(scene, n_samples=4096)
     >>> powers = log_powers(scene, simulated.mixture, [simulated.latents] * 6, chains=2)
     >>> powers["noise.frame"].shape, powers["speech.band"].shape

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.signal.stft import Spectrogram
 
 _GIB = 2**30
@@ -27,7 +27,7 @@ _MEMINFO, _LIMIT, _USED = (
 )
 
 
-class Need(NamedTuple):
+class MemoryEstimate(NamedTuple):
     """Bytes that a run takes, and the seconds of audio that it is about."""
 
     latents: float
@@ -41,7 +41,9 @@ class Need(NamedTuple):
         return self.latents + self.waveforms + self.gradients
 
 
-def need(density: Density, draws: int, waveforms: int, at_once: int | None = None) -> Need:
+def estimate_memory(
+    density: LogDensity, draws: int, waveforms: int, at_once: int | None = None
+) -> MemoryEstimate:
     """Estimate the bytes of a run.
 
     Parameters
@@ -60,7 +62,7 @@ def need(density: Density, draws: int, waveforms: int, at_once: int | None = Non
     latents = sum(site.shape.numel() for site in density.sites)
     samples = mixture.recordings * max(mixture.n_samples)
     bins = mixture.values[: at_once or mixture.recordings].numel()
-    return Need(
+    return MemoryEstimate(
         latents=_COPIES * draws * latents * size,
         waveforms=_COPIES * waveforms * samples * size,
         gradients=_GRADIENT * bins * size,
@@ -69,14 +71,14 @@ def need(density: Density, draws: int, waveforms: int, at_once: int | None = Non
 
 
 def check_memory(
-    density: Density, *, draws: int, waveforms: int, at_once: int | None = None
+    density: LogDensity, *, draws: int, waveforms: int, at_once: int | None = None
 ) -> None:
     """Raise unless a run is likely to fit into the memory that is free now.
 
     Parameters
     ----------
     density, draws, waveforms, at_once
-        See `need`.
+        See `estimate_memory`.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def check_memory(
         If the estimate exceeds nine tenths of what is free, with what would fit.
     """
     free = free_memory(density.mixture.scale.device)
-    estimate = need(density, draws, waveforms, at_once)
+    estimate = estimate_memory(density, draws, waveforms, at_once)
     if free is None or estimate.total <= _SHARE * free:
         return
     raise MemoryError(
@@ -96,7 +98,7 @@ def check_memory(
 
 
 @contextmanager
-def memory_explained(mixture: Spectrogram) -> Iterator[None]:
+def explain_out_of_memory(mixture: Spectrogram) -> Iterator[None]:
     """Turn what torch says of a lack of memory into a `MemoryError` that says what to do.
 
     Raises
@@ -150,7 +152,7 @@ def _container() -> float | None:
         return None
 
 
-def _advice(estimate: Need, draws: int, free: float) -> str:
+def _advice(estimate: MemoryEstimate, draws: int, free: float) -> str:
     """Which settings would fit."""
     left = free - estimate.gradients
     ways = []

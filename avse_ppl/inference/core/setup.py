@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.video import look
+from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Spectrogram
 
@@ -20,7 +20,7 @@ Mixture = Any  # Spectrogram, Audio, path, bytes, or waveforms (sample,) as arra
 Seed = int | Sequence[int]  # of a batch, or of each of its recordings
 
 
-class Randoms:
+class RandomStreams:
     """Standard-normal draws with one generator per recording.
 
     Recording r of a batch draws from the r-th seed, by default ``seed + r``, so that it gets the
@@ -47,7 +47,7 @@ def prepare(
     seed: Seed,
     device: str,
     dtype: torch.dtype,
-) -> tuple[Scene, Spectrogram, Randoms]:
+) -> tuple[Scene, Spectrogram, RandomStreams]:
     """Scene and spectrogram on the asked device, and seeded randomness.
 
     Raises
@@ -61,7 +61,7 @@ def prepare(
     spectrogram = mixture if isinstance(mixture, Spectrogram) else _analyse(scene, mixture)
     _check_spectrogram(spectrogram)
     if video is not None:
-        spectrogram = look(scene, spectrogram, video)
+        spectrogram = condition_on_video(scene, spectrogram, video)
     spectrogram = spectrogram.to(target, dtype)
     if not isinstance(seeds, int) and len(seeds) != spectrogram.recordings:
         raise ValueError(
@@ -70,7 +70,7 @@ def prepare(
         )
     scene = replace(scene, speech=_moved(scene.speech, target, dtype),
                     noise=_moved(scene.noise, target, dtype))  # fmt: skip
-    return scene, spectrogram, Randoms(seeds, spectrogram.recordings, target)
+    return scene, spectrogram, RandomStreams(seeds, spectrogram.recordings, target)
 
 
 def check_seed(seed: Any) -> int | list[int]:

@@ -13,7 +13,7 @@ _BINS_A_THREAD = 400_000  # 12 s at the default front end; below that a second t
 
 
 @contextmanager
-def enough_threads(mixture: Spectrogram) -> Iterator[None]:
+def limit_threads(mixture: Spectrogram) -> Iterator[None]:
     """Let torch use fewer CPU threads while a small mixture is inverted.
 
     One recording keeps one core busy. More threads would spin while they wait for each other, which

@@ -12,15 +12,15 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.models.scene import Scene, in_recordings
+from avse_ppl.models.scene import Scene, recording_plate
 from avse_ppl.models.validation import name_of
-from avse_ppl.models.visual.gate import Switch, Switched, believed
-from avse_ppl.models.visual.reliability import always, never
+from avse_ppl.models.visual.gate import Switch, Switched, gate_features
+from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.signal.audio import Audio
 from avse_ppl.signal.stft import Frames, Spectrogram
 
 
-def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
+def condition_on_video(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     """Mixture with what is seen of its speakers.
 
     Parameters
@@ -44,16 +44,16 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     >>> import numpy as np
     >>> from avse_ppl import GaussianSpeech, Scene, Stft, stationary
     >>> mixture = Stft().analyse(np.ones(2000, "float32"))
-    >>> look(Scene(GaussianSpeech(), stationary), mixture, "face.mkv")
+    >>> condition_on_video(Scene(GaussianSpeech(), stationary), mixture, "face.mkv")
     Traceback (most recent call last):
     ValueError: speech prior 'GaussianSpeech' is audio-only and would ignore the video; ...
     """
-    if video is None or scene.reliability is never:
+    if video is None or scene.reliability is audio_only:
         return mixture
     if isinstance(video, Tensor):
         return _shown(scene, mixture, _checked(video, mixture))
-    check_sees(scene.speech, video)
-    see: Any = scene.speech.see  # type: ignore[attr-defined]
+    check_audio_visual(scene.speech, video)
+    see: Any = scene.speech.visual_features  # type: ignore[attr-defined]
     several = isinstance(video, Sequence) and not isinstance(video, (str, bytes))
     videos = list(video) if several else [video] * mixture.recordings
     if len(videos) != mixture.recordings:
@@ -67,11 +67,11 @@ def look(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
     if not known:
         return mixture
     features = torch.stack([torch.zeros_like(known[0]) if one is None else one for one in seen])
-    if scene.reliability not in (None, always):
+    if scene.reliability not in (None, ungated):
         waves = mixture.stft.synthesise(mixture)
         pairs = zip(lips, waves, strict=True)
         scores = torch.stack([_score(one, wave, mixture) for one, wave in pairs])
-        features[:, 0] *= getattr(scene.speech, "trust", 1.0) * scores.to(features.dtype)
+        features[:, 0] *= getattr(scene.speech, "visual_weight", 1.0) * scores.to(features.dtype)
     return _shown(scene, mixture, features)
 
 
@@ -81,7 +81,7 @@ def _shown(scene: Scene, mixture: Spectrogram, features: Tensor) -> Spectrogram:
         return mixture
     if scene.reliability is not None:
         check_reliability(scene, mixture.frames, features)
-    return mixture.seeing(features)
+    return mixture.with_visual(features)
 
 
 def _score(lips: Any, wave: np.ndarray, mixture: Spectrogram) -> Tensor:
@@ -90,19 +90,21 @@ def _score(lips: Any, wave: np.ndarray, mixture: Spectrogram) -> Tensor:
     It listens, too: nothing in the pictures is wrong with lips of somebody else. What a scene says
     of the same sound then comes on top of it, so that a switch hears it twice.
     """
-    from avse_ppl.video.quality.score import score_lips, tells
+    from avse_ppl.video.quality.score import describe, score_lips
 
     time_s = mixture.frames.time_s.cpu().numpy()
     if lips is None:
         return torch.zeros(len(time_s))
     sound = Audio(wave, mixture.stft.sample_rate_hz)
-    found = score_lips(lips, sound if tells(sound) else None)
+    found = score_lips(lips, sound if describe(sound) else None)
     return torch.from_numpy(np.interp(time_s, found.time_s, found.score))
 
 
-def check_sees(speech: Any, video: Any) -> None:
+def check_audio_visual(speech: Any, video: Any) -> None:
     """Raise if there is a video and the prior would ignore it."""
-    if video is not None and (not hasattr(speech, "see") or getattr(speech, "lips", True) is None):
+    if video is not None and (
+        not hasattr(speech, "visual_features") or getattr(speech, "lips", True) is None
+    ):
         raise ValueError(
             f"speech prior {name_of(speech)!r} is audio-only and would ignore the video; "
             "leave the video out, or take an audio-visual prior, such as 'av-dkf'"
@@ -119,9 +121,9 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
         is a switch and the prior has none that can be summed out.
     """
     shape = (len(features), frames.time)
-    with in_recordings(shape[0]):
+    with recording_plate(shape[0]):
         found = scene.reliability(frames, features)  # type: ignore[misc]
-    if isinstance(found, Switch) and not getattr(scene.speech, "switches", False):
+    if isinstance(found, Switch) and not getattr(scene.speech, "supports_switch", False):
         raise ValueError(
             f"speech prior {name_of(scene.speech)!r} has no switch that can be summed out: its "
             "decoder, or its memory, sees the lips too; take the reliability 'score' or 'beta'"
@@ -139,7 +141,7 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
         )
 
 
-def gated_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
+def gate_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
     """The scene without its model of reliability, and the mixture with what that lets through.
 
     For routines that show a network the lips again and again, and do not infer how far they count.
@@ -152,15 +154,15 @@ def gated_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
     visual = mixture.frames.visual
     if visual is None or scene.reliability is None:
         return replace(scene, reliability=None), mixture
-    with in_recordings(mixture.recordings), poutine.trace() as tracer:
-        seen = believed(mixture.frames, visual, scene.reliability)
+    with recording_plate(mixture.recordings), poutine.trace() as tracer:
+        seen = gate_features(mixture.frames, visual, scene.reliability)
     if isinstance(seen, Switched) or tracer.trace.stochastic_nodes:
         raise ValueError(
             f"reliability {name_of(scene.reliability)!r} is a latent of the scene, which guided "
             "diffusion does not infer; take --reliability score, always, never or a function that "
             "samples nothing"
         )
-    return replace(scene, reliability=None), mixture.seeing(seen)
+    return replace(scene, reliability=None), mixture.with_visual(seen)
 
 
 def _described(gate: Any) -> str:

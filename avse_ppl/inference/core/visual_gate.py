@@ -9,11 +9,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import Density, Values
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.models.scene import Scene, in_recordings
+from avse_ppl.inference.core.log_density import LogDensity, Values
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.models.scene import Scene, recording_plate
 from avse_ppl.models.speech.latent_sequence import branches
-from avse_ppl.models.visual.gate import Switched, believed, shown
+from avse_ppl.models.visual.gate import Switched, gate_features, shown
 from avse_ppl.models.visual.switch import draw_switch, probability
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
@@ -22,8 +22,8 @@ GATE, SWITCH = "reliability", "reliability.switch"
 AXES = {GATE: ("time",), SWITCH: ("time",)}
 
 
-def reliance(
-    scene: Scene, mixture: Spectrogram, draws: Sequence[Values], randoms: Randoms
+def gate_posterior(
+    scene: Scene, mixture: Spectrogram, draws: Sequence[Values], randoms: RandomStreams
 ) -> dict[str, list[Tensor]]:
     """How far the lips count in each draw, ``(recording, time)`` each.
 
@@ -42,8 +42,8 @@ def reliance(
     return {GATE: list(there * gate), SWITCH: list(there * drawn)}
 
 
-def check_latents(density: Density, posterior: Posterior, hint: str) -> None:
-    """Raise unless a posterior holds what inverting a scene leaves: latents, and `reliance`.
+def check_gate_latents(density: LogDensity, posterior: Posterior, hint: str) -> None:
+    """Raise unless a posterior holds what inverting a scene leaves: latents, and `gate_posterior`.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _said(names: set[str]) -> str:
 
 
 def _names(scene: Scene, mixture: Spectrogram) -> set[str]:
-    """What `reliance` will call what it finds."""
+    """What `gate_posterior` will call what it finds."""
     if mixture.frames.visual is None or scene.reliability is None:
         return set()
     return {GATE, SWITCH} if isinstance(_seen(scene, mixture, {}), Switched) else {GATE}
@@ -80,12 +80,12 @@ def _names(scene: Scene, mixture: Spectrogram) -> set[str]:
 
 def _seen(scene: Scene, mixture: Spectrogram, values: Values) -> Any:
     """What the speech prior was shown in a draw."""
-    with in_recordings(mixture.recordings), poutine.condition(data=dict(values)):
-        return believed(mixture.frames, mixture.frames.visual, scene.reliability)
+    with recording_plate(mixture.recordings), poutine.condition(data=dict(values)):
+        return gate_features(mixture.frames, mixture.frames.visual, scene.reliability)
 
 
 def _of_switch(
-    speech: Any, seen: Sequence[Switched], draws: Sequence[Values], randoms: Randoms
+    speech: Any, seen: Sequence[Switched], draws: Sequence[Values], randoms: RandomStreams
 ) -> tuple[Tensor, Tensor]:
     """Probability and draw of the switch, ``(draw, recording, time)`` each; all draws at once."""
     z = torch.cat([values["speech.z"] for values in draws])

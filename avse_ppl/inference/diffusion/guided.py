@@ -12,20 +12,24 @@ import torch
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.build_posterior import kind_of
-from avse_ppl.inference.core.resources import memory_explained
-from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import enough_threads
-from avse_ppl.inference.core.video import gated_once
-from avse_ppl.inference.diffusion.chains import in_chains, randoms_of_chains, summarise_rounds
+from avse_ppl.inference.core.resources import explain_out_of_memory
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import limit_threads
+from avse_ppl.inference.core.video import gate_once
+from avse_ppl.inference.diffusion.chains import (
+    build_from_sweeps,
+    repeat_for_chains,
+    streams_of_chains,
+)
 from avse_ppl.inference.diffusion.latent import LatentRun
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.inference.diffusion.spectrogram import Round, reverse_run
+from avse_ppl.inference.diffusion.spectrogram import GibbsSweep, reverse_run
 from avse_ppl.inference.diffusion.warm_start import (
-    check_eyes,
-    judged,
-    loaded,
-    started_from,
-    switch_of,
+    check_visual_encoder,
+    compute_warm_start,
+    find_switch,
+    infer_gate,
+    load_base_prior,
 )
 from avse_ppl.inference.vi.svi import SVI
 from avse_ppl.models.scene import Scene
@@ -33,7 +37,7 @@ from avse_ppl.models.speech.diffusion import denoises, noise_levels
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.score import GaussianScore
 from avse_ppl.models.validation import check_count, check_front_end, check_positive
-from avse_ppl.models.visual.reliability import score
+from avse_ppl.models.visual.reliability import soft
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
 
@@ -181,27 +185,27 @@ class GuidedDiffusion:
         seed: Seed = 0,
     ) -> Posterior:
         """Invert a scene; see `SVI` for the arguments."""
-        switch = None if video is None else switch_of(scene, self.start_seeing)
+        switch = None if video is None else find_switch(scene, self.start_seeing)
         if switch is not None:
-            scene = replace(scene, reliability=score)
+            scene = replace(scene, reliability=soft)
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram), memory_explained(spectrogram):
+        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
             if switch is not None and spectrogram.frames.visual is not None:
-                speech = loaded(self.start_seeing)
+                speech = load_base_prior(self.start_seeing)
                 first = Scene(speech, scene.noise, switch)
-                spectrogram = judged(first, spectrogram, self._first(speech), check_seed(seed))
+                spectrogram = infer_gate(first, spectrogram, self._first(speech), check_seed(seed))
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
         check_front_end(scene, spectrogram)
         if isinstance(scene.speech, GaussianSpeech) and scene.speech.gain_sd_db == 0:
             scene = replace(scene, speech=GaussianScore.of(scene.speech, spectrogram.frames))
-        given, looking = gated_once(scene, spectrogram)
-        rows = in_chains(looking, self.chains)
-        own = randoms_of_chains(randoms, self.chains)
+        given, looking = gate_once(scene, spectrogram)
+        rows = repeat_for_chains(looking, self.chains)
+        own = streams_of_chains(randoms, self.chains)
         run = self._bins if denoises(scene.speech) else self._latents
         kind, plan, kept = run(given, rows, own, looking, seed)
         attrs = {
@@ -211,16 +215,16 @@ class GuidedDiffusion:
         if len(kept) < plan.rounds:
             texts = [[_cut(len(kept), plan.rounds)] for _ in range(spectrogram.recordings)]
             attrs |= {"warnings": texts, "interrupted": True}
-        return summarise_rounds(
+        return build_from_sweeps(
             scene, spectrogram, kept, randoms, self.chains,
             kind=kind_of(f"guided diffusion of {kind}", self.tempering), attrs=attrs,
             waveforms=-(-self.draws // self.chains) * self.waveforms,
         )  # fmt: skip
 
     def _bins(
-        self, scene: Scene, rows: Spectrogram, own: Randoms, one: Spectrogram,
+        self, scene: Scene, rows: Spectrogram, own: RandomStreams, one: Spectrogram,
         seed: int | list[int],
-    ) -> tuple[str, _Plan, list[Round]]:  # fmt: skip
+    ) -> tuple[str, _Plan, list[GibbsSweep]]:  # fmt: skip
         prior: Any = scene.speech
         sees = one.frames.visual is not None
         start = (self.start_seeing if sees else None) or self.start
@@ -228,8 +232,8 @@ class GuidedDiffusion:
         plan = self._plan(_Plan(4, 8, 0.2, 0.1) if warm else _Plan(16, 4, prior.sigma_max, 0.1))
         levels, started = plan.levels, None
         if start is not None:
-            speech = loaded(start)
-            started = started_from(speech, self._first(speech), scene, one, seed)
+            speech = load_base_prior(start)
+            started = compute_warm_start(speech, self._first(speech), scene, one, seed)
         clean = rows.values.new_zeros(rows.values.shape)
         law = ComplexNormal(0.0, rows.power.clamp_min(_SILENCE))
         if started is not None:
@@ -247,21 +251,21 @@ class GuidedDiffusion:
         return f"bins{whence}, {noise.kind}", plan, self._kept(rounds, plan)
 
     def _latents(
-        self, scene: Scene, rows: Spectrogram, own: Randoms, one: Spectrogram,
+        self, scene: Scene, rows: Spectrogram, own: RandomStreams, one: Spectrogram,
         _seed: int | list[int],
-    ) -> tuple[str, _Plan, list[Round]]:  # fmt: skip
+    ) -> tuple[str, _Plan, list[GibbsSweep]]:  # fmt: skip
         steps = 2 if hasattr(scene.speech, "encode") else 16  # from a guess it is not far
         plan = self._plan(_Plan(steps, 10, 0.5, 0.3, memory=0.0))
-        start = None if one.frames.visual is None else loaded(self.start_seeing)
+        start = None if one.frames.visual is None else load_base_prior(self.start_seeing)
         if start is not None:
-            check_eyes(start, scene)
+            check_visual_encoder(start, scene)
         run = LatentRun(scene, rows, own, self.tempering, self.move_size, start)
         rounds = run.run(plan.levels, self.moves, self.updates, plan.memory)
         return f"latents, {run.noise.kind}", plan, self._kept(rounds, plan)
 
-    def _kept(self, rounds: Iterator[Round], plan: _Plan) -> list[Round]:
+    def _kept(self, rounds: Iterator[GibbsSweep], plan: _Plan) -> list[GibbsSweep]:
         """Go through the rounds, and keep those that count; interrupted, those that there are."""
-        kept: list[Round] = []
+        kept: list[GibbsSweep] = []
         try:
             for step, found in enumerate(rounds):
                 if step >= plan.steps - 1:

@@ -14,13 +14,13 @@ from torch.distributions import Normal
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density, Values, prior_law
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.log_density import LogDensity, Values, site_distribution
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.inference.diffusion.spectrogram import Round
+from avse_ppl.inference.diffusion.spectrogram import GibbsSweep
 from avse_ppl.models.scene import Scene
-from avse_ppl.models.speech.diffusion import carried
-from avse_ppl.models.speech.latent_sequence import LatentLaw
+from avse_ppl.models.speech.diffusion import renoising_coefficients
+from avse_ppl.models.speech.latent_sequence import SequencePrior
 from avse_ppl.signal.stft import Spectrogram
 
 _DECAY = 0.75  # of the running mean of the curvature, from level to level
@@ -44,14 +44,14 @@ class Latents:
         If a latent has neither a normal prior that is independent of the others nor a denoiser.
     """
 
-    def __init__(self, speech: Any, density: Density) -> None:
+    def __init__(self, speech: Any, density: LogDensity) -> None:
         """Find the prior of each latent."""
         network = getattr(speech, "network", None)
         self.network: Any = network if hasattr(network, "denoise") else None
         self.visual: Any = density.mixture.frames.visual
         self.sites = [site for site in density.sites if not site.of_noise]
         self.closed = {
-            site.name: _closed(speech, prior_law(density, site.name, {}), site.name)
+            site.name: _closed(speech, site_distribution(density, site.name, {}), site.name)
             for site in self.sites
             if not (self.network is not None and site.name == "speech.z")
         }
@@ -72,7 +72,7 @@ class Latents:
         return laws
 
 
-class _Point(NamedTuple):
+class LatentState(NamedTuple):
     """Speech latents that gradients are taken at, and the power of speech there, ``(row, ...)``."""
 
     points: Values
@@ -109,12 +109,17 @@ class LatentRun:
     """
 
     def __init__(
-        self, scene: Scene, mixture: Spectrogram, randoms: Randoms, tempering: float, step: float,
+        self,
+        scene: Scene,
+        mixture: Spectrogram,
+        randoms: RandomStreams,
+        tempering: float,
+        step: float,
         start: Any = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Check the scene and start where its encoder, or another's, says."""
         on_latents = Scene(_on_latents(scene.speech, start), scene.noise)
-        self.density, self.randoms, self.step = Density(on_latents, mixture), randoms, step
+        self.density, self.randoms, self.step = LogDensity(on_latents, mixture), randoms, step
         self.latents = Latents(scene.speech, self.density)
         if not self.latents.sites:
             raise ValueError("the speech prior has no latents; take Exact() ('exact')")
@@ -127,7 +132,9 @@ class LatentRun:
         law = self._speech({**start, **self._constrained()})
         self.noise = NoiseFit(scene.noise, mixture, randoms, law, tempering, start)
 
-    def run(self, levels: list[float], moves: int, updates: int, memory: float) -> Iterator[Round]:
+    def run(
+        self, levels: list[float], moves: int, updates: int, memory: float
+    ) -> Iterator[GibbsSweep]:
         """Yield, for each level, all latents and the posterior law of speech given them."""
         noisy = {n: u + levels[0] * self._normal(u) for n, u in self.clean.items()}
         here = self._here()
@@ -142,25 +149,25 @@ class LatentRun:
             self.noise.fit(speech, updates)
             noise_values, law = self.noise.draw()
             posterior = speech.condition(law, self.density.mixture.values)
-            yield Round(posterior, {**values, **self._constrained(), **noise_values})
+            yield GibbsSweep(posterior, {**values, **self._constrained(), **noise_values})
             if step + 1 == len(levels):
                 return
             noisy = self._next(noisy, sigma, levels[step + 1], memory)
 
     def _next(self, noisy: Values, sigma: float, lower: float, memory: float) -> Values:
-        kept, fresh = carried(sigma, lower, memory)
+        kept, fresh = renoising_coefficients(sigma, lower, memory)
         return {
             name: clean + kept * (noisy[name] - clean) + fresh * self._normal(clean)
             for name, clean in self.clean.items()
         }
 
-    def _here(self) -> _Point:
+    def _here(self) -> LatentState:
         """The speech latents where they are now, and the power that they stand for."""
         points = {name: u.detach().requires_grad_() for name, u in self.clean.items()}
         values = {site.name: site.transform(points[site.name]) for site in self.latents.sites}
-        return _Point(points, self._law(values).power)
+        return LatentState(points, self._law(values).power)
 
-    def _move(self, here: _Point, law: ComplexNormal, priors: Mapping[str, Normal]) -> None:
+    def _move(self, here: LatentState, law: ComplexNormal, priors: Mapping[str, Normal]) -> None:
         """One Langevin step of all speech latents."""
         mixture = self.density.mixture
         mixed = ComplexNormal(law.mean, here.power + law.power, validate_args=False)
@@ -180,7 +187,7 @@ class LatentRun:
             drift = torch.minimum(torch.maximum(drift, -farthest), farthest)
             self.clean[name] = u + drift + (self.step * narrow).sqrt() * self._normal(u)
 
-    def _look_at_curvature(self, here: _Point, law: ComplexNormal) -> None:
+    def _look_at_curvature(self, here: LatentState, law: ComplexNormal) -> None:
         r"""Running mean of :math:`(J^T \epsilon)^2`, with signs :math:`\epsilon`: the diagonal.
 
         J is the derivative of the log power of the mixture, whose Fisher information is 1 a bin.
@@ -260,7 +267,7 @@ def _on_latents(speech: Any, start: Any) -> Any:
 def _closed(speech: Any, law: Any, name: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of an independent normal prior."""
     base = getattr(law, "base_dist", law)
-    if isinstance(law, LatentLaw) and not getattr(speech.network, "remembers", True):
+    if isinstance(law, SequencePrior) and not getattr(speech.network, "autoregressive", True):
         like = next(speech.network.parameters()).new_zeros(law.batch_shape)
         with torch.no_grad():
             mean, logvar = speech.network.law(like, law.visual)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density, Values, score_noise
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.m_step import maximise_noise
 from avse_ppl.models.scene import NoiseModel, Scene
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -22,7 +22,7 @@ _RATE = 0.1  # Adam's
 _BETAS = (0.5, 0.9)
 
 
-class Said:
+class FixedSpeech:
     """Speech prior without latents: the law that a denoiser has just given."""
 
     def __init__(self, law: ComplexNormal, stft: Stft, name: str) -> None:
@@ -62,13 +62,13 @@ class NoiseFit:
     """
 
     def __init__(
-        self, noise: NoiseModel, mixture: Spectrogram, randoms: Randoms, law: ComplexNormal,
+        self, noise: NoiseModel, mixture: Spectrogram, randoms: RandomStreams, law: ComplexNormal,
         tempering: float = 1.0, start: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
         """Check the model and start its latents."""
-        self.said, self.mixture = Said(law, mixture.stft, "speech"), mixture
+        self.said, self.mixture = FixedSpeech(law, mixture.stft, "speech"), mixture
         self.noise, self.randoms, self.tempering = noise, randoms, tempering
-        self.density = Density(Scene(self.said, noise), mixture.seeing(None))
+        self.density = LogDensity(Scene(self.said, noise), mixture.with_visual(None))
         location, log_sd = warm_start(self.density, randoms, start)
         self.own = hasattr(noise, "maximise")
         self.location = {name: u.detach() for name, u in location.items()}
@@ -90,7 +90,7 @@ class NoiseFit:
     def fit(self, law: ComplexNormal, updates: int) -> None:
         """Go up so many times, given the law of speech ``(row, freq, time)``."""
         self.said.law = law
-        residual = replace(self.mixture.seeing(None), values=self.mixture.values - law.mean)
+        residual = replace(self.mixture.with_visual(None), values=self.mixture.values - law.mean)
         self.density.mixture = residual
         for _ in range(updates if self.location else 0):
             if self.adam is not None:
@@ -116,7 +116,7 @@ class NoiseFit:
 
     def _climb(self, law: ComplexNormal, adam: torch.optim.Adam) -> None:
         values, log_jacobian = self.density.constrain(self._drawn())
-        prior, noise = score_noise(self.density, values)
+        prior, noise = noise_log_prior(self.density, values)
         with pyro.validation_enabled(False):
             terms = ComplexNormal(noise.mean, law.power + noise.power).log_prob(
                 self.density.mixture.values

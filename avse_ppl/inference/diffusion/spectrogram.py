@@ -11,9 +11,9 @@ from torch import Tensor
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.resources import free_memory
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.models.speech.diffusion import Denoises, carried
+from avse_ppl.models.speech.diffusion import Denoises, renoising_coefficients
 from avse_ppl.signal.stft import Spectrogram
 
 # Numbers that a denoiser holds at once for each bin: 40 measured of the shipped one, in float32.
@@ -21,7 +21,7 @@ _HELD = 60
 _SHARE = 0.5  # of what memory is free
 
 
-class Round(NamedTuple):
+class GibbsSweep(NamedTuple):
     """What one noise level leaves: posterior law of speech, and the latents it was found with."""
 
     law: ComplexNormal
@@ -34,12 +34,12 @@ def reverse_run(
     noise: NoiseFit,
     levels: list[float],
     state: Tensor,
-    randoms: Randoms,
+    randoms: RandomStreams,
     *,
     updates: int,
     memory: float,
     tempering: float = 1.0,
-) -> Iterator[Round]:
+) -> Iterator[GibbsSweep]:
     r"""Go down the noise levels, from :math:`y = c + \sigma_0 \epsilon`.
 
     At each level, with :math:`x = s + b` and :math:`b \sim N_c(m^b, B)`:
@@ -99,12 +99,12 @@ def reverse_run(
         values, law = noise.draw()
         wide = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
         posterior = speech.condition(wide, mixture.values)
-        yield Round(posterior, values)
+        yield GibbsSweep(posterior, values)
         if step + 1 == len(levels):
             return
         unit = randoms.normal(posterior.mean.shape, posterior.mean.dtype)
         clean = compression.compress(posterior.mean + posterior.power.sqrt() * unit)
-        kept, fresh = carried(sigma, levels[step + 1], memory)
+        kept, fresh = renoising_coefficients(sigma, levels[step + 1], memory)
         state = clean + kept * (state - clean)
         state = state + fresh * randoms.normal(state.shape, state.dtype)
 

@@ -12,13 +12,17 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.build_posterior import kind_of
-from avse_ppl.inference.core.resources import memory_explained
-from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import enough_threads
-from avse_ppl.inference.core.video import gated_once
-from avse_ppl.inference.diffusion.chains import in_chains, randoms_of_chains, summarise_rounds
+from avse_ppl.inference.core.resources import explain_out_of_memory
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import limit_threads
+from avse_ppl.inference.core.video import gate_once
+from avse_ppl.inference.diffusion.chains import (
+    build_from_sweeps,
+    repeat_for_chains,
+    streams_of_chains,
+)
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.inference.diffusion.spectrogram import Round, check_finite, denoised
+from avse_ppl.inference.diffusion.spectrogram import GibbsSweep, check_finite, denoised
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import Ouve, Sde, denoises
 from avse_ppl.models.speech.gaussian import GaussianSpeech
@@ -126,18 +130,18 @@ class UDiffSE:
                 f"UDiffSE wants a score prior, as load_speech('score'); {name_of(scene.speech)!r} "
                 "is none. GuidedDiffusion also diffuses latents"
             )
-        with enough_threads(spectrogram), memory_explained(spectrogram):
+        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
         check_front_end(scene, spectrogram)
         prior: Any = scene.speech
-        rows = in_chains(gated_once(scene, spectrogram)[1], self.chains)
+        rows = repeat_for_chains(gate_once(scene, spectrogram)[1], self.chains)
         rows = replace(rows, values=prior.compression.compress(rows.values))
-        own = randoms_of_chains(randoms, self.chains)
+        own = streams_of_chains(randoms, self.chains)
         law = ComplexNormal(0.0, rows.power.clamp_min(_POINT))
         noise = NoiseFit(scene.noise, rows, own, law)
         clean = rows.values
@@ -151,14 +155,14 @@ class UDiffSE:
             "routine": "guided-udiffse", "seed": seed, "steps": self.steps, "rounds": self.rounds,
             "tempering": self.guidance, "inference_s": round(time.perf_counter() - begin, 3),
         }  # fmt: skip
-        return summarise_rounds(
-            scene, spectrogram, [Round(point, values)], randoms, self.chains,
+        return build_from_sweeps(
+            scene, spectrogram, [GibbsSweep(point, values)], randoms, self.chains,
             kind=kind_of("UDiffSE, spread of chains", self.guidance), attrs=attrs,
             waveforms=int(self.waveforms),
         )  # fmt: skip
 
     def _run(
-        self, prior: Any, rows: Spectrogram, noise: NoiseFit, own: Randoms, *, guided: bool,
+        self, prior: Any, rows: Spectrogram, noise: NoiseFit, own: RandomStreams, *, guided: bool,
         first: int,
     ) -> Tensor:  # fmt: skip
         """One reverse run, from the mixture under noise; the denoised end of it."""

@@ -12,13 +12,13 @@ from avse_ppl.inference.core.log_density import Values
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.load import load_speech
 from avse_ppl.models.validation import name_of
-from avse_ppl.models.visual.reliability import Markov
+from avse_ppl.models.visual.reliability import Switching
 from avse_ppl.signal.stft import Spectrogram
 
 _SILENCE = 1e-12  # variance of a bin that is said to be known
 
 
-class Started(NamedTuple):
+class WarmStart(NamedTuple):
     """Prior that a run starts from: its name, mean and second moment of speech, noise latents."""
 
     name: str
@@ -27,15 +27,15 @@ class Started(NamedTuple):
     noise: Values
 
 
-def started_from(
+def compute_warm_start(
     speech: Any, routine: Any, scene: Scene, mixture: Spectrogram, seed: int | list[int]
-) -> Started:
+) -> WarmStart:
     """Posterior of the prior that a run is to start from, by a routine."""
     sees = mixture.frames.visual is not None and getattr(speech, "lips", None) is not None
     if sees:
-        check_eyes(speech, scene)
+        check_visual_encoder(speech, scene)
     first = Scene(speech, scene.noise)
-    found = routine(first, mixture if sees else mixture.seeing(None), seed=seed)
+    found = routine(first, mixture if sees else mixture.with_visual(None), seed=seed)
     scale = mixture.scale[:, None, None]
     device = mixture.values.device
     noise = {
@@ -46,10 +46,10 @@ def started_from(
     mean = torch.from_numpy(found.mean).to(mixture.values) / scale
     power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
     whole = power + mean.real.square() + mean.imag.square()
-    return Started(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
+    return WarmStart(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
 
 
-def switch_of(scene: Scene, start: Any) -> Markov | None:
+def find_switch(scene: Scene, start: Any) -> Switching | None:
     """The switch of a scene, if it has one.
 
     Raises
@@ -57,9 +57,9 @@ def switch_of(scene: Scene, start: Any) -> Markov | None:
     ValueError
         If no prior was named that could find out where it is on.
     """
-    if not isinstance(scene.reliability, Markov):
+    if not isinstance(scene.reliability, Switching):
         return None
-    if not getattr(loaded(start), "switches", False):
+    if not getattr(load_base_prior(start), "supports_switch", False):
         raise ValueError(
             "the reliability 'markov' is a switch, which guided diffusion leaves to the prior that "
             f"it starts from where there is video; found start_seeing={_said(start)}. Take "
@@ -68,7 +68,7 @@ def switch_of(scene: Scene, start: Any) -> Markov | None:
     return scene.reliability
 
 
-def judged(
+def infer_gate(
     scene: Scene, mixture: Spectrogram, routine: Any, seed: int | list[int]
 ) -> Spectrogram:  # fmt: skip
     """The mixture, the lips in it scored by what a scene with a switch finds out about them.
@@ -79,15 +79,15 @@ def judged(
     visual: Any = mixture.frames.visual
     found = routine(scene, mixture, seed=seed).reliability
     gate = torch.from_numpy(found).to(visual)[:, None].minimum(visual[:, :1])
-    return mixture.seeing(torch.cat((gate, visual[:, 1:]), 1))
+    return mixture.with_visual(torch.cat((gate, visual[:, 1:]), 1))
 
 
-def loaded(start: Any) -> Any:
+def load_base_prior(start: Any) -> Any:
     """The prior to start from, if it was named."""
     return load_speech(start) if isinstance(start, (str, Path)) else start
 
 
-def check_eyes(start: Any, scene: Scene) -> None:
+def check_visual_encoder(start: Any, scene: Scene) -> None:
     """Raise ValueError unless a start sees through the same visual encoder."""
     if not _same(start.lips, getattr(scene.speech, "lips", None)):
         raise ValueError(

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.em.frame_density import FrameLogDensity
 
 _WINDOW = 8  # frames from one that moves to the next, where a prior reaches over the recording
 _FRAME_MOVES = 3  # for each move of the latents without a time, where all frames move at once
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlockSchedule:
     """What moves, and what is accepted together.
 
     Parameters
@@ -52,13 +52,17 @@ class Plan:
         return (windows * moving).sum(1) / moving.sum()
 
 
-def together(time: int, device: torch.device, frames: bool = True) -> Plan:
+def single_block(time: int, device: torch.device, frames: bool = True) -> BlockSchedule:
     """One window: everything moves and is accepted together, or only what has no time."""
     zeros = torch.zeros(time, dtype=torch.long, device=device)
-    return Plan(zeros, torch.full((time,), frames, device=device), shared=True, certain=True)
+    return BlockSchedule(
+        zeros, torch.full((time,), frames, device=device), shared=True, certain=True
+    )
 
 
-def spread(time: int, window: int, certain: bool, device: torch.device) -> list[Plan]:
+def striped_blocks(
+    time: int, window: int, certain: bool, device: torch.device
+) -> list[BlockSchedule]:
     """Plans that between them move every frame once: in each, the middle of every window."""
     frames = torch.arange(time, device=device)
     plans = []
@@ -66,11 +70,13 @@ def spread(time: int, window: int, certain: bool, device: torch.device) -> list[
         place = frames + offset
         active = place % window == window // 2
         if bool(active.any()):
-            plans.append(Plan(place // window - offset // window, active, False, certain))
+            plans.append(BlockSchedule(place // window - offset // window, active, False, certain))
     return plans
 
 
-def plans_for(score: FrameScore, reach: int | None, gradients: bool) -> list[Plan]:
+def choose_blocks(
+    score: FrameLogDensity, reach: int | None, gradients: bool
+) -> list[BlockSchedule]:
     """Plans of one round of moves.
 
     Parameters
@@ -87,11 +93,11 @@ def plans_for(score: FrameScore, reach: int | None, gradients: bool) -> list[Pla
     time, device = score.density.mixture.frames.time, score.density.mixture.values.device
     framed = [score.per_frame(site) for site in score.sites]
     if gradients and reach != 0:
-        return [together(time, device)]
-    shared = [together(time, device, frames=False)] if not all(framed) else []
+        return [single_block(time, device)]
+    shared = [single_block(time, device, frames=False)] if not all(framed) else []
     if not any(framed):
         return shared
     if reach == 0:
-        return spread(time, 1, True, device) * _FRAME_MOVES + shared
+        return striped_blocks(time, 1, True, device) * _FRAME_MOVES + shared
     window = _WINDOW if reach is None else 2 * reach + 1
-    return spread(time, window, reach is not None, device) + shared
+    return striped_blocks(time, window, reach is not None, device) + shared

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.inference.em.frame_density import FrameScore
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.em.frame_density import FrameLogDensity
 
 _DECAY = 0.99  # of the running mean of squared gradients
 
 
-class Move(NamedTuple):
+class EStepResult(NamedTuple):
     """What one move of the speech latents says.
 
     ``objective``, ``(recording,)``: the log joint or its bound, nats. ``power``: of speech, which
@@ -32,7 +32,7 @@ class Move(NamedTuple):
 class EStep(Protocol):
     """Moves the speech latents, the noise given."""
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[Move]:
+    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
         """Take ``count`` moves of the speech latents in ``state``, which is changed.
 
         What the step learns about its own settings it learns while ``burn_in``.
@@ -55,14 +55,16 @@ class GradientStep:
         Whether the steps are Langevin's.
     """
 
-    def __init__(self, score: FrameScore, randoms: Randoms, size: float, noisy: bool) -> None:
+    def __init__(
+        self, score: FrameLogDensity, randoms: RandomStreams, size: float, noisy: bool
+    ) -> None:
         """Start without a past."""
         self.score, self.randoms, self.size, self.noisy = score, randoms, size, noisy
         self.step = 0
         self.first = {site.name: torch.zeros_like(site.start) for site in score.sites}
         self.second = {site.name: torch.zeros_like(site.start) for site in score.sites}
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[Move]:
+    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
         """See `EStep`; the moves tell of the state before each."""
         speech, noise = self.score.speech_of(state), self.score.noise_of(state)
         moves = []
@@ -72,7 +74,7 @@ class GradientStep:
             speech = {
                 name: u + self._step(name, score.gradients[name]) for name, u in speech.items()
             }
-            moves.append(Move(score.total, score.power))
+            moves.append(EStepResult(score.total, score.power))
         state.update(speech)
         return moves
 
@@ -115,7 +117,7 @@ class VariationalStep:
     """
 
     def __init__(
-        self, score: FrameScore, randoms: Randoms, location: Mapping[str, Tensor],
+        self, score: FrameLogDensity, randoms: RandomStreams, location: Mapping[str, Tensor],
         log_sd: Mapping[str, Tensor], rate: float, steps: int,
     ) -> None:  # fmt: skip
         """Copy the start."""
@@ -127,7 +129,7 @@ class VariationalStep:
         self.adam = torch.optim.Adam(parameters, rate, betas=(0.9, 0.99)) if names else None
         self.rate, self.step, self.steps = rate, 0, steps
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[Move]:
+    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
         """See `EStep`; the objective is the evidence lower bound, the noise given."""
         noise = self.score.noise_of(state)
         moves = []
@@ -135,7 +137,7 @@ class VariationalStep:
             unit = {n: self.randoms.normal(m.shape, m.dtype) for n, m in self.location.items()}
             speech = self._at(unit)
             score = self.score(speech, noise, gradients=True)
-            moves.append(Move(score.total + self._entropy(score.rest), score.power))
+            moves.append(EStepResult(score.total + self._entropy(score.rest), score.power))
             self._climb(unit, score.gradients)
             state.update(speech)
         return moves

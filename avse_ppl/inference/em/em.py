@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from avse_ppl.inference.core.build_posterior import kind_of, summarise
+from avse_ppl.inference.core.build_posterior import build_posterior, kind_of
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density, Values
-from avse_ppl.inference.core.resources import check_memory, memory_explained
-from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import enough_threads
-from avse_ppl.inference.em.blocks import plans_for
-from avse_ppl.inference.em.e_steps import EStep, GradientStep, Move, VariationalStep
-from avse_ppl.inference.em.frame_density import FrameScore
-from avse_ppl.inference.em.history import Rounds
+from avse_ppl.inference.core.log_density import LogDensity, Values
+from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import limit_threads
+from avse_ppl.inference.em.blocks import choose_blocks
+from avse_ppl.inference.em.e_steps import EStep, EStepResult, GradientStep, VariationalStep
+from avse_ppl.inference.em.frame_density import FrameLogDensity
+from avse_ppl.inference.em.history import EMHistory
 from avse_ppl.inference.em.m_step import maximise_noise
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
@@ -168,14 +168,14 @@ class EM:
             ``attrs["warnings"]`` if draws hardly move.
         """
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram), memory_explained(spectrogram):
+        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
-        density = Density(scene, spectrogram)
+        density = LogDensity(scene, spectrogram)
         check_memory(density, draws=self._kept_rounds(), waveforms=self.draws * self.waveforms)
         log = self._rounds(density, randoms)
         draws = self._draws(density, log)
@@ -185,15 +185,15 @@ class EM:
             **log.remarks(spectrogram.recordings),
         }  # fmt: skip
         trace = {"elbo" if self.e_step == "variational" else "log_joint": log.trace()}
-        return summarise(
+        return build_posterior(
             scene, spectrogram, draws, randoms, kind=kind_of(_KINDS[self.e_step], self.tempering),
             attrs=attrs, waveforms=self.draws * self.waveforms, trace=trace,
             stats=log.stats(len(draws)),
         )  # fmt: skip
 
-    def _rounds(self, density: Density, randoms: Randoms) -> Rounds:
+    def _rounds(self, density: LogDensity, randoms: RandomStreams) -> EMHistory:
         state, log_sd = warm_start(density, randoms)
-        log = Rounds(self.rounds, dict(state))
+        log = EMHistory(self.rounds, dict(state))
         try:
             for step, count in self._steps(density, state, log_sd, randoms):
                 done = len(log.objective)
@@ -212,10 +212,10 @@ class EM:
         return log
 
     def _steps(
-        self, density: Density, state: Values, log_sd: Values, randoms: Randoms
+        self, density: LogDensity, state: Values, log_sd: Values, randoms: RandomStreams
     ) -> Iterator[tuple[EStep, int]]:
         """E-step of each round, and how many moves it takes."""
-        score = FrameScore(density, self.tempering)
+        score = FrameLogDensity(density, self.tempering)
         scale = {name: value.exp() for name, value in log_sd.items()}
         if self.warm_up:
             warm = GradientStep(score, randoms, _WARM_UP_STEP, noisy=True)
@@ -225,7 +225,12 @@ class EM:
         yield from [(step, self.e_steps)] * (self.rounds - self.warm_up)
 
     def _step(
-        self, score: FrameScore, state: Values, log_sd: Values, scale: Values, randoms: Randoms
+        self,
+        score: FrameLogDensity,
+        state: Values,
+        log_sd: Values,
+        scale: Values,
+        randoms: RandomStreams,
     ) -> EStep:
         if self.e_step == "variational":
             steps = self.rounds * self.e_steps
@@ -234,8 +239,8 @@ class EM:
             return GradientStep(score, randoms, self.step_size, noisy=self.e_step == "langevin")
         scale = score.speech_of(scale)
         proposal = LangevinWalk(scale) if self.e_step == "mala" else RandomWalk(scale)
-        reach = getattr(score.density.scene.speech, "reach", None)
-        plans = plans_for(score, reach, proposal.gradients)
+        reach = getattr(score.density.scene.speech, "receptive_field", None)
+        plans = choose_blocks(score, reach, proposal.gradients)
         return Metropolis(
             score, plans, proposal, randoms, step_size=self.step_size,
             target=_TARGETS[self.e_step],
@@ -247,7 +252,7 @@ class EM:
             return 1
         return max(1, min(self.draws, (self.rounds - self.warm_up) // 2))
 
-    def _draws(self, density: Density, log: Rounds) -> list[Values]:
+    def _draws(self, density: LogDensity, log: EMHistory) -> list[Values]:
         if isinstance(log.step, VariationalStep):
             states = [log.last | log.step.draw() for _ in range(self.draws)]
         else:
@@ -255,7 +260,7 @@ class EM:
         return [density.constrain(state)[0] for state in states]
 
 
-def _some(moves: list[Move]) -> list[Move]:
+def _some(moves: list[EStepResult]) -> list[EStepResult]:
     """Return the last move and a few before it, evenly spaced."""
     stride = -(-len(moves) // _SEEN)
     return moves[::-1][::stride]

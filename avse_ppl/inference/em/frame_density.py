@@ -10,10 +10,10 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import Density, Site, Values
+from avse_ppl.inference.core.log_density import LogDensity, Site, Values
 
 
-class Score(NamedTuple):
+class FrameLogProb(NamedTuple):
     """Log joint of some speech latents on the real line, and what came with it.
 
     Parameters
@@ -40,7 +40,7 @@ class Score(NamedTuple):
         return self.frames.sum(-1) + self.rest
 
 
-class FrameScore:
+class FrameLogDensity:
     r"""Log joint of the speech latents u on the real line, the noise latents b given.
 
     .. math:: w \log p(x | u, b) + \log p(\theta(u)) + \log |\partial \theta / \partial u|
@@ -54,7 +54,7 @@ class FrameScore:
         Power w of the likelihood.
     """
 
-    def __init__(self, density: Density, tempering: float = 1.0) -> None:
+    def __init__(self, density: LogDensity, tempering: float = 1.0) -> None:
         """List the speech latents."""
         self.density, self.tempering = density, tempering
         self.sites = [site for site in density.sites if not site.of_noise]
@@ -72,7 +72,9 @@ class FrameScore:
         """Speech latents of ``state``, as they are."""
         return {site.name: state[site.name] for site in self.sites}
 
-    def __call__(self, speech: Values, noise: Mapping[str, Tensor], gradients: bool) -> Score:
+    def __call__(
+        self, speech: Values, noise: Mapping[str, Tensor], gradients: bool
+    ) -> FrameLogProb:
         """Score speech latents on the real line, noise latents on their supports."""
         if not gradients or not speech:
             with torch.no_grad():
@@ -82,9 +84,9 @@ class FrameScore:
         total = frames.sum() + rest.sum()
         found = torch.autograd.grad(total, list(points.values()))
         slopes = dict(zip(points, found, strict=True))
-        return Score(frames.detach(), rest.detach(), power.detach(), slopes)
+        return FrameLogProb(frames.detach(), rest.detach(), power.detach(), slopes)
 
-    def _score(self, speech: Values, noise: Mapping[str, Tensor]) -> Score:
+    def _score(self, speech: Values, noise: Mapping[str, Tensor]) -> FrameLogProb:
         mixture = self.density.mixture
         values = dict(noise)
         terms = _Terms(values, mixture.values, self.tempering)
@@ -95,7 +97,7 @@ class FrameScore:
         with terms, pyro.validation_enabled(False):
             laws = self.density.scene(mixture)
         power = laws.speech.power.expand(mixture.values.shape)
-        return Score(terms.frames, terms.rest, power, {})
+        return FrameLogProb(terms.frames, terms.rest, power, {})
 
 
 class _Terms(Messenger):

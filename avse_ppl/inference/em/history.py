@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
-from avse_ppl.inference.em.e_steps import EStep, Move
+from avse_ppl.inference.em.e_steps import EStep, EStepResult
 
 _ACCEPTANCE = (0.1, 0.95)  # outside, the draws hardly move
 
 
 @dataclass
-class Rounds:
+class EMHistory:
     """Log of the rounds so far.
 
     Parameters
@@ -44,7 +44,7 @@ class Rounds:
     acceptance: list[Tensor] = field(default_factory=list)
     interrupted: bool = False
 
-    def add(self, step: EStep, moves: list[Move], state: Values, keep: bool) -> None:
+    def add(self, step: EStep, moves: list[EStepResult], state: Values, keep: bool) -> None:
         """Note one round."""
         self.step, self.last = step, {name: u.clone() for name, u in state.items()}
         if keep:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.log_density import Density, Values, score_noise
+from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
 
 _HALVINGS = 12
 
 
 def maximise_noise(
-    density: Density, state: Values, speech_power: Tensor, tempering: float = 1.0
+    density: LogDensity, state: Values, speech_power: Tensor, tempering: float = 1.0
 ) -> Values:
     r"""One step up :math:`E_s[w \log p(x | s, b)] + \log p(b)` in the noise latents b.
 
@@ -53,7 +53,7 @@ def maximise_noise(
     return _climb(density, here, speech_power, tempering)
 
 
-def _climb(density: Density, here: Values, speech_power: Tensor, tempering: float) -> Values:
+def _climb(density: LogDensity, here: Values, speech_power: Tensor, tempering: float) -> Values:
     """Gradient ascent with backtracking, separately for each recording."""
     point = {name: value.clone().requires_grad_() for name, value in here.items()}
     before = noise_objective(density, point, speech_power, tempering)
@@ -78,11 +78,11 @@ def _climb(density: Density, here: Values, speech_power: Tensor, tempering: floa
 
 
 def noise_objective(
-    density: Density, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0
+    density: LogDensity, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0
 ) -> Tensor:
     """Return what the M-step climbs, ``(recording,)``; the prior's density is of the values."""
     values, _ = density.constrain(unconstrained)
-    prior, noise = score_noise(density, values)
+    prior, noise = noise_log_prior(density, values)
     law = ComplexNormal(noise.mean, speech_power + noise.power)
     with pyro.validation_enabled(False):
         terms = law.log_prob(density.mixture.values)

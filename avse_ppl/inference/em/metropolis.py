@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Site, Values
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.inference.em.blocks import Plan
-from avse_ppl.inference.em.e_steps import Move
-from avse_ppl.inference.em.frame_density import FrameScore, Score
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.em.blocks import BlockSchedule
+from avse_ppl.inference.em.e_steps import EStepResult
+from avse_ppl.inference.em.frame_density import FrameLogDensity, FrameLogProb
 from avse_ppl.inference.em.proposals import Proposal
 
 _LAZY = 0.8  # most probable acceptance of a window where windows reach into each other
@@ -21,7 +21,7 @@ class _Point(NamedTuple):
     """Speech latents on the real line, and their score."""
 
     at: Values
-    score: Score
+    score: FrameLogProb
 
 
 class Metropolis:
@@ -66,27 +66,33 @@ class Metropolis:
     """
 
     def __init__(
-        self, score: FrameScore, plans: list[Plan], proposal: Proposal, randoms: Randoms, *,
-        step_size: float, target: float,
-    ) -> None:  # fmt: skip
+        self,
+        score: FrameLogDensity,
+        plans: list[BlockSchedule],
+        proposal: Proposal,
+        randoms: RandomStreams,
+        *,
+        step_size: float,
+        target: float,
+    ) -> None:
         """Keep the parts."""
         self.score, self.plans, self.proposal, self.randoms = score, plans, proposal, randoms
         self.target, self.step = target, 0
         self.framed = {site.name: score.per_frame(site) for site in score.sites}
         self.sizes = {site.name: self._size(site, step_size) for site in score.sites}
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[Move]:
+    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
         """See `EStep`; the moves tell of the state after each."""
         noise = self.score.noise_of(state)
         here = self._point(self.score.speech_of(state), noise)
         if not self.plans:  # speech has no latents
-            return [Move(here.score.total, here.score.power)] * count
+            return [EStepResult(here.score.total, here.score.power)] * count
         moves = []
         for _ in range(count):
             plan = self.plans[self.step % len(self.plans)]
             here, rate = self._move(here, noise, plan, burn_in)
             self.step += 1
-            moves.append(Move(here.score.total, here.score.power, rate))
+            moves.append(EStepResult(here.score.total, here.score.power, rate))
         state.update(here.at)
         return moves
 
@@ -99,7 +105,9 @@ class Metropolis:
     def _point(self, at: Values, noise: Values) -> _Point:
         return _Point(at, self.score(at, noise, self.proposal.gradients))
 
-    def _move(self, x: _Point, noise: Values, plan: Plan, burn_in: bool) -> tuple[_Point, Tensor]:
+    def _move(
+        self, x: _Point, noise: Values, plan: BlockSchedule, burn_in: bool
+    ) -> tuple[_Point, Tensor]:
         """One move, and the mean probability that what it proposed was accepted."""
         if self.proposal.gradients and not self._knows_slopes(x, plan):
             x = self._point(x.at, noise)
@@ -120,7 +128,13 @@ class Metropolis:
         return y, plan.mean(rate)
 
     def _second_decision(
-        self, taken: Tensor, chance: Tensor, plan: Plan, x: _Point, p: _Point, noise: Values
+        self,
+        taken: Tensor,
+        chance: Tensor,
+        plan: BlockSchedule,
+        x: _Point,
+        p: _Point,
+        noise: Values,
     ) -> tuple[_Point, Tensor]:
         """Accept the windows taken or stay at x, and the probability of the former."""
         y = self._point(self._where(taken, plan, p.at, x.at), noise)
@@ -131,19 +145,19 @@ class Metropolis:
         kept = (rise + choices).clamp(max=0.0).exp().nan_to_num(0.0)
         whole = self._uniform(kept[:, None]) < kept[:, None]  # (recording, 1)
         at = {name: torch.where(whole[:, None], y.at[name], u) for name, u in x.at.items()}
-        score = Score(
+        score = FrameLogProb(
             torch.where(whole, y.score.frames, x.score.frames),
             torch.where(whole[:, 0], y.score.rest, x.score.rest),
             torch.where(whole[:, None], y.score.power, x.score.power), {},
         )  # fmt: skip
         return _Point(at, score), kept
 
-    def _ratio(self, plan: Plan, x: _Point, p: _Point) -> Tensor:
+    def _ratio(self, plan: BlockSchedule, x: _Point, p: _Point) -> Tensor:
         """What the step from x to p changes in the log joint of each window."""
         change = plan.sum(p.score.frames - x.score.frames)
         return change + (p.score.rest - x.score.rest)[:, None] if plan.count == 1 else change
 
-    def _ways(self, plan: Plan, x: _Point, p: _Point, sizes: Values) -> Tensor:
+    def _ways(self, plan: BlockSchedule, x: _Point, p: _Point, sizes: Values) -> Tensor:
         """Log density of the way back over that of the way there, by window."""
         there = self.proposal.log_density(p.at, x.at, x.score, sizes)
         back = self.proposal.log_density(x.at, p.at, p.score, sizes)
@@ -156,17 +170,17 @@ class Metropolis:
                 total = total + gap.sum(1, keepdim=True)
         return total
 
-    def _moving(self, name: str, plan: Plan) -> Tensor | float:
+    def _moving(self, name: str, plan: BlockSchedule) -> Tensor | float:
         """1 where a latent moves, 0 elsewhere."""
         if self.framed[name]:
             return plan.active.to(self.sizes[name].dtype)
         return float(plan.shared)
 
-    def _by_entry(self, windows: Tensor, plan: Plan, name: str) -> Tensor:
+    def _by_entry(self, windows: Tensor, plan: BlockSchedule, name: str) -> Tensor:
         """``(recording, window)`` laid out over the entries of a latent."""
         return windows[:, plan.windows][:, None] if self.framed[name] else windows[:, :1, None]
 
-    def _where(self, taken: Tensor, plan: Plan, there: Values, here: Values) -> Values:
+    def _where(self, taken: Tensor, plan: BlockSchedule, there: Values, here: Values) -> Values:
         """Choose window by window; what has no time moves with a plan that moves it."""
         return {
             name: torch.where(self._by_entry(taken, plan, name), there[name], u)
@@ -174,20 +188,20 @@ class Metropolis:
             for name, u in here.items()
         }  # fmt: skip
 
-    def _exchanged(self, taken: Tensor, plan: Plan, p: _Point, x: _Point) -> _Point:
+    def _exchanged(self, taken: Tensor, plan: BlockSchedule, p: _Point, x: _Point) -> _Point:
         """Point and score after windows that do not reach into each other were chosen."""
         frames = taken[:, plan.windows]
         rest = torch.where(taken[:, 0], p.score.rest, x.score.rest) if plan.shared else x.score.rest
         slopes = self._where(taken, plan, p.score.gradients, x.score.gradients)
         if not plan.shared:  # those of what all frames share would need all that was chosen
             slopes = {name: slope for name, slope in slopes.items() if self.framed[name]}
-        score = Score(
+        score = FrameLogProb(
             torch.where(frames, p.score.frames, x.score.frames), rest,
             torch.where(frames[:, None], p.score.power, x.score.power), slopes,
         )  # fmt: skip
         return _Point(self._where(taken, plan, p.at, x.at), score)
 
-    def _knows_slopes(self, x: _Point, plan: Plan) -> bool:
+    def _knows_slopes(self, x: _Point, plan: BlockSchedule) -> bool:
         moving = [name for name, framed in self.framed.items() if framed or plan.shared]
         return all(name in x.score.gradients for name in moving)
 
@@ -196,7 +210,7 @@ class Metropolis:
         rows = [torch.rand(like.shape[1:], generator=g, **options) for g in self.randoms.generators]
         return torch.stack(rows)
 
-    def _adapt(self, plan: Plan, chance: Tensor) -> None:
+    def _adapt(self, plan: BlockSchedule, chance: Tensor) -> None:
         """Robbins-Monro steps of the log step sizes towards the target acceptance."""
         gain = (1 + self.step // len(self.plans)) ** -0.5
         for name, size in self.sizes.items():
@@ -204,7 +218,7 @@ class Metropolis:
             self.sizes[name] = size * torch.exp(gain * self._moving(name, plan) * excess)
 
 
-def _chance(ratio: Tensor, plan: Plan) -> Tensor:
+def _chance(ratio: Tensor, plan: BlockSchedule) -> Tensor:
     """Probability that a window follows; what is not a number is refused."""
     chance = ratio.clamp(max=0.0).exp().nan_to_num(0.0)
     return chance if plan.certain else _LAZY * chance

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
-from avse_ppl.inference.em.frame_density import Score
+from avse_ppl.inference.em.frame_density import FrameLogProb
 
 _MEMORY = 0.98  # of the running mean of squared gradients
 
@@ -22,15 +22,15 @@ class Proposal(Protocol):
 
     gradients: bool
 
-    def draw(self, x: Values, here: Score, sizes: Values, unit: Values) -> Values:
+    def draw(self, x: Values, here: FrameLogProb, sizes: Values, unit: Values) -> Values:
         """Go from ``x`` by the standard-normal numbers ``unit``."""
         ...
 
-    def log_density(self, to: Values, x: Values, here: Score, sizes: Values) -> Values:
+    def log_density(self, to: Values, x: Values, here: FrameLogProb, sizes: Values) -> Values:
         """Log density of the way from ``x``, by entry, up to a constant; empty if symmetric."""
         ...
 
-    def learn(self, here: Score) -> None:
+    def learn(self, here: FrameLogProb) -> None:
         """Learn from a state; only called while the draws do not count."""
         ...
 
@@ -50,15 +50,15 @@ class RandomWalk:
         """Keep the guess."""
         self.scale = dict(scale)
 
-    def draw(self, x: Values, here: Score, sizes: Values, unit: Values) -> Values:
+    def draw(self, x: Values, here: FrameLogProb, sizes: Values, unit: Values) -> Values:
         """See `Proposal`."""
         return {n: u + sizes[n] * self.scale[n] * unit[n] for n, u in x.items()}
 
-    def log_density(self, to: Values, x: Values, here: Score, sizes: Values) -> Values:
+    def log_density(self, to: Values, x: Values, here: FrameLogProb, sizes: Values) -> Values:
         """See `Proposal`: symmetric."""
         return {}
 
-    def learn(self, here: Score) -> None:
+    def learn(self, here: FrameLogProb) -> None:
         """See `Proposal`: nothing to learn."""
 
 
@@ -83,29 +83,31 @@ class LangevinWalk:
         """Start from a guess of each latent's deviation."""
         self.precision = {n: s.square().reciprocal() for n, s in scale.items()}
 
-    def draw(self, x: Values, here: Score, sizes: Values, unit: Values) -> Values:
+    def draw(self, x: Values, here: FrameLogProb, sizes: Values, unit: Values) -> Values:
         """See `Proposal`."""
         return {
             n: self._middle(n, u, here, sizes) + sizes[n] * self.precision[n].rsqrt() * unit[n]
             for n, u in x.items()
         }
 
-    def log_density(self, to: Values, x: Values, here: Score, sizes: Values) -> Values:
+    def log_density(self, to: Values, x: Values, here: FrameLogProb, sizes: Values) -> Values:
         """See `Proposal`."""
         return {n: self._log_density(n, to[n], u, here, sizes) for n, u in x.items()}
 
-    def learn(self, here: Score) -> None:
+    def learn(self, here: FrameLogProb) -> None:
         """See `Proposal`."""
         for n, gradient in here.gradients.items():
             seen = torch.lerp(gradient.square(), self.precision[n], _MEMORY)
             self.precision[n] = seen.clamp_min(1e-8)
 
-    def _middle(self, name: str, u: Tensor, here: Score, sizes: Values) -> Tensor:
+    def _middle(self, name: str, u: Tensor, here: FrameLogProb, sizes: Values) -> Tensor:
         if name not in here.gradients:  # known only for what moves
             return u
         return u + 0.5 * sizes[name].square() * here.gradients[name] / self.precision[name]
 
-    def _log_density(self, name: str, to: Tensor, x: Tensor, here: Score, sizes: Values) -> Tensor:
+    def _log_density(
+        self, name: str, to: Tensor, x: Tensor, here: FrameLogProb, sizes: Values
+    ) -> Tensor:
         # What does not move goes nowhere: its distance and its step are 0.
         steps = (to - self._middle(name, x, here, sizes)) / sizes[name].clamp_min(1e-12)
         return -0.5 * self.precision[name] * steps.square()

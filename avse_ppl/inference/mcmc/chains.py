@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.build_posterior import summarise
-from avse_ppl.inference.core.log_density import Density, Values
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.build_posterior import build_posterior
+from avse_ppl.inference.core.log_density import LogDensity, Values
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
@@ -24,7 +24,7 @@ _ALL_DIVERGED = (
 )
 
 
-def alone(randoms: Randoms, recording: int) -> Randoms:
+def stream_of(randoms: RandomStreams, recording: int) -> RandomStreams:
     """Randomness of one recording of a batch; drawing from it moves the batch's on."""
     one = copy(randoms)
     one.generators = [randoms.generators[recording]]
@@ -32,7 +32,10 @@ def alone(randoms: Randoms, recording: int) -> Randoms:
 
 
 def dispersed_starts(
-    density: Density, randoms: Randoms, chains: int, fit: tuple[Values, Values] | None = None
+    density: LogDensity,
+    randoms: RandomStreams,
+    chains: int,
+    fit: tuple[Values, Values] | None = None,
 ) -> list[Values]:
     """Unconstrained values that each chain starts from, ``(recording, ...)`` each.
 
@@ -59,13 +62,13 @@ def dispersed_starts(
     ]
 
 
-def prior_guide(density: Density) -> tuple[Values, Values]:
+def prior_guide(density: LogDensity) -> tuple[Values, Values]:
     """Median and log standard deviation of the priors on the real line, as if none depended."""
     location = {site.name: site.start.clone() for site in density.sites}
     return location, {site.name: site.spread.clamp_min(1e-3).log() for site in density.sites}
 
 
-def check_start(density: Density, start: Mapping[str, Tensor], tempering: float = 1.0) -> None:
+def check_start(density: LogDensity, start: Mapping[str, Tensor], tempering: float = 1.0) -> None:
     """Raise unless the log density and its gradient are finite where a chain starts.
 
     Raises
@@ -92,7 +95,7 @@ def check_start(density: Density, start: Mapping[str, Tensor], tempering: float 
         )
 
 
-def usable(lengths: Sequence[Sequence[int]]) -> tuple[int, int]:
+def complete_chains(lengths: Sequence[Sequence[int]]) -> tuple[int, int]:
     """How many chains and draws of each to keep where a run was interrupted.
 
     Parameters
@@ -108,7 +111,11 @@ def usable(lengths: Sequence[Sequence[int]]) -> tuple[int, int]:
 
     Examples
     --------
-    >>> usable([[250, 250, 200, 0]]), usable([[250, 3]]), usable([[250], []])
+    >>> (
+    ...     complete_chains([[250, 250, 200, 0]]),
+    ...     complete_chains([[250, 3]]),
+    ...     complete_chains([[250], []]),
+    ... )
     ((3, 200), (1, 250), (0, 0))
     """
     chains = min(len(row) for row in lengths)
@@ -139,12 +146,12 @@ def stack_chains(chains: Sequence[Sequence[Values]]) -> Values:
     }
 
 
-def gather(
+def build_chain_posterior(
     scene: Scene,
     spectrogram: Spectrogram,
-    density: Density,
+    density: LogDensity,
     unconstrained: Mapping[str, Tensor],
-    randoms: Randoms,
+    randoms: RandomStreams,
     *,
     kind: str,
     attrs: dict[str, Any],
@@ -190,10 +197,10 @@ def gather(
             for d in range(length)
         ]
     _check_draws(draws)
-    found = judged(scene, spectrogram, draws, stats, chains)
+    found = add_chain_diagnostics(scene, spectrogram, draws, stats, chains)
     before = attrs.get("warnings") or [[]] * spectrogram.recordings
     rows = [[*old, *new] for old, new in zip(before, found["warnings"], strict=True)]
-    return summarise(
+    return build_posterior(
         scene, spectrogram, draws, randoms, kind=kind,
         attrs={**attrs, **found, "warnings": rows}, chains=chains, stats=stats,
         waveforms=waveforms_of(waveforms, chains, length),
@@ -213,7 +220,7 @@ def waveforms_of(waveforms: bool | int, chains: int, length: int) -> int:
     return -(-waveforms // chains)
 
 
-def judged(
+def add_chain_diagnostics(
     scene: Scene, spectrogram: Spectrogram, draws: Sequence[Values], stats: Stats, chains: int
 ) -> dict[str, list[Any]]:
     """What the chains of each recording say against themselves: ``attrs`` of a posterior.

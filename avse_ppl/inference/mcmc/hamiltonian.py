@@ -13,29 +13,29 @@ from pyro.infer import mcmc
 
 from avse_ppl.inference.core.build_posterior import kind_of
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density, Values
-from avse_ppl.inference.core.merge import join_recordings
-from avse_ppl.inference.core.resources import check_memory, memory_explained
-from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.core.log_density import LogDensity, Values
+from avse_ppl.inference.core.merge import stack_recordings
+from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.inference.mcmc.chains import (
-    alone,
+    build_chain_posterior,
     check_start,
+    complete_chains,
     dispersed_starts,
-    gather,
     prior_guide,
     stack_chains,
-    usable,
+    stream_of,
     waveforms_of,
 )
 from avse_ppl.inference.mcmc.pyro_kernels import (
     STATS,
+    ChainRun,
     Potential,
-    Run,
     run_chain,
 )
 from avse_ppl.inference.vi.guides import make_guide
-from avse_ppl.inference.vi.optimize import Ascent, ascend
+from avse_ppl.inference.vi.optimize import OptimizerSettings, maximise_elbo
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.posterior import Posterior
@@ -48,21 +48,21 @@ _METRIC_WARMUP = 150
 _LEARNING_RATE, _TOLERANCE = 0.05, 1e-4  # of the fit that chains start from
 
 
-class Part(NamedTuple):
+class ChainSetup(NamedTuple):
     """One recording, ready to be sampled."""
 
     mixture: Spectrogram
-    density: Density
-    randoms: Randoms
+    density: LogDensity
+    randoms: RandomStreams
     location: Values
     variances: Values
     starts: list[Values]
     seeds: list[int]
-    runs: list[Run]
+    runs: list[ChainRun]
 
 
 @dataclass(frozen=True)
-class Hamiltonian:
+class HamiltonianMonteCarlo:
     """Settings of `NUTS` and `HMC`, which say what each means, and what is done with them."""
 
     draws: int = 250
@@ -118,19 +118,19 @@ class Hamiltonian:
             If the draws are not likely to fit into memory.
         """
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with memory_explained(spectrogram):
+        with explain_out_of_memory(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
         check_memory(
-            Density(scene, spectrogram), draws=self.chains * self.draws, at_once=1,
+            LogDensity(scene, spectrogram), draws=self.chains * self.draws, at_once=1,
             waveforms=self.chains * waveforms_of(self.waveforms, self.chains, self.draws),
         )  # fmt: skip
         parts = [
-            self._part(scene, spectrogram.select(r), alone(randoms, r))
+            self._part(scene, spectrogram.select(r), stream_of(randoms, r))
             for r in range(spectrogram.recordings)
         ]
         chains, length = self._sample(parts)
@@ -144,12 +144,12 @@ class Hamiltonian:
         if stopped:
             attrs |= {"interrupted": True, "warnings": [[self._cut(chains, length)]]}
         posteriors = [self._gathered(scene, part, chains, length, attrs) for part in parts]
-        return join_recordings(posteriors)
+        return stack_recordings(posteriors)
 
-    def _part(self, scene: Scene, mixture: Spectrogram, randoms: Randoms) -> Part:
+    def _part(self, scene: Scene, mixture: Spectrogram, randoms: RandomStreams) -> ChainSetup:
         """Where the chains of one recording start, with which metric, and their seeds."""
-        density = Density(scene, mixture)
-        with enough_threads(mixture):
+        density = LogDensity(scene, mixture)
+        with limit_threads(mixture):
             guide = self._guide(density, randoms)
             starts = dispersed_starts(density, randoms, self.chains, guide)
             for start in starts:
@@ -159,20 +159,20 @@ class Hamiltonian:
             2**62, (self.chains,), generator=generator, device=generator.device
         ).tolist()
         variances = {name: (2 * log_sd.detach()).exp() for name, log_sd in guide[1].items()}
-        return Part(mixture, density, randoms, guide[0], variances, starts, seeds, [])
+        return ChainSetup(mixture, density, randoms, guide[0], variances, starts, seeds, [])
 
-    def _guide(self, density: Density, randoms: Randoms) -> tuple[Values, Values]:
+    def _guide(self, density: LogDensity, randoms: RandomStreams) -> tuple[Values, Values]:
         if self.start == "prior" or not density.sites:
             return prior_guide(density)
         location, log_sd = warm_start(density, randoms)
         time_frames = density.mixture.frames.time
         guide = make_guide("mean-field", location, log_sd, time_frames, 0, randoms)
-        ascent = Ascent(self.start_steps, _LEARNING_RATE, self.tempering, _TOLERANCE)
-        ascend(density, guide, randoms, ascent)
+        ascent = OptimizerSettings(self.start_steps, _LEARNING_RATE, self.tempering, _TOLERANCE)
+        maximise_elbo(density, guide, randoms, ascent)
         split = guide.layout.split
         return split(guide.location.detach()), split(guide.log_sd.detach())
 
-    def _sample(self, parts: Sequence[Part]) -> tuple[int, int]:
+    def _sample(self, parts: Sequence[ChainSetup]) -> tuple[int, int]:
         """Run the chains; return how many there are, and how long they are.
 
         The first chain of every recording comes first, so that an interrupt leaves each with some.
@@ -188,29 +188,31 @@ class Hamiltonian:
         try:
             for chain in range(self.chains):
                 for part in parts:
-                    with enough_threads(part.mixture):
+                    with limit_threads(part.mixture):
                         self._chain(part, chain, note)
         except KeyboardInterrupt:
-            chains, length = usable([[len(run.draws) for run in part.runs] for part in parts])
+            chains, length = complete_chains(
+                [[len(run.draws) for run in part.runs] for part in parts]
+            )
             if not chains:
                 raise
             return chains, length
         return self.chains, self.draws
 
-    def _chain(self, part: Part, chain: int, note: Callable[[], None]) -> None:
+    def _chain(self, part: ChainSetup, chain: int, note: Callable[[], None]) -> None:
         potential = Potential(part.density, self.tempering)
-        part.runs.append(Run())
+        part.runs.append(ChainRun())
         run_chain(
             self._kernel(potential), potential, part.starts[chain], part.variances,
             (self.warmup, self.draws), part.seeds[chain], part.runs[-1], note,
         )  # fmt: skip
 
     def _gathered(
-        self, scene: Scene, part: Part, chains: int, length: int, attrs: dict[str, Any]
+        self, scene: Scene, part: ChainSetup, chains: int, length: int, attrs: dict[str, Any]
     ) -> Posterior:
         runs = part.runs[:chains]
-        with enough_threads(part.mixture):
-            return gather(
+        with limit_threads(part.mixture):
+            return build_chain_posterior(
                 scene, part.mixture, part.density,
                 stack_chains([run.draws[:length] for run in runs]), part.randoms,
                 kind=kind_of(self._kind, self.tempering), attrs=attrs,

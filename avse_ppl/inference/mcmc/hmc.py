@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from pyro.infer import mcmc
 
-from avse_ppl.inference.mcmc.hamiltonian import Hamiltonian
+from avse_ppl.inference.mcmc.hamiltonian import HamiltonianMonteCarlo
 from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential
 from avse_ppl.models.validation import check_count
 
 
 @dataclass(frozen=True)
-class NUTS(Hamiltonian):
+class NUTS(HamiltonianMonteCarlo):
     r"""No-U-Turn sampler over all latents, on the real line.
 
     Draws from the posterior itself, not from an approximation of it: trajectories of a particle
@@ -83,7 +83,7 @@ class NUTS(Hamiltonian):
 
 
 @dataclass(frozen=True)
-class HMC(Hamiltonian):
+class HMC(HamiltonianMonteCarlo):
     r"""Hamiltonian Monte Carlo over all latents, with trajectories of a given number of steps.
 
     Parameters

@@ -23,7 +23,7 @@ _KEPT = 4  # compiled samplers
 FIRST_STEP = 0.1  # in whitened coordinates; the warm-up adapts it
 
 
-class Draws(NamedTuple):
+class ChainDraws(NamedTuple):
     """Some draws of all chains, each array ``(draw, chain, ...)``."""
 
     latents: Latents
@@ -66,7 +66,7 @@ class JaxChains:
     def run(
         self, states: Latents, metric: Metric, of: Recording, key: Any,
         lengths: tuple[int, int], step_size: float = FIRST_STEP,
-    ) -> Iterator[Draws]:  # fmt: skip
+    ) -> Iterator[ChainDraws]:  # fmt: skip
         """Warm up and draw; yields `BLOCK` draws at a time, those of the warm-up first.
 
         Parameters
@@ -94,7 +94,7 @@ class JaxChains:
             for part in parts
         ]  # fmt: skip
 
-        def move(state: Any) -> tuple[Any, Draws]:
+        def move(state: Any) -> tuple[Any, ChainDraws]:
             return jax.block_until_ready(self._run(state, metric, of))
 
         with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as cores:
@@ -130,13 +130,13 @@ class JaxChains:
 
         return jax.vmap(start)(states, keys)
 
-    def _block(self, state: Any, metric: Metric, of: Recording) -> tuple[Any, Draws]:
+    def _block(self, state: Any, metric: Metric, of: Recording) -> tuple[Any, ChainDraws]:
         step = partial(self._step, model_args=(metric, of))
 
-        def one(state: Any, _: None) -> tuple[Any, Draws]:
+        def one(state: Any, _: None) -> tuple[Any, ChainDraws]:
             state = jax.vmap(step)(state)
             latents = jax.vmap(partial(self._latents, metric))(state.z)
-            return state, Draws(
+            return state, ChainDraws(
                 latents, -state.potential_energy, state.energy, state.diverging,
                 state.num_steps, state.accept_prob, state.adapt_state.step_size,
             )  # fmt: skip
@@ -161,7 +161,7 @@ def _compiled_for(function: Callable[..., Any], **how: Any) -> Any:
 _compiled: OrderedDict[Any, JaxChains] = OrderedDict()
 
 
-def chains_of(
+def compile_chains(
     density: JaxDensity, places: Layout, example: Latents, of: Recording, **settings: float
 ) -> JaxChains:
     """Sampler of a scene: the one that was compiled for it before, if it was among the last few.
@@ -181,7 +181,7 @@ def chains_of(
     return made
 
 
-def spread_over(drawn: Draws, count: int) -> Latents:
+def thin_states(drawn: ChainDraws, count: int) -> Latents:
     """Evenly spaced states of all chains, ``(count, 1, ...)`` each."""
 
     def thin(value: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from numpyro.distributions import biject_to
 from numpyro.primitives import Messenger
 
 from avse_ppl.distributions.backend import numpyro_backend
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Frames
@@ -94,7 +94,7 @@ class JaxDensity:
             return score, self.scene.observe(frames, values, mask)
 
 
-def jax_density(density: Density) -> JaxDensity:
+def jax_density(density: LogDensity) -> JaxDensity:
     """Density of the same scene on JAX, checked against torch's where inference starts.
 
     Raises
@@ -112,7 +112,7 @@ def jax_density(density: Density) -> JaxDensity:
     return made
 
 
-def observed(density: Density) -> list[Recording]:
+def observed(density: LogDensity) -> list[Recording]:
     """What is known of each recording."""
     mixture = density.mixture
     mask, visual = mixture.mask, mixture.frames.visual
@@ -128,7 +128,7 @@ def to_jax(value: torch.Tensor) -> jax.Array:
     return jnp.asarray(value.detach().cpu().numpy())
 
 
-def _check_parity(density: Density, made: JaxDensity) -> None:
+def _check_parity(density: LogDensity, made: JaxDensity) -> None:
     start = {site.name: site.start for site in density.sites}
     with torch.no_grad():
         expected = density(start)[0].item()

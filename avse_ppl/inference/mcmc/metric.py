@@ -73,7 +73,7 @@ class Metric(NamedTuple):
     alone: Latents
 
 
-def layout(latents: Mapping[str, Any], freq: int, time: int) -> Layout:
+def arrange_latents(latents: Mapping[str, Any], freq: int, time: int) -> Layout:
     """Sort latents, ``(1, ...)`` each, into blocks."""
     shapes = {name: tuple(value.shape[1:]) for name, value in sorted(latents.items())}
     shared = [n for n, shape in shapes.items() if shape == (1, 1)]
@@ -138,7 +138,7 @@ def fisher_metric(
     density
         What is sampled.
     places
-        From `layout`.
+        From `arrange_latents`.
     states
         Latents, ``(state, 1, ...)`` each; several times as many as a block has rows.
     of

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from avse_ppl.inference.core.setup import Randoms
-from avse_ppl.inference.mcmc.chains import usable
-from avse_ppl.inference.mcmc.hamiltonian import Hamiltonian, Part
-from avse_ppl.inference.mcmc.pyro_kernels import Run
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.mcmc.chains import complete_chains
+from avse_ppl.inference.mcmc.hamiltonian import ChainSetup, HamiltonianMonteCarlo
+from avse_ppl.inference.mcmc.pyro_kernels import ChainRun
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count
 from avse_ppl.signal.stft import Spectrogram
 
 if TYPE_CHECKING:
-    from avse_ppl.inference.mcmc.jax_chains import Draws, JaxChains
+    from avse_ppl.inference.mcmc.jax_chains import ChainDraws, JaxChains
     from avse_ppl.inference.mcmc.jax_log_density import Recording
 
 _STATES = 128  # that a metric is averaged over
 
 
 @dataclass(frozen=True)
-class NumPyroNUTS(Hamiltonian):
+class NumPyroNUTS(HamiltonianMonteCarlo):
     r"""No-U-Turn sampler over all latents, on JAX.
 
     The same posterior as `NUTS` draws from, many times as fast: compiled, all chains at once, and
@@ -88,11 +88,11 @@ class NumPyroNUTS(Hamiltonian):
         check_count("max_tree_depth", self.max_tree_depth)
         check_count("metrics", self.metrics)
 
-    def _part(self, scene: Scene, mixture: Spectrogram, randoms: Randoms) -> Part:
+    def _part(self, scene: Scene, mixture: Spectrogram, randoms: RandomStreams) -> ChainSetup:
         _check_installed()
         return super()._part(scene, mixture, randoms)
 
-    def _sample(self, parts: Sequence[Part]) -> tuple[int, int]:
+    def _sample(self, parts: Sequence[ChainSetup]) -> tuple[int, int]:
         """Run the chains; return how many there are, and how long they are."""
         from avse_ppl.inference.mcmc.jax_chains import BLOCK
 
@@ -100,24 +100,26 @@ class NumPyroNUTS(Hamiltonian):
         counter = _Counter(self.progress, len(parts) * self._blocks(BLOCK) * BLOCK)
         programs: dict[int, JaxChains] = {}
         for part in parts:
-            part.runs.extend(Run() for _ in range(self.chains))
+            part.runs.extend(ChainRun() for _ in range(self.chains))
         try:
             with _precision(self.dtype):
                 for part in parts:
                     self._vectorised(part, programs, counter)
         except KeyboardInterrupt:
             lengths = [[len(run.draws) for run in part.runs] for part in parts]
-            chains, length = usable(lengths)
+            chains, length = complete_chains(lengths)
             if not chains:
                 raise
             return chains, min(length, self.draws)
         return self.chains, min(asked, self.draws)
 
-    def _vectorised(self, part: Part, programs: dict[int, JaxChains], counter: _Counter) -> None:
+    def _vectorised(
+        self, part: ChainSetup, programs: dict[int, JaxChains], counter: _Counter
+    ) -> None:
         """All chains of one recording: parts of the warm-up, each with its metric, then draws."""
         import jax
 
-        from avse_ppl.inference.mcmc.jax_chains import BLOCK, FIRST_STEP, spread_over
+        from avse_ppl.inference.mcmc.jax_chains import BLOCK, FIRST_STEP, thin_states
         from avse_ppl.inference.mcmc.jax_log_density import observed, to_jax
 
         if not part.density.sites:
@@ -135,7 +137,7 @@ class NumPyroNUTS(Hamiltonian):
         for index in range(self.metrics):
             last = index == self.metrics - 1
             draws = BLOCK * -(-self.draws // BLOCK) if last else 0
-            blocks: list[Draws] = []
+            blocks: list[ChainDraws] = []
             for i, drawn in enumerate(
                 program.run(states, metric, of, next(keys), (warmup, draws), step)
             ):
@@ -148,22 +150,28 @@ class NumPyroNUTS(Hamiltonian):
             step = float(np.median(blocks[-1].step_size[-1]))
             if not last:
                 tail = jax.tree.map(_joined, *blocks[len(blocks) // 2 :])
-                metric = program.metric(spread_over(tail, _STATES), of, next(keys))
+                metric = program.metric(thin_states(tail, _STATES), of, next(keys))
 
-    def _program(self, part: Part, of: Recording, programs: dict[int, JaxChains]) -> JaxChains:
+    def _program(
+        self, part: ChainSetup, of: Recording, programs: dict[int, JaxChains]
+    ) -> JaxChains:
         """Compiled sampler for recordings of this length: what is heard and seen comes later."""
-        from avse_ppl.inference.mcmc.jax_chains import chains_of
+        from avse_ppl.inference.mcmc.jax_chains import compile_chains
         from avse_ppl.inference.mcmc.jax_log_density import jax_density, to_jax
-        from avse_ppl.inference.mcmc.metric import layout
+        from avse_ppl.inference.mcmc.metric import arrange_latents
 
         frames = part.density.mixture.frames
         if frames.time not in programs:
             example = {name: to_jax(value) for name, value in part.location.items()}
-            programs[frames.time] = chains_of(
-                jax_density(part.density), layout(example, frames.freq, frames.time), example, of,
-                tempering=self.tempering, target_acceptance=self.target_acceptance,
+            programs[frames.time] = compile_chains(
+                jax_density(part.density),
+                arrange_latents(example, frames.freq, frames.time),
+                example,
+                of,
+                tempering=self.tempering,
+                target_acceptance=self.target_acceptance,
                 max_tree_depth=self.max_tree_depth,
-            )  # fmt: skip
+            )
         return programs[frames.time]
 
     def _blocks(self, block: int) -> int:
@@ -224,12 +232,12 @@ def _joined(*arrays: Any) -> Any:
     return jnp.concatenate(arrays)
 
 
-def _count(runs: Sequence[Run], drawn: Draws) -> None:
+def _count(runs: Sequence[ChainRun], drawn: ChainDraws) -> None:
     for run, steps in zip(runs, np.asarray(drawn.n_steps).sum(0).tolist(), strict=True):
         run.gradients += steps
 
 
-def _keep(runs: Sequence[Run], drawn: Draws, dtype: torch.dtype) -> None:
+def _keep(runs: Sequence[ChainRun], drawn: ChainDraws, dtype: torch.dtype) -> None:
     """Add a block of draws to the chains they belong to."""
     latents = {
         name: torch.from_numpy(np.array(value)).to(dtype) for name, value in drawn.latents.items()
@@ -242,7 +250,7 @@ def _keep(runs: Sequence[Run], drawn: Draws, dtype: torch.dtype) -> None:
             run.stats[name] += value[:, c].tolist()
 
 
-def _repeat_nothing(runs: Sequence[Run], draws: int) -> None:
+def _repeat_nothing(runs: Sequence[ChainRun], draws: int) -> None:
     """Draws of a scene without latents."""
     for run in runs:
         run.draws += [{} for _ in range(draws)]

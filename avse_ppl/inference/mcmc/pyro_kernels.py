@@ -12,13 +12,13 @@ from pyro import poutine
 from pyro.infer import mcmc
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import Density, Values
+from avse_ppl.inference.core.log_density import LogDensity, Values
 
 STATS = ("lp", "energy", "diverging", "n_steps", "acceptance_rate")
 
 
 @dataclass
-class Run:
+class ChainRun:
     """Draws of one chain on the real line, statistics of each, and what they cost so far."""
 
     draws: list[Values] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Run:
 class Potential:
     """Minus the log density of one recording on the real line; counts its evaluations."""
 
-    def __init__(self, density: Density, tempering: float) -> None:
+    def __init__(self, density: LogDensity, tempering: float) -> None:
         """Start the count."""
         self.density, self.tempering, self.count = density, tempering, 0
 
@@ -80,7 +80,7 @@ def run_chain(
     variances: Values,
     lengths: tuple[int, int],
     seed: int,
-    run: Run,
+    run: ChainRun,
     note: Callable[[], None],
 ) -> None:
     """Warm a kernel up and draw; ``run`` holds what there is if the caller interrupts.

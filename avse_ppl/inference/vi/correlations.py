@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softplus
 
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.setup import RandomStreams
 
 _ENTRIES = 100.0  # of a direction that may move at the learning rate
 
@@ -36,7 +36,7 @@ class Correlation(Protocol):
         """Return the same law as a constant, through which no gradient flows."""
         ...
 
-    def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
+    def draw(self, unit: Tensor, randoms: RandomStreams) -> Tensor:
         """X from standard-normal numbers ``(recording, latent)``, and more if need be."""
         ...
 
@@ -70,7 +70,7 @@ class Independent:
         """Return itself."""
         return self
 
-    def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
+    def draw(self, unit: Tensor, randoms: RandomStreams) -> Tensor:
         """Return the standard-normal numbers."""
         return unit
 
@@ -107,7 +107,7 @@ class Markov:
 
     Examples
     --------
-    >>> chain = Markov(torch.zeros(1, 1, 2))  # three frames, rho = 0; then another latent
+    >>> chain = Switching(torch.zeros(1, 1, 2))  # three frames, rho = 0; then another latent
     >>> chain.quadratic(torch.tensor([[1.0, 0.5, 0.5, 2.0]]))
     tensor([5.5000])
     """
@@ -124,7 +124,7 @@ class Markov:
         """Return the same law as a constant."""
         return Markov(self.r.detach())
 
-    def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
+    def draw(self, unit: Tensor, randoms: RandomStreams) -> Tensor:
         """Run the chains from standard-normal numbers."""
         rho, log_spread = self._rho()
         timed, rest = self._parts(unit)
@@ -202,7 +202,7 @@ class LowRank:
         """Return the same law as a constant."""
         return LowRank(self.directions.detach(), self.log_sd.detach(), self.log_start)
 
-    def draw(self, unit: Tensor, randoms: Randoms) -> Tensor:
+    def draw(self, unit: Tensor, randoms: RandomStreams) -> Tensor:
         """Add the common directions to standard-normal numbers."""
         recordings, _, rank = self.directions.shape
         common = randoms.normal((recordings, rank, 1), unit.dtype)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.correlations import Correlation, Independent, LowRank, Markov
 from avse_ppl.models.validation import unknown_name
 
@@ -108,7 +108,7 @@ class Guide:
         """Everything that is fitted."""
         return [self.location, self.log_sd, *self.correlation.parameters()]
 
-    def draw(self, randoms: Randoms) -> Values:
+    def draw(self, randoms: RandomStreams) -> Values:
         """One draw of every latent, unconstrained, differentiable in the parameters."""
         unit = randoms.normal(self.location.shape, self.location.dtype)
         x = self.correlation.draw(unit, randoms)
@@ -144,7 +144,7 @@ class Guide:
 
 
 def make_guide(
-    name: str, location: Values, log_sd: Values, time: int, rank: int, randoms: Randoms
+    name: str, location: Values, log_sd: Values, time: int, rank: int, randoms: RandomStreams
 ) -> Guide:
     """Guide with given means and deviations, and as yet (almost) no correlations.
 
@@ -166,7 +166,7 @@ def make_guide(
 
     Examples
     --------
-    >>> zero, randoms = {"gain": torch.zeros(1, 1, 5)}, Randoms(0, 1, torch.device("cpu"))
+    >>> zero, randoms = {"gain": torch.zeros(1, 1, 5)}, RandomStreams(0, 1, torch.device("cpu"))
     >>> make_guide("structured", zero, zero, 5, 0, randoms).kind
     'variational, structured guide'
     """

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from avse_ppl.inference.core.log_density import Density
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
 
 K_HAT_DRAWS = 25  # fewer leave no tail to fit a shape to
@@ -26,7 +26,7 @@ _HIGH = (
 
 
 def k_hat(
-    density: Density, guide: Guide, randoms: Randoms, draws: int, tempering: float = 1.0
+    density: LogDensity, guide: Guide, randoms: RandomStreams, draws: int, tempering: float = 1.0
 ) -> list[float]:
     r"""Shape of the upper tail of the importance ratios of a guide, for each recording.
 
@@ -62,12 +62,12 @@ def k_hat(
     return [round(float(k), 3) for k in psis(log_ratios)[1]]
 
 
-def texts_on(k_hats: Sequence[float], latents: int) -> list[list[str]]:
+def k_hat_warnings(k_hats: Sequence[float], latents: int) -> list[list[str]]:
     """Warnings for each recording, if there are few enough latents for k-hat to tell.
 
     Examples
     --------
-    >>> [len(texts) for texts in texts_on([0.3, 0.71], latents=50)]
+    >>> [len(texts) for texts in k_hat_warnings([0.3, 0.71], latents=50)]
     [0, 1]
     """
     telling = latents <= _TELLING

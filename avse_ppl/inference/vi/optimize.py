@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import Density, score_noise
-from avse_ppl.inference.core.setup import Randoms
+from avse_ppl.inference.core.log_density import LogDensity, noise_log_prior
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
 
 # Nats a bin: what it costs on average that a power is wrong by 1 dB, from the second order of the
@@ -28,7 +28,7 @@ _RISING = (
 )
 
 
-class Ascent(NamedTuple):
+class OptimizerSettings(NamedTuple):
     """Settings of the ascent; see `SVI`."""
 
     steps: int
@@ -39,14 +39,16 @@ class Ascent(NamedTuple):
     progress: Callable[[int, int], None] | None = None
 
 
-class Course(NamedTuple):
+class ElboTrace(NamedTuple):
     """ELBO at each step, nats, ``(step, recording)``, and whether it stopped by itself."""
 
     elbo: np.ndarray
     converged: bool
 
 
-def ascend(density: Density, guide: Guide, randoms: Randoms, settings: Ascent) -> Course:
+def maximise_elbo(
+    density: LogDensity, guide: Guide, randoms: RandomStreams, settings: OptimizerSettings
+) -> ElboTrace:
     """Fit a guide in place, by Adam on one draw a step, the noise also by updates of its own.
 
     Raises
@@ -60,10 +62,10 @@ def ascend(density: Density, guide: Guide, randoms: Randoms, settings: Ascent) -
     trace: list[Tensor] = []
     for step in range(settings.steps):
         if step in (0, _SETTLED):
-            refine_noise(density, guide, settings.noise_updates, settings.tempering)
+            update_noise(density, guide, settings.noise_updates, settings.tempering)
         for group in optimiser.param_groups:
             rate = settings.learning_rate * group["rate"]
-            group["lr"] = rate * cooling(step, settings.steps)
+            group["lr"] = rate * learning_rate_factor(step, settings.steps)
         draw = guide.draw(randoms)
         elbo = density(draw, settings.tempering) + guide.entropy_along(draw)
         optimiser.zero_grad()
@@ -77,12 +79,12 @@ def ascend(density: Density, guide: Guide, randoms: Randoms, settings: Ascent) -
             if _flat(trace, density, settings):
                 break
     _check_finite(trace)
-    course = Course(torch.stack(trace).cpu().numpy(), len(trace) < settings.steps)
+    course = ElboTrace(torch.stack(trace).cpu().numpy(), len(trace) < settings.steps)
     _check_bounded(course, density, guide, start)
     return course
 
 
-def refine_noise(density: Density, guide: Guide, updates: int, tempering: float = 1.0) -> None:
+def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: float = 1.0) -> None:
     """Move the noise of a guide by closed-form updates, against the speech of its location.
 
     Noise models without ``maximise`` stay where they are. What takes the gradient dozens of steps
@@ -99,14 +101,14 @@ def refine_noise(density: Density, guide: Guide, updates: int, tempering: float 
     noise = {name: values[name] for name in density.names(of_noise=True)}
     for _ in range(updates):
         if mask is not None:  # an unobserved frame explains itself
-            power = torch.where(mask, power, speech + score_noise(density, noise)[1].power)
+            power = torch.where(mask, power, speech + noise_log_prior(density, noise)[1].power)
         noise = maximise(noise, power, speech[None], tempering)
     for name, found in density.unconstrain(noise).items():
         # A factor that is best at 0 goes there; on the real line that is far from its mean.
         location[name].copy_(torch.maximum(found, location[name] - _FALL))
 
 
-def cooling(step: int, steps: int) -> float:
+def learning_rate_factor(step: int, steps: int) -> float:
     """Share of the learning rate: from 1 linearly down to 0.1."""
     return 1.0 - 0.9 * step / steps
 
@@ -118,7 +120,7 @@ def _groups(guide: Guide) -> list[dict[str, Any]]:
     return [{"params": parameters, "rate": rate} for rate, parameters in groups if parameters]
 
 
-def _flat(trace: list[Tensor], density: Density, settings: Ascent) -> bool:
+def _flat(trace: list[Tensor], density: LogDensity, settings: OptimizerSettings) -> bool:
     """Whether no recording's ELBO has risen by more than the tolerance over a window."""
     if settings.tolerance == 0 or len(trace) < 2 * _WINDOW:
         return False
@@ -133,7 +135,7 @@ def _check_finite(trace: list[Tensor]) -> None:
         raise _improper("is not finite")
 
 
-def _check_bounded(course: Course, density: Density, guide: Guide, start: Tensor) -> None:
+def _check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, start: Tensor) -> None:
     """Raise if the ELBO rose no slower than the rate while a latent left all that priors expect."""
     third = len(course.elbo) // 3
     if third == 0:
@@ -157,14 +159,14 @@ def _improper(what: str) -> ValueError:
     )
 
 
-def final_rise(course: Course) -> tuple[np.ndarray, np.ndarray]:
+def final_elbo_rise(course: ElboTrace) -> tuple[np.ndarray, np.ndarray]:
     """Rise of each recording's ELBO from the middle third of the steps to the last, and its error.
 
     Both in nats; NaN where a third is shorter than two steps.
 
     Examples
     --------
-    >>> rise, error = final_rise(Course(np.linspace(0, 900, 30)[:, None], False))
+    >>> rise, error = final_elbo_rise(ElboTrace(np.linspace(0, 900, 30)[:, None], False))
     >>> rise.round(), error.round()
     (array([310.]), array([0.]))
     """
@@ -178,7 +180,7 @@ def final_rise(course: Course) -> tuple[np.ndarray, np.ndarray]:
     return last.mean(0) - middle.mean(0), error
 
 
-def still_rising(course: Course, size: float) -> list[list[str]]:
+def elbo_rise_warnings(course: ElboTrace, size: float) -> list[list[str]]:
     """Texts for each recording whose ELBO rose in the last third of the steps, beyond its noise.
 
     Parameters
@@ -190,11 +192,11 @@ def still_rising(course: Course, size: float) -> list[list[str]]:
 
     Examples
     --------
-    >>> still_rising(Course(np.linspace(0, 900, 30)[:, None], False), size=10.0)[0][0]
+    >>> elbo_rise_warnings(ElboTrace(np.linspace(0, 900, 30)[:, None], False), size=10.0)[0][0]
     'the ELBO was still rising, by 310 nats over the last 10 of 30 steps: ...'
     """
     steps = len(course.elbo)
     return [
         [_RISING.format(rise=r, last=steps // 3, steps=steps)] if r > max(size, 3 * e) else []
-        for r, e in zip(*final_rise(course), strict=True)
+        for r, e in zip(*final_elbo_rise(course), strict=True)
     ]

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse_ppl.inference.core.build_posterior import kind_of, summarise
+from avse_ppl.inference.core.build_posterior import build_posterior, kind_of
 from avse_ppl.inference.core.initialization import warm_start
-from avse_ppl.inference.core.log_density import Density
-from avse_ppl.inference.core.resources import check_memory, memory_explained
-from avse_ppl.inference.core.setup import Mixture, Randoms, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import enough_threads
+from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.inference.vi.guides import Guide, check_guide, make_guide
-from avse_ppl.inference.vi.khat import K_HAT_DRAWS, k_hat, texts_on
+from avse_ppl.inference.vi.khat import K_HAT_DRAWS, k_hat, k_hat_warnings
 from avse_ppl.inference.vi.optimize import (
     NOTICEABLE,
-    Ascent,
-    Course,
-    ascend,
-    final_rise,
-    still_rising,
+    ElboTrace,
+    OptimizerSettings,
+    elbo_rise_warnings,
+    final_elbo_rise,
+    maximise_elbo,
 )
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
@@ -169,27 +169,27 @@ class SVI:
             With ``trace["elbo"]``, nats, ``(step, recording)``.
         """
         scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with enough_threads(spectrogram), memory_explained(spectrogram):
+        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
             return self._invert(scene, spectrogram, randoms, check_seed(seed))
 
     def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: Randoms, seed: int | list[int]
+        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
     ) -> Posterior:
         begin = time.perf_counter()
-        density = Density(scene, spectrogram)
+        density = LogDensity(scene, spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
         guide = self._start(density, randoms)
-        course = ascend(density, guide, randoms, self._ascent(scene))
+        course = maximise_elbo(density, guide, randoms, self._ascent(scene))
         with torch.no_grad():
             draws = [density.constrain(guide.draw(randoms))[0] for _ in range(self.draws)]
         size = NOTICEABLE * density.mixture.values[0].numel() * self.tempering
         attrs = {
             "routine": _ROUTINES[self.guide], "seed": seed, "steps": len(course.elbo),
             "tempering": self.tempering, "converged": course.converged,
-            "warnings": still_rising(course, size),
+            "warnings": elbo_rise_warnings(course, size),
             "inference_s": round(time.perf_counter() - begin, 3), **_rises(course),
         }  # fmt: skip
-        posterior = summarise(
+        posterior = build_posterior(
             scene, spectrogram, draws, randoms, kind=kind_of(guide.kind, self.tempering),
             attrs=attrs, waveforms=self.draws * self.waveforms, trace={"elbo": course.elbo},
             counted=self.moment_draws,
@@ -198,12 +198,12 @@ class SVI:
             # After all other draws, so that checking does not change what is checked.
             found = k_hat(density, guide, randoms, self.k_hat_draws, self.tempering)
             posterior.attrs["k_hat"] = found
-            said = texts_on(found, guide.layout.size)
+            said = k_hat_warnings(found, guide.layout.size)
             for texts, more in zip(posterior.attrs["warnings"], said, strict=True):
                 texts += more
         return posterior
 
-    def _start(self, density: Density, randoms: Randoms) -> Guide:
+    def _start(self, density: LogDensity, randoms: RandomStreams) -> Guide:
         if not density.sites:
             raise ValueError(
                 "the scene has no latents, so there is nothing to fit: its posterior is one Wiener "
@@ -213,15 +213,15 @@ class SVI:
         time_frames = density.mixture.frames.time
         return make_guide(self.guide, location, log_sd, time_frames, self.rank, randoms)
 
-    def _ascent(self, scene: Scene) -> Ascent:
+    def _ascent(self, scene: Scene) -> OptimizerSettings:
         # Noise that is fitted to speech which is not even a guess takes speech for its own.
         updates = self.noise_updates if hasattr(scene.speech, "encode") else 0
-        return Ascent(
+        return OptimizerSettings(
             self.steps, self.learning_rate, self.tempering, self.tolerance, updates, self.progress
         )
 
 
-def _rises(course: Course) -> dict[str, list[float]]:
+def _rises(course: ElboTrace) -> dict[str, list[float]]:
     """Attribute of the posterior, where there were steps enough to tell."""
-    rise = final_rise(course)[0]
+    rise = final_elbo_rise(course)[0]
     return {"elbo_rise": [round(float(r), 3) for r in rise]} if np.isfinite(rise).all() else {}

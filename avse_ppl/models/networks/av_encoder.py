@@ -6,11 +6,11 @@ import copy
 
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.fusion import Fusion, Sight
+from avse_ppl.models.networks.fusion import Fusion, VisualFrontEnd
 from avse_ppl.models.networks.tcvae import TcvaeNetwork
 
 
-class LookingEncoder(nn.Module):
+class AudioVisualEncoder(nn.Module):
     """The encoder of a `TcvaeNetwork` with what is seen added to what is heard.
 
     Beside, and not instead of, the encoder that only hears: what is fitted to lips is worse without
@@ -31,7 +31,7 @@ class LookingEncoder(nn.Module):
     --------
     >>> import torch
     >>> hearing = TcvaeNetwork(freq=33, latent=4, hidden=8, encoder_hidden=8)
-    >>> looking = LookingEncoder(hearing, 8, visual=3, seen=6)
+    >>> looking = AudioVisualEncoder(hearing, 8, visual=3, seen=6)
     >>> looking(torch.ones(1, 66, 10), torch.zeros(1, 4, 10))[0].shape
     torch.Size([1, 4, 10])
     """
@@ -43,7 +43,7 @@ class LookingEncoder(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.follow(hearing)
-        self.sight = Sight(visual, seen)
+        self.sight = VisualFrontEnd(visual, seen)
         self.fusion = Fusion(channels, seen, fusion)
 
     def follow(self, hearing: TcvaeNetwork) -> None:

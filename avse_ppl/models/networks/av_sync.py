@@ -22,10 +22,10 @@ _FEWEST = 4  # lags to be told from
 _NOTHING = -1e4
 
 
-class LipsTower(nn.Module):
+class LipTower(nn.Module):
     """Mouth crops of half size, ``(batch, frame, 44, 44)``, to ``(batch, feature, frame)``.
 
-    Its layers have the names and the sizes of those of `LipsNetwork`, so that it can start from
+    Its layers have the names and the sizes of those of `LipEncoder`, so that it can start from
     the weights of one; from then on it goes its own way.
     """
 
@@ -57,7 +57,7 @@ class LipsTower(nn.Module):
         return self.out(gelu(hidden))
 
 
-class SoundTower(nn.Module):
+class AudioTower(nn.Module):
     """Log levels, ``(batch, frame, 160)``, to ``(batch, feature, frame)``."""
 
     def __init__(self, features: int) -> None:
@@ -78,7 +78,7 @@ class SoundTower(nn.Module):
         return self.out(gelu(hidden))
 
 
-class Agreement(nn.Module):
+class AVSyncNetwork(nn.Module):
     r"""Scores of lips against sound at every lag, and what follows from them.
 
     .. math:: S_{t\tau} = \kappa\, \langle v_t / |v_t|, a_{t+\tau} / |a_{t+\tau}| \rangle, \qquad
@@ -106,7 +106,7 @@ class Agreement(nn.Module):
 
     Examples
     --------
-    >>> network = Agreement(features=8, width=4)
+    >>> network = AVSyncNetwork(features=8, width=4)
     >>> images, levels = torch.zeros(2, 30, 44, 44), torch.zeros(2, 30, 160)
     >>> network(images, levels, torch.ones(2, 30)).shape
     torch.Size([2, 7, 30])
@@ -115,7 +115,7 @@ class Agreement(nn.Module):
     def __init__(self, features: int = 64, width: int = 16) -> None:
         """Build both towers."""
         super().__init__()
-        self.lips, self.sound = LipsTower(features, width), SoundTower(features)
+        self.lips, self.sound = LipTower(features, width), AudioTower(features)
         self.scale = nn.Parameter(torch.tensor(2.0))  # log of kappa
 
     def encode(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 FUSIONS = ("concatenate", "attention")
 
 
-class Sight(nn.Module):
+class VisualFrontEnd(nn.Module):
     r"""Visual features in their context, gated by how much they count.
 
     .. math:: h_{1:T} = a_{1:T} \odot \mathrm{TCN}(a_{1:T} \odot v_{1:T})
@@ -28,7 +28,7 @@ class Sight(nn.Module):
 
     Examples
     --------
-    >>> sight = Sight(features=3, hidden=8)
+    >>> sight = VisualFrontEnd(features=3, hidden=8)
     >>> bool(sight(torch.zeros(1, 4, 10)).any())
     False
     """

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.fusion import Sight
-from avse_ppl.models.networks.noise_embedding import NoiseLevel
+from avse_ppl.models.networks.fusion import VisualFrontEnd
+from avse_ppl.models.networks.noise_embedding import NoiseEmbedding
 
 _LOGVAR = (-14.0, 6.0)  # nats around what one latent by itself would have
 _DILATIONS = 6  # block b reaches 2^(b mod 6) frames to either side
@@ -53,14 +53,14 @@ class LatentDenoiser(nn.Module):
     ) -> None:  # fmt: skip
         """Build the layers; see the class."""
         super().__init__()
-        self.level = NoiseLevel(level)
+        self.level = NoiseEmbedding(level)
         self.enter = nn.Conv1d(latent, hidden, 3, padding=1)
         self.blocks = nn.ModuleList(
             _Block(hidden, 2 ** (b % _DILATIONS), level) for b in range(blocks)
         )
         self.look_every = look_every
         if visual:
-            self.sight = Sight(visual, seen)
+            self.sight = VisualFrontEnd(visual, seen)
             self.looks = nn.ModuleList(
                 LipAttention(hidden, seen) for _ in range(-(-blocks // look_every))
             )
@@ -121,7 +121,7 @@ class LipAttention(nn.Module):
     --------
     >>> look = LipAttention(heard=8, seen=4)
     >>> heard = torch.randn(2, 8, 100)
-    >>> bool((look(heard, torch.zeros(2, 4, 100)) == heard).all())
+    >>> bool((condition_on_video(heard, torch.zeros(2, 4, 100)) == heard).all())
     True
     """
 

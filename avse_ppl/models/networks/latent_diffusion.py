@@ -76,7 +76,7 @@ class LatentDiffusionNetwork(TcvaeNetwork):
     ) -> None:  # fmt: skip
         """Build the layers; see the class."""
         super().__init__(freq, latent, hidden, blocks, encoder_hidden, encoder_blocks)
-        self.reach = None  # type: ignore[assignment]
+        self.receptive_field = None  # type: ignore[assignment]
         self.visual, self.steps, self.spread = visual, steps, spread
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.denoiser = LatentDenoiser(latent, visual, denoiser_hidden, denoiser_blocks)

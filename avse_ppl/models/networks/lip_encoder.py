@@ -15,7 +15,7 @@ _STILL = 1e-3  # power of the differences in a still image: nothing is made of t
 MEAN, SPREAD = 0.421, 0.165  # of grey mouth crops, the field's convention
 
 
-class LipsNetwork(nn.Module):
+class LipEncoder(nn.Module):
     r"""Visual encoder shared by all audio-visual priors.
 
     Crops of 88x88 at 25 frames a second are halved in size, pass one convolution over space and
@@ -39,7 +39,7 @@ class LipsNetwork(nn.Module):
 
     Examples
     --------
-    >>> network = LipsNetwork(features=8, width=4)
+    >>> network = LipEncoder(features=8, width=4)
     >>> network(torch.zeros(2, 5, 88, 88, dtype=torch.uint8)).shape
     torch.Size([2, 8, 5])
     """
@@ -63,13 +63,13 @@ class LipsNetwork(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """``(batch, frame, 88, 88)`` grey levels, 0 to 255, to ``(batch, features, frame)``."""
-        return self.from_halved(halved(crops))
+        return self.from_halved(downsample_crops(crops))
 
     def from_halved(self, images: Tensor) -> Tensor:
-        """``(batch, frame, 44, 44)`` of `halved` to ``(batch, features, frame)``."""
+        """``(batch, frame, 44, 44)`` of `downsample_crops` to ``(batch, features, frame)``."""
         batch, frames = images.shape[:2]
         lit = nn.functional.layer_norm(images, images.shape[-2:])
-        hidden = nn.functional.gelu(self.motion(torch.stack((lit, moved(lit)), 1)))
+        hidden = nn.functional.gelu(self.motion(torch.stack((lit, motion_image(lit)), 1)))
         hidden = hidden.transpose(1, 2).flatten(0, 1)
         for layer, norm in zip(self.space, self.norms, strict=True):
             hidden = nn.functional.gelu(norm(layer(hidden)))
@@ -83,18 +83,18 @@ class LipsNetwork(nn.Module):
         return nn.functional.layer_norm(features, (self.features,)).transpose(1, 2)
 
 
-def halved(crops: Tensor) -> Tensor:
+def downsample_crops(crops: Tensor) -> Tensor:
     """Normalised crops of half the size, ``(batch, frame, 44, 44)``."""
     scaled = (crops.to(torch.float32) / 255.0 - MEAN) / SPREAD
     return nn.functional.avg_pool2d(scaled, 2)
 
 
-def moved(images: Tensor) -> Tensor:
+def motion_image(images: Tensor) -> Tensor:
     """Difference from the mean picture of the clip, at unit power; 0 where there is no picture.
 
     Examples
     --------
-    >>> moved(torch.ones(1, 4, 8, 8)).abs().max()
+    >>> motion_image(torch.ones(1, 4, 8, 8)).abs().max()
     tensor(0.)
     """
     shown = (images.square().mean((-2, -1), keepdim=True) > _EMPTY).to(images.dtype)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 _WAVES = 16
 
 
-class NoiseLevel(nn.Module):
+class NoiseEmbedding(nn.Module):
     r"""Vector for a noise level: sines and cosines of :math:`\log \sigma`, through two layers.
 
     Parameters
@@ -20,7 +20,7 @@ class NoiseLevel(nn.Module):
 
     Examples
     --------
-    >>> NoiseLevel(8)(torch.tensor([0.1, 1.0])).shape
+    >>> NoiseEmbedding(8)(torch.tensor([0.1, 1.0])).shape
     torch.Size([2, 8])
     """
 

@@ -56,7 +56,7 @@ class PublishedAvVaeNetwork(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent, self.visual = freq, latent, visual
-        self.reach = 0  # frames to either side whose law a latent changes
+        self.receptive_field = 0  # frames to either side whose law a latent changes
         self.encoder = tanh_layers((freq, hidden))
         self.encoder_sight = tanh_layers((visual, hidden))
         self.encoder_fusion = tanh_layers((2 * hidden, hidden))
@@ -91,7 +91,7 @@ class PublishedAvVaeNetwork(nn.Module):
         mean, logvar = self.prior_mean(hidden), self.prior_logvar(hidden)
         return _rows(mean.transpose(1, 2), z), _rows(logvar.transpose(1, 2), z)
 
-    def unroll(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
         """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``."""
         mean, logvar = self.law(innovations, visual)
         return torch.addcmul(mean, torch.exp(0.5 * logvar), innovations)

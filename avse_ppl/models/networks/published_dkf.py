@@ -64,7 +64,7 @@ class PublishedDkfNetwork(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent = freq, latent
-        self.reach = None  # a latent changes the law of the next one
+        self.receptive_field = None  # a latent changes the law of the next one
         self.encoder = tanh_layers((freq, *encoder))
         self.encoder_backward = nn.LSTM(encoder[-1], memory, batch_first=True)
         self.encoder_past = tanh_layers((latent, *past, memory))
@@ -102,7 +102,7 @@ class PublishedDkfNetwork(nn.Module):
         mean, logvar = self._step(before)
         return mean.transpose(1, 2), logvar.transpose(1, 2)
 
-    def unroll(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
         """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``."""
         z, states = torch.zeros_like(innovations[..., 0]), []
         for fresh in innovations.unbind(-1):

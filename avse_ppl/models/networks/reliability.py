@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, logsigmoid
 
-from avse_ppl.models.networks.av_sync import CHANCE, FEATURES, Agreement
+from avse_ppl.models.networks.av_sync import CHANCE, FEATURES, AVSyncNetwork
 
 COLUMNS = 13  # of the tracker, see `avse_ppl.video.quality.features.tracker_columns`
 N_CAUSES = 8
@@ -21,7 +21,7 @@ _SURE = 0.98
 _TINY = 1e-6
 
 
-class Judged(NamedTuple):
+class QualityPrediction(NamedTuple):
     """Of each frame: logit of the score ``(batch, frame)``, logits of the causes
     ``(batch, cause, frame)``, log odds of lips and sound being together ``(batch, frame)``, and
     whether they could be compared.
@@ -76,7 +76,7 @@ class ReliabilityNetwork(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.settings = {"width": width, "hidden": hidden, "features": features, "tower": tower}
-        self.agreement = Agreement(features, tower)
+        self.agreement = AVSyncNetwork(features, tower)
         widths = (2, width, 2 * width, 4 * width, 6 * width)
         self.look = nn.ModuleList(
             nn.Conv2d(a, b, 5 if a == 2 else 3, 2, 2 if a == 2 else 1) for a, b in pairwise(widths)
@@ -98,7 +98,7 @@ class ReliabilityNetwork(nn.Module):
     def forward(
         self, images: Tensor, columns: Tensor, levels: Tensor | None = None,
         heard: Tensor | None = None,
-    ) -> Judged:  # fmt: skip
+    ) -> QualityPrediction:  # fmt: skip
         """Judge every frame.
 
         Parameters
@@ -117,12 +117,16 @@ class ReliabilityNetwork(nn.Module):
         score, cause = self.by_pictures(images, columns)
         if levels is None:
             chance = torch.full_like(score, CHANCE)
-            return Judged(score, cause, chance, torch.zeros_like(score, dtype=torch.bool))
+            return QualityPrediction(
+                score, cause, chance, torch.zeros_like(score, dtype=torch.bool)
+            )
         features = self.agreement(images, levels, found)
         apart = self.out_of_sync(features)
         if heard is not None:
             apart = apart * heard[:, None].to(apart.dtype)
-        return Judged(*_lowered(score, cause, apart), features[:, 0] + CHANCE, features[:, 2] > 0.5)
+        return QualityPrediction(
+            *_lowered(score, cause, apart), features[:, 0] + CHANCE, features[:, 2] > 0.5
+        )
 
     def by_pictures(self, images: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the score and of the causes, from the pictures alone."""
@@ -137,7 +141,7 @@ class ReliabilityNetwork(nn.Module):
         return score.masked_fill(found < 0.5, _NEVER), torch.cat((out[:, 1:-1], never), 1)
 
     def out_of_sync(self, features: Tensor) -> Tensor:
-        """Probability q from what `Agreement` says, ``(batch, frame)``; 0 if it knows nothing."""
+        """Out-of-sync probability q of each frame, ``(batch, frame)``; 0 where nothing is known."""
         logit = self.apart[0] + torch.einsum("f,bft->bt", self.apart[1:], features)
         return logit.sigmoid().clamp(max=_SURE) * (features[:, 2::3].amax(1) > 0.5)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.noise_embedding import NoiseLevel
+from avse_ppl.models.networks.noise_embedding import NoiseEmbedding
 
 _LOGVAR = (-14.0, 6.0)  # nats around what one bin by itself would have: keeps training finite
 _FLOOR = 1e-3  # of the power of an input bin, below which its logarithm tells nothing
@@ -125,7 +125,7 @@ class ScoreNetwork(SpectralDenoiser):
         super().__init__(freq, visual, spread, exponent)
         self.bins = bins
         bands = -(-freq // bins)
-        self.level = NoiseLevel(hidden)
+        self.level = NoiseEmbedding(hidden)
         self.enter = _Bands(bands, 3 * bins, hidden)
         self.blocks = nn.ModuleList(
             _BandBlock(hidden, bands, 1 + b % 2, self.level.size) for b in range(blocks)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.noise_embedding import NoiseLevel
+from avse_ppl.models.networks.noise_embedding import NoiseEmbedding
 from avse_ppl.models.networks.score_cnn import SpectralDenoiser
 
 
@@ -56,7 +56,7 @@ class ScoreUnet(SpectralDenoiser):
         """Build the layers; see the class."""
         super().__init__(freq, visual, spread, exponent)
         channels = [hidden * width for width in widths]
-        self.level = NoiseLevel(hidden)
+        self.level = NoiseEmbedding(hidden)
         self.enter = nn.Conv2d(3, hidden, 3, padding=1)
         before, skips = hidden, []
         self.down = nn.ModuleList()

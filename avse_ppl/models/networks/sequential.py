@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.av_encoder import LookingEncoder
-from avse_ppl.models.networks.fusion import Fusion, Sight
+from avse_ppl.models.networks.av_encoder import AudioVisualEncoder
+from avse_ppl.models.networks.fusion import Fusion, VisualFrontEnd
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork, normalised_input
 from avse_ppl.models.networks.transitions import PRIORS, Recurrent
 from avse_ppl.models.networks.vae import draw, frequency_first
@@ -16,7 +16,7 @@ from avse_ppl.models.networks.vae import draw, frequency_first
 DECODERS = ("convolutional", "recurrent")
 
 
-class DynamicNetwork(TcvaeNetwork):
+class SequentialVaeNetwork(TcvaeNetwork):
     r"""Encoder, prior of the latents, and decoder, each with or without the speaker's lips.
 
     .. math:: z_t | z_{1:t-1}, v \sim N(\mu_t, \sigma^2_t), \qquad
@@ -46,7 +46,7 @@ class DynamicNetwork(TcvaeNetwork):
     Examples
     --------
     >>> import torch
-    >>> network = DynamicNetwork(freq=33, latent=4, hidden=8, encoder_hidden=8, prior="gated")
+    >>> network = SequentialVaeNetwork(freq=33, latent=4, hidden=8, encoder_hidden=8, prior="gated")
     >>> network.decode(torch.zeros(2, 4, 10)).shape
     torch.Size([2, 33, 10])
     """
@@ -68,8 +68,8 @@ class DynamicNetwork(TcvaeNetwork):
         self.seen = seen
         self.prior: Any = PRIORS[prior](latent, seen)
         if visual:
-            self.prior_sight = Sight(visual, seen)
-            self.encoder_looking = LookingEncoder(self, encoder_hidden, visual, seen, fusion)
+            self.prior_sight = VisualFrontEnd(visual, seen)
+            self.encoder_looking = AudioVisualEncoder(self, encoder_hidden, visual, seen, fusion)
         self.recurrent = decoder == "recurrent"
         if self.recurrent:
             del self.decoder, self.decoder_latent
@@ -79,9 +79,12 @@ class DynamicNetwork(TcvaeNetwork):
         if self.decoder_sees:
             self.decoder_fusion = Fusion(latent if self.recurrent else hidden, seen)
         # A latent changes the law of the next one, or, in a recurrent decoder, all of speech.
-        self.remembers = prior in ("gated", "recurrent")  # whether latents depend on earlier ones
-        if self.recurrent or self.remembers:
-            self.reach = None  # type: ignore[assignment]
+        self.autoregressive = prior in (
+            "gated",
+            "recurrent",
+        )  # whether latents depend on earlier ones
+        if self.recurrent or self.autoregressive:
+            self.receptive_field = None  # type: ignore[assignment]
 
     def encode(
         self, power: Tensor, sample: bool = False, visual: Tensor | None = None
@@ -115,7 +118,7 @@ class DynamicNetwork(TcvaeNetwork):
         """Prior mean and log-variance of each frame, its past given: ``(batch, latent, time)``."""
         return self.prior.law(z, self._seen(visual, z))
 
-    def unroll(
+    def sample_from_innovations(
         self, innovations: Tensor, visual: Tensor | None = None, count: Tensor | None = None
     ) -> Tensor:
         """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``.
@@ -123,10 +126,12 @@ class DynamicNetwork(TcvaeNetwork):
         ``count``, ``(batch, 1, time)``, is 0 in frames where what is seen is not to count.
         """
         seen = self._seen(visual, innovations)
-        return self.prior.unroll(innovations, seen if count is None else seen * count)
+        return self.prior.sample_from_innovations(
+            innovations, seen if count is None else seen * count
+        )
 
     @property
-    def switches(self) -> bool:
+    def supports_switch(self) -> bool:
         """Whether what is seen of a frame changes the law of that frame's latents and no more."""
         return self.visual > 0 and not self.decoder_sees and not isinstance(self.prior, Recurrent)
 
@@ -153,7 +158,7 @@ class DynamicNetwork(TcvaeNetwork):
             return like.new_zeros(len(like), self.seen, like.shape[-1])
         return self._through(self.prior_sight, visual, like)
 
-    def _through(self, sight: Sight, visual: Tensor | None, like: Tensor) -> Tensor:
+    def _through(self, sight: VisualFrontEnd, visual: Tensor | None, like: Tensor) -> Tensor:
         if visual is None:
             return like.new_zeros(len(like), self.seen, like.shape[-1])
         seen = sight(visual.reshape(-1, *visual.shape[-2:]))

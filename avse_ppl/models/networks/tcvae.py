@@ -52,7 +52,9 @@ class TcvaeNetwork(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent = freq, latent
-        self.reach = 2 + (2**blocks - 1)  # frames to either side that the decoder mixes: r
+        self.receptive_field = 2 + (
+            2**blocks - 1
+        )  # frames to either side that the decoder mixes: r
         self.encoder_bands = nn.Conv1d(2 * freq, encoder_hidden, 1)
         self.encoder = _residual(encoder_hidden, encoder_blocks)
         self.encoder_mean = nn.Conv1d(encoder_hidden, latent, 1)

@@ -5,7 +5,7 @@ A prior is a conditional normal law for each frame,
 
 - ``law(z, h)`` gives :math:`\mu_t, \log \sigma^2_t` of all frames at once, the past being given:
   the density, which is all that training and inference need, without a loop over time.
-- ``unroll(e, h)`` turns standard-normal innovations into latents,
+- ``sample_from_innovations(e, h)`` turns standard-normal innovations into latents,
   :math:`z_t = \mu_t(z_{1:t-1}, h_t) + \sigma_t e_t`: a draw of the prior.
 
 Arrays are ``(batch, latent, time)`` and ``(batch, seen, time)``. A new prior is one more class of
@@ -35,7 +35,7 @@ class Standard(nn.Module):
         """Means and log-variances of all frames."""
         return torch.zeros_like(z), torch.zeros_like(z)
 
-    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
         """Innovations to latents."""
         return innovations
 
@@ -63,7 +63,7 @@ class Visual(nn.Module):
         """Means and log-variances of all frames."""
         return self.mean(seen), self.logvar(seen).clamp(*LOGVAR)
 
-    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
         """Innovations to latents."""
         mean, logvar = self.law(innovations, seen)
         return mean + torch.exp(0.5 * logvar) * innovations
@@ -103,7 +103,7 @@ class Gated(nn.Module):
         mean, logvar = self._step(before, drive, skip)
         return mean.transpose(1, 2), logvar.transpose(1, 2)
 
-    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
         """Innovations to latents, frame by frame."""
         drives, skips = self.drive(seen).unbind(-1), self.skip(seen).unbind(-1)
         z, states = torch.zeros_like(innovations[..., 0]), []
@@ -149,7 +149,7 @@ class Recurrent(nn.Module):
         mean, logvar = self._read(state, before.transpose(1, 2))
         return mean.transpose(1, 2), logvar.transpose(1, 2)
 
-    def unroll(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
         """Innovations to latents, frame by frame."""
         weights, bias, kept_weights, kept_bias = (
             cast(Tensor, getattr(self.memory, f"{kind}_{side}_l0"))

@@ -46,7 +46,7 @@ class VaeNetwork(nn.Module):
         """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent, self.log_input = freq, latent, log_input
-        self.reach = 0  # frames to either side that the decoder mixes
+        self.receptive_field = 0  # frames to either side that the decoder mixes
         self.encoder = _tanh_layers((freq, *hidden))
         self.encoder_mean = nn.Linear(hidden[-1], latent)
         self.encoder_logvar = nn.Linear(hidden[-1], latent)

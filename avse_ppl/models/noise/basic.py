@@ -18,14 +18,14 @@ from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.noise.sum import Summable, floor, settled
+from avse_ppl.models.noise.sum import NoiseModelBase, noise_floor, residual_spectrum
 from avse_ppl.signal.stft import Frames
 
 _TINY = 1e-8
 
 
 @dataclass(frozen=True)
-class Stationary(Summable):
+class Stationary(NoiseModelBase):
     r"""Stationary noise of unknown spectrum; `stationary` is one, ready for use.
 
     .. math:: b_{ft} \sim N_c(0, v_f), \quad \log v_f \sim N(-2, 2^2)
@@ -56,18 +56,18 @@ class Stationary(Summable):
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Start at what is left over beside speech."""
-        return {f"{self.site}.power": settled(power, speech_power)}
+        return {f"{self.site}.power": residual_spectrum(power, speech_power)}
 
-    def beneath(self, power: Tensor) -> dict[str, Tensor]:
+    def initial_below(self, power: Tensor) -> dict[str, Tensor]:
         """Start as a part of a sum: at the floor, what rises above it is for the others."""
-        return {f"{self.site}.power": floor(power)}
+        return {f"{self.site}.power": noise_floor(power)}
 
 
 stationary = Stationary()
 
 
 @dataclass(frozen=True)
-class NMF(Summable):
+class NMF(NoiseModelBase):
     r"""Noise power as a product of a few spectra and their activations.
 
     .. math:: b_{ft} \sim N_c(0, (W H)_{ft}), \quad W_{fk} \sim \mathrm{Exp}(1), \quad
@@ -171,7 +171,7 @@ class NMF(Summable):
         w = 0.5 + torch.rand(recordings, freq, self.rank, **options)
         h = 0.5 + torch.rand(recordings, self.rank, time, **options)
         # A geometric mean over time ignores bursts of speech: each bin starts at its floor.
-        return {self._w: w * floor(power), self._h: h / self.rank}
+        return {self._w: w * noise_floor(power), self._h: h / self.rank}
 
     @property
     def _w(self) -> str:

@@ -11,14 +11,14 @@ from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.noise.sum import Summable, floor
+from avse_ppl.models.noise.sum import NoiseModelBase, noise_floor
 from avse_ppl.signal.stft import Frames
 
 _SILENT = 1e-8  # between the clicks: keeps the power above 0
 
 
 @dataclass(frozen=True)
-class Clicks(Summable):
+class Clicks(NoiseModelBase):
     r"""Rare broadband bursts: ticks, knocks, cutlery, rain on a window.
 
     .. math:: v_{ft} = c_f\, a_t^2, \quad a_t \sim \mathrm{C}^+(0, 1), \quad
@@ -73,7 +73,7 @@ class Clicks(Summable):
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Start at the loudness of each frame over the floor, which the floor's own part holds."""
-        excess = (power / floor(power).clamp_min(1e-6)).log1p().mean(-2, keepdim=True)
+        excess = (power / noise_floor(power).clamp_min(1e-6)).log1p().mean(-2, keepdim=True)
         amplitude = excess / excess.median(-1, keepdim=True).values
         return {f"{self.site}.clicks": amplitude.clamp(0.1, 100.0)}
 

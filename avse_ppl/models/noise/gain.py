@@ -13,7 +13,15 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.noise.basic import stationary
-from avse_ppl.models.noise.sum import Noise, Summable, floor, moved, scaled, start, with_site
+from avse_ppl.models.noise.sum import (
+    Noise,
+    NoiseModelBase,
+    initial_values,
+    moved,
+    noise_floor,
+    scaled,
+    with_site,
+)
 from avse_ppl.models.validation import check_positive
 from avse_ppl.signal.stft import Frames
 
@@ -22,7 +30,7 @@ _QUIET = 1e-8  # keeps the power of wind above 0 at high frequencies
 
 
 @dataclass(frozen=True)
-class AR1Gain(Summable):
+class AR1Gain(NoiseModelBase):
     r"""Noise of fixed character whose level wanders: appliances, traffic, a swaying microphone.
 
     .. math:: v_{ft} = u_{ft}\, 10^{\sigma g_t / 10}, \quad
@@ -86,7 +94,7 @@ class AR1Gain(Summable):
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Start of the inner model."""
-        return start(self.noise, power, speech_power, generator)
+        return initial_values(self.noise, power, speech_power, generator)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AR1Gain:
         """Return the same model with what it holds on another device or dtype."""
@@ -95,7 +103,7 @@ class AR1Gain(Summable):
 
 
 @dataclass(frozen=True)
-class Wind(Summable):
+class Wind(NoiseModelBase):
     r"""Wind at the microphone: rumble that falls off with frequency, and comes in gusts.
 
     .. math:: v_{ft} = \lambda \left(1 + (f / f_c)^2\right)^{-k / 2} 10^{\sigma g_t / 10}
@@ -155,7 +163,7 @@ class Wind(Summable):
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Start at the floor of the lowest bins."""
-        return {f"{self.site}.level": floor(power)[:, 1:5].mean(-2, keepdim=True)}
+        return {f"{self.site}.level": noise_floor(power)[:, 1:5].mean(-2, keepdim=True)}
 
 
 def log_gain(

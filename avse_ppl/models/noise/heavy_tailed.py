@@ -13,7 +13,14 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.noise.basic import stationary
-from avse_ppl.models.noise.sum import Noise, Summable, moved, scaled, start, with_site
+from avse_ppl.models.noise.sum import (
+    Noise,
+    NoiseModelBase,
+    initial_values,
+    moved,
+    scaled,
+    with_site,
+)
 from avse_ppl.models.validation import check_positive
 from avse_ppl.signal.stft import Frames
 
@@ -21,7 +28,7 @@ _WIDEST = 50.0  # nats: a texture beyond would not be a number in single precisi
 
 
 @dataclass(frozen=True)
-class StudentT(Summable):
+class StudentT(NoiseModelBase):
     r"""Student's t noise: bins that are now and then far louder than their neighbours.
 
     .. math:: b_{ft} \sim N_c(0, v_{ft} \tau_{ft}), \quad
@@ -87,7 +94,7 @@ class StudentT(Summable):
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Start of the inner model."""
-        return start(self.noise, power, speech_power, generator)
+        return initial_values(self.noise, power, speech_power, generator)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> StudentT:
         """Return the same model with what it holds on another device or dtype."""
@@ -95,7 +102,7 @@ class StudentT(Summable):
 
 
 @dataclass(frozen=True)
-class AlphaStable(Summable):
+class AlphaStable(NoiseModelBase):
     r"""Symmetric alpha-stable noise: impulses so strong that the power has no mean.
 
     .. math:: b_{ft} \sim N_c(0, v_{ft} \tau_{ft}), \quad
@@ -176,7 +183,7 @@ class AlphaStable(Summable):
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Start of the inner model."""
-        return start(self.noise, power, speech_power, generator)
+        return initial_values(self.noise, power, speech_power, generator)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AlphaStable:
         """Return the same model with what it holds on another device or dtype."""

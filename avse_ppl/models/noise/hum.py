@@ -10,7 +10,7 @@ from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.noise.sum import Summable
+from avse_ppl.models.noise.sum import NoiseModelBase
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.signal.stft import Frames
 
@@ -18,7 +18,7 @@ _QUIET = 1e-8  # between the lines: keeps the power above 0
 
 
 @dataclass(frozen=True)
-class Hum(Summable):
+class Hum(NoiseModelBase):
     r"""Mains hum: steady lines at the multiples of 50 or 60 Hz.
 
     .. math:: v_f = \sum_{k=1}^K h_k\, W\!\left(\frac{f - k (f_0 + \sigma d)}{F}\right), \quad

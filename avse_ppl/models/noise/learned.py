@@ -13,7 +13,7 @@ from pyroapi import ops, pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.noise.sum import Summable
+from avse_ppl.models.noise.sum import NoiseModelBase
 from avse_ppl.models.speech.decoding import decode
 from avse_ppl.models.speech.latent import DB, PowerDecoder
 from avse_ppl.models.validation import unknown_name
@@ -24,7 +24,7 @@ _KNOTS = 9
 
 
 @dataclass(frozen=True)
-class NoiseVae(Summable):
+class NoiseVae(NoiseModelBase):
     r"""Noise prior decoded from standard-normal innovations, equalised for the recording.
 
     .. math:: z_{lt}, \ell, e_k \sim N(0, 1), \quad b_{ft} \sim N_c\left(0,

@@ -25,7 +25,7 @@ class Noise(Protocol):
         ...
 
 
-class Summable:
+class NoiseModelBase:
     """What ``+`` makes a `Sum` of: all noise models of the library.
 
     Each has a field ``site``, what the names of its latents begin with.
@@ -41,7 +41,7 @@ class Summable:
 
 
 @dataclass(frozen=True)
-class Sum(Summable):
+class Sum(NoiseModelBase):
     r"""Several independent noises at once.
 
     .. math:: b_{ft} = \sum_i b^{(i)}_{ft} \sim N_c\left(\sum_i m^{(i)}_{ft},
@@ -82,7 +82,7 @@ class Sum(Summable):
         for part in self.parts:
             parts += part.parts if isinstance(part, Sum) else [part]
         _check_parts(parts)
-        object.__setattr__(self, "parts", tuple(_told_apart(parts)))
+        object.__setattr__(self, "parts", tuple(make_sites_unique(parts)))
 
     def __call__(self, frames: Frames) -> ComplexNormal:
         """Sample the latents of all parts, return the law of their sum."""
@@ -97,10 +97,12 @@ class Sum(Summable):
         data too and so hold what rises above it; all others start as if they were alone.
         """
         found: dict[str, Tensor] = {}
-        above = [p for p in self.parts if hasattr(p, "initial") and not hasattr(p, "beneath")]
+        above = [p for p in self.parts if hasattr(p, "initial") and not hasattr(p, "initial_below")]
         for part in self.parts:
-            beneath = getattr(part, "beneath", None) if above else None
-            found |= beneath(power) if beneath else start(part, power, speech_power, generator)
+            beneath = getattr(part, "initial_below", None) if above else None
+            found |= (
+                beneath(power) if beneath else initial_values(part, power, speech_power, generator)
+            )
         return found
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Sum:
@@ -133,7 +135,7 @@ def scaled(law: ComplexNormal, gain: Any) -> ComplexNormal:
     return ComplexNormal(0.0 if law.zero_mean else law.mean, law.power * gain)
 
 
-def floor(power: Tensor) -> Tensor:
+def noise_floor(power: Tensor) -> Tensor:
     """Level of each bin that bursts hardly move: ``(recording, freq, time)`` to ``(..., 1)``.
 
     The geometric mean over the frames that hold sound.
@@ -143,7 +145,7 @@ def floor(power: Tensor) -> Tensor:
     return (logs.sum(-1, keepdim=True) / heard.sum(-1, keepdim=True).clamp_min(1)).exp()
 
 
-def settled(power: Tensor, speech_power: Tensor) -> Tensor:
+def residual_spectrum(power: Tensor, speech_power: Tensor) -> Tensor:
     r"""Spectrum that is left over beside speech, ``(recording, freq, 1)``, from the floor upwards.
 
     By multiplicative updates, those of `NMF` with one constant activation:
@@ -151,7 +153,7 @@ def settled(power: Tensor, speech_power: Tensor) -> Tensor:
     :math:`\hat V = S + v`.
     """
     heard = (power > 0).any(-2, keepdim=True).to(power.dtype)
-    spectrum = floor(power)
+    spectrum = noise_floor(power)
     for _ in range(_FITS):
         inverse = heard / (speech_power + spectrum)
         ratio = (power * inverse.square()).sum(-1, keepdim=True) / inverse.sum(-1, keepdim=True)
@@ -159,7 +161,7 @@ def settled(power: Tensor, speech_power: Tensor) -> Tensor:
     return spectrum
 
 
-def start(
+def initial_values(
     model: Any, power: Tensor, speech_power: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Start of a model's latents, after a few of its own updates if it has them (NMF)."""
@@ -189,7 +191,7 @@ def _check_parts(parts: list[Any]) -> None:
         )
 
 
-def _told_apart(parts: list[Any]) -> list[Any]:
+def make_sites_unique(parts: list[Any]) -> list[Any]:
     """Parts whose latents all begin differently."""
     taken: set[str] = set()
     for i, part in enumerate(parts):

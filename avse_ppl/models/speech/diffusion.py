@@ -194,7 +194,7 @@ def noise_levels(high: float, low: float, steps: int, bend: float = 7.0) -> list
     return [float((ends[0] + place * (ends[1] - ends[0])) ** bend) for place in places]
 
 
-def carried(sigma: float, lower: float, memory: float) -> tuple[float, float]:
+def renoising_coefficients(sigma: float, lower: float, memory: float) -> tuple[float, float]:
     r"""Share :math:`\kappa` of the noise that is kept at the next level, and level of the fresh.
 
     .. math:: \kappa = \eta\, \sigma' / \sigma, \qquad \sqrt{\sigma'^2 - \kappa^2 \sigma^2}
@@ -203,7 +203,7 @@ def carried(sigma: float, lower: float, memory: float) -> tuple[float, float]:
 
     Examples
     --------
-    >>> carried(1.0, 0.6, 1.0), carried(1.0, 0.6, 0.0)
+    >>> renoising_coefficients(1.0, 0.6, 1.0), renoising_coefficients(1.0, 0.6, 0.0)
     ((0.6, 0.0), (0.0, 0.6))
     """
     kept = memory * (lower / sigma if lower < sigma else 0.5)

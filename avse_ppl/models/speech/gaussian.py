@@ -48,7 +48,7 @@ class GaussianSpeech:
     spectrum: Tensor | None = None
     gain_sd_db: float = 10.0
     stft: Stft = field(default_factory=Stft)
-    reach: ClassVar[int] = 0  # frames to either side whose law a frame's latent changes
+    receptive_field: ClassVar[int] = 0  # frames to either side whose law a frame's latent changes
 
     def __post_init__(self) -> None:
         """Check the spectrum."""

@@ -12,9 +12,9 @@ from pyroapi import ops, pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipsNetwork, on_frames
+from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipEncoder, on_frames
 from avse_ppl.models.speech.decoding import decode
-from avse_ppl.models.speech.latent_sequence import latent_law
+from avse_ppl.models.speech.latent_sequence import sequence_prior
 from avse_ppl.models.visual.gate import Switched
 from avse_ppl.signal.stft import Frames, Stft
 
@@ -81,8 +81,8 @@ class LatentSpeech:
     level_db: float = 0.0
     level_sd_db: float = 6.0
     start_gain_db: float = 0.0
-    lips: LipsNetwork | None = None
-    trust: float = 1.0
+    lips: LipEncoder | None = None
+    visual_weight: float = 1.0
     stft: Stft = field(default_factory=Stft)
     name: str = "latent speech"
 
@@ -98,22 +98,22 @@ class LatentSpeech:
             pyro.plate("latent", self.network.latent, dim=-2),
             pyro.plate("time", frames.time, dim=-1),
         ):
-            z = pyro.sample("speech.z", latent_law(self.network, frames, seen))
+            z = pyro.sample("speech.z", sequence_prior(self.network, frames, seen))
         gain_db = self.level_sd_db * level - self.level_db
         decoded = decode(self.network, z, None if isinstance(seen, Switched) else seen)
         return ComplexNormal(0.0, ops.exp(decoded + DB * gain_db))
 
     @property
-    def switches(self) -> bool:
+    def supports_switch(self) -> bool:
         """Whether a switch of the lips can be summed out; see `avse_ppl.models.visual.switch`."""
-        return self.lips is not None and getattr(self.network, "switches", False)
+        return self.lips is not None and getattr(self.network, "supports_switch", False)
 
     @property
-    def reach(self) -> int | None:
+    def receptive_field(self) -> int | None:
         """Frames to either side whose law the latents of a frame change; None: any."""
-        return getattr(self.network, "reach", None)
+        return getattr(self.network, "receptive_field", None)
 
-    def see(self, lips: Lips, frames: Frames) -> Tensor:
+    def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
         """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.
 
         The first row is 1 where a face was found and 0 elsewhere.
@@ -123,7 +123,7 @@ class LatentSpeech:
         ValueError
             If the prior is audio-only.
         """
-        return see_lips(self.lips, lips, frames, self.name)
+        return encode_lips(self.lips, lips, frames, self.name)
 
     def encode(
         self, power: Tensor, visual: Tensor | None = None
@@ -160,7 +160,7 @@ class LatentSpeech:
         return replace(self, network=network)
 
 
-def see_lips(network: LipsNetwork | None, lips: Lips, frames: Frames, name: str) -> Tensor:
+def encode_lips(network: LipEncoder | None, lips: Lips, frames: Frames, name: str) -> Tensor:
     """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.
 
     Raises

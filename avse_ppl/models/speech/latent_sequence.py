@@ -19,7 +19,7 @@ from avse_ppl.signal.stft import Frames
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-def latent_law(network: Any, frames: Frames, visual: Any = None) -> Any:
+def sequence_prior(network: Any, frames: Frames, visual: Any = None) -> Any:
     """Law of the latents of a network on a grid: white, or what the network says.
 
     Parameters
@@ -34,14 +34,14 @@ def latent_law(network: Any, frames: Frames, visual: Any = None) -> Any:
     if not hasattr(network, "law"):
         return dist.Normal(frames.number(0.0), 1.0)
     if on_jax():
-        from avse_ppl.models.speech.latent_sequence_jax import LatentLawJax
+        from avse_ppl.models.speech.latent_sequence_jax import SequencePriorJax
 
-        return LatentLawJax(network, frames, visual)
-    law = SwitchedLaw if isinstance(visual, Switched) else LatentLaw
+        return SequencePriorJax(network, frames, visual)
+    law = SwitchedSequencePrior if isinstance(visual, Switched) else SequencePrior
     return law(network, visual, torch.Size((1, network.latent, frames.time)))
 
 
-class LatentLaw(TorchDistribution):
+class SequencePrior(TorchDistribution):
     r"""A latent sequence whose frames follow each other: ``(recording, latent, time)``.
 
     .. math:: p(z_{1:T} | v) = \prod_{lt} N(z_{lt}; \mu_{lt}(z_{1:t-1}, v), \sigma^2_{lt})
@@ -58,7 +58,7 @@ class LatentLaw(TorchDistribution):
     Parameters
     ----------
     network
-        With ``law`` and ``unroll``.
+        With ``law`` and ``sample_from_innovations``.
     visual
         What is seen, or None.
     shape
@@ -73,7 +73,7 @@ class LatentLaw(TorchDistribution):
         self.network, self.visual = network, visual
         super().__init__(shape, torch.Size(), validate_args=False)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> LatentLaw:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> SequencePrior:
         """Return the same law with a larger batch shape."""
         return type(self)(self.network, self.visual, torch.Size(batch_shape))
 
@@ -90,13 +90,13 @@ class LatentLaw(TorchDistribution):
         return self._terms(value.reshape(-1, *value.shape[-2:])).reshape(value.shape)
 
     def _unrolled(self, fresh: Tensor) -> Tensor:
-        return self.network.unroll(fresh, self.visual)
+        return self.network.sample_from_innovations(fresh, self.visual)
 
     def _terms(self, z: Tensor) -> Tensor:
         return _normal(z, *self.network.law(z, self.visual))
 
 
-class SwitchedLaw(LatentLaw):
+class SwitchedSequencePrior(SequencePrior):
     r"""The same where it is unknown in which frames the lips count: a mixture over all switches.
 
     .. math:: p(z_{1:T} | v) = \sum_{a_{1:T}} p(a_{1:T}) \prod_t p(z_t | z_{1:t-1}, a_t v_t)
@@ -107,7 +107,7 @@ class SwitchedLaw(LatentLaw):
     def _unrolled(self, fresh: Tensor) -> Tensor:
         count = draw_prior(self.visual.switch)
         count = count.repeat(len(fresh) // len(count), 1)
-        return self.network.unroll(fresh, self.visual.visual, count[:, None])
+        return self.network.sample_from_innovations(fresh, self.visual.visual, count[:, None])
 
     def _terms(self, z: Tensor) -> Tensor:
         frames = evidence(branches(self.network, z, self.visual.visual), self.visual.switch)

@@ -16,13 +16,13 @@ from avse_ppl.signal.stft import Frames
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
-class LatentLawJax(Distribution):
-    """`LatentLaw` on JAX: a density, which is all that a sampler needs.
+class SequencePriorJax(Distribution):
+    """`SequencePrior` on JAX: a density, which is all that a sampler needs.
 
     Parameters
     ----------
     network
-        A `DynamicNetwork` of torch, whose weights are taken over.
+        A `SequentialVaeNetwork` of torch, whose weights are taken over.
     frames, visual
         The grid, and what is seen or None; or `Switched`.
     """

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from avse_ppl.models.networks import LipsNetwork
+from avse_ppl.models.networks import LipEncoder
 from avse_ppl.models.networks.score_cnn import SpectralDenoiser
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.latent import LatentSpeech, PowerDecoder
 from avse_ppl.models.speech.score import ScoreSpeech
 from avse_ppl.models.validation import unknown_name
-from avse_ppl.models.weights.io import PRETRAINED, load_lips, load_network
+from avse_ppl.models.weights.io import PRETRAINED, load_lip_encoder, load_network
 from avse_ppl.signal.stft import Stft
 
 
@@ -60,24 +60,24 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
         )
     if isinstance(network, SpectralDenoiser):
         return ScoreSpeech(
-            network, lips=_lips(config, folder), trust=config.get("trust", 1.0),
+            network, lips=_lips(config, folder), visual_weight=config.get("trust", 1.0),
             stft=Stft(**config["stft"]), name=config.get("name", folder.name),
         )  # fmt: skip
     return LatentSpeech(
         network=cast(PowerDecoder, network), level_db=config["level_db"],
         start_gain_db=config["start_gain_db"], lips=_lips(config, folder),
-        trust=config.get("trust", 1.0),
+        visual_weight=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
     )  # fmt: skip
 
 
-def _lips(config: Mapping[str, Any], folder: Path) -> LipsNetwork | None:
+def _lips(config: Mapping[str, Any], folder: Path) -> LipEncoder | None:
     """Visual encoder of a prior that sees: in its own folder, or shipped."""
     if "lips" not in config:
         return None
     own = folder / str(config["lips"])
-    return load_lips(own if own.is_dir() else config["lips"])[0]
+    return load_lip_encoder(own if own.is_dir() else config["lips"])[0]
 
 
 def _use(config: Mapping[str, Any]) -> str:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
-from avse_ppl.models.networks.lip_encoder import LipsNetwork
+from avse_ppl.models.networks.lip_encoder import LipEncoder
 from avse_ppl.models.networks.score_cnn import SpectralDenoiser
 from avse_ppl.models.speech.compression import Compression
 from avse_ppl.models.speech.gaussian import GaussianSpeech
-from avse_ppl.models.speech.latent import see_lips
+from avse_ppl.models.speech.latent import encode_lips
 from avse_ppl.signal.stft import Frames, Stft
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class ScoreSpeech:
     """
 
     network: SpectralDenoiser
-    lips: LipsNetwork | None = None
-    trust: float = 1.0
+    lips: LipEncoder | None = None
+    visual_weight: float = 1.0
     sigma_min: float = 0.02
     sigma_max: float = 5.0
     stft: Stft = field(default_factory=Stft)
@@ -73,9 +73,9 @@ class ScoreSpeech:
             "no density for this routine; take --inference guided, or GuidedDiffusion()"
         )
 
-    def see(self, lips: Lips, frames: Frames) -> Tensor:
-        """Features of a mouth on the frames of a recording; see `LatentSpeech.see`."""
-        return see_lips(self.lips, lips, frames, self.name)
+    def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
+        """Features of a mouth on the frames of a recording; see `LatentSpeech.visual_features`."""
+        return encode_lips(self.lips, lips, frames, self.name)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ScoreSpeech:
         """Return the same prior with its network on another device or dtype."""

@@ -37,7 +37,7 @@ class Switched(NamedTuple):
     switch: Switch
 
 
-def believed(frames: Any, visual: Any, reliability: Any) -> Any:
+def gate_features(frames: Any, visual: Any, reliability: Any) -> Any:
     """What a speech prior is shown under a model of reliability.
 
     Parameters

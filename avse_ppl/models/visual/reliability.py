@@ -11,7 +11,7 @@ Examples
 >>> import torch
 >>> from avse_ppl import Stft
 >>> frames, seen = Stft().frames(512), torch.tensor([[[0.2, 0.9, 0.0], [1.0, 1.0, 0.0]]])
->>> score(frames, seen), always(frames, seen)
+>>> soft(frames, seen), ungated(frames, seen)
 (tensor([[0.2000, 0.9000, 0.0000]]), tensor([[1., 1., 0.]]))
 """
 
@@ -31,23 +31,23 @@ from avse_ppl.signal.stft import Frames
 _EDGE = 0.02  # Beta laws at 0 or 1 have no density
 
 
-def always(frames: Frames, visual: Any) -> Any:
+def ungated(frames: Frames, visual: Any) -> Any:
     """Lips count wherever there is a picture, whatever their score."""
     return shown(visual)
 
 
-def never(frames: Frames, visual: Any) -> Any:
+def audio_only(frames: Frames, visual: Any) -> Any:
     """Lips do not count: the audio-only prior."""
     return 0.0 * visual[:, 0]
 
 
-def score(frames: Frames, visual: Any) -> Any:
+def soft(frames: Frames, visual: Any) -> Any:
     """Lips count as far as their score: what is seen is scaled by it."""
     return visual[:, 0]
 
 
 @dataclass(frozen=True)
-class Markov:
+class Switching:
     r"""A switch for each frame that the sound has a say in, summed out exactly.
 
     .. math:: a_t \in \{0, 1\}, \quad P(a_t = 1) = r_t, \qquad
@@ -111,5 +111,5 @@ class Beta:
 
 
 RELIABILITIES: Mapping[str, Any] = MappingProxyType(
-    {"always": always, "never": never, "score": score, "markov": Markov(), "beta": Beta()}
+    {"always": ungated, "never": audio_only, "score": soft, "markov": Switching(), "beta": Beta()}
 )

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from avse_ppl.models.networks import (
-    DynamicNetwork,
-    LipsNetwork,
+    LipEncoder,
     RvaeNetwork,
+    SequentialVaeNetwork,
     TcvaeNetwork,
     VaeNetwork,
 )
@@ -34,10 +34,10 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "vae": VaeNetwork,
         "rvae": RvaeNetwork,
         "tcvae": TcvaeNetwork,
-        "dynamic": DynamicNetwork,
+        "dynamic": SequentialVaeNetwork,
         "published-dkf": PublishedDkfNetwork,
         "published-avvae": PublishedAvVaeNetwork,
-        "lips": LipsNetwork,
+        "lips": LipEncoder,
         "reliability": ReliabilityNetwork,
         "score": ScoreNetwork,
         "score-unet": ScoreUnet,
@@ -63,7 +63,7 @@ def save_weights(
     start_gain_db: float = 0.0,
     use: str = "speech",
     lips: str | None = None,
-    trust: float = 1.0,
+    visual_weight: float = 1.0,
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
 
@@ -105,7 +105,7 @@ def save_weights(
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
         "level_db": level_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
-    config |= {} if lips is None else {"lips": lips, "trust": trust}
+    config |= {} if lips is None else {"lips": lips, "trust": visual_weight}
     files = {
         "weights.safetensors": save(tensors),
         "config.json": f"{json.dumps(config, indent=2)}\n".encode(),
@@ -149,18 +149,18 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     return network.eval().requires_grad_(False), config
 
 
-def save_lips(
-    folder: str | Path, network: LipsNetwork, *, name: str, card: Mapping[str, Any]
+def save_lip_encoder(
+    folder: str | Path, network: LipEncoder, *, name: str, card: Mapping[str, Any]
 ) -> Path:
     """Write a visual encoder as `save_weights` writes a prior."""
     settings = {"features": network.features, "width": network.width}
     return save_weights(folder, network, "lips", settings, Stft(), name=name, card=card, use="lips")
 
 
-def load_lips(folder: str | Path) -> tuple[LipsNetwork, dict[str, Any]]:
+def load_lip_encoder(folder: str | Path) -> tuple[LipEncoder, dict[str, Any]]:
     """Read a visual encoder by name or folder; raises as `load_network` does."""
     network, config = load_network(_place(folder))
-    if not isinstance(network, LipsNetwork):
+    if not isinstance(network, LipEncoder):
         raise ValueError(f"{folder} holds a {config['network']!r} network; expected 'lips'")
     return network, config
 

@@ -51,7 +51,7 @@ def load_reliability(folder: str | Path = SHIPPED) -> ReliabilityNetwork:
     return network
 
 
-def start_from_eyes(network: ReliabilityNetwork, eyes: str | Path) -> list[str]:
+def init_from_lip_encoder(network: ReliabilityNetwork, eyes: str | Path) -> list[str]:
     """Start the tower of the lips from those weights of a visual encoder that fit it.
 
     Parameters

@@ -1,7 +1,16 @@
 """Known corruptions of mouth crops, to train and to judge what says how far to believe them."""
 
-from avse_ppl.video.corruptions.kind import CAUSES, Corrupted, Kind, truth
+from avse_ppl.video.corruptions.kind import CAUSES, Corrupted, CorruptionKind, truth
 from avse_ppl.video.corruptions.occlusion import mouth_weight
-from avse_ppl.video.corruptions.registry import KINDS, corrupt, kinds
+from avse_ppl.video.corruptions.registry import KINDS, corrupt, corruption_kinds
 
-__all__ = ["CAUSES", "KINDS", "Corrupted", "Kind", "corrupt", "kinds", "mouth_weight", "truth"]
+__all__ = [
+    "CAUSES",
+    "KINDS",
+    "Corrupted",
+    "CorruptionKind",
+    "corrupt",
+    "corruption_kinds",
+    "mouth_weight",
+    "truth",
+]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from avse_ppl.video.corruptions.kind import Scene
+from avse_ppl.video.corruptions.kind import CorruptionContext
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.mouth_alignment import sharpness
 
@@ -14,7 +14,7 @@ _SCORE_LOSS, _POSE_LOSS = 0.3, 0.4  # at most, of a mouth that is gone altogethe
 _POSE_NOISE_DEG = 3.0
 
 
-def with_crops(scene: Scene, roi: np.ndarray, harm: np.ndarray | float = 0.0) -> Lips:
+def with_crops(scene: CorruptionContext, roi: np.ndarray, harm: np.ndarray | float = 0.0) -> Lips:
     """Put crops into the span, and lower the tracker's confidence by up to `harm`.
 
     Detectors were found to notice some of what harms a mouth, and some not at all: in half of the
@@ -42,7 +42,7 @@ def with_crops(scene: Scene, roi: np.ndarray, harm: np.ndarray | float = 0.0) ->
     return changed(scene, **values)
 
 
-def changed(scene: Scene, **columns: np.ndarray) -> Lips:
+def changed(scene: CorruptionContext, **columns: np.ndarray) -> Lips:
     """Put values into the rows of the span, column by column."""
     whole = {}
     for name, values in columns.items():
@@ -52,7 +52,7 @@ def changed(scene: Scene, **columns: np.ndarray) -> Lips:
     return replace(scene.lips, **whole)
 
 
-def turned(scene: Scene, roi: np.ndarray, axis: int, degrees: float) -> Lips:
+def turned(scene: CorruptionContext, roi: np.ndarray, axis: int, degrees: float) -> Lips:
     """Put crops of a turned head into the span; a known pose says so in half of the cases."""
     lips = with_crops(scene, roi, min(abs(degrees) / 60.0, 1.0))
     if scene.rng.random() < 0.5:
@@ -62,7 +62,7 @@ def turned(scene: Scene, roi: np.ndarray, axis: int, degrees: float) -> Lips:
     return changed(replace_lips(scene, lips), pose_deg=pose)
 
 
-def lost(scene: Scene, gone: np.ndarray) -> Lips:
+def lost(scene: CorruptionContext, gone: np.ndarray) -> Lips:
     """Take the face away from frames of the span, ``(frame of the span,)`` bool."""
     lips, rows = scene.lips, scene.rows
     crops = np.where(gone[:, None, None], 0, lips.roi[rows])
@@ -83,7 +83,7 @@ def lost(scene: Scene, gone: np.ndarray) -> Lips:
     )
 
 
-def bridged(scene: Scene, lips: Lips) -> Lips:
+def bridged(scene: CorruptionContext, lips: Lips) -> Lips:
     """Say of the span that the face was not seen, and placed between others."""
     zeros = np.zeros(len(scene))
     return changed(
@@ -94,13 +94,13 @@ def bridged(scene: Scene, lips: Lips) -> Lips:
     )
 
 
-def taken(scene: Scene, source: Lips, index: np.ndarray) -> Lips:
+def taken(scene: CorruptionContext, source: Lips, index: np.ndarray) -> Lips:
     """Show other frames in the span, with all that the tracker said of them."""
     names = ("roi", "found", "interpolated", "score", "pose_deg", "pose_confidence", "blur")
     columns = {name: np.asarray(getattr(source, name))[index] for name in names}
     return changed(scene, **columns)
 
 
-def replace_lips(scene: Scene, lips: Lips) -> Scene:
+def replace_lips(scene: CorruptionContext, lips: Lips) -> CorruptionContext:
     """Go on with lips that are changed already."""
     return replace(scene, lips=lips)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from avse_ppl.video.corruptions.columns import with_crops
-from avse_ppl.video.corruptions.kind import Change, Scene, falling
+from avse_ppl.video.corruptions.kind import Change, CorruptionContext, falling
 from avse_ppl.video.mouth_alignment import CROP_PX
 
 _BLOCK = 8
 _SENSOR = 2.0  # grey levels of noise in the dark
 
 
-def blur(scene: Scene) -> Change:
+def blur(scene: CorruptionContext) -> Change:
     r"""Out of focus by a Gaussian of :math:`\sigma = 12 s` pixels; r is a half at 4 pixels."""
     import cv2
 
@@ -21,7 +21,7 @@ def blur(scene: Scene) -> Change:
     return _change(scene, np.stack(roi), falling(sigma, 4.0, 3.0))
 
 
-def noise(scene: Scene) -> Change:
+def noise(scene: CorruptionContext) -> Change:
     """Noise of 100 s grey levels in each pixel of each frame; r is a half at 40."""
     level = 100.0 * scene.severity
     crops = scene.lips.roi[scene.rows]
@@ -30,7 +30,7 @@ def noise(scene: Scene) -> Change:
     )
 
 
-def dark(scene: Scene) -> Change:
+def dark(scene: CorruptionContext) -> Change:
     """Light that falls to 100 to the power -s, with the sensor's noise; r is a half at 0.08."""
     light = 10.0 ** (-2.0 * scene.severity)
     crops = scene.lips.roi[scene.rows] * light
@@ -38,7 +38,7 @@ def dark(scene: Scene) -> Change:
     return _change(scene, crops + grain, falling(0.08, light, 2.0))
 
 
-def compression(scene: Scene) -> Change:
+def compression(scene: CorruptionContext) -> Change:
     """Cosine transforms of 8x8 blocks rounded to steps of 200 s² grey levels; r half at 80."""
     from scipy.fft import dctn, idctn
 
@@ -54,7 +54,7 @@ def compression(scene: Scene) -> Change:
     return _change(scene, roi, falling(step, 80.0, 2.0))
 
 
-def motion_blur(scene: Scene) -> Change:
+def motion_blur(scene: CorruptionContext) -> Change:
     """Smeared along a line of 40 s pixels; r is a half at 20."""
     import cv2
 
@@ -69,7 +69,7 @@ def motion_blur(scene: Scene) -> Change:
     return _change(scene, np.stack(roi), falling(length, 20.0, 3.0))
 
 
-def pixelation(scene: Scene) -> Change:
+def pixelation(scene: CorruptionContext) -> Change:
     """Shown in squares of 1 + 23 s pixels; r is a half at 12."""
     import cv2
 
@@ -86,7 +86,7 @@ def pixelation(scene: Scene) -> Change:
     return _change(scene, np.stack(roi), falling(square - 1.0, 11.0, 3.0))
 
 
-def dead_pixels(scene: Scene) -> Change:
+def dead_pixels(scene: CorruptionContext) -> Change:
     """A share of 0.8 s of the pixels black or white, others in each frame; r is a half at 0.4."""
     share = 0.8 * scene.severity
     crops = scene.lips.roi[scene.rows].copy()
@@ -95,5 +95,5 @@ def dead_pixels(scene: Scene) -> Change:
     return _change(scene, crops, falling(share, 0.4, 2.0))
 
 
-def _change(scene: Scene, roi: np.ndarray, reliability: float) -> Change:
+def _change(scene: CorruptionContext, roi: np.ndarray, reliability: float) -> Change:
     return Change(with_crops(scene, roi, 1.0 - reliability), np.full(len(scene), reliability))

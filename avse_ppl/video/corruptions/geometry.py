@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from avse_ppl.video.corruptions.columns import bridged, turned, with_crops
-from avse_ppl.video.corruptions.kind import Change, Scene, falling, turn_reliability
+from avse_ppl.video.corruptions.kind import Change, CorruptionContext, falling, turn_reliability
 from avse_ppl.video.mouth_alignment import CROP_PX
 
 _RADIUS_PX = 65.0  # of a head whose eyes are 58 pixels apart
@@ -14,17 +14,17 @@ _ROLL_HALF_DEG = 35.0
 _SETTLES = 4  # frames
 
 
-def yaw(scene: Scene) -> Change:
+def yaw(scene: CorruptionContext) -> Change:
     """The head turns to a side by 80 s degrees: a cylinder is turned under the picture."""
     return _around(scene, axis=0, degrees=80.0 * scene.severity)
 
 
-def pitch(scene: Scene) -> Change:
+def pitch(scene: CorruptionContext) -> Change:
     """The head nods by 80 s degrees: a cylinder that lies is turned under the picture."""
     return _around(scene, axis=1, degrees=80.0 * scene.severity)
 
 
-def roll(scene: Scene) -> Change:
+def roll(scene: CorruptionContext) -> Change:
     """The crop is turned in its plane by 90 s degrees; r is a half at 35."""
     import cv2
 
@@ -35,7 +35,7 @@ def roll(scene: Scene) -> Change:
     return Change(turned(scene, roi, 2, degrees), left, degrees)
 
 
-def drift(scene: Scene) -> Change:
+def drift(scene: CorruptionContext) -> Change:
     """The crop slides off the mouth by up to 60 s pixels, as when a tracker loses it.
 
     r falls as a normal law with the distance, 16 pixels its spread. In half of the cases the
@@ -52,7 +52,7 @@ def drift(scene: Scene) -> Change:
     return Change(bridged(scene, lips) if scene.rng.random() < 0.5 else lips, left)
 
 
-def zoom(scene: Scene) -> Change:
+def zoom(scene: CorruptionContext) -> Change:
     """The crop is too wide or too narrow by a factor of up to four; r is a half at two."""
     import cv2
 
@@ -64,7 +64,7 @@ def zoom(scene: Scene) -> Change:
     return Change(with_crops(scene, roi, 1.0 - left), np.full(len(scene), left))
 
 
-def _warped(scene: Scene, matrices: np.ndarray) -> np.ndarray:
+def _warped(scene: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
     import cv2
 
     border = cv2.BORDER_REFLECT_101 if scene.rng.random() < 0.5 else cv2.BORDER_REPLICATE
@@ -75,7 +75,7 @@ def _warped(scene: Scene, matrices: np.ndarray) -> np.ndarray:
     )
 
 
-def _around(scene: Scene, axis: int, degrees: float) -> Change:
+def _around(scene: CorruptionContext, axis: int, degrees: float) -> Change:
     """Turn the head about the axis of a cylinder; the mouth stays in the middle of the crop."""
     import cv2
 

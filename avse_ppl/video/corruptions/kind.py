@@ -48,7 +48,7 @@ class Corrupted:
 
 
 @dataclass(frozen=True)
-class Scene:
+class CorruptionContext:
     """What a corruption works on: crops of a span, and where its chance comes from.
 
     Parameters
@@ -95,7 +95,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Kind:
+class CorruptionKind:
     """A corruption by name.
 
     Parameters
@@ -119,8 +119,8 @@ class Kind:
     name: str
     family: Family
     cause: str
-    apply: Callable[[Scene], Change]
-    frames: Callable[[Scene], np.ndarray] | None = None
+    apply: Callable[[CorruptionContext], Change]
+    frames: Callable[[CorruptionContext], np.ndarray] | None = None
     needs_donor: bool = False
     of_tracker: bool = False
 
@@ -174,7 +174,9 @@ def falling(amount: float, half: float, power: float) -> float:
     return 1.0 / (1.0 + (amount / half) ** power)
 
 
-def combined(kind: Kind, before: Corrupted, scene: Scene, change: Change) -> Corrupted:
+def combined(
+    kind: CorruptionKind, before: Corrupted, scene: CorruptionContext, change: Change
+) -> Corrupted:
     """Put what a corruption did together with what was true before."""
     reliability, cause = before.reliability.copy(), before.cause.copy()
     rows = scene.rows

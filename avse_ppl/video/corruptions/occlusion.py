@@ -8,7 +8,7 @@ import numpy as np
 
 from avse_ppl.video.corruptions import occluders
 from avse_ppl.video.corruptions.columns import with_crops
-from avse_ppl.video.corruptions.kind import Change, Scene
+from avse_ppl.video.corruptions.kind import Change, CorruptionContext
 from avse_ppl.video.mouth_alignment import CROP_PX
 
 _AWAY_PX = 14.0  # standard deviation of where it stays, from the centre of the mouth
@@ -39,7 +39,7 @@ def mouth_weight() -> np.ndarray:
     return weight / weight.sum()
 
 
-def covered(scene: Scene, shape: Callable[[np.random.Generator], occluders.Shape],
+def covered(scene: CorruptionContext, shape: Callable[[np.random.Generator], occluders.Shape],
             surface: Surface, source: np.ndarray | None = None) -> Change:  # fmt: skip
     r"""Hide the mouth behind a shape with a surface.
 
@@ -64,7 +64,7 @@ def covered(scene: Scene, shape: Callable[[np.random.Generator], occluders.Shape
     return Change(with_crops(scene, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
 
 
-def _path(scene: Scene) -> np.ndarray:
+def _path(scene: CorruptionContext) -> np.ndarray:
     """Where the thing is, ``(frame of the span, 2)``: it arrives, sways and leaves."""
     rng, count = scene.rng, len(scene)
     rest = CROP_PX / 2 + _AWAY_PX * rng.standard_normal(2)
@@ -82,12 +82,12 @@ def _path(scene: Scene) -> np.ndarray:
     return rest + sway + out[:, None] * far
 
 
-def hand(scene: Scene) -> Change:
+def hand(scene: CorruptionContext) -> Change:
     """A hand as light as the face."""
     return covered(scene, occluders.hand, occluders.skin)
 
 
-def patch(scene: Scene) -> Change:
+def patch(scene: CorruptionContext) -> Change:
     """A piece of this or another face, or of drawn texture, with a round or straight outline."""
     shape = occluders.box if scene.rng.random() < 0.5 else occluders.blob
     surface = occluders.cut if scene.rng.random() < 0.6 else occluders.rough
@@ -97,21 +97,21 @@ def patch(scene: Scene) -> Change:
     return covered(scene, shape, surface, scene.donor.roi[row])
 
 
-def bar(scene: Scene) -> Change:
+def bar(scene: CorruptionContext) -> Change:
     """A flat bar across the picture."""
     return covered(scene, occluders.bar, occluders.flat)
 
 
-def microphone(scene: Scene) -> Change:
+def microphone(scene: CorruptionContext) -> Change:
     """A microphone in a foam ball, from below."""
     return covered(scene, occluders.microphone, occluders.foam)
 
 
-def item(scene: Scene) -> Change:
+def item(scene: CorruptionContext) -> Change:
     """Something with straight edges and printed stripes."""
     return covered(scene, occluders.polygon, occluders.stripes)
 
 
-def scarf(scene: Scene) -> Change:
+def scarf(scene: CorruptionContext) -> Change:
     """Cloth over chin and mouth, from below."""
     return covered(scene, occluders.scarf, occluders.woven)

@@ -8,53 +8,66 @@ from types import MappingProxyType
 import numpy as np
 
 from avse_ppl.video.corruptions import degradation, geometry, occlusion, timing
-from avse_ppl.video.corruptions.kind import Corrupted, Family, Kind, Scene, combined, truth
+from avse_ppl.video.corruptions.kind import (
+    Corrupted,
+    CorruptionContext,
+    CorruptionKind,
+    Family,
+    combined,
+    truth,
+)
 from avse_ppl.video.lips import Lips
 
 _POOR, _SYNC, _TURNED = "blurred or dark", "out of sync", "non-frontal"
 
-KINDS: Mapping[str, Kind] = MappingProxyType(
+KINDS: Mapping[str, CorruptionKind] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
-            Kind("hand", "trained", "occluded", occlusion.hand),
-            Kind("patch", "trained", "occluded", occlusion.patch),
-            Kind("bar", "trained", "occluded", occlusion.bar),
-            Kind("blur", "trained", _POOR, degradation.blur),
-            Kind("noise", "trained", _POOR, degradation.noise),
-            Kind("dark", "trained", _POOR, degradation.dark),
-            Kind("compression", "trained", _POOR, degradation.compression),
-            Kind("yaw", "trained", _TURNED, geometry.yaw),
-            Kind("roll", "trained", _TURNED, geometry.roll),
-            Kind("drift", "trained", "missing", geometry.drift, of_tracker=True),
-            Kind("freeze", "trained", "frozen", timing.freeze, timing.frozen_frames),
-            Kind("drop", "trained", "missing", timing.drop, timing.dropped_frames),
-            Kind("shift", "trained", _SYNC, timing.shift, timing.shifted_frames),
-            Kind(
+            CorruptionKind("hand", "trained", "occluded", occlusion.hand),
+            CorruptionKind("patch", "trained", "occluded", occlusion.patch),
+            CorruptionKind("bar", "trained", "occluded", occlusion.bar),
+            CorruptionKind("blur", "trained", _POOR, degradation.blur),
+            CorruptionKind("noise", "trained", _POOR, degradation.noise),
+            CorruptionKind("dark", "trained", _POOR, degradation.dark),
+            CorruptionKind("compression", "trained", _POOR, degradation.compression),
+            CorruptionKind("yaw", "trained", _TURNED, geometry.yaw),
+            CorruptionKind("roll", "trained", _TURNED, geometry.roll),
+            CorruptionKind("drift", "trained", "missing", geometry.drift, of_tracker=True),
+            CorruptionKind("freeze", "trained", "frozen", timing.freeze, timing.frozen_frames),
+            CorruptionKind("drop", "trained", "missing", timing.drop, timing.dropped_frames),
+            CorruptionKind("shift", "trained", _SYNC, timing.shift, timing.shifted_frames),
+            CorruptionKind(
                 "other-speaker", "trained", _SYNC, timing.other_speaker, timing.donor_frames, True
             ),
-            Kind("microphone", "held out", "occluded", occlusion.microphone),
-            Kind("item", "held out", "occluded", occlusion.item),
-            Kind("scarf", "held out", "occluded", occlusion.scarf),
-            Kind("motion-blur", "held out", _POOR, degradation.motion_blur),
-            Kind("pixelation", "held out", _POOR, degradation.pixelation),
-            Kind("dead-pixels", "held out", _POOR, degradation.dead_pixels),
-            Kind("pitch", "held out", _TURNED, geometry.pitch),
-            Kind("zoom", "held out", "missing", geometry.zoom, of_tracker=True),
-            Kind("flicker", "held out", "missing", timing.flicker, timing.flickering_frames),
-            Kind("stutter", "held out", "frozen", timing.stutter, timing.stuttered_frames),
-            Kind("backwards", "held out", _SYNC, timing.backwards, timing.backward_frames),
+            CorruptionKind("microphone", "held out", "occluded", occlusion.microphone),
+            CorruptionKind("item", "held out", "occluded", occlusion.item),
+            CorruptionKind("scarf", "held out", "occluded", occlusion.scarf),
+            CorruptionKind("motion-blur", "held out", _POOR, degradation.motion_blur),
+            CorruptionKind("pixelation", "held out", _POOR, degradation.pixelation),
+            CorruptionKind("dead-pixels", "held out", _POOR, degradation.dead_pixels),
+            CorruptionKind("pitch", "held out", _TURNED, geometry.pitch),
+            CorruptionKind("zoom", "held out", "missing", geometry.zoom, of_tracker=True),
+            CorruptionKind(
+                "flicker", "held out", "missing", timing.flicker, timing.flickering_frames
+            ),
+            CorruptionKind(
+                "stutter", "held out", "frozen", timing.stutter, timing.stuttered_frames
+            ),
+            CorruptionKind(
+                "backwards", "held out", _SYNC, timing.backwards, timing.backward_frames
+            ),
         )
     }
 )
 
 
-def kinds(family: Family | None = None) -> list[str]:
+def corruption_kinds(family: Family | None = None) -> list[str]:
     """List the names of one family, or of all.
 
     Examples
     --------
-    >>> kinds("held out")[:3]
+    >>> corruption_kinds("held out")[:3]
     ['microphone', 'item', 'scarf']
     """
     return [kind.name for kind in KINDS.values() if family in (None, kind.family)]
@@ -76,7 +89,7 @@ def corrupt(
     lips
         Crops as tracked, or corrupted before: reliabilities are multiplied.
     kind
-        One of `kinds`.
+        One of `corruption_kinds`.
     severity
         From 0, hardly noticed, to 1, nothing left. Of one seed, reliability never rises with it.
     span
@@ -119,5 +132,5 @@ def corrupt(
             f"found {start} to {stop}"
         )
     rng = np.random.default_rng(seed)
-    scene = Scene(before.lips, start, stop, float(severity), rng, donor)
+    scene = CorruptionContext(before.lips, start, stop, float(severity), rng, donor)
     return combined(KINDS[kind], before, scene, KINDS[kind].apply(scene))

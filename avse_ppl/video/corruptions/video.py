@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from avse_ppl.video.corruptions.kind import Corrupted, Scene
+from avse_ppl.video.corruptions.kind import Corrupted, CorruptionContext
 from avse_ppl.video.corruptions.paint import place_of, repainted
 from avse_ppl.video.corruptions.registry import KINDS, corrupt
-from avse_ppl.video.frames import pictures
+from avse_ppl.video.frames import read_video_frames
 from avse_ppl.video.lips import Lips
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def corrupt_video(
     if frames is None:
         shown = _painted(source, lips, known.lips, span)
     else:
-        scene = Scene(lips, *span, float(severity), np.random.default_rng(seed), donor)
+        scene = CorruptionContext(lips, *span, float(severity), np.random.default_rng(seed), donor)
         shown = _exchanged(source, None if other is None else other[0], frames(scene), span)
     _write(Path(source), output, shown)
     return CorruptedVideo(output, known, *span)
@@ -173,7 +173,7 @@ def _painted(
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Pictures with their crops painted over."""
     places = place_of(lips)
-    for picture in pictures(source):
+    for picture in read_video_frames(source):
         colour, row = picture.colour(), picture.index
         if span[0] <= row < span[1] and lips.found[row]:
             place = places(row, picture.size_px)
@@ -190,10 +190,10 @@ def _exchanged(
     wanted = {int(i) for i in index if i >= 0}
     held = {
         picture.index: picture.colour()
-        for picture in pictures(other or source, quiet=True)
+        for picture in read_video_frames(other or source, quiet=True)
         if picture.index in wanted
     }
-    for picture in pictures(source):
+    for picture in read_video_frames(source):
         colour, row = picture.colour(), picture.index - span[0]
         if 0 <= row < len(index):
             taken = held.get(int(index[row]))

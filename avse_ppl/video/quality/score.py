@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from avse_ppl.models.networks.lip_encoder import halved
+from avse_ppl.models.networks.lip_encoder import downsample_crops
 from avse_ppl.models.weights.reliability import SHIPPED, load_reliability
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video.corruptions.kind import CAUSES
@@ -187,7 +187,7 @@ def score_lips(
     )
 
 
-def tells(audio: Audio) -> bool:
+def describe(audio: Audio) -> bool:
     """Whether a sound is long and loud enough to be compared with lips."""
     return audio.duration_s >= _SHORTEST_S and audio.peak > 0.0
 
@@ -203,7 +203,7 @@ def _samples(audio: Audio | None) -> np.ndarray | None:
     from avse_ppl.signal.samples import check_finite
 
     check_finite(audio.samples)
-    if not tells(audio):
+    if not describe(audio):
         why = "silent" if audio.peak == 0.0 else f"{audio.duration_s:.2f} s long"
         warnings.warn(
             f"the sound is {why}, which tells nothing about the lips: they are judged without it",
@@ -254,7 +254,7 @@ def _judged(
     for start in range(0, len(lips), _BLOCK):
         begin, end = max(start - _AROUND, 0), start + _BLOCK + _AROUND
         inner = slice(start - begin, start - begin + min(_BLOCK, len(lips) - start))
-        images = halved(torch.from_numpy(np.ascontiguousarray(lips.roi[begin:end])))
+        images = downsample_crops(torch.from_numpy(np.ascontiguousarray(lips.roi[begin:end])))
         with torch.no_grad():
             judged = network(
                 images[None], columns[None, begin:end],

@@ -22,11 +22,11 @@ from avse_ppl.models.networks.jax.published import (
     law_of_avvae,
     law_of_dkf,
 )
-from avse_ppl.models.networks.jax.sequential import decode_dynamic, law_of
+from avse_ppl.models.networks.jax.sequential import decode_sequential, law_of
 from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.rvae import RvaeNetwork
-from avse_ppl.models.networks.sequential import DynamicNetwork
+from avse_ppl.models.networks.sequential import SequentialVaeNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST, TcvaeNetwork
 from avse_ppl.models.networks.vae import VaeNetwork
 
@@ -48,8 +48,8 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
     >>> decode(jnp.zeros((4, 10))).shape
     (33, 10)
     """
-    if isinstance(network, DynamicNetwork):
-        return lambda z, visual=None: decode_dynamic(
+    if isinstance(network, SequentialVaeNetwork):
+        return lambda z, visual=None: decode_sequential(
             network, _weights(network, z.dtype), z, visual, _residual
         )
     for kind, (decode, _) in _PUBLISHED.items():

@@ -1,4 +1,4 @@
-"""`DynamicNetwork` as functions of JAX arrays: its priors of the latents, and what it sees."""
+"""`SequentialVaeNetwork` as functions of JAX arrays: its priors of the latents, and its lips."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from avse_ppl.models.networks.jax.layers import Weights, convolve, gru, linear, lstm_both_ways
-from avse_ppl.models.networks.sequential import DynamicNetwork
+from avse_ppl.models.networks.sequential import SequentialVaeNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST
 from avse_ppl.models.networks.transitions import LOGVAR, Gated, Recurrent, Visual
 
 Law = Callable[[Weights, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def decode_dynamic(
-    network: DynamicNetwork, weights: Weights, z: jax.Array, visual: jax.Array | None,
+def decode_sequential(
+    network: SequentialVaeNetwork, weights: Weights, z: jax.Array, visual: jax.Array | None,
     convolutional: Callable[[Weights, jax.Array], jax.Array],
 ) -> jax.Array:  # fmt: skip
     """``(..., latent, time)`` to log power ``(..., freq, time)``.
@@ -47,7 +47,7 @@ def decode_dynamic(
 
 
 def _seen(
-    network: DynamicNetwork, weights: Weights, visual: jax.Array | None, like: jax.Array
+    network: SequentialVaeNetwork, weights: Weights, visual: jax.Array | None, like: jax.Array
 ) -> jax.Array:
     shape = (len(like), network.seen, like.shape[-1])
     if visual is None or not network.visual:
@@ -61,7 +61,7 @@ def _seen(
 
 
 def _with_lips(
-    network: DynamicNetwork, weights: Weights, hidden: jax.Array, seen: jax.Array
+    network: SequentialVaeNetwork, weights: Weights, hidden: jax.Array, seen: jax.Array
 ) -> jax.Array:
     return (
         hidden + _narrow(weights, "decoder_fusion.value", seen) if network.decoder_sees else hidden
@@ -74,7 +74,7 @@ def _narrow(weights: Weights, name: str, x: jax.Array) -> jax.Array:
 
 
 def law_of(
-    network: DynamicNetwork, weights: Weights, z: jax.Array, visual: jax.Array | None
+    network: SequentialVaeNetwork, weights: Weights, z: jax.Array, visual: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Prior mean and log-variance of each frame, its past given; ``(batch, latent, time)``."""
     law = _LAWS.get(type(network.prior), _white)
