@@ -119,9 +119,9 @@ class LipAttention(nn.Module):
 
     Examples
     --------
-    >>> look = LipAttention(heard=8, seen=4)
+    >>> attend = LipAttention(heard=8, seen=4)
     >>> heard = torch.randn(2, 8, 100)
-    >>> bool((condition_on_video(heard, torch.zeros(2, 4, 100)) == heard).all())
+    >>> bool((attend(heard, torch.zeros(2, 4, 100)) == heard).all())
     True
     """
 
