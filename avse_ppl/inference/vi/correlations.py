@@ -107,7 +107,7 @@ class Markov:
 
     Examples
     --------
-    >>> chain = Switching(torch.zeros(1, 1, 2))  # three frames, rho = 0; then another latent
+    >>> chain = Markov(torch.zeros(1, 1, 2))  # three frames, rho = 0; then another latent
     >>> chain.quadratic(torch.tensor([[1.0, 0.5, 0.5, 2.0]]))
     tensor([5.5000])
     """
