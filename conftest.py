@@ -11,6 +11,8 @@ import pyro
 import pytest
 import torch
 
+pytest.register_assert_rewrite("tests.helpers")
+
 _COMPILE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 

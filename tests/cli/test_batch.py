@@ -14,8 +14,8 @@ import soundfile
 from avse_ppl import ComplexNormal, Posterior
 from avse_ppl.cli import batch as batch_module
 from avse_ppl.cli.batch import Job, enhance_files, plan
+from tests.helpers import RATE_HZ
 
-RATE = 16000
 enhance_module = importlib.import_module("avse_ppl.pipeline.enhance")
 
 
@@ -30,7 +30,7 @@ def steadier(frames):
 QUICK = {"speech": "gaussian", "noise": steady, "inference": "exact", "draws": 2, "device": "cpu"}
 
 
-def write(path, seconds=0.2, seed=0, channels=1, rate_hz=RATE):
+def write(path, seconds=0.2, seed=0, channels=1, rate_hz=RATE_HZ):
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = (int(seconds * rate_hz), channels)
     samples = 0.1 * np.random.default_rng(seed).standard_normal(shape)
@@ -151,11 +151,11 @@ def test_one_recording(tmp_path):
     outcomes = run(plan([source], tmp_path / "e.wav", tmp_path / "p.nc"))
     details = outcomes["e.wav"].details
     assert statuses(outcomes) == {"e.wav": "enhanced"}
-    assert details["sample_rate_hz"] == RATE and details["duration_s"] == pytest.approx(0.2)
+    assert details["sample_rate_hz"] == RATE_HZ and details["duration_s"] == pytest.approx(0.2)
     assert set(details["cost"]) >= {"wall_s", "cpu_s", "real_time_factor"}
     assert not details["silent"]
     samples, rate_hz = soundfile.read(tmp_path / "e.wav")
-    assert (samples.shape, rate_hz) == ((3200, 2), RATE)
+    assert (samples.shape, rate_hz) == ((3200, 2), RATE_HZ)
     posterior = Posterior.load(tmp_path / "p.nc")
     assert posterior.kind == details["kind"]
     np.testing.assert_allclose(posterior.enhance(1), samples[:, 1], atol=1e-6)
@@ -262,7 +262,7 @@ BAD = {
     "missing.wav": None,
     "empty.wav": b"",
     "text.wav": b"this is no audio",
-    "short.wav": 100 / RATE,
+    "short.wav": 100 / RATE_HZ,
     "nan.wav": "nan",
 }
 
@@ -271,7 +271,7 @@ BAD = {
 def test_a_bad_recording_does_not_stop_the_others(folder, tmp_path, bad):
     content = BAD[bad]
     if content == "nan":
-        soundfile.write(folder / bad, np.full(4000, np.nan, "f4"), RATE, subtype="FLOAT")
+        soundfile.write(folder / bad, np.full(4000, np.nan, "f4"), RATE_HZ, subtype="FLOAT")
     elif isinstance(content, bytes):
         (folder / bad).write_bytes(content)
     elif content is not None:
@@ -350,7 +350,7 @@ def test_lengths_of_files_are_found_without_decoding(tmp_path, shared):
 def test_remarks_are_about_the_recording_they_belong_to(tmp_path):
     write(tmp_path / "in" / "fast.wav", rate_hz=44100)
     write(tmp_path / "in" / "right.wav")
-    soundfile.write(tmp_path / "in" / "silent.wav", np.zeros(4000), RATE)
+    soundfile.write(tmp_path / "in" / "silent.wav", np.zeros(4000), RATE_HZ)
     outcomes = run(plan([tmp_path / "in"], tmp_path / "out", tmp_path / "nc"))
     assert outcomes["fast.wav"].warnings == ("resampled from 44100 Hz to 16000 Hz",)
     assert outcomes["right.wav"].warnings == ()
@@ -372,7 +372,7 @@ def test_a_remark_about_a_whole_batch_is_said_of_each(folder, tmp_path, monkeypa
 
 def test_silence_is_returned_and_has_no_posterior(tmp_path):
     (tmp_path / "in").mkdir()
-    soundfile.write(tmp_path / "in" / "silent.wav", np.zeros(4000), RATE)
+    soundfile.write(tmp_path / "in" / "silent.wav", np.zeros(4000), RATE_HZ)
     todo = plan([tmp_path / "in"], tmp_path / "out", tmp_path / "nc")
     details = run(todo)["silent.wav"].details
     assert (details["kind"], details["posterior"], details["silent"]) == (None, None, True)

@@ -11,29 +11,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from typer.testing import CliRunner
 
-from avse_ppl.cli.main import app
 from avse_ppl.evaluation.metrics import evaluate_pair
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.models.weights.io import save_weights
 from avse_ppl.signal.stft import Stft
-
-RATE = 16000
-
-
-def run(*arguments, **environment):
-    return CliRunner().invoke(app, [str(a) for a in arguments], env=environment or None)
+from tests.helpers import RATE_HZ, error_of, run_cli
 
 
-def refused(result):
-    assert (result.exit_code, result.stdout) == (2, ""), (result.stdout, result.exception)
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    return lines[0].removeprefix("error: ")
-
-
-def bursts(seconds=2.0, rate_hz=RATE, seed=0, level=0.1):
+def bursts(seconds=2.0, rate_hz=RATE_HZ, seed=0, level=0.1):
     time_s = np.arange(int(seconds * rate_hz)) / rate_hz
     noise = np.random.default_rng(seed).standard_normal(len(time_s))
     return level * noise * (0.02 + np.clip(np.sin(2 * np.pi * 2.5 * time_s), 0, 1))
@@ -42,10 +28,10 @@ def bursts(seconds=2.0, rate_hz=RATE, seed=0, level=0.1):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    clean, noise = bursts(), 0.05 * np.random.default_rng(1).standard_normal(2 * RATE)
+    clean, noise = bursts(), 0.05 * np.random.default_rng(1).standard_normal(2 * RATE_HZ)
     for name, samples in (("c", clean), ("n", clean + noise), ("e", clean + 0.3 * noise)):
-        soundfile.write(f"{name}.wav", samples, RATE, subtype="FLOAT")
-    soundfile.write("rain.flac", noise[: RATE // 2], RATE)
+        soundfile.write(f"{name}.wav", samples, RATE_HZ, subtype="FLOAT")
+    soundfile.write("rain.flac", noise[: RATE_HZ // 2], RATE_HZ)
     return tmp_path
 
 
@@ -55,7 +41,7 @@ PAIR = ("--clean", "c.wav", "--noisy", "n.wav", "--enhanced", "e.wav")
 
 
 def test_evaluate_prints_a_table(here):
-    result = run("evaluate", *PAIR)
+    result = run_cli("evaluate", *PAIR)
     pair = evaluate_pair("c.wav", "n.wav", "e.wav")
     assert result.exit_code == 0
     rows = {line.split("  ")[0]: line.split()[-3:] for line in result.stdout.splitlines()}
@@ -66,7 +52,7 @@ def test_evaluate_prints_a_table(here):
 
 
 def test_evaluate_json(here):
-    report = json.loads(run("evaluate", *PAIR, "--json").stdout)
+    report = json.loads(run_cli("evaluate", *PAIR, "--json").stdout)
     pair = evaluate_pair("c.wav", "n.wav", "e.wav")
     assert report["input"] == pytest.approx(pair["input"].as_dict())
     assert report["enhanced"] == pytest.approx(pair["enhanced"].as_dict())
@@ -76,31 +62,31 @@ def test_evaluate_json(here):
 
 def test_evaluate_without_pesq_says_how_to_get_it(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "pesq", None)
-    result = run("evaluate", *PAIR)
+    result = run_cli("evaluate", *PAIR)
     assert result.exit_code == 0
     row = next(line for line in result.stdout.splitlines() if line.startswith("PESQ"))
     assert row.split()[-3:] == ["n/a", "n/a", "n/a"]
     assert result.stderr.count("warning: PESQ is not computed: pip install 'avse-ppl[pesq]'") == 1
-    report = json.loads(run("evaluate", *PAIR, "--json").stdout)
+    report = json.loads(run_cli("evaluate", *PAIR, "--json").stdout)
     assert report["gain"]["pesq_wb"] is None and len(report["warnings"]) == 1
 
 
 def test_evaluate_refuses_other_lengths_and_missing_files(here):
-    soundfile.write("e.wav", bursts(1.0), RATE)
-    assert "expected clean and enhanced of one length, found 32000" in refused(
-        run("evaluate", *PAIR, "--json")
+    soundfile.write("e.wav", bursts(1.0), RATE_HZ)
+    assert "expected clean and enhanced of one length, found 32000" in error_of(
+        run_cli("evaluate", *PAIR, "--json")
     )
     os.remove("n.wav")
-    assert "expected a recording at 'n.wav', found nothing" in refused(run("evaluate", *PAIR))
+    assert "expected a recording at 'n.wav', found nothing" in error_of(run_cli("evaluate", *PAIR))
     soundfile.write("n.wav", bursts(2.0, 8000), 8000)
-    assert "rate" in refused(run("evaluate", *PAIR))
+    assert "rate" in error_of(run_cli("evaluate", *PAIR))
 
 
 # --- mix -----------------------------------------------------------------------------------------
 
 
 def test_mix_writes_what_it_says(here):
-    result = run("mix", "c.wav", "rain.flac", "--snr-db", -5, "-o", "x.wav", "--save-speech",
+    result = run_cli("mix", "c.wav", "rain.flac", "--snr-db", -5, "-o", "x.wav", "--save-speech",
                  "s.wav", "--save-noise", "d.wav", "--json")  # fmt: skip
     report = json.loads(result.stdout)
     assert (result.exit_code, report["snr_db"], report["warnings"]) == (0, -5.0, [])
@@ -109,7 +95,7 @@ def test_mix_writes_what_it_says(here):
     assert report["input_si_sdr_db"] == pytest.approx(
         evaluate_pair("s.wav", "x.wav", "x.wav")["input"].si_sdr_db, abs=0.01
     )
-    line = run("mix", "c.wav", "rain.flac", "--snr-db", -5, "-o", "y.wav").stdout
+    line = run_cli("mix", "c.wav", "rain.flac", "--snr-db", -5, "-o", "y.wav").stdout
     assert line.startswith("y.wav: 2.00 s at 16000 Hz, SNR -5.0 dB, SI-SDR ")
     np.testing.assert_array_equal(soundfile.read("y.wav", dtype="float32")[0], mixture)
 
@@ -117,26 +103,26 @@ def test_mix_writes_what_it_says(here):
 def test_mix_takes_its_place_in_the_noise_from_the_seed(here):
     mixtures = []
     for seed in (0, 0, 1):
-        run("mix", "c.wav", "rain.flac", "--snr-db", 0, "-o", "x.wav", "--seed", seed)
+        run_cli("mix", "c.wav", "rain.flac", "--snr-db", 0, "-o", "x.wav", "--seed", seed)
         mixtures.append(soundfile.read("x.wav")[0])
     np.testing.assert_array_equal(mixtures[0], mixtures[1])
     assert not np.allclose(mixtures[0], mixtures[2])
 
 
 def test_mix_removes_rumble_unless_told_not_to(here):
-    rumble = 0.02 * np.sin(2 * np.pi * 20 * np.arange(2 * RATE) / RATE)
-    soundfile.write("c.wav", bursts() + rumble, RATE, subtype="FLOAT")
+    rumble = 0.02 * np.sin(2 * np.pi * 20 * np.arange(2 * RATE_HZ) / RATE_HZ)
+    soundfile.write("c.wav", bursts() + rumble, RATE_HZ, subtype="FLOAT")
     shares = []
     for option in ((), ("--highpass-hz", 0)):
-        run("mix", "c.wav", "rain.flac", "--snr-db", 20, "-o", "x.wav", "--save-speech", "s.wav",
-            *option)  # fmt: skip
+        speech = ("--save-speech", "s.wav")
+        run_cli("mix", "c.wav", "rain.flac", "--snr-db", 20, "-o", "x.wav", *speech, *option)
         shares.append(soundfile.read("s.wav")[0] @ rumble / (rumble @ rumble))
     assert shares == pytest.approx([0.0, 1.0], abs=0.1)
 
 
 def test_mix_says_what_it_changed(here):
     soundfile.write("rain.flac", np.stack([bursts(1.0, 8000)] * 2, axis=1), 8000)
-    result = run("mix", "c.wav", "rain.flac", "--snr-db", 0, "-o", "x.wav")
+    result = run_cli("mix", "c.wav", "rain.flac", "--snr-db", 0, "-o", "x.wav")
     assert result.stderr.splitlines() == [
         "warning: 'rain.flac': averaged 2 channels",
         "warning: resampled from 8000 Hz to 16000 Hz",
@@ -160,11 +146,11 @@ def test_mix_says_what_it_changed(here):
     ],
 )
 def test_mix_refuses(here, arguments, message):
-    soundfile.write("nan.wav", np.full(4000, np.nan, "f4"), RATE, subtype="FLOAT")
-    soundfile.write("zero.wav", np.zeros(4000), RATE)
-    soundfile.write("hush.wav", np.zeros(0), RATE)
+    soundfile.write("nan.wav", np.full(4000, np.nan, "f4"), RATE_HZ, subtype="FLOAT")
+    soundfile.write("zero.wav", np.zeros(4000), RATE_HZ)
+    soundfile.write("hush.wav", np.zeros(0), RATE_HZ)
     before = sorted(os.listdir())
-    assert message in refused(run("mix", "--snr-db", 0, *arguments))
+    assert message in error_of(run_cli("mix", "--snr-db", 0, *arguments))
     assert sorted(os.listdir()) == before
 
 
@@ -175,23 +161,23 @@ def test_import_weights_of_others(tmp_path, shared, monkeypatch):
     checkpoint = next((shared / "peers" / "A-VAE").glob("*.pt"))
     config = checkpoint.with_name("config.ini")
     monkeypatch.chdir(tmp_path)
-    result = run("import-weights", checkpoint, "--config", config, "-o", "theirs")
+    result = run_cli("import-weights", checkpoint, "--config", config, "-o", "theirs")
     assert result.exit_code == 0, result.stderr
     assert result.stdout == "theirs: ready for avse-ppl enhance --speech theirs\n"
-    assert run("models", "theirs").exit_code == 0
+    assert run_cli("models", "theirs").exit_code == 0
 
 
 def test_import_weights_refuses(here):
     (here / "config.ini").write_text("[Network]\n")
-    assert "no checkpoint at lost.pt" in refused(
-        run("import-weights", "lost.pt", "--config", "config.ini", "-o", "w")
+    assert "no checkpoint at lost.pt" in error_of(
+        run_cli("import-weights", "lost.pt", "--config", "config.ini", "-o", "w")
     )
-    assert "'c.wav' is a file" in refused(
-        run("import-weights", "lost.pt", "--config", "config.ini", "-o", "c.wav")
+    assert "'c.wav' is a file" in error_of(
+        run_cli("import-weights", "lost.pt", "--config", "config.ini", "-o", "c.wav")
     )
     (here / "text.pt").write_text("no tensors")
-    assert "not a plain state dictionary" in refused(
-        run("import-weights", "text.pt", "--config", "config.ini", "-o", "w")
+    assert "not a plain state dictionary" in error_of(
+        run_cli("import-weights", "text.pt", "--config", "config.ini", "-o", "w")
     )
     assert not (here / "w").exists()
 
@@ -209,8 +195,8 @@ def weights(here):
 
 
 def test_models_lists_everything(here):
-    result = run("models")
-    listed = json.loads(run("models", "--json").stdout)
+    result = run_cli("models")
+    listed = json.loads(run_cli("models", "--json").stdout)
     assert set(listed) == {"speech", "noise", "inference"}
     for names in listed.values():
         for name in names:
@@ -219,28 +205,28 @@ def test_models_lists_everything(here):
 
 
 def test_models_shows_a_card(weights):
-    result = run("models", "mine")
+    result = run_cli("models", "mine")
     assert result.exit_code == 0
     assert "that of the test" in result.stdout and '"latent": 2' in result.stdout
-    entry = json.loads(run("models", "mine", "--json").stdout)
+    entry = json.loads(run_cli("models", "mine", "--json").stdout)
     assert entry["config"]["network"] == "vae" and entry["card"].startswith("# mine")
     (weights / "README.md").unlink()
-    assert json.loads(run("models", "mine", "--json").stdout)["card"] == "no card"
+    assert json.loads(run_cli("models", "mine", "--json").stdout)["card"] == "no card"
 
 
 def test_models_shows_the_line_of_what_has_no_weights(here):
-    assert run("models", "svi").stdout.startswith("--inference svi: ")
-    entry = json.loads(run("models", "gaussian", "--json").stdout)
+    assert run_cli("models", "svi").stdout.startswith("--inference svi: ")
+    entry = json.loads(run_cli("models", "gaussian", "--json").stdout)
     assert (entry["name"], entry["option"]) == ("gaussian", "--speech")
 
 
 def test_models_refuses(weights):
-    assert "unknown model 'gausian'; known are " in refused(run("models", "gausian"))
-    assert "did you mean 'gaussian'?" in refused(run("models", "gausian", "--json"))
+    assert "unknown model 'gausian'; known are " in error_of(run_cli("models", "gausian"))
+    assert "did you mean 'gaussian'?" in error_of(run_cli("models", "gausian", "--json"))
     (weights / "weights.safetensors").write_bytes(b"cut short")
-    assert "not a readable safetensors file" in refused(run("models", "mine"))
+    assert "not a readable safetensors file" in error_of(run_cli("models", "mine"))
     (weights / "config.json").unlink()
-    assert "'mine' holds no config.json" in refused(run("models", "mine"))
+    assert "'mine' holds no config.json" in error_of(run_cli("models", "mine"))
 
 
 # --- doctor --------------------------------------------------------------------------------------
@@ -248,7 +234,7 @@ def test_models_refuses(weights):
 
 def test_doctor(here, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    result = run("doctor", COLUMNS="200")
+    result = run_cli("doctor", COLUMNS="200")
     assert (result.exit_code, result.stderr) == (0, "")
     for text in ("torch ", "device ", "weights ", "[train]", "[pesq]", "OMP_NUM_THREADS=1"):
         assert text in result.stdout
@@ -257,11 +243,11 @@ def test_doctor(here, monkeypatch):
 
 
 def test_doctor_json_and_problems(here, monkeypatch):
-    found = json.loads(run("doctor", "--json").stdout)
+    found = json.loads(run_cli("doctor", "--json").stdout)
     assert found["problems"] == []
     assert torch.__version__.startswith(found["required"]["torch"]["version"])
     monkeypatch.setitem(sys.modules, "librosa", None)
-    result = run("doctor", "--json")
+    result = run_cli("doctor", "--json")
     assert result.exit_code == 2
     assert result.stderr.startswith("error: librosa: installed but broken: ")
     assert len(json.loads(result.stdout)["problems"]) == 1

@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 import typer
-from typer.testing import CliRunner
 
 from avse_ppl import Posterior
 from avse_ppl.cli.commands import console
-from avse_ppl.cli.main import app
+from tests.helpers import RATE_HZ, run_cli
 
-RATE = 16000
 COMMANDS = ("enhance", "evaluate", "mix", "train", "import-weights", "models", "doctor")
 NOISES = """
 import sys
@@ -38,7 +36,7 @@ def buggy(frames):
 enhance_module = importlib.import_module("avse_ppl.pipeline.enhance")
 
 
-def write(name, seconds=0.2, seed=0, rate_hz=RATE):
+def write(name, seconds=0.2, seed=0, rate_hz=RATE_HZ):
     samples = 0.1 * np.random.default_rng(seed).standard_normal(int(seconds * rate_hz))
     soundfile.write(name, samples, rate_hz)
     return name
@@ -55,13 +53,9 @@ def here(tmp_path, monkeypatch):
     sys.modules.pop("cli_noises", None)
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 def enhance(*arguments):
     quick = ("--speech", "gaussian", "--noise", "cli_noises:steady", "--inference", "exact")
-    return run("enhance", *quick, "--draws", 2, "--device", "cpu", *arguments)
+    return run_cli("enhance", *quick, "--draws", 2, "--device", "cpu", *arguments)
 
 
 def refused(result):
@@ -78,7 +72,7 @@ def refused(result):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_teaches(command):
-    result = run(command, "--help")
+    result = run_cli(command, "--help")
     assert result.exit_code == 0
     # Once in the usage, and in an example, which `doctor` does without.
     assert result.stdout.count(f"avse-ppl {command} ") >= (1 if command == "doctor" else 2)
@@ -87,16 +81,16 @@ def test_help_teaches(command):
 
 
 def test_help_lists_every_command():
-    result = run("--help")
+    result = run_cli("--help")
     for command in COMMANDS:
         assert f"│ {command} " in result.stdout
-    assert run("-h").stdout == result.stdout
+    assert run_cli("-h").stdout == result.stdout
 
 
 def test_version():
     import avse_ppl
 
-    assert run("--version").stdout.strip() == avse_ppl.__version__
+    assert run_cli("--version").stdout.strip() == avse_ppl.__version__
 
 
 @pytest.mark.parametrize(
@@ -114,7 +108,7 @@ def test_version():
     ],
 )
 def test_what_does_not_parse(here, arguments, message):
-    result = run(*arguments)
+    result = run_cli(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in result.stderr
     assert sorted(os.listdir()) == ["cli_noises.py", "noisy.wav"]
@@ -138,7 +132,11 @@ def test_enhance_json(here):
     report = json.loads(result.stdout)
     (entry,) = report["files"]
     assert (entry["input"], entry["output"], entry["status"]) == ("noisy.wav", "e.wav", "enhanced")
-    assert (entry["kind"], entry["posterior"], entry["sample_rate_hz"]) == ("exact", "p.nc", RATE)
+    assert (entry["kind"], entry["posterior"], entry["sample_rate_hz"]) == (
+        "exact",
+        "p.nc",
+        RATE_HZ,
+    )
     assert entry["cost"]["wall_s"] > 0
     assert (entry["warnings"], report["failed"], report["settings"]["seed"]) == ([], 0, 3)
 
@@ -255,8 +253,8 @@ REFUSALS = {
 
 @pytest.fixture
 def bad(here):
-    soundfile.write("hush.wav", np.zeros(0), RATE)
-    soundfile.write("nan.wav", np.full(4000, np.nan, "f4"), RATE, subtype="FLOAT")
+    soundfile.write("hush.wav", np.zeros(0), RATE_HZ)
+    soundfile.write("nan.wav", np.full(4000, np.nan, "f4"), RATE_HZ, subtype="FLOAT")
     write("short.wav", 0.01)
     (here / "empty.wav").touch()
     (here / "text.wav").write_text("this is no audio")
@@ -285,7 +283,7 @@ def test_cuda_that_is_absent(here, monkeypatch):
 
 
 def test_silence_is_returned_with_a_warning(here):
-    soundfile.write("hush.wav", np.zeros(4000), RATE)
+    soundfile.write("hush.wav", np.zeros(4000), RATE_HZ)
     result = enhance("hush.wav", "-o", "e.wav", "--posterior", "p.nc")
     assert result.exit_code == 0
     assert "warning: the recording is silent: all samples are zero\n" in result.stderr

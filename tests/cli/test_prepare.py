@@ -16,8 +16,7 @@ from avse_ppl.cli.commands.prepare import LAYOUTS, list_clips
 from avse_ppl.cli.main import app
 from avse_ppl.data import load_cache, load_lips
 from avse_ppl.video import Lips
-
-RATE_HZ = 16000
+from tests.helpers import RATE_HZ
 
 
 def run(*arguments):

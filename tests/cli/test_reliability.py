@@ -3,20 +3,17 @@
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from typer.testing import CliRunner
 
-from avse_ppl.cli.main import app
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.weights.reliability import save_reliability
 from avse_ppl.signal.audio import load_audio
+from tests.helpers import ROOT, run_cli
 
-ROOT = Path(__file__).parents[2]
 DETECTOR = ROOT.parent / "shared" / "models" / "face" / "scrfd_500m_kps.onnx"
 
 
@@ -39,12 +36,10 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
 def test_a_video_is_judged(here, toy):
-    result = run("reliability", "mouth.mkv", "--network", toy, "--csv", "a.csv", "--plot", "a.png")
+    result = run_cli(
+        "reliability", "mouth.mkv", "--network", toy, "--csv", "a.csv", "--plot", "a.png"
+    )
     assert result.exit_code == 0, result.stderr
     assert "of 75 pictures can be believed" in result.stdout
     rows = list(csv.DictReader((here / "a.csv").read_text().splitlines()))
@@ -57,9 +52,9 @@ def test_a_video_is_judged(here, toy):
 
 def test_as_json_with_another_sound_or_none(here, toy):
     soundfile.write("b.wav", load_audio("mouth.mkv").mono().samples, 16000)
-    apart = run("reliability", "mouth.mkv", "--audio", "b.wav", "--network", toy, "--json")
-    own = run("reliability", "mouth.mkv", "--network", toy, "--json")
-    silent = run("reliability", "mouth.mkv", "--no-audio", "--network", toy, "--json")
+    apart = run_cli("reliability", "mouth.mkv", "--audio", "b.wav", "--network", toy, "--json")
+    own = run_cli("reliability", "mouth.mkv", "--network", toy, "--json")
+    silent = run_cli("reliability", "mouth.mkv", "--no-audio", "--network", toy, "--json")
     apart, own, silent = (json.loads(result.stdout) for result in (apart, own, silent))
     scores = [[frame["score"] for frame in one["frames"]] for one in (apart, own, silent)]
     assert np.allclose(scores[0], scores[1], atol=1e-3)
@@ -79,7 +74,7 @@ def test_a_video_without_sound_says_so(here, toy):
             frame = av.VideoFrame.from_ndarray(np.full((88, 88), 60 + level, np.uint8), "gray")
             made.mux(track.encode(frame))
         made.mux(track.encode(None))
-    result = run("reliability", "mute.mkv", "--network", toy)
+    result = run_cli("reliability", "mute.mkv", "--network", toy)
     assert result.exit_code == 0, result.stderr
     assert "has no sound" in result.stderr
     assert "judged without sound" in result.stdout
@@ -99,7 +94,7 @@ def test_a_video_without_sound_says_so(here, toy):
     ],
 )
 def test_what_cannot_be_judged_is_refused_in_one_line(here, arguments, message):
-    result = run("reliability", *arguments)
+    result = run_cli("reliability", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert result.stderr.count("error:") == 1
@@ -107,15 +102,15 @@ def test_what_cannot_be_judged_is_refused_in_one_line(here, arguments, message):
 
 def test_a_video_is_corrupted(here):
     command = ("corrupt-video", "mouth.mkv", "a.mkv", "--kind", "hand", "--start", 1, "--end", 2)
-    result = run(*command, "--seed", 3, "--json")
+    result = run_cli(*command, "--seed", 3, "--json")
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
     assert (told["first_picture"], told["end_picture"]) == (25, 50)
     assert len(told["reliability"]) == len(told["cause"]) == 75
     first = (here / "a.mkv").read_bytes()
-    assert "hand in 25 of 75 pictures" in run(*command, "--seed", 3).stdout
+    assert "hand in 25 of 75 pictures" in run_cli(*command, "--seed", 3).stdout
     assert (here / "a.mkv").read_bytes() == first
-    run(*command, "--seed", 4)
+    run_cli(*command, "--seed", 4)
     assert (here / "a.mkv").read_bytes() != first
 
 
@@ -131,7 +126,7 @@ def test_a_video_is_corrupted(here):
     ],
 )
 def test_what_cannot_be_corrupted_is_refused_in_one_line(here, arguments, message):
-    result = run("corrupt-video", "mouth.mkv", "a.mkv", *arguments)
+    result = run_cli("corrupt-video", "mouth.mkv", "a.mkv", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not (here / "a.mkv").exists()
@@ -139,7 +134,7 @@ def test_what_cannot_be_corrupted_is_refused_in_one_line(here, arguments, messag
 
 def test_the_input_stays(here):
     before = (here / "mouth.mkv").read_bytes()
-    result = run("corrupt-video", "mouth.mkv", "./mouth.mkv", "--kind", "hand")
+    result = run_cli("corrupt-video", "mouth.mkv", "./mouth.mkv", "--kind", "hand")
     assert result.exit_code == 2
     assert "overwrite an input" in result.stderr
     assert (here / "mouth.mkv").read_bytes() == before
@@ -148,17 +143,17 @@ def test_the_input_stays(here):
 @pytest.mark.skipif(not DETECTOR.is_file(), reason="no face detector in ../shared")
 def test_a_face_in_a_video_is_covered_and_noticed(here):
     settings = ("--face-model", DETECTOR)
-    made = run(
+    made = run_cli(
         "corrupt-video", "speech.mkv", "a.mkv", "--kind", "bar", "--severity", 1, "--start", 1,
         "--end", 2, *settings,
     )  # fmt: skip
     assert made.exit_code == 0, made.stderr
-    judged = json.loads(run("reliability", "a.mkv", "--json", *settings).stdout)
+    judged = json.loads(run_cli("reliability", "a.mkv", "--json", *settings).stdout)
     scores = np.array([frame["score"] for frame in judged["frames"]])
     assert scores[28:47].mean() < scores[np.r_[0:22, 55:75]].mean() - 0.2
 
 
 def test_training_needs_its_materials(here):
-    result = run("train", "reliability", "-o", "out")
+    result = run_cli("train", "reliability", "-o", "out")
     assert result.exit_code == 2
     assert "--lips CACHE" in result.stderr

@@ -8,25 +8,12 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from typer.testing import CliRunner
 
 from avse_ppl.cli.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
-from avse_ppl.cli.main import app
 from avse_ppl.pipeline.catalog import resolve_noise, resolve_speech
+from tests.helpers import RATE_HZ, error_of, run_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
-RATE = 16000
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def refused(result):
-    assert (result.exit_code, result.stdout) == (2, ""), (result.stdout, result.exception)
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    return lines[0].removeprefix("error: ")
 
 
 @pytest.fixture
@@ -39,20 +26,20 @@ def here(tmp_path, monkeypatch):
         for i in range(2):
             clip = tmp_path / "so" / speaker / f"{i}.wav"
             clip.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(clip, 0.1 * rng.standard_normal(RATE), RATE)
+            soundfile.write(clip, 0.1 * rng.standard_normal(RATE_HZ), RATE_HZ)
             rows.append(f"{speaker}/{i}.wav\t{speaker}")
     (tmp_path / "so" / "list.tsv").write_text("\n".join(rows) + "\n")
     for label in ("dog", "rain"):
         clip = tmp_path / "noise" / "esc10" / label / "a.wav"
         clip.parent.mkdir(parents=True)
-        soundfile.write(clip, 0.1 * rng.standard_normal(RATE), RATE)
+        soundfile.write(clip, 0.1 * rng.standard_normal(RATE_HZ), RATE_HZ)
     return tmp_path
 
 
 def train(*arguments):
     options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--threads", 1)
     workers = ("--workers", 0)  # each is a process that imports all anew
-    return run("train", "vae", "--speech", "speechocean762=so", *options, *workers, *arguments)
+    return run_cli("train", "vae", "--speech", "speechocean762=so", *options, *workers, *arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +65,7 @@ def test_train_writes_weights_that_enhance_takes(here):
     assert "esc10 (noise): 1 clips, 0.0 min for training; 1 clips held out" in card
     assert CORPORA["speechocean762"].licence in card and NOISE_LICENCES["esc10"] in card
     assert str(here) not in card
-    shown = json.loads(run("models", "mine", "--json").stdout)
+    shown = json.loads(run_cli("models", "mine", "--json").stdout)
     assert shown["config"]["name"] == "mine"
 
     before = (here / "mine" / "weights.safetensors").read_bytes()
@@ -96,7 +83,7 @@ def test_train_without_noise_and_with_a_cache_elsewhere(here):
 @pytest.mark.parametrize("speech", [(), ("--speech", "speechocean762=so")])
 def test_train_writes_a_noise_prior_that_enhance_takes(here, speech):
     options = ("--epochs", 1, "--encoder-epochs", 1, "--device", "cpu", "--workers", 0)
-    result = run("train", "noise-vae", "--noise", "noise", *speech, "-o", "mine", *options)
+    result = run_cli("train", "noise-vae", "--noise", "noise", *speech, "-o", "mine", *options)
     assert result.exit_code == 0, (result.stderr, result.exception)
     assert result.stdout.endswith("""ready for avse-ppl enhance --noise "learned('mine')"\n""")
     assert sorted(os.listdir("mine/checkpoints")) == (["encoder"] if speech else []) + ["noise"]
@@ -104,7 +91,7 @@ def test_train_writes_a_noise_prior_that_enhance_takes(here, speech):
     assert "Noise prior for avse-ppl: `tcvae`" in card
     assert "train noise-vae" in card and "esc10 (noise): 1 clips" in card
     assert ("speechocean762: 2 clips" in card) is bool(speech)
-    shown = json.loads(run("models", "mine", "--json").stdout)
+    shown = json.loads(run_cli("models", "mine", "--json").stdout)
     assert (shown["option"], shown["config"]["use"]) == ("--noise", "noise")
     assert resolve_noise("learned('mine')").name == "mine"
     with pytest.raises(ValueError, match="mine holds a noise prior; expected a speech prior"):
@@ -112,9 +99,9 @@ def test_train_writes_a_noise_prior_that_enhance_takes(here, speech):
 
 
 def test_train_says_what_the_prior_learns_from(here):
-    said = refused(run("train", "noise-vae", "--speech", "speechocean762=so", "-o", "w"))
+    said = error_of(run_cli("train", "noise-vae", "--speech", "speechocean762=so", "-o", "w"))
     assert said == "noise-vae learns from noise: give its folder with --noise DIR"
-    said = refused(run("train", "vae", "--noise", "noise", "-o", "w"))
+    said = error_of(run_cli("train", "vae", "--noise", "noise", "-o", "w"))
     assert said == "vae learns from speech: give a corpus with --speech CORPUS=DIR"
     assert sorted(os.listdir()) == ["noise", "so"]
 
@@ -135,7 +122,7 @@ def test_train_says_what_the_prior_learns_from(here):
     ],
 )
 def test_train_refuses(here, arguments, message):
-    assert message in refused(train(*arguments))
+    assert message in error_of(train(*arguments))
     assert sorted(os.listdir()) == ["noise", "so"]
 
 
@@ -169,8 +156,8 @@ def test_train_refuses(here, arguments, message):
     ],
 )
 def test_train_says_what_a_prior_builds_on(here, prior, arguments, message):
-    result = run("train", prior, "--speech", "speechocean762=so", "-o", "w", *arguments)
-    assert message in refused(result)
+    result = run_cli("train", prior, "--speech", "speechocean762=so", "-o", "w", *arguments)
+    assert message in error_of(result)
 
 
 @pytest.mark.parametrize(("corpus", "suffix"), [("lrw-ar", "mp4"), ("grid", "mkv")])
@@ -178,18 +165,18 @@ def test_train_needs_both_sides_of_the_split(here, corpus, suffix):
     (here / "x_unseen").mkdir()
     (here / "x_unseen" / f"a.{suffix}").touch()
     use = "validation" if corpus == "lrw-ar" else "training"
-    result = run("train", "vae", "--speech", f"{corpus}=x_unseen", "-o", "w")
-    assert f"leaves no clip for {use}; --speech speechocean762=DIR has both" in refused(result)
+    result = run_cli("train", "vae", "--speech", f"{corpus}=x_unseen", "-o", "w")
+    assert f"leaves no clip for {use}; --speech speechocean762=DIR has both" in error_of(result)
 
 
 def test_train_says_what_it_needs(here, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert "pip install 'avse-ppl[train]'" in refused(train("-o", "w"))
+    assert "pip install 'avse-ppl[train]'" in error_of(train("-o", "w"))
     monkeypatch.undo()
     monkeypatch.chdir(here)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    result = run("train", "vae", "--speech", "speechocean762=so", "-o", "w", "--device", "cuda")
-    assert "torch finds no CUDA device here" in refused(result)
+    result = run_cli("train", "vae", "--speech", "speechocean762=so", "-o", "w", "--device", "cuda")
+    assert "torch finds no CUDA device here" in error_of(result)
 
 
 def test_the_stated_command_parses_to_what_was_given(tmp_path):

@@ -24,8 +24,8 @@ from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.signal.stft import Stft
 from avse_ppl.video import Lips, read_lips
+from tests.helpers import BUNDLED
 
-DATA = Path(__file__).parents[2] / "examples" / "data"
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "blocks": 1, "encoder_blocks": 1}
 SETTINGS = {**SIZES, "visual": 3, "prior": "visual", "sight_hidden": 4}
 
@@ -51,7 +51,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("AVSE_PPL_FACE_MODEL", raising=False)
     for name in ("mouth.mkv", "speech.mkv", "speech.flac"):
-        shutil.copy(DATA / name, tmp_path)
+        shutil.copy(BUNDLED / name, tmp_path)
     return tmp_path
 
 
@@ -146,8 +146,8 @@ NOISES = ["stationary", "nmf"]
 @pytest.fixture(scope="module")
 def clip():
     """A talking mouth, and a third of a second of its sound."""
-    audio = load_audio(DATA / "mouth.mkv").mono()
-    return Audio(audio.samples[8000:13000], 16000), read_lips(DATA / "mouth.mkv").shifted(-0.5)
+    audio = load_audio(BUNDLED / "mouth.mkv").mono()
+    return Audio(audio.samples[8000:13000], 16000), read_lips(BUNDLED / "mouth.mkv").shifted(-0.5)
 
 
 def unseen(lips):

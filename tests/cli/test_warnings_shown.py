@@ -14,8 +14,8 @@ import avse_ppl.pipeline.catalog
 from avse_ppl import SVI, Audio, enhance, enhance_batch
 from avse_ppl.cli.main import app
 from avse_ppl.plotting.posterior import plot_enhancement
+from tests.helpers import RATE_HZ
 
-RATE = 16000
 TEXT = "chains disagree: R-hat 1.90"
 
 
@@ -33,16 +33,16 @@ class Doubtful:
 
 
 def noise(seconds=1.0, seed=0):
-    return np.random.default_rng(seed).normal(size=int(seconds * RATE)).astype("float32") * 0.1
+    return np.random.default_rng(seed).normal(size=int(seconds * RATE_HZ)).astype("float32") * 0.1
 
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_enhance_hands_warnings_on(keep):
     options = {"speech": "gaussian", "noise": "stationary", "keep_posterior": keep}
-    audios = [Audio(noise(seed=i), RATE) for i in range(2)]
+    audios = [Audio(noise(seed=i), RATE_HZ) for i in range(2)]
     first, second = enhance_batch(audios, inference=Doubtful(of_all=False), **options)
     assert (first.warnings, second.warnings) == ((), (TEXT,))
-    long = enhance(noise(16.0), sample_rate_hz=RATE, inference=Doubtful(), **options)
+    long = enhance(noise(16.0), sample_rate_hz=RATE_HZ, inference=Doubtful(), **options)
     assert long.warnings == (TEXT,)  # once, though said of two chunks
 
 
@@ -51,7 +51,7 @@ def test_the_command_line_prints_them(tmp_path, monkeypatch):
     monkeypatch.setitem(
         avse_ppl.enhance.__globals__, "resolve_inference", lambda *a, **k: Doubtful()
     )
-    soundfile.write("n.wav", noise(), RATE, subtype="FLOAT")
+    soundfile.write("n.wav", noise(), RATE_HZ, subtype="FLOAT")
     arguments = ["enhance", "n.wav", "-o", "e.wav", "--speech", "gaussian"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
@@ -67,7 +67,7 @@ def test_the_plot_prints_them(tmp_path, monkeypatch):
 
     titles = []
     monkeypatch.setattr(Figure, "suptitle", lambda self, text, **options: titles.append(text))
-    scene_options = {"speech": "gaussian", "noise": "stationary", "sample_rate_hz": RATE}
+    scene_options = {"speech": "gaussian", "noise": "stationary", "sample_rate_hz": RATE_HZ}
     for routine in (Doubtful(), SVI(steps=2, draws=4)):
         result = enhance(noise(), inference=routine, **scene_options)
         plot_enhancement(result.posterior, tmp_path / "p.png")

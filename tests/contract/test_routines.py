@@ -37,8 +37,8 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
+from tests.helpers import STFT, arrays_of, known_noise, waves
 
-STFT = Stft(n_fft=64, hop=16)
 N = 320
 TIME = STFT.frame_count(N)
 DRAWS = 3
@@ -65,10 +65,6 @@ def hierarchy(frames):
 
 def unknown_level(frames):
     return ComplexNormal(0.0, pyro.sample("level", dist.LogNormal(-1.0, 1.0)))
-
-
-def known(frames):
-    return ComplexNormal(0.0, 0.3)
 
 
 def networks():
@@ -99,7 +95,7 @@ PRIORS = {
 SCORES = {"score": ScoreSpeech(DENOISER, stft=STFT)}
 NOISES = {
     "stationary": stationary, "nmf": NMF(2), "heavy-tailed": heavy_tailed,
-    "hierarchy": hierarchy, "level": unknown_level, "known": known,
+    "hierarchy": hierarchy, "level": unknown_level, "known": known_noise,
     "ar1": AR1Gain(), "student-t": StudentT(), "alpha-stable": AlphaStable(),
     "hum": stationary + Hum(1000.0, harmonics=3), "clicks": stationary + Clicks(),
     "wind": stationary + Wind(), "learned": NoiseVae(VAE, stft=STFT),
@@ -242,10 +238,6 @@ iterative = pytest.mark.parametrize(
 )
 
 
-def waves(count=2, n_samples=N, seed=0):
-    return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
-
-
 def scene_of(noise, prior):
     return Scene({**PRIORS, **SCORES}[prior], NOISES[noise])
 
@@ -272,11 +264,6 @@ def plain(routine, noise="known", seed=0):
     return run(routine, noise, seed=seed)
 
 
-def arrays(posterior):
-    moments = {name: getattr(posterior, name) for name in ("mean", "variance", "mixture", "speech")}
-    return {**moments, **posterior.latents, **posterior.trace}
-
-
 # --- every routine, noise and prior --------------------------------------------------------------
 
 
@@ -294,7 +281,7 @@ def test_it_runs_and_returns_what_it_says(routine, noise, prior):
     }
     assert posterior.n_samples == (N, N)
     assert posterior.stft == STFT
-    assert all(np.isfinite(values).all() for values in arrays(posterior).values())
+    assert all(np.isfinite(values).all() for values in arrays_of(posterior).values())
     assert (posterior.variance > 0).all()
     assert set(posterior.trace) == TRACES[routine]
     assert all(values.shape == (STEPS, 2) for values in posterior.trace.values())
@@ -320,10 +307,10 @@ def test_it_says_what_was_approximated(routine, noise, prior):
 
 @every_case_several_times
 def test_the_same_seed_is_the_same_to_the_bit(routine, noise, prior):
-    first = arrays(alone(routine, noise, prior))
+    first = arrays_of(alone(routine, noise, prior))
     torch.manual_seed(987)  # what the caller did to the global generators plays no part
     np.random.seed(987)
-    second = arrays(ROUTINES[routine](scene_of(noise, prior), waves()[1], seed=4))
+    second = arrays_of(ROUTINES[routine](scene_of(noise, prior), waves()[1], seed=4))
     assert list(first) == list(second)
     for name in first:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -382,7 +369,7 @@ def test_cuda_is_near_the_cpu(routine, noise, prior):
     gap = np.abs(cpu.mean - cuda.mean) / cpu.sd
     assert np.sqrt(np.mean(gap**2)) < (1e-3 if routine == "exact" else 0.5)
     assert cuda.kind == cpu.kind
-    assert all(np.isfinite(values).all() for values in arrays(cuda).values())
+    assert all(np.isfinite(values).all() for values in arrays_of(cuda).values())
 
 
 @pytest.mark.gpu
@@ -579,7 +566,7 @@ def test_each_recording_may_have_its_seed(routine):
 def test_recordings_of_different_length_share_a_batch(routine):
     both = run(routine, "nmf", mixture=[waves()[0], waves()[1][:200]], seed=3)
     assert both.n_samples == (N, 200)
-    assert all(np.isfinite(values).all() for values in arrays(both).values())
+    assert all(np.isfinite(values).all() for values in arrays_of(both).values())
     first = run(routine, "nmf", mixture=waves()[:1], seed=3)
     np.testing.assert_allclose(both.mean[0], first.mean[0], atol=1e-2)
 

@@ -9,8 +9,7 @@ import pytest
 import soundfile
 
 from avse_ppl.data import Clip, babble
-
-RATE_HZ = 16000
+from tests.helpers import RATE_HZ
 
 
 @pytest.fixture

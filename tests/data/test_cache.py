@@ -8,8 +8,7 @@ import soundfile
 
 import avse_ppl.data.cache as cache_module
 from avse_ppl.data import Clip, build_cache, decode, load_cache
-
-RATE_HZ = 16000
+from tests.helpers import RATE_HZ
 
 
 def tone(path, freq_hz=440.0, seconds=0.5, rate_hz=RATE_HZ, channels=1, level=0.25):

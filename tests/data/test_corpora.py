@@ -20,9 +20,7 @@ from avse_ppl.data import (
     read_speechocean762,
 )
 from avse_ppl.data.readers.lrw_ar import identities
-
-RATE_HZ = 16000
-BUNDLED = Path(__file__).parents[2] / "examples" / "data"
+from tests.helpers import BUNDLED, RATE_HZ
 
 
 def touch(*paths):

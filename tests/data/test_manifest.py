@@ -25,8 +25,7 @@ from avse_ppl.data import (
     realise,
     save_manifest,
 )
-
-RATE_HZ = 16000
+from tests.helpers import RATE_HZ
 
 
 def white(size, seed=0, level=0.1):

@@ -9,8 +9,8 @@ import pytest
 
 from avse_ppl.data import active_mask, active_power, mix
 from avse_ppl.signal.audio import Audio
+from tests.helpers import RATE_HZ
 
-RATE_HZ = 16000
 FRAME = 512
 
 

@@ -18,8 +18,7 @@ from avse_ppl.data import pieces as pieces_module
 from avse_ppl.data.lips_cache import PER_FRAME, write_lips
 from avse_ppl.data.pieces import lips_file, sound_file
 from avse_ppl.video import Lips
-
-RATE_HZ = 16000
+from tests.helpers import RATE_HZ
 
 
 def sound(path, seconds=0.5, freq_hz=300.0):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from avse_ppl import Posterior, Stft
+from avse_ppl import Posterior
 from avse_ppl.evaluation.calibration import (
     average_coverage,
     coverage,
@@ -23,8 +23,7 @@ from avse_ppl.evaluation.calibration import (
     sparsification,
     spearman,
 )
-
-STFT = Stft(64, 16)
+from tests.helpers import STFT
 
 
 def known_gaussian(recordings=1, draws=200, n_samples=3200, narrow=1.0, seed=0):

@@ -24,8 +24,8 @@ from avse_ppl.evaluation.diagnostics import (
 from avse_ppl.evaluation.diagnostics.observed import observed_spectrogram
 from avse_ppl.evaluation.diagnostics.predictive import exponentiality, normal_scores, whiteness
 from avse_ppl.models.simulate import reference_scene, simulate
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 N = 1600
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from avse_ppl import EM, ComplexNormal, Exact, GaussianSpeech, Scene, Stft
+from avse_ppl import EM, ComplexNormal, Exact, GaussianSpeech, Scene
 from avse_ppl.evaluation.calibration import (
     SimulationBasedCalibration,
     plot_ranks,
     simulation_based_calibration,
 )
 from avse_ppl.models.simulate import reference_scene
-
-STFT = Stft(64, 16)
+from tests.helpers import STFT
 
 
 def exact(tempering=1.0, draws=49):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import importlib.util
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -25,9 +24,8 @@ from avse_ppl.evaluation.metrics import Scores, evaluate
 from avse_ppl.models import pretrained_names
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.video import read_lips
+from tests.helpers import BUNDLED, RATE_HZ
 
-DATA = Path(__file__).parents[2] / "examples" / "data"
-RATE_HZ = 16000
 MARGINS = {"si_sdr_db": 0.5, "pesq_wb": 0.05, "estoi": 0.02}
 INPUTS = {"heard": (-2.49, 1.03, 0.423), "seen": (-8.39, 1.10, 0.457)}
 MEASURED = {
@@ -64,14 +62,14 @@ def mixture(recording):
     source, noise, snr_db = {
         "heard": ("speech.flac", "rain.flac", 0.0), "seen": ("mouth.mkv", "running_tap.flac", -5.0),
     }[recording]  # fmt: skip
-    speech = highpass(load_audio(DATA / source).mono().samples, RATE_HZ)
-    return mix(speech, load_audio(DATA / noise).samples, snr_db, seed=0)
+    speech = highpass(load_audio(BUNDLED / source).mono().samples, RATE_HZ)
+    return mix(speech, load_audio(BUNDLED / noise).samples, snr_db, seed=0)
 
 
 def reached(prior, recording, with_lips) -> Scores:
     """Scores of a recording, enhanced."""
     mixed = mixture(recording)
-    video = read_lips(DATA / "mouth.mkv") if with_lips else None
+    video = read_lips(BUNDLED / "mouth.mkv") if with_lips else None
     enhanced = avse_ppl.enhance(
         Audio(mixed.mixture, RATE_HZ), video, speech=prior, seed=0, keep_posterior=False
     )

@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, merge, stationary
+from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, merge, stationary
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.merge import stack_recordings
 from avse_ppl.inference.core.setup import RandomStreams
@@ -25,10 +25,9 @@ from avse_ppl.inference.mcmc.chains import (
     waveforms_of,
 )
 from avse_ppl.models.simulate import reference_scene
+from tests.helpers import CPU, STFT
 
-STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
-CPU = torch.device("cpu")
 SCENE = reference_scene(False, stft=STFT)
 
 

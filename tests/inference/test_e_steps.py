@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from avse_ppl import EM, NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary
+from avse_ppl import EM, NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, stationary
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.blocks import choose_blocks, striped_blocks
@@ -16,34 +16,14 @@ from avse_ppl.inference.em.e_steps import GradientStep, VariationalStep
 from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
-from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.simulate import reference_scene, simulate
+from tests.helpers import CPU, STFT, known_noise, make_network, waves
 
-STFT = Stft(n_fft=64, hop=16)
-CPU = torch.device("cpu")
 N = 320
 
 
-def network(kind):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return {
-            "vae": lambda: VaeNetwork(33, 3, hidden=(8,)),
-            "rvae": lambda: RvaeNetwork(33, 3, hidden=6),
-            "tcvae": lambda: TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8),
-        }[kind]()
-
-
-def known(frames):
-    return ComplexNormal(0.0, 0.3)
-
-
 def scene_of(kind, noise=stationary):
-    return Scene(LatentSpeech(network(kind), stft=STFT, name=kind), noise)
-
-
-def waves(count=2, n_samples=N, seed=0):
-    return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
+    return Scene(LatentSpeech(make_network(kind), stft=STFT, name=kind), noise)
 
 
 def scored(kind="vae", mixture=None, noise=stationary, tempering=1.0):
@@ -96,7 +76,7 @@ def test_the_score_counts_the_jacobian_of_speech_only():
 
 @pytest.mark.parametrize(("kind", "receptive_field"), [("vae", 0), ("tcvae", 9), ("rvae", None)])
 def test_a_network_says_how_far_its_decoder_reaches(kind, receptive_field):
-    prior = LatentSpeech(network(kind), stft=STFT)
+    prior = LatentSpeech(make_network(kind), stft=STFT)
     assert prior.receptive_field == receptive_field
     z = torch.zeros(1, 3, 41)
     other = z.clone()
@@ -109,7 +89,7 @@ def test_a_network_says_how_far_its_decoder_reaches(kind, receptive_field):
 
 
 def test_frames_are_scored_where_they_belong():
-    score, state = scored("tcvae", noise=known)
+    score, state = scored("tcvae", noise=known_noise)
     before = score(state, {}, gradients=False)
     other = {name: u.clone() for name, u in state.items()}
     other["speech.z"][:, :, 3] += 1.0
@@ -164,7 +144,9 @@ class Silent:
 def test_a_prior_that_does_not_say_couples_all_frames():
     def changes(speech):
         routine = EM("mala", rounds=40, step_size=0.5, draws=20, waveforms=False)
-        gains = routine(Scene(speech, known), waves(1), seed=0).latents["speech.gain"][0, :, 0, 0]
+        gains = routine(Scene(speech, known_noise), waves(1), seed=0).latents["speech.gain"][
+            0, :, 0, 0
+        ]
         return (np.diff(gains, axis=0) != 0).mean(1)
 
     assert set(changes(Silent())) == {0.0, 1.0}
@@ -175,7 +157,7 @@ def test_a_prior_that_does_not_say_couples_all_frames():
 
 
 def test_the_way_of_a_langevin_walk_has_the_density_it_says():
-    score, state = scored("vae", noise=known)
+    score, state = scored("vae", noise=known_noise)
     here = score(state, {}, gradients=True)
     scale = {name: 0.1 + torch.rand(u.shape) for name, u in state.items()}
     sizes = {name: torch.tensor(0.3) for name in state}
@@ -192,7 +174,7 @@ def test_the_way_of_a_langevin_walk_has_the_density_it_says():
 
 
 def test_what_has_no_step_stays():
-    score, state = scored("vae", noise=known)
+    score, state = scored("vae", noise=known_noise)
     here = score(state, {}, gradients=True)
     scale = {name: torch.ones_like(u) for name, u in state.items()}
     sizes = {"speech.z": torch.zeros(1), "speech.level": torch.ones(1)}
@@ -217,7 +199,7 @@ def test_a_langevin_walk_learns_the_precision():
 
 
 def mover_of(kind, walk=RandomWalk, step_size=0.5, target=0.4, plans=None):
-    score, state = scored(kind, noise=known)
+    score, state = scored(kind, noise=known_noise)
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = walk(ones)
     plans = plans or choose_blocks(
@@ -329,7 +311,7 @@ def test_a_proposal_that_is_not_a_number_is_refused():
 
 def test_the_guide_follows_the_gradient_of_its_bound():
     # Against autograd through the draw, on one step of plain gradient ascent.
-    score, state = scored("vae", noise=known)
+    score, state = scored("vae", noise=known_noise)
     location = {name: u.clone().requires_grad_() for name, u in state.items()}
     log_sd = {name: torch.full_like(u, -1.0).requires_grad_() for name, u in state.items()}
     step = VariationalStep(score, RandomStreams(5, 2, CPU), location, log_sd, 1.0, 10)
@@ -379,8 +361,8 @@ def test_statistics_come_with_the_draws():
 
 
 def test_lp_is_the_log_joint_of_the_draw():
-    posterior = run("mh", noise=known, step_size=0.2)
-    density = LogDensity(scene_of("vae", known), STFT.analyse(waves()))
+    posterior = run("mh", noise=known_noise, step_size=0.2)
+    density = LogDensity(scene_of("vae", known_noise), STFT.analyse(waves()))
     for i in range(3):
         values = {k: torch.from_numpy(v[0, i]) for k, v in posterior.latents.items()}
         with torch.no_grad():
@@ -447,7 +429,7 @@ def test_a_warm_up_that_makes_no_sense(e_step, warm_up, text):
 
 
 def test_draws_of_the_guide_are_all_of_its_last_state():
-    posterior = run("variational", noise=known, rounds=3, draws=200, step_size=1e-6)
+    posterior = run("variational", noise=known_noise, rounds=3, draws=200, step_size=1e-6)
     level = posterior.latents["speech.level"][0, :, :, 0, 0]
     # Steps of nothing leave the guide where the encoder put it: 0 +- 0.3.
     assert np.abs(level.mean(0)).max() < 0.1
@@ -455,7 +437,7 @@ def test_draws_of_the_guide_are_all_of_its_last_state():
 
 
 def test_draws_that_hardly_move_are_warned_of():
-    settings = {"noise": known, "rounds": 2}
+    settings = {"noise": known_noise, "rounds": 2}
     large = run("mala", "rvae", step_size=1e3, **settings)
     assert len(large.attrs["warnings"]) == 2
     assert all(text.startswith("recording ") for text in large.warnings)

@@ -34,8 +34,8 @@ from avse_ppl.models.networks.score_unet import ScoreUnet
 from avse_ppl.models.speech.compression import Compression
 from avse_ppl.models.speech.diffusion import noise_levels
 from avse_ppl.models.visual.reliability import Beta, Switching, soft
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 N = 640
 SHORT = {"steps": 3, "rounds": 2, "draws": 4}
 

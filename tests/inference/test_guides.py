@@ -14,6 +14,7 @@ from torch import Tensor
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.correlations import Independent, LowRank, Markov, linear_recurrence
 from avse_ppl.inference.vi.guides import GUIDES, Guide, Layout, check_guide, make_guide
+from tests.helpers import CPU
 
 TIME = 5
 SHAPES = {
@@ -23,7 +24,6 @@ SHAPES = {
     "gain": torch.Size((2, 1, TIME)),
 }
 LAYOUT = Layout.of(SHAPES, TIME)
-CPU = torch.device("cpu")
 
 
 def normal(*shape, seed=0):

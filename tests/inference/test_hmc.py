@@ -11,7 +11,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from avse_ppl import HMC, NUTS, ComplexNormal, GaussianSpeech, Posterior, Scene, Stft, stationary
+from avse_ppl import HMC, NUTS, ComplexNormal, GaussianSpeech, Posterior, Scene, stationary
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.mcmc.pyro_kernels import (
     ChainRun,
@@ -21,8 +21,8 @@ from avse_ppl.inference.mcmc.pyro_kernels import (
     run_chain,
 )
 from avse_ppl.models.simulate import reference_scene
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
 SCENE = reference_scene(False, stft=STFT)
 SHORT = {"draws": 4, "warmup": 3, "chains": 3, "start": "prior"}

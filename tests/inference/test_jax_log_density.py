@@ -14,13 +14,12 @@ from pyroapi import pyro as program
 jax = pytest.importorskip("jax")
 pytest.importorskip("numpyro")
 
-from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary  # noqa: E402
+from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, stationary  # noqa: E402
 from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
 from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind  # noqa: E402
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
-
-STFT = Stft(n_fft=64, hop=16)
+from tests.helpers import STFT  # noqa: E402
 
 
 def networks():

@@ -12,15 +12,15 @@ import torch
 from pyro import poutine
 from scipy import optimize, stats
 
-from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, Stft, stationary
+from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, stationary
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity, noise_log_prior, site_distribution
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em import m_step
 from avse_ppl.inference.em.m_step import maximise_noise, noise_objective
 from avse_ppl.models.networks import VaeNetwork
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(stft=STFT)
 RAGGED = (640, 400)
 

@@ -23,7 +23,6 @@ from avse_ppl import (  # noqa: E402
     LatentSpeech,
     NumPyroNUTS,
     Scene,
-    Stft,
 )
 from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
 from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
@@ -36,8 +35,8 @@ from avse_ppl.inference.mcmc.metric import (  # noqa: E402
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
 from avse_ppl.models.simulate import reference_scene, simulate  # noqa: E402
 from avse_ppl.pipeline.catalog import resolve_noise  # noqa: E402
+from tests.helpers import STFT  # noqa: E402
 
-STFT = Stft(n_fft=64, hop=16)
 with torch.random.fork_rng():
     torch.manual_seed(0)
     PRIORS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl import EM, HMC, NUTS, SVI, Exact, GaussianSpeech, Stft
+from avse_ppl import EM, HMC, NUTS, SVI, Exact, GaussianSpeech
 from avse_ppl.inference.core import resources as memory
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.resources import (
@@ -18,10 +18,9 @@ from avse_ppl.inference.core.resources import (
     free_memory,
 )
 from avse_ppl.models.simulate import reference_scene
+from tests.helpers import CPU, STFT
 
-STFT = Stft(64, 16)
 SCENE = reference_scene(False, stft=STFT)
-CPU = torch.device("cpu")
 WAVES = np.random.default_rng(0).normal(size=(2, 1600)).astype("float32")
 DENSITY = LogDensity(SCENE, STFT.analyse(WAVES))
 MIB = 2**20

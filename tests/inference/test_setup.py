@@ -9,15 +9,14 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl import GaussianSpeech, LatentSpeech, Scene, Stft, stationary
+from avse_ppl import GaussianSpeech, LatentSpeech, Scene, stationary
 from avse_ppl.inference.core.setup import RandomStreams, check_waves, prepare, resolve_device
 from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.signal.audio import Audio
+from tests.helpers import CPU, STFT
 
-STFT = Stft(n_fft=64, hop=16)
 SCENE = Scene(GaussianSpeech(stft=STFT), stationary)
-CPU = torch.device("cpu")
 
 
 def waves(count=1, n_samples=640, seed=0):

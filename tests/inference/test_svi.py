@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyro
@@ -18,7 +17,6 @@ from avse_ppl import (
     GaussianSpeech,
     Posterior,
     Scene,
-    Stft,
     load_speech,
     stationary,
 )
@@ -39,15 +37,10 @@ from avse_ppl.inference.vi.optimize import (
 )
 from avse_ppl.pipeline.catalog import resolve_inference
 from avse_ppl.signal.audio import load_audio
+from tests.helpers import BUNDLED, STFT, waves
 
-DATA = Path(__file__).resolve().parents[2] / "examples" / "data"
-STFT = Stft(n_fft=64, hop=16)
 SCENE = Scene(GaussianSpeech(stft=STFT), stationary)
 FAST = SVI(steps=20, draws=3, k_hat_draws=25)
-
-
-def waves(count=2, n_samples=320, seed=0):
-    return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
 
 
 # --- settings ------------------------------------------------------------------------------------
@@ -176,7 +169,7 @@ def test_a_rise_that_is_not_said_changes_powers_by_less_than_a_decibel():
     # 0.0265 nats a bin: what it costs to take exponential laws for others, 1 dB louder or quieter.
     ratio = 10 ** (np.array([-1.0, 1.0]) / 10)
     assert np.mean(np.log(ratio) + 1 / ratio - 1) == pytest.approx(NOTICEABLE, rel=0.01)
-    speech, rain = (load_audio(DATA / f"{name}.flac").samples for name in ("speech", "rain"))
+    speech, rain = (load_audio(BUNDLED / f"{name}.flac").samples for name in ("speech", "rain"))
     mixture = mix(speech[8000:20000], rain, 0.0, seed=0).mixture
     scene = Scene(load_speech("tcvae"), NMF(2))
     default = resolve_inference("svi", draws=2)(scene, mixture, seed=0)
@@ -267,7 +260,7 @@ def test_noise_without_updates_is_left_alone():
 
 
 def test_they_take_the_place_of_steps():
-    speech, rain = (load_audio(DATA / f"{name}.flac").samples for name in ("speech", "rain"))
+    speech, rain = (load_audio(BUNDLED / f"{name}.flac").samples for name in ("speech", "rain"))
     mixture = mix(speech[8000:20000], rain, 0.0, seed=0).mixture
     scene = Scene(load_speech("tcvae"), NMF(2))
     elbo = {

@@ -23,8 +23,8 @@ from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
 from avse_ppl.models.visual.reliability import soft
 from avse_ppl.video import Lips
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 WAVES = np.random.default_rng(0).normal(size=(2, 1600)).astype("float32")
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene, Stft, load_speech
+from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene, load_speech
 from avse_ppl.models.networks import TcvaeNetwork
 from avse_ppl.models.networks.latent_denoiser import LatentDenoiser, LipAttention
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.weights.io import PRETRAINED, load_shared
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 SIZES = {
     "latent": 3, "visual": 4, "hidden": 8, "blocks": 1, "encoder_hidden": 8, "encoder_blocks": 2,
     "denoiser_hidden": 8, "denoiser_blocks": 3,

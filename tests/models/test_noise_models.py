@@ -30,9 +30,9 @@ from avse_ppl.models.noise.heavy_tailed import positive_stable
 from avse_ppl.models.noise.hum import line_shape
 from avse_ppl.models.scene import plates_reusable
 from avse_ppl.signal.stft import Spectrogram
+from tests.helpers import STFT
 
 DB = math.log(10) / 10
-STFT = Stft(n_fft=64, hop=16)
 FRAMES = Frames(freq=33, time=9, hop=16, n_fft=64)
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from pyro import poutine
 
-from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
+from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, stationary
 from avse_ppl.models import AR1Gain, Hum, StudentT, Sum, clicks, hum, wind
 from avse_ppl.models.noise.basic import Stationary
 from avse_ppl.models.noise.sum import initial_values, noise_floor, residual_spectrum, with_site
 from avse_ppl.models.scene import plates_reusable
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 FRAMES = Frames(freq=33, time=9, hop=16, n_fft=64)
 
 

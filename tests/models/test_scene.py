@@ -13,8 +13,8 @@ from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
 from avse_ppl.models.scene import plates_reusable
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
 
 

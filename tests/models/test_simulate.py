@@ -9,8 +9,7 @@ from scipy import stats
 
 from avse_ppl import NMF, GaussianSpeech, Scene, Stft
 from avse_ppl.models.simulate import reference_scene, simulate
-
-STFT = Stft(n_fft=64, hop=16)
+from tests.helpers import STFT
 
 
 def whitened(values, power):

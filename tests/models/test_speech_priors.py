@@ -13,8 +13,8 @@ from avse_ppl import ComplexNormal, Frames, GaussianSpeech, LatentSpeech, Stft
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.networks.vae import contrast, encoder_input
 from avse_ppl.models.scene import plates_reusable
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 FREQ, LATENT, TIME = STFT.freq, 3, 11
 FRAMES = Frames(FREQ, TIME, hop=16, n_fft=64)
 

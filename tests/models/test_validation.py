@@ -21,8 +21,8 @@ from avse_ppl.models.validation import (
     name_of,
     unknown_name,
 )
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 SPEECH = GaussianSpeech(stft=STFT)
 SHAPE_HINT = (
     "Did you forget plate('freq', frames.freq, dim=-2) or plate('time', frames.time, dim=-1)?"

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene, Stft
+from avse_ppl import EM, NMF, NUTS, SVI, LatentSpeech, NumPyroNUTS, Scene
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
@@ -18,8 +18,8 @@ from avse_ppl.models.visual.reliability import (
     soft,
     ungated,
 )
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 WAVES = np.random.default_rng(0).normal(size=(2, 800)).astype("float32")
 TIME, SHORT = STFT.frame_count(800), STFT.frame_count(320)
 

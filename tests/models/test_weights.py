@@ -16,8 +16,8 @@ from avse_ppl.models.speech.load import PRETRAINED
 from avse_ppl.models.speech.score import ScoreSpeech
 from avse_ppl.models.weights import io as weights
 from avse_ppl.models.weights.io import is_shipped, load_network, save_weights
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 SETTINGS = {
     "vae": {"latent": 3, "hidden": (7, 5), "log_input": False},
     "rvae": {"latent": 3, "hidden": 4},

@@ -22,9 +22,8 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.pipeline.compare import named_models
 from avse_ppl.plotting.comparison import plot_comparison
+from tests.helpers import RATE_HZ, STFT
 
-RATE = 16000
-STFT = Stft(n_fft=64, hop=16)
 QUIET = GaussianSpeech(1e-6 * torch.ones(33), 0.0, STFT)
 
 
@@ -235,7 +234,7 @@ def test_bursts_are_told_from_hiss(heavy):
     models = {"hiss": "stationary", "heavy": "student-t"}
     comparison = compare(
         simulated_wave(heavy, 0), models, speech=replace(QUIET), inference=FAST,
-        sample_rate_hz=RATE,
+        sample_rate_hz=RATE_HZ,
     )  # fmt: skip
     assert comparison.best == ("heavy" if heavy else "hiss")
     gap = comparison.table()[1]
@@ -255,7 +254,7 @@ def test_clicks_are_found_in_a_clock_and_not_in_rain(clip, prefers):
     sentence, noise = (load_audio(data / f"{name}.flac") for name in ("speech", clip))
     clean = highpass(sentence.samples, sentence.sample_rate_hz)
     mixture = mix(clean, noise.samples, 0.0, seed=0)
-    comparison = compare(Audio(mixture.mixture, RATE), ["stationary", "stationary+clicks"])
+    comparison = compare(Audio(mixture.mixture, RATE_HZ), ["stationary", "stationary+clicks"])
     assert (comparison.best == "stationary+clicks") is prefers
 
 
@@ -265,7 +264,7 @@ def test_clicks_are_found_in_a_clock_and_not_in_rain(clip, prefers):
 def test_the_same_seed_gives_the_same_and_the_order_does_not_matter():
     wave = simulated_wave(True, 1, 500)
     quick = replace(FAST, steps=15)
-    options = {"speech": QUIET, "inference": quick, "sample_rate_hz": RATE}
+    options = {"speech": QUIET, "inference": quick, "sample_rate_hz": RATE_HZ}
     first = compare(wave, ["stationary", "student-t"], seed=3, **options)
     again = compare(wave, ["student-t", "stationary"], seed=3, **options)
     assert first.models == again.models
@@ -278,21 +277,21 @@ def test_the_same_seed_gives_the_same_and_the_order_does_not_matter():
 def test_long_recordings_are_compared_in_pieces():
     stft = Stft(n_fft=1024, hop=512)
     prior = GaussianSpeech(1e-6 * torch.ones(513), 0.0, stft)
-    wave = simulated_wave(False, 2, 16 * RATE)
+    wave = simulated_wave(False, 2, 16 * RATE_HZ)
     models = {f"{power:g}": reference_scene(True, noise_power=power).noise for power in (1.0, 2.0)}
     comparison = compare(
-        wave, models, speech=prior, inference=Exact(draws=1), sample_rate_hz=RATE
+        wave, models, speech=prior, inference=Exact(draws=1), sample_rate_hz=RATE_HZ
     )  # fmt: skip
     assert comparison.best == "1"
     assert comparison.attrs["pieces"] == 2
-    assert comparison.power.shape[1] == 2 * stft.frame_count(8 * RATE)
+    assert comparison.power.shape[1] == 2 * stft.frame_count(8 * RATE_HZ)
     assert comparison.elpd.shape == (2, *comparison.power.shape)
 
 
 def test_unreliable_weights_are_warned_of():
     wave = simulated_wave(True, 0)  # bursts that one level cannot explain
     models = {"level": plain, "hiss": "stationary"}
-    comparison = compare(wave, models, speech=QUIET, inference=FAST, sample_rate_hz=RATE)
+    comparison = compare(wave, models, speech=QUIET, inference=FAST, sample_rate_hz=RATE_HZ)
     assert any("Pareto k-hat above 0.50 in" in text for text in comparison.warnings)
 
 
@@ -318,12 +317,12 @@ def noisy(n=4000):
 )
 def test_what_compare_refuses(noise, options, text):
     with pytest.raises(ValueError, match=text):
-        compare(noisy(), noise, speech="gaussian", sample_rate_hz=RATE, **options)
+        compare(noisy(), noise, speech="gaussian", sample_rate_hz=RATE_HZ, **options)
 
 
 def test_several_channels_are_refused():
     with pytest.raises(ValueError, match="expected one channel to compare models on, found 2"):
-        compare(np.stack([noisy()] * 2), speech="gaussian", sample_rate_hz=RATE)
+        compare(np.stack([noisy()] * 2), speech="gaussian", sample_rate_hz=RATE_HZ)
 
 
 def test_models_may_have_names_of_their_own():
@@ -354,7 +353,7 @@ def test_the_picture(tmp_path, monkeypatch):
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    soundfile.write("n.wav", 0.1 * noisy(4000), RATE, subtype="FLOAT")
+    soundfile.write("n.wav", 0.1 * noisy(4000), RATE_HZ, subtype="FLOAT")
     return tmp_path
 
 

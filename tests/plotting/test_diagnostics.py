@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from avse_ppl import NUTS, SVI, Exact, GaussianSpeech, Scene, Stft, diagnose, stationary
+from avse_ppl import NUTS, SVI, Exact, GaussianSpeech, Scene, diagnose, stationary
 from avse_ppl.cli.main import app
 from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.plotting.diagnostics import plot_diagnostics
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 SCENE = reference_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, stationary
+from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Scene, stationary
 from avse_ppl.models.simulate import reference_scene
 from avse_ppl.posterior.chunks import (
     CHUNK_S,
@@ -21,8 +21,8 @@ from avse_ppl.posterior.chunks import (
     split_chunks,
     stack_channels,
 )
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 SPANS = [(0, 400), (304, 704), (608, 1000)]  # begins on frames; overlaps of 96 samples
 N = 1000
 

@@ -26,8 +26,8 @@ from avse_ppl import (
 from avse_ppl.inference.core.build_posterior import Moments, kind_of
 from avse_ppl.models import StudentT
 from avse_ppl.models.simulate import reference_scene
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(gain_sd_db=6.0, stft=STFT)
 N = 480
 

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from avse_ppl import Audio, Posterior, Stft, enhance_batch
+from avse_ppl import Audio, Posterior, enhance_batch
 from avse_ppl.cli.main import app
 from avse_ppl.evaluation.calibration import average_coverage, coverage
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
@@ -24,8 +24,8 @@ from avse_ppl.posterior.recalibration import (
     recalibration_for,
     shipped_recalibrations,
 )
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 N = 480
 NAMES = {"routine": "svi", "speech": "white", "noise": "NMF"}
 

@@ -18,8 +18,8 @@ from scipy import integrate, stats
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, stationary
 from avse_ppl.models.simulate import reference_scene, simulate
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 DRAWS = 400
 MONTE_CARLO = 4 * np.sqrt(2 / DRAWS)  # sd; see above
 DB = np.log(10) / 10

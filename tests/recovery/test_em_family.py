@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from avse_ppl import EM, ComplexNormal, Exact, LatentSpeech, Scene, Stft
+from avse_ppl import EM, Exact, LatentSpeech, Scene, Stft
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.blocks import choose_blocks, single_block, striped_blocks
@@ -18,10 +18,9 @@ from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.simulate import reference_scene, simulate
+from tests.helpers import CPU, STFT, known_noise
 
-STFT = Stft(n_fft=64, hop=16)
 TINY = Stft(n_fft=8, hop=2)
-CPU = torch.device("cpu")
 
 
 # --- the ruler: frames that are independent given the noise ---------------------------------------
@@ -94,10 +93,6 @@ def test_the_guide_is_near_the_posterior():
 # --- priors that couple frames -------------------------------------------------------------------
 
 
-def known(frames):
-    return ComplexNormal(0.0, 0.3)
-
-
 @cache
 def prior(kind):
     """A small prior whose decoder makes much of its latents."""
@@ -147,7 +142,7 @@ def metropolis(scene, mixture, e_step, plans=None, step_size=0.7, seed=0):
 @pytest.mark.parametrize("e_step", ["mala", "mh"])
 def test_coupled_frames_against_importance_sampling(e_step):
     # Four frames in two windows that reach far into each other; 64 chains of one recording.
-    scene = Scene(prior("rvae"), known)
+    scene = Scene(prior("rvae"), known_noise)
     one = simulate(scene, 8, seed=2).mixture
     many = TINY.analyse([np.ones(8, "float32")] * 64)
     mixture = type(many)(one.values.expand(64, -1, -1), one.frames, many.n_samples,
@@ -186,7 +181,7 @@ def shifts(e_step, kind, plans=None, moves=60, recordings=700):
     Latents and mixture are drawn from the scene, so that the latents are from their posterior;
     moves that leave it invariant leave all means where they are.
     """
-    scene = Scene(prior(kind), known)
+    scene = Scene(prior(kind), known_noise)
     world = simulate(scene, 50, recordings=recordings, seed=7)
     mover = metropolis(scene, world.mixture, e_step, plans, step_size=0.4)
     state = {name: world.latents[name].clone() for name in mover.sizes}

@@ -8,12 +8,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from avse_ppl import NMF, SVI, ComplexNormal, GaussianSpeech, Scene, Stft
+from avse_ppl import NMF, SVI, ComplexNormal, GaussianSpeech, Scene
 from avse_ppl.evaluation.bin_density import pointwise_log_likelihood
 from avse_ppl.evaluation.loo import loo
 from avse_ppl.inference.core.log_density import LogDensity
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 QUIET = GaussianSpeech(1e-6 * torch.ones(33), 0.0, STFT)
 INNER = (slice(1, -1), slice(3, -3))  # neither real bins nor frames that reach past an end
 RECORDINGS = 10

@@ -12,11 +12,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from avse_ppl import HMC, NUTS, SVI, Exact, Stft
+from avse_ppl import HMC, NUTS, SVI, Exact
 from avse_ppl.inference.core.arviz_calls import ess
 from avse_ppl.models.simulate import reference_scene, simulate
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 EXACT_DRAWS = 2000
 LENGTHS = {"draws": 250, "warmup": 150, "chains": 2, "waveforms": False}
 ROUTINES = {

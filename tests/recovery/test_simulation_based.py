@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from avse_ppl import EM, SVI, Exact, Stft
+from avse_ppl import EM, SVI, Exact
 from avse_ppl.evaluation.calibration import simulation_based_calibration
 from avse_ppl.models.simulate import reference_scene
+from tests.helpers import STFT
 
-STFT = Stft(64, 16)
 INSIDE = 0.999
 
 

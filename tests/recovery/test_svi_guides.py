@@ -14,10 +14,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from avse_ppl import SVI, ComplexNormal, GaussianSpeech, Scene, Stft
+from avse_ppl import SVI, ComplexNormal, GaussianSpeech, Scene
 from avse_ppl.models.simulate import simulate
+from tests.helpers import STFT
 
-STFT = Stft(n_fft=64, hop=16)
 SPEECH = GaussianSpeech(gain_sd_db=0.0, stft=STFT)
 POWER, SIZE, MEMORY = 0.5, 0.6, 0.9
 DRAWS, STEPS = 1500, 400

@@ -27,12 +27,12 @@ from avse_ppl.signal.audio import (
     to_rate,
 )
 from avse_ppl.signal.truncation import missing_bytes
+from tests.helpers import RATE_HZ
 
-RATE = 16000
 STEPS_16 = 2**15
 
 
-def speech_like(n_samples=RATE, rate_hz=RATE, n_channels=1, seed=0):
+def speech_like(n_samples=RATE_HZ, rate_hz=RATE_HZ, n_channels=1, seed=0):
     """Low-passed noise that 16 bits hold exactly: (channel, sample)."""
     rng = np.random.default_rng(seed)
     kernel = np.hanning(9) / 10
@@ -40,7 +40,7 @@ def speech_like(n_samples=RATE, rate_hz=RATE, n_channels=1, seed=0):
     return np.round(np.stack(noise) * 0.3 * STEPS_16) / STEPS_16
 
 
-def write_av(path, codec, samples, rate_hz=RATE, video=None, delay_s=0.0, start_s=0.0):
+def write_av(path, codec, samples, rate_hz=RATE_HZ, video=None, delay_s=0.0, start_s=0.0):
     """Write a container with an audio track (codec None: without) and perhaps a video track."""
     import av
 
@@ -92,7 +92,7 @@ def test_audio_knows_its_shape_and_is_frozen():
 
 
 def test_one_channel_is_one_dimensional():
-    audio = Audio(np.ones((1, 5)), RATE)
+    audio = Audio(np.ones((1, 5)), RATE_HZ)
     assert audio.samples.shape == (5,)
     assert audio.n_channels == 1
     assert audio.mono().samples.shape == (5,)
@@ -100,7 +100,7 @@ def test_one_channel_is_one_dimensional():
 
 
 def test_rate_may_be_a_numpy_integer():
-    assert type(Audio(np.zeros(4), np.int64(RATE)).sample_rate_hz) is int
+    assert type(Audio(np.zeros(4), np.int64(RATE_HZ)).sample_rate_hz) is int
 
 
 @pytest.mark.parametrize(
@@ -114,19 +114,19 @@ def test_rate_may_be_a_numpy_integer():
     ],
 )
 def test_full_scale_is_one(dtype, stored, expected):
-    np.testing.assert_array_equal(Audio(np.array(stored, dtype), RATE).samples, expected)
+    np.testing.assert_array_equal(Audio(np.array(stored, dtype), RATE_HZ).samples, expected)
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "int64", "uint16", "bool", "object"])
 def test_other_numbers_are_refused(dtype):
     with pytest.raises(TypeError, match=f"expected real samples .* found {dtype}"):
-        Audio(np.zeros(10).astype(dtype), RATE)
+        Audio(np.zeros(10).astype(dtype), RATE_HZ)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3, 4), (0, 100)])
 def test_other_shapes_are_refused(shape):
     with pytest.raises(ValueError, match=r"expected samples of shape \(sample,\)"):
-        Audio(np.zeros(shape), RATE)
+        Audio(np.zeros(shape), RATE_HZ)
 
 
 @pytest.mark.parametrize("rate_hz", [16000.0, "16000", True, None])
@@ -149,35 +149,35 @@ def test_resample_keeps_sound_and_drops_what_the_rate_cannot_hold(n_channels):
     time_s = np.arange(44100) / 44100
     kept, lost = np.sin(2 * np.pi * 1000 * time_s), np.sin(2 * np.pi * 12000 * time_s)
     audio = Audio(np.stack([0.5 * kept + 0.4 * lost] * n_channels), 44100)
-    resampled = audio.resample(RATE)
-    assert (resampled.n_channels, resampled.sample_rate_hz) == (n_channels, RATE)
-    assert resampled.n_samples == RATE
-    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)
+    resampled = audio.resample(RATE_HZ)
+    assert (resampled.n_channels, resampled.sample_rate_hz) == (n_channels, RATE_HZ)
+    assert resampled.n_samples == RATE_HZ
+    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(RATE_HZ) / RATE_HZ)
     middle = slice(1000, -1000)
     for channel in resampled.channels():
         np.testing.assert_allclose(channel.samples[middle], expected[middle], atol=1e-3)
 
 
 def test_resample_to_the_same_rate_is_the_same_object():
-    audio = Audio(np.zeros(100), RATE)
-    assert audio.resample(RATE) is audio
+    audio = Audio(np.zeros(100), RATE_HZ)
+    assert audio.resample(RATE_HZ) is audio
 
 
 def test_resample_checks_the_rate():
     with pytest.raises(ValueError, match="at least 4000"):
-        Audio(np.zeros(100), RATE).resample(16)
+        Audio(np.zeros(100), RATE_HZ).resample(16)
 
 
 def test_to_rate_says_what_it_did():
     audio = Audio(np.zeros(44100), 44100)
     with pytest.warns(UserWarning, match=r"^resampled from 44100 Hz to 16000 Hz$"):
-        resampled = to_rate(audio, RATE)
-    assert (resampled.sample_rate_hz, resampled.n_samples) == (RATE, RATE)
+        resampled = to_rate(audio, RATE_HZ)
+    assert (resampled.sample_rate_hz, resampled.n_samples) == (RATE_HZ, RATE_HZ)
 
 
 def test_to_rate_is_silent_where_nothing_is_done():
-    audio = Audio(np.zeros(100), RATE)
-    assert to_rate(audio, RATE) is audio
+    audio = Audio(np.zeros(100), RATE_HZ)
+    assert to_rate(audio, RATE_HZ) is audio
 
 
 # --- as_audio ------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_to_rate_is_silent_where_nothing_is_done():
 @pytest.mark.parametrize("make", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
 def test_arrays_come_channel_first(shape, expected, make):
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    audio = as_audio(make(values), RATE)
+    audio = as_audio(make(values), RATE_HZ)
     assert audio.samples.shape == expected
     time_axis = int(np.argmax(shape))
     np.testing.assert_array_equal(
@@ -209,21 +209,21 @@ def test_arrays_come_channel_first(shape, expected, make):
 
 def test_a_tensor_that_needs_gradients_is_read():
     source = torch.full((10,), 0.5, requires_grad=True)
-    np.testing.assert_array_equal(as_audio(source, RATE).samples, np.full(10, 0.5))
+    np.testing.assert_array_equal(as_audio(source, RATE_HZ).samples, np.full(10, 0.5))
 
 
 def test_audio_passes_through():
-    audio = Audio(np.zeros(10), RATE)
+    audio = Audio(np.zeros(10), RATE_HZ)
     assert as_audio(audio) is audio
-    assert as_audio(audio, RATE) is audio
+    assert as_audio(audio, RATE_HZ) is audio
 
 
 def test_path_string_and_bytes_are_read(tmp_path):
     path = tmp_path / "a.wav"
-    soundfile.write(path, speech_like()[0], RATE, subtype="PCM_16")
+    soundfile.write(path, speech_like()[0], RATE_HZ, subtype="PCM_16")
     for source in (path, str(path), path.read_bytes(), bytearray(path.read_bytes())):
         audio = as_audio(source)
-        assert audio.sample_rate_hz == RATE
+        assert audio.sample_rate_hz == RATE_HZ
         np.testing.assert_array_equal(audio.samples, speech_like()[0])
 
 
@@ -234,20 +234,20 @@ def test_an_array_without_rate_is_refused():
 
 def test_an_ambiguous_array_is_refused():
     with pytest.raises(ValueError, match=r"cannot tell channels from samples .* \(100, 9\)"):
-        as_audio(np.zeros((100, 9)), RATE)
+        as_audio(np.zeros((100, 9)), RATE_HZ)
 
 
 def test_another_rate_than_stated_is_refused(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 8000)
     for source in (Audio(np.zeros(10), 8000), tmp_path / "a.wav"):
         with pytest.raises(ValueError, match="expected a recording at 16000 Hz, found 8000 Hz"):
-            as_audio(source, RATE)
+            as_audio(source, RATE_HZ)
 
 
 @pytest.mark.parametrize("source", [[0.0, 1.0], None, 3.0])
 def test_other_things_are_refused(source):
     with pytest.raises(TypeError, match="expected an Audio, a path, bytes"):
-        as_audio(source, RATE)
+        as_audio(source, RATE_HZ)
 
 
 # --- load_audio: what is there -------------------------------------------------------------------
@@ -278,12 +278,12 @@ def test_lossless_files_come_back_exactly(tmp_path, name, subtype, rate_hz, n_ch
 
 def test_24_bits_are_kept(tmp_path):
     samples = np.array([1, -1, 3, 2**22 + 1]) / 2**23
-    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="PCM_24")
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="PCM_24")
     np.testing.assert_array_equal(load_audio(tmp_path / "a.wav").samples, samples)
 
 
 def test_float_beyond_full_scale_is_kept(tmp_path):
-    soundfile.write(tmp_path / "a.wav", np.array([3.5, -2.0]), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "a.wav", np.array([3.5, -2.0]), RATE_HZ, subtype="FLOAT")
     np.testing.assert_array_equal(load_audio(tmp_path / "a.wav").samples, [3.5, -2.0])
 
 
@@ -297,9 +297,9 @@ def test_float_beyond_full_scale_is_kept(tmp_path):
 )
 def test_lossy_files_keep_level_and_timing(tmp_path, name, options):
     samples = speech_like()[0]
-    soundfile.write(tmp_path / name, samples, RATE, **options)
+    soundfile.write(tmp_path / name, samples, RATE_HZ, **options)
     audio = load_audio(tmp_path / name)
-    assert (audio.sample_rate_hz, audio.n_samples) == (RATE, len(samples))
+    assert (audio.sample_rate_hz, audio.n_samples) == (RATE_HZ, len(samples))
     assert best_lag(samples, audio.samples) == 0
     np.testing.assert_allclose(audio.samples.std(), samples.std(), rtol=0.1)
 
@@ -320,7 +320,7 @@ def test_lossless_sound_of_video_comes_back_exactly(tmp_path, name, codec, video
     path = write_av(tmp_path / name, codec, samples, video=video)
     for source in (path, path.read_bytes()):
         audio = load_audio(source)
-        assert audio.sample_rate_hz == RATE
+        assert audio.sample_rate_hz == RATE_HZ
         np.testing.assert_array_equal(np.atleast_2d(audio.samples), samples)
 
 
@@ -363,14 +363,14 @@ def test_cover_art_is_no_video(tmp_path):
     import av
 
     with av.open(str(tmp_path / "a.m4a"), "w", format="mp4") as out:
-        sound = out.add_stream("aac", rate=RATE, layout="mono")
+        sound = out.add_stream("aac", rate=RATE_HZ, layout="mono")
         cover = out.add_stream("mjpeg", rate=25)
         cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
         cover.disposition = av.stream.Disposition.attached_pic
         image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))
         out.mux([*cover.encode(image), *cover.encode(None)])
         frame = av.AudioFrame.from_ndarray(speech_like().astype("f4"), format="fltp", layout="mono")
-        frame.sample_rate, frame.pts = RATE, 0
+        frame.sample_rate, frame.pts = RATE_HZ, 0
         out.mux([*sound.encode(frame), *sound.encode(None)])
     audio = load_audio(tmp_path / "a.m4a")
     assert best_lag(speech_like()[0], audio.samples) == 0
@@ -385,7 +385,7 @@ def test_sound_earlier_than_the_pictures_is_trimmed(tmp_path):
 
 @pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000])
 def test_wav_written_to_a_pipe_is_read(tmp_path, length):
-    soundfile.write(tmp_path / "a.wav", speech_like()[0], RATE, subtype="PCM_16")
+    soundfile.write(tmp_path / "a.wav", speech_like()[0], RATE_HZ, subtype="PCM_16")
     data = bytearray((tmp_path / "a.wav").read_bytes())
     at = data.index(b"data") + 4
     data[at : at + 4] = data[4:8] = struct.pack("<I", length)
@@ -393,7 +393,7 @@ def test_wav_written_to_a_pipe_is_read(tmp_path, length):
 
 
 def test_wav_with_other_chunks_and_big_endian_is_read(tmp_path):
-    soundfile.write(tmp_path / "a.wav", speech_like()[0], RATE, subtype="PCM_16", endian="BIG")
+    soundfile.write(tmp_path / "a.wav", speech_like()[0], RATE_HZ, subtype="PCM_16", endian="BIG")
     data = (tmp_path / "a.wav").read_bytes()
     assert data[:4] == b"RIFX"
     np.testing.assert_array_equal(load_audio(data).samples, speech_like()[0])
@@ -490,8 +490,8 @@ def test_track_without_sound(tmp_path):
 )
 def test_half_a_recording_is_refused(tmp_path, name, options, kept):
     path = tmp_path / name
-    soundfile.write(path, speech_like(4 * RATE)[0], RATE, **options)
-    assert load_audio(path).n_samples == 4 * RATE
+    soundfile.write(path, speech_like(4 * RATE_HZ)[0], RATE_HZ, **options)
+    assert load_audio(path).n_samples == 4 * RATE_HZ
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
     for source in (path, path.read_bytes()):
@@ -504,12 +504,12 @@ def test_half_a_recording_is_refused(tmp_path, name, options, kept):
 @pytest.mark.parametrize(
     ("name", "codec", "video", "rate_hz"),
     [
-        ("a.mkv", "flac", "mpeg4", RATE),
-        ("a.mkv", "pcm_s16le", "mpeg4", RATE),
-        ("a.mp4", "aac", "mpeg4", RATE),
-        ("a.mov", "aac", "mpeg4", RATE),
-        ("a.m4a", "aac", None, RATE),
-        ("a.avi", "pcm_s16le", "mpeg4", RATE),
+        ("a.mkv", "flac", "mpeg4", RATE_HZ),
+        ("a.mkv", "pcm_s16le", "mpeg4", RATE_HZ),
+        ("a.mp4", "aac", "mpeg4", RATE_HZ),
+        ("a.mov", "aac", "mpeg4", RATE_HZ),
+        ("a.m4a", "aac", None, RATE_HZ),
+        ("a.avi", "pcm_s16le", "mpeg4", RATE_HZ),
         ("a.webm", "libopus", "vp8", 48000),
     ],
 )
@@ -535,7 +535,7 @@ def test_a_container_that_promises_more_than_it_holds_is_refused(tmp_path):
 
 
 def test_an_mp3_cut_short_is_refused(tmp_path, capfd):
-    soundfile.write(tmp_path / "a.mp3", speech_like(4 * RATE)[0], RATE)
+    soundfile.write(tmp_path / "a.mp3", speech_like(4 * RATE_HZ)[0], RATE_HZ)
     data = (tmp_path / "a.mp3").read_bytes()
     with pytest.raises(ValueError, match=r"it promises 4\.00 s"):
         load_audio(data[: len(data) // 2])
@@ -550,7 +550,7 @@ def test_damaged_sound_of_video_is_refused(tmp_path):
 
 
 def test_an_ogg_file_without_its_last_page_is_not_whole(tmp_path):
-    soundfile.write(tmp_path / "a.ogg", speech_like()[0], RATE)
+    soundfile.write(tmp_path / "a.ogg", speech_like()[0], RATE_HZ)
     data = (tmp_path / "a.ogg").read_bytes()
     last = data.rindex(b"OggS")
     assert missing_bytes(io.BytesIO(data)) == 0
@@ -575,20 +575,20 @@ def test_wholeness_of_64_bit_lengths():
 
 
 def test_a_good_recording_passes_unchanged():
-    audio = Audio(speech_like()[0], RATE)
-    assert check_audio(audio, min_samples=RATE) is audio
+    audio = Audio(speech_like()[0], RATE_HZ)
+    assert check_audio(audio, min_samples=RATE_HZ) is audio
 
 
 def test_no_samples():
     with pytest.raises(ValueError, match="it holds 0 samples"):
-        check_audio(Audio(np.zeros(0), RATE), min_samples=0)
+        check_audio(Audio(np.zeros(0), RATE_HZ), min_samples=0)
 
 
 def test_too_short():
     with pytest.raises(
         ValueError, match=r"at least 1024 samples \(0\.064 s at 16000 Hz\), found 9"
     ):
-        check_audio(Audio(np.ones((2, 9)) * 0.1, RATE), min_samples=1024)
+        check_audio(Audio(np.ones((2, 9)) * 0.1, RATE_HZ), min_samples=1024)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
@@ -596,46 +596,46 @@ def test_not_finite(bad):
     samples = speech_like(n_channels=2)
     samples[1, 17] = bad
     with pytest.raises(ValueError, match="found 1 of 32000 NaN or infinite"):
-        check_audio(Audio(samples, RATE), min_samples=1024)
+        check_audio(Audio(samples, RATE_HZ), min_samples=1024)
 
 
 def test_silence_is_remarked():
     with pytest.warns(UserWarning, match="silent: all samples are zero"):
-        check_audio(Audio(np.zeros(RATE), RATE), min_samples=1024)
+        check_audio(Audio(np.zeros(RATE_HZ), RATE_HZ), min_samples=1024)
 
 
 def test_one_silent_channel_is_no_remark():
     samples = speech_like(n_channels=2)
     samples[0] = 0
-    check_audio(Audio(samples, RATE), min_samples=1024)
+    check_audio(Audio(samples, RATE_HZ), min_samples=1024)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int16"])
 def test_clipping_is_remarked(dtype):
-    time_s = np.arange(RATE) / RATE
+    time_s = np.arange(RATE_HZ) / RATE_HZ
     clipped = np.clip(1.5 * np.sin(2 * np.pi * 100 * time_s), -1, 1)
     samples = np.clip(clipped * STEPS_16, -STEPS_16, STEPS_16 - 1).astype("int16")
     with pytest.warns(UserWarning, match="clipped in 200 places"):
-        check_audio(Audio(samples if dtype == "int16" else clipped, RATE), min_samples=1024)
+        check_audio(Audio(samples if dtype == "int16" else clipped, RATE_HZ), min_samples=1024)
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.9])
 def test_peaks_that_are_not_held_are_no_clipping(scale):
-    time_s = np.arange(RATE) / RATE
+    time_s = np.arange(RATE_HZ) / RATE_HZ
     touched = scale * np.clip(1.001 * np.sin(2 * np.pi * 1900 * time_s), -1, 1)
     held_below = np.clip(1.5 * np.sin(2 * np.pi * 100 * time_s), -1, 1) * 0.9
-    check_audio(Audio(touched, RATE), min_samples=1024)
-    check_audio(Audio(held_below, RATE), min_samples=1024)
+    check_audio(Audio(touched, RATE_HZ), min_samples=1024)
+    check_audio(Audio(held_below, RATE_HZ), min_samples=1024)
 
 
 def test_a_handful_of_clipped_places_is_no_remark():
     samples = speech_like()[0]
     for start in range(100, 600, 100):
         samples[start : start + 4] = 1.0
-    check_audio(Audio(samples, RATE), min_samples=1024)
+    check_audio(Audio(samples, RATE_HZ), min_samples=1024)
     samples[600:604] = 1.0
     with pytest.warns(UserWarning, match="clipped in 6 places"):
-        check_audio(Audio(samples, RATE), min_samples=1024)
+        check_audio(Audio(samples, RATE_HZ), min_samples=1024)
 
 
 # --- check_writable and save_audio ---------------------------------------------------------------
@@ -706,7 +706,7 @@ def test_what_is_saved_comes_back_exactly(tmp_path, name, subtype, stored, n_cha
 
 
 def test_saved_ogg_keeps_level_and_timing(tmp_path):
-    audio = Audio(speech_like()[0], RATE)
+    audio = Audio(speech_like()[0], RATE_HZ)
     again = load_audio(save_audio(tmp_path / "a.ogg", audio))
     assert again.n_samples == audio.n_samples
     assert best_lag(audio.samples, again.samples) == 0
@@ -727,14 +727,14 @@ def test_a_long_ogg_can_be_written(tmp_path):
 
 
 def test_float_wav_keeps_what_is_beyond_full_scale(tmp_path):
-    audio = Audio(np.array([0.5, -2.5, 1.0]), RATE)
+    audio = Audio(np.array([0.5, -2.5, 1.0]), RATE_HZ)
     again = load_audio(save_audio(tmp_path / "a.wav", audio))
     np.testing.assert_array_equal(again.samples, audio.samples)
 
 
 @pytest.mark.parametrize(("name", "subtype"), [("a.wav", "PCM_16"), ("a.flac", None)])
 def test_other_formats_are_scaled_down_not_clipped(tmp_path, name, subtype):
-    audio = Audio(np.array([0.5, -2.0, 1.0]), RATE)
+    audio = Audio(np.array([0.5, -2.0, 1.0]), RATE_HZ)
     with pytest.warns(UserWarning, match=r"peak 2\.000 is beyond full scale.*scaled by 0\.500"):
         path = save_audio(tmp_path / name, audio, subtype=subtype)
     np.testing.assert_allclose(load_audio(path).samples, [0.25, -1.0, 0.5], atol=2**-15)
@@ -743,26 +743,26 @@ def test_other_formats_are_scaled_down_not_clipped(tmp_path, name, subtype):
 @pytest.mark.parametrize(("name", "subtype"), [("a.flac", "FLOAT"), ("a.wav", "PCM_17")])
 def test_unknown_subtype(tmp_path, name, subtype):
     with pytest.raises(ValueError, match=f"files hold no '{subtype}' samples; expected one of PCM"):
-        save_audio(tmp_path / name, Audio(np.zeros(10), RATE), subtype=subtype)
+        save_audio(tmp_path / name, Audio(np.zeros(10), RATE_HZ), subtype=subtype)
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_ending(tmp_path):
     with pytest.raises(ValueError, match="expected a name ending in"):
-        save_audio(tmp_path / "a.mp5", Audio(np.zeros(10), RATE))
+        save_audio(tmp_path / "a.mp5", Audio(np.zeros(10), RATE_HZ))
 
 
 def test_nothing_to_save(tmp_path):
     with pytest.raises(ValueError, match="the recording holds 0 samples"):
-        save_audio(tmp_path / "a.wav", Audio(np.zeros(0), RATE))
+        save_audio(tmp_path / "a.wav", Audio(np.zeros(0), RATE_HZ))
     with pytest.raises(ValueError, match="expected finite samples"):
-        save_audio(tmp_path / "a.wav", Audio(np.array([np.nan]), RATE))
+        save_audio(tmp_path / "a.wav", Audio(np.array([np.nan]), RATE_HZ))
     assert not list(tmp_path.iterdir())
 
 
 def test_what_the_writer_cannot_do_leaves_nothing(tmp_path):
     (tmp_path / "a.flac").write_bytes(b"kept")
-    many = Audio(np.zeros((9, 10)), RATE)  # FLAC holds 8 channels
+    many = Audio(np.zeros((9, 10)), RATE_HZ)  # FLAC holds 8 channels
     with pytest.raises(OSError, match="cannot write"):
         save_audio(tmp_path / "a.flac", many)
     assert [path.name for path in tmp_path.iterdir()] == ["a.flac"]
@@ -770,14 +770,14 @@ def test_what_the_writer_cannot_do_leaves_nothing(tmp_path):
 
 
 def test_a_broken_write_keeps_the_file_that_was_there(tmp_path, monkeypatch):
-    path = save_audio(tmp_path / "a.wav", Audio(np.ones(10) * 0.5, RATE))
+    path = save_audio(tmp_path / "a.wav", Audio(np.ones(10) * 0.5, RATE_HZ))
 
     def disk_full(self, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(soundfile.SoundFile, "write", disk_full)
     with pytest.raises(OSError, match="No space left"):
-        save_audio(path, Audio(np.zeros(20), RATE))
+        save_audio(path, Audio(np.zeros(20), RATE_HZ))
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.wav"]
     np.testing.assert_array_equal(load_audio(path).samples, np.full(10, 0.5))
 

@@ -15,15 +15,14 @@ from avse_ppl.data import Clip, SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.weights.io import save_weights
-from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import Crop
 from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES, AudioVisualRecipe
 from avse_ppl.training.seeing import TrainingData, train_audio_visual
 from avse_ppl.training.seeing_data import AVBatch, AVMixtureCrops, AVSpeechCrops, MouthCrops
 from avse_ppl.training.seeing_phases import LipsTraining, PriorTraining, visual_of
+from tests.helpers import STFT
 from tests.training.test_noise import trains
 
-STFT = Stft(n_fft=64, hop=16)
 CROP = 3200  # five pictures
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "encoder_blocks": 2, "blocks": 1}
 RECIPE = AudioVisualRecipe(

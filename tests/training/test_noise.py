@@ -9,7 +9,6 @@ import torch
 from avse_ppl.data import Clip, SpeechCache
 from avse_ppl.models import load_noise
 from avse_ppl.models.networks import VaeNetwork
-from avse_ppl.signal.stft import Stft
 from avse_ppl.training import Recipe
 from avse_ppl.training.data import Crop
 from avse_ppl.training.noise import (
@@ -19,22 +18,9 @@ from avse_ppl.training.noise import (
     train_noise,
 )
 from avse_ppl.training.phases import EncoderTraining
+from tests.helpers import STFT, ignore_training_warnings
 
-STFT = Stft(n_fft=64, hop=16)
 CROP = 4000
-TRAINING_WARNINGS = [
-    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated"),
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the"),
-    pytest.mark.filterwarnings("ignore:GPU available but not used"),
-]
-
-
-def trains(test):
-    """Let pass what Lightning has to say."""
-    for mark in TRAINING_WARNINGS:
-        test = mark(test)
-    return test
 
 
 RECIPE = Recipe(
@@ -110,7 +96,7 @@ def test_the_encoder_is_taught_the_noise_of_a_mixture():
     assert losses[0] == losses[1] != losses[2]
 
 
-@trains
+@ignore_training_warnings
 def test_a_run_leaves_a_prior_that_loads(tmp_path):
     data = {"licence": "none"}
     folder = train_noise(
@@ -123,7 +109,7 @@ def test_a_run_leaves_a_prior_that_loads(tmp_path):
     assert "metrics of the noise phase" in card and "metrics of the encoder phase" in card
 
 
-@trains
+@ignore_training_warnings
 def test_a_run_without_speech_leaves_out_the_second_phase(tmp_path):
     train_noise(RECIPE, cache(), tmp_path, name="mine", data={}, stft=STFT)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["noise"]
