@@ -20,8 +20,7 @@ from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES, AudioVisualRecipe
 from avse_ppl.training.seeing import TrainingData, train_audio_visual
 from avse_ppl.training.seeing_data import AVBatch, AVMixtureCrops, AVSpeechCrops, MouthCrops
 from avse_ppl.training.seeing_phases import LipsTraining, PriorTraining, visual_of
-from tests.helpers import STFT
-from tests.training.test_noise import trains
+from tests.helpers import STFT, ignore_training_warnings
 
 CROP = 3200  # five pictures
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "encoder_blocks": 2, "blocks": 1}
@@ -113,7 +112,7 @@ def test_lips_are_left_out_at_training_only():
     assert bool((visual_of(batch, time_s, module.eval())[:, 0] == 1).all())
 
 
-@trains
+@ignore_training_warnings
 def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
     recipe = replace(RECIPE, start=str(tcvae))
     materials = TrainingData(sound(), sound("noise"), [mouths()])
@@ -140,7 +139,7 @@ def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
     assert phases == ["prior"]
 
 
-@trains
+@ignore_training_warnings
 def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
     settings = {**SIZES, "prior": "recurrent", "decoder": "recurrent"}
     recipe = replace(RECIPE, start=str(tcvae), sees=False, settings=settings)

@@ -18,8 +18,8 @@ from avse_ppl.training.phases import VaeTraining
 from avse_ppl.training.recipes import DIFFUSION_RECIPES, DiffusionRecipe
 from avse_ppl.training.seeing import TrainingData, train_audio_visual
 from avse_ppl.training.seeing_data import AVBatch, AVSpeechCrops, MouthCrops
+from tests.helpers import ignore_training_warnings
 from tests.training.test_audio_visual import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
-from tests.training.test_noise import trains
 
 __all__ = ["tcvae"]  # a fixture
 LATENT = {**SIZES, "visual": 3, "denoiser_hidden": 8, "denoiser_blocks": 2}
@@ -120,7 +120,7 @@ def test_recipes_make_their_networks():
 # Runs
 
 
-@trains
+@ignore_training_warnings
 def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, eyes):
     folder = fit("latent-diffusion", tmp_path / "a", tcvae, eyes=eyes)
     prior = load_speech(folder)
@@ -141,7 +141,7 @@ def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, 
     assert all(torch.equal(made[name], value) for name, value in weights(again).items())
 
 
-@trains
+@ignore_training_warnings
 @pytest.mark.parametrize("kind", sorted(RECIPES))
 def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
     prior = load_speech(fit(kind, tmp_path / "a", tcvae, lips=False))
@@ -149,7 +149,7 @@ def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
     assert prior.network.visual == 0
 
 
-@trains
+@ignore_training_warnings
 @pytest.mark.parametrize("recipe", [RECIPES["score"], UNET], ids=lambda recipe: recipe.network)
 def test_a_score_prior_sees(recipe, tmp_path, eyes):
     materials = TrainingData(sound(), lips=[mouths()])
@@ -160,7 +160,7 @@ def test_a_score_prior_sees(recipe, tmp_path, eyes):
     assert bool(weights(folder)["leave.weight"].any())
 
 
-@trains
+@ignore_training_warnings
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize("kind", sorted(RECIPES))
 def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, monkeypatch):

@@ -19,9 +19,9 @@ from avse_ppl.training.phases import VaeTraining
 from avse_ppl.training.recipes import DIFFUSION_RECIPES, DISTILLATION, DistillationRecipe
 from avse_ppl.training.seeing import TrainingData
 from avse_ppl.training.seeing_data import AVBatch
+from tests.helpers import ignore_training_warnings
 from tests.training.test_audio_visual import CROP, STFT, mouths, sound, tcvae
 from tests.training.test_diffusion import LATENT, eyes, weights
-from tests.training.test_noise import trains
 
 __all__ = ["eyes", "tcvae"]  # fixtures
 FEW = DistillationRecipe(crop_s=0.2, batch=2, epochs=2, calls=2)
@@ -135,7 +135,7 @@ def test_the_recipe_makes_its_network():
 # Runs
 
 
-@trains
+@ignore_training_warnings
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_distilled_prior_keeps_all_but_the_denoiser_and_resumes(tmp_path, diffused, monkeypatch):
     folder = distil(diffused, tmp_path / "a")
@@ -165,7 +165,7 @@ def test_a_distilled_prior_keeps_all_but_the_denoiser_and_resumes(tmp_path, diff
     assert all(torch.equal(resumed[name], value) for name, value in made.items())
 
 
-@trains
+@ignore_training_warnings
 def test_without_lips_the_flow_is_distilled_by_ear(tmp_path, diffused):
     prior = load_speech(distil(diffused, tmp_path / "a", lips=False))
     assert (prior.lips, prior.network.visual) == (None, 0)

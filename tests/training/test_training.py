@@ -20,6 +20,7 @@ from avse_ppl.training import RECIPES, Recipe, train
 from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
 from avse_ppl.training.data import Crop, CropBatches, MixtureCrops, SpeechCrops
 from avse_ppl.training.phases import POWER_FLOOR, EncoderTraining, VaeTraining
+from tests.helpers import ignore_training_warnings
 
 RATE_HZ = 8000
 STFT = Stft(128, 32, sample_rate_hz=RATE_HZ)
@@ -30,14 +31,6 @@ RECIPE = Recipe(
     snr_db=(0.0, 10.0),
 )  # fmt: skip
 DATA = {"corpora": "made up", "licence": "none", "split": "by clip", "command": "pytest"}
-
-lightning = [
-    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated"),
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
-    pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the"),
-    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
-    pytest.mark.filterwarnings("ignore:GPU available but not used"),
-]
 
 
 def voice(rng, seconds: float, level: float = 0.1) -> np.ndarray:
@@ -401,9 +394,8 @@ def card_losses(folder):
     return [float(line.split(": ")[1]) for line in lines if line.startswith("- val_loss:")]
 
 
+@ignore_training_warnings
 class TestRuns:
-    pytestmark = lightning
-
     def test_training_lowers_the_loss_and_leaves_a_prior(self, speech, tmp_path):
         start = run(speech, tmp_path / "none", replace(RECIPE, learning_rate=1e-12, epochs=1))
         out = run(speech, tmp_path / "out", replace(RECIPE, epochs=6))

@@ -29,6 +29,7 @@ from avse_ppl.video import Lips, read_lips
 from avse_ppl.video.corruptions import CAUSES, corrupt
 from avse_ppl.video.quality.features import speech_levels, tracker_columns
 from avse_ppl.video.quality.score import score_lips
+from tests.helpers import ignore_training_warnings
 
 MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
 SMALL = {"width": 4, "hidden": 8, "features": 8, "tower": 4}
@@ -258,11 +259,7 @@ def test_shipped_weights_tell_a_good_mouth_from_a_covered_one(mouth, sound):
     assert clean > score_lips(covered.lips, sound).score[covered.reliability < 0.3].mean() + 0.3
 
 
-@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated")
-@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
-@pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the")
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-@pytest.mark.filterwarnings("ignore:GPU available but not used")
+@ignore_training_warnings
 class TestTraining:
     """On a corpus of five copies of one clip."""
 
