@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,35 +12,27 @@ import torch
 from torch import nn
 
 from avse_ppl.models.networks import LipEncoder
-from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
-from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.weights.io import (
     NETWORKS,
-    PRETRAINED,
     is_shipped,
     load_lip_encoder,
-    load_network,
     load_shared,
     save_weights,
 )
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.data import SpeechCrops
 from avse_ppl.training.diffusion_phases import (
-    DistillationTraining,
     LatentDiffusionTraining,
     ScoreTraining,
 )
 from avse_ppl.training.fit import Run, card_metrics, check_rates
 from avse_ppl.training.phases import power_of
-from avse_ppl.training.recipes import DiffusionRecipe, DistillationRecipe
+from avse_ppl.training.recipes import DiffusionRecipe
 from avse_ppl.training.seeing import TrainingData, teach
 from avse_ppl.training.seeing_data import AVSpeechCrops, MouthCrops, VisualFeatures
 
 _SPLITS = ("train", "dev")
-_UNIT = (
-    "of a bin or a latent: nll in nats, fit in squared errors; of a teacher nats a frame; of a "
-    "flow mean squares, of z over its own or, back, of u"
-)
+_UNIT = "of a bin or a latent: nll in nats, fit in squared errors; of a teacher nats a frame"
 
 
 def train_score(
@@ -150,85 +141,6 @@ def train_latent_diffusion(
     module = LatentDiffusionTraining(recipe, stft, network, guide)
     metrics["denoiser"] = run.fit(module, "denoiser", recipe.epochs, recipe.batch, *crops)
     return _save(run, network, network_settings, metrics, name, data, seer and eyes)
-
-
-def distil_latent_diffusion(
-    recipe: DistillationRecipe,
-    materials: TrainingData,
-    output: str | Path,
-    *,
-    name: str,
-    data: Mapping[str, Any],
-    distil: str | Path,
-    stft: Stft | None = None,
-    seed: int = 0,
-    **settings: Any,
-) -> Path:
-    """Distil the flow of a latent diffusion prior to few calls, and write what comes of it.
-
-    One phase, "flow", see `DistillationTraining`. Encoder, decoder and visual encoder are those of
-    the prior that is distilled, its weights where the denoiser starts.
-
-    Parameters
-    ----------
-    recipe, materials
-        What to train, and on what; without prepared lips, by ear alone.
-    output, name, data, seed
-        As for `train`.
-    distil
-        The prior to distil: a folder of weights, or their name.
-    stft
-        Must be that of the prior, if it is given.
-    **settings
-        ``device``, ``precision``, ``workers``, ``resume`` and ``progress``, as for `train`.
-
-    Returns
-    -------
-    Path
-        The folder, readable by ``load_speech``.
-
-    Raises
-    ------
-    ValueError
-        As `train_score`; or if what is to be distilled is no latent diffusion, or is distilled
-        already, or has another front end.
-    """
-    folder = PRETRAINED / str(distil) if is_shipped(distil) else Path(distil)
-    teacher, config = teacher_of(folder)
-    own, output = Stft(**config["stft"]), Path(output)
-    if stft is not None and stft != own:
-        raise ValueError(f"{distil} has the front end {own}, found {stft}; leave stft out")
-    check_rates(own, materials.speech)
-    eyes = config.get("lips")
-    eyes = folder / eyes if eyes and (folder / eyes).is_dir() else eyes
-    seer = load_lip_encoder(eyes)[0] if eyes and materials.lips else None
-    recipe = replace(recipe, visual_weight=config.get("trust", recipe.visual_weight))
-    crops = seen_crops(recipe, materials, seer, own, seed)
-    network_settings = {k: v for k, v in config["settings"].items() if k != "steps"}
-    network_settings |= {"calls": recipe.calls, **({} if seer is not None else {"visual": 0})}
-    network = NETWORKS[recipe.network](freq=own.freq, **network_settings)
-    load_shared(network, teacher)
-    run = Run(recipe, own, output, seed, **{**_SETTINGS, **settings})
-    module = DistillationTraining(recipe, own, network, teacher)
-    metrics = {"flow": run.fit(module, "flow", recipe.epochs, recipe.batch, *crops)}
-    return _save(run, network, network_settings, metrics, name, data, seer and eyes)
-
-
-def teacher_of(folder: Path) -> tuple[LatentDiffusionNetwork, dict[str, Any]]:
-    """The network of a latent diffusion prior, and its config.
-
-    Raises
-    ------
-    ValueError
-        If it is none, or distilled already.
-    """
-    network, config = load_network(folder)
-    if not isinstance(network, LatentDiffusionNetwork) or isinstance(network, FewCallsNetwork):
-        raise ValueError(
-            f"{folder} holds a {config['network']!r} network; what can be distilled is a "
-            "'latent-diffusion': give the folder of one, or the name 'latent-diffusion'"
-        )
-    return network.train(), config  # no layer is another then, and Lightning asks for it
 
 
 def spread_of(teacher: Any, crops: SpeechCrops, stft: Stft, count: int = 200) -> float:

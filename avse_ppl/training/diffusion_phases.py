@@ -12,7 +12,7 @@ from torch import Tensor
 from avse_ppl.models.speech.compression import Compression
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.phases import VaeTraining, power_of
-from avse_ppl.training.recipes import DiffusionRecipe, DistillationRecipe
+from avse_ppl.training.recipes import DiffusionRecipe
 from avse_ppl.training.seeing_data import AVBatch
 from avse_ppl.training.seeing_phases import frame_times, visual_of
 
@@ -116,76 +116,3 @@ class LatentDiffusionTraining(DenoiserTraining):
         visual = visual_of(batch, frame_times(self.stft, power), self)
         mean, variance = self.network.denoise(noisy, sigma, visual)
         return self.compared(clean, mean, variance, sigma)
-
-
-class DistillationTraining(DenoiserTraining):
-    r"""A flow of few calls between the end points of a teacher's flow :math:`\Phi`.
-
-    .. math:: E\,|z - \Phi_s(u, v)|^2 / \sigma_d^2 + w\, E\,|u - \Phi_s^{-1}(z, v)|^2,
-        \qquad z = \Phi(u, v)
-
-    over white noise u, a share of the crops, and over u that the teacher finds behind latents of
-    speech, where inference starts. Both ways know the lips, as the teacher does; no more of the
-    speech is needed. What is kept of the weights is their running mean.
-
-    The teacher's steps are halved again and again by Salimans and Ho (2022), and any two points of
-    a path are made to agree by Song et al. (2023), who sample all levels anew. Here the map is all
-    that inference uses: its levels are fixed, and its end points are learned at once.
-
-    Parameters
-    ----------
-    recipe, stft
-        As before.
-    network
-        A `FewCallsNetwork`; all but its denoiser is frozen.
-    teacher
-        The `LatentDiffusionNetwork` whose flow it is to have.
-
-    References
-    ----------
-    Salimans and Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022.
-    Song, Dhariwal, Chen and Sutskever, "Consistency models", ICML 2023.
-    """
-
-    def __init__(self, recipe: DistillationRecipe, stft: Stft, network: Any, teacher: Any) -> None:
-        """Freeze all but the denoiser."""
-        super().__init__(recipe, stft, network)
-        self.teacher = teacher.requires_grad_(False)
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith("denoiser"))
-
-    def losses(self, batch: AVBatch) -> dict[str, Tensor]:
-        """Loss of speech ``(crop, sample)`` and features ``(crop, picture, features)``.
-
-        Its parts are mean squares: of z over its spread, of ``white`` noise and of ``speech``; of
-        u, from either, ``back``.
-        """
-        recipe = cast(DistillationRecipe, self.recipe)
-        power = power_of(self.stft.forward(batch.waves))
-        visual = visual_of(batch, frame_times(self.stft, power), self)
-        white = self.which_white(len(power))
-        with torch.no_grad():
-            u = self.starts(power, visual, white)
-            z = self.teacher.latents(u, visual)
-        gap = (self.network.latents(u, visual) - z).square().mean((1, 2)) / self.network.spread**2
-        back = (self.network.innovations(z, visual) - u).square().mean()
-        of = {"white": gap[white], "speech": gap[~white]}
-        parts = {key: values.mean() for key, values in of.items() if len(values)}
-        return {"loss": gap.mean() + recipe.back_weight * back, **parts, "back": back}
-
-    def which_white(self, crops: int) -> Tensor:
-        """Which crops start from drawn noise, ``(crop,)``, spread over the batch."""
-        share = cast(DistillationRecipe, self.recipe).white
-        edges = torch.arange(crops + 1, device=self.device) * share
-        return edges.add(1e-6).floor().diff() > 0
-
-    def starts(self, power: Tensor, visual: Tensor | None, white: Tensor) -> Tensor:
-        """White noise u, ``(crop, latent, time)``: drawn, or what the teacher finds in speech."""
-        mean, logvar = self.teacher.infer(power)
-        u = torch.randn_like(mean)
-        if bool(white.all()):
-            return u
-        found = mean[~white] + torch.exp(0.5 * logvar[~white]) * torch.randn_like(mean[~white])
-        seen = None if visual is None else visual[~white]
-        u[~white] = self.teacher.innovations(found, seen, once=True)
-        return u

@@ -148,32 +148,6 @@ class DiffusionRecipe(Recipe):
     speed: tuple[float, float] = (1.0, 1.0)
 
 
-@dataclass(frozen=True)
-class DistillationRecipe(DiffusionRecipe):
-    """What the flow of a latent diffusion is distilled to few calls with, beyond `DiffusionRecipe`.
-
-    Parameters
-    ----------
-    calls
-        Of the denoiser, from white noise to latents.
-    white
-        Share of the crops whose noise is drawn; that of the others is what the teacher finds
-        behind speech.
-    back_weight
-        Weight of the way back, from latents to noise.
-
-    Examples
-    --------
-    >>> DISTILLATION.calls
-    4
-    """
-
-    network: str = "few-calls"
-    calls: int = 4
-    white: float = 0.5
-    back_weight: float = 0.1
-
-
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
@@ -223,9 +197,6 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
         "score": DiffusionRecipe(
             "score", {"visual": 64}, batch=6, learning_rate=1.5e-3, epochs=7, epoch_share=0.2
         ),
-        "score-unet": DiffusionRecipe(  # for a GPU; not tried at this size
-            "score-unet", {"visual": 64}, batch=16, learning_rate=1e-4, averaging=0.999, epochs=160
-        ),
         "latent-diffusion": DiffusionRecipe(
             "latent-diffusion",
             {"latent": 16, "visual": 64},
@@ -240,8 +211,4 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
             level_jitter_db=4.0,
         ),
     }
-)
-
-DISTILLATION = DistillationRecipe(
-    batch=4, crop_s=2.56, learning_rate=1e-3, epochs=3, epoch_share=0.15, level_jitter_db=4.0
 )

@@ -14,8 +14,6 @@ from avse_ppl.cli.commands import console
 from avse_ppl.cli.commands.console import Device, DeviceOption, SeedOption
 from avse_ppl.cli.commands.train_options import (
     CacheOption,
-    CallsOption,
-    DistilOption,
     EncoderEpochsOption,
     EncoderOption,
     EpochsOption,
@@ -51,10 +49,9 @@ if TYPE_CHECKING:
 
 HELP = """
 Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
-av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; a diffusion, score (or score-unet,
-large and for a GPU) on spectrograms or latent-diffusion on the latents of a tcvae, with or without
-eyes; or noise-vae to noise; or reliability, which says how far a video can be believed, to lips
-corrupted in known ways.
+av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; a diffusion, score on spectrograms
+or latent-diffusion on the latents of a tcvae, with or without eyes; or noise-vae to noise; or
+reliability, which says how far a video can be believed, to lips corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
@@ -72,8 +69,7 @@ a model card, which states this command, the data and their licences.
 
 [bold]Lips[/] for the priors that see come from [bold]avse-ppl prepare[/]; clips without are
 learned from by ear. What one training has found, others can build on: --teacher, --eyes and
---encoder take the folders teacher/ and lips/ that it leaves, and its weights; --distil makes of a
-latent-diffusion one whose flow takes few calls, for svi, em and nuts.
+--encoder take the folders teacher/ and lips/ that it leaves, and its weights.
 
 [bold]Example[/]
 
@@ -82,7 +78,6 @@ latent-diffusion one whose flow takes few calls, for svi, em and nuts.
   avse-ppl train vae --speech grid=grid_s1 --noise noise/ -o my_vae/
   avse-ppl train av-dkf --speech grid=grid_s1 --noise noise/ --lips cache/grid_s1 -o av_dkf/
   avse-ppl train latent-diffusion --speech grid=grid_s1 --lips cache/grid_s1 -o diffusion/
-  avse-ppl train latent-diffusion --speech grid=grid_s1 --distil diffusion/ --calls 4 -o fast/
   avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
 """
 
@@ -105,8 +100,6 @@ def train(
     teacher: TeacherOption = None,
     eyes: EyesOption = None,
     encoder: EncoderOption = None,
-    distil: DistilOption = None,
-    calls: CallsOption = None,
 ) -> None:
     """Fit a prior; see ``HELP``."""
     if prior is Prior.reliability:
@@ -127,11 +120,8 @@ def train(
         cache = cache or output / "cache"
         check_folder(output)
         check_folder(cache)
-        passes = {"epochs": epochs, "encoder_epochs": encoder_epochs, "calls": calls}
+        passes = {"epochs": epochs, "encoder_epochs": encoder_epochs}
         built_on = {"lips": lips or [], "teacher": teacher, "eyes": eyes, "encoder": encoder}
-        built_on |= {"distil": distil}
-        if calls and not distil:
-            raise ValueError("--calls is of a flow that is distilled: give --distil, too")
         _check_built_on(prior, sources, built_on)
         options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
         options |= {"--seed": seed, "--precision": precision.value}
@@ -182,10 +172,6 @@ def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any])
 
 
 def _check_diffusion(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
-    if built_on["distil"] and (built_on["teacher"] or built_on["eyes"]):
-        raise ValueError(
-            "--distil takes encoder and eyes of its prior: leave --teacher and --eyes out"
-        )
     if sources.noise is not None:
         raise ValueError(f"{prior.value} learns from clean speech alone: leave --noise out")
     if built_on["eyes"] and not built_on["lips"]:
@@ -202,8 +188,7 @@ def _takes() -> dict[str, tuple[str, ...]]:
     seeing = dict.fromkeys(AUDIO_VISUAL_RECIPES, ("lips", "teacher", "eyes", "encoder"))
     diffusion = {
         "score": ("lips", "eyes"),
-        "score-unet": ("lips", "eyes"),
-        "latent-diffusion": ("lips", "teacher", "eyes", "distil"),
+        "latent-diffusion": ("lips", "teacher", "eyes"),
     }
     return {**seeing, **diffusion}
 
@@ -214,18 +199,15 @@ def _seeing(prior: Prior) -> AudioVisualRecipe | None:
     return AUDIO_VISUAL_RECIPES.get(prior.value)
 
 
-def _recipe(prior: Prior, passes: Mapping[str, int | None], distil: object) -> Recipe:
-    """The recipe, with the passes and calls that were asked for."""
+def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
+    """The recipe, with the passes that were asked for."""
     from avse_ppl.training.recipes import (
         AUDIO_VISUAL_RECIPES,
         DIFFUSION_RECIPES,
-        DISTILLATION,
         RECIPES,
     )
 
     asked = {key: value for key, value in passes.items() if value is not None}
-    if distil:
-        return replace(DISTILLATION, **asked)
     if prior.value in AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
     return replace({**RECIPES, **AUDIO_VISUAL_RECIPES, **DIFFUSION_RECIPES}[prior.value], **asked)
@@ -247,7 +229,7 @@ def _fit(
     noise = None if noise_clips is None else build_cache(noise_clips, cache / "noise")
     settings |= {"name": output.resolve().name, "data": card(sources, spoken, noise, stated)}
     settings |= {"progress": console.OUT.is_terminal}
-    recipe = _recipe(prior, passes, built_on["distil"])
+    recipe = _recipe(prior, passes)
     if noise is not None and (spoken is None or prior.of_noise):
         from avse_ppl.training.noise import train_noise
 
@@ -264,7 +246,7 @@ def _built_on(built_on: Mapping[str, Any]) -> list[LipsCache]:
     from avse_ppl.data.lips_cache import load_lips
     from avse_ppl.models.weights.io import is_shipped
 
-    for key in ("teacher", "eyes", "encoder", "distil"):
+    for key in ("teacher", "eyes", "encoder"):
         place = built_on[key]
         if place and not is_shipped(place) and not (Path(place) / "config.json").is_file():
             raise FileNotFoundError(
@@ -279,11 +261,10 @@ def _fit_built_on(
 ) -> Path:
     """Fit a prior that has eyes or a teacher."""
     from avse_ppl.training.diffusion import (
-        distil_latent_diffusion,
         train_latent_diffusion,
         train_score,
     )
-    from avse_ppl.training.recipes import AudioVisualRecipe, DistillationRecipe
+    from avse_ppl.training.recipes import AudioVisualRecipe
     from avse_ppl.training.seeing import TrainingData, train_audio_visual
 
     materials = TrainingData(spoken, noise, built_on["lips"])
@@ -293,10 +274,6 @@ def _fit_built_on(
             recipe, materials, output, teacher=teacher, lips=eyes, encoder=built_on["encoder"],
             **settings,
         )  # fmt: skip
-    if isinstance(recipe, DistillationRecipe):
-        return distil_latent_diffusion(
-            recipe, materials, output, distil=built_on["distil"], **settings
-        )
     if recipe.network == "latent-diffusion":
         return train_latent_diffusion(
             recipe, materials, output, teacher=teacher, eyes=eyes, **settings

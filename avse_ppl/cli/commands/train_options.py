@@ -22,7 +22,6 @@ class Prior(StrEnum):
     av_dkf = "av-dkf"
     av_rvae = "av-rvae"
     score = "score"
-    score_unet = "score-unet"
     latent_diffusion = "latent-diffusion"
     noise_vae = "noise-vae"
     reliability = "reliability"
@@ -104,20 +103,6 @@ EyesOption = Annotated[
 EncoderOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
 ]
-DistilOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|DIR",
-        help="Latent diffusion whose flow is distilled to few calls, in place of a new one.",
-    ),
-]
-CallsOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=8, help="Calls of the denoiser that a distilled flow takes.",
-        show_default="that of the recipe",
-    ),
-]  # fmt: skip
 WorkersOption = Annotated[
     int, typer.Option(min=0, help="Further processes, which cut and vary the crops.")
 ]
