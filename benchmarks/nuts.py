@@ -12,7 +12,7 @@ from common import SHARED, row
 from avse_ppl import NMF, NUTS, GaussianSpeech, NumPyroNUTS, Posterior, Scene, Stft, load_speech
 from avse_ppl.data import dev_manifest, realise
 from avse_ppl.evaluation.diagnostics import log_powers
-from avse_ppl.inference.core.arviz_calls import ess, r_hat
+from avse_ppl.inference.core.convergence import ess, r_hat
 from avse_ppl.models.simulate import simulate
 from avse_ppl.pipeline.catalog import resolve_inference
 from avse_ppl.signal.stft import Spectrogram

@@ -21,12 +21,11 @@ from torch import Tensor
 
 from avse_ppl import NMF, SVI, Scene, load_speech
 from avse_ppl.evaluation.metrics import si_sdr
-from avse_ppl.inference.core.build_posterior import build_posterior
+from avse_ppl.inference.core.build_posterior import build_from_parts
 from avse_ppl.inference.core.initialization import requires_grad, warm_start
 from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.resources import limit_threads
 from avse_ppl.inference.core.setup import RandomStreams, prepare
-from avse_ppl.inference.core.threads import limit_threads
-from avse_ppl.inference.vi.optimize import maximise_elbo
 from avse_ppl.signal.audio import load_audio
 
 _BOUND_DRAWS, _MOMENT_DRAWS = 100, 20
@@ -71,8 +70,7 @@ def textbook(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
 def ours(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
     """What `SVI` does with its defaults."""
     routine = SVI(steps=steps, tolerance=0)
-    guide = routine._start(density, randoms)
-    maximise_elbo(density, guide, randoms, routine._ascent(density.scene))
+    guide, _ = routine.fit_guide(density, randoms)
     return lambda: guide.draw(randoms), guide.entropy
 
 
@@ -113,7 +111,7 @@ def invert(
         draw, entropy = fit(density, randoms, steps)
         with torch.no_grad():
             draws = [density.constrain(draw())[0] for _ in range(_MOMENT_DRAWS)]
-        posterior = build_posterior(
+        posterior = build_from_parts(
             scene, mixture, draws, randoms, kind="variational", attrs={}, waveforms=0
         )
 

@@ -1,25 +1,22 @@
-"""The exact posterior of scenes simple enough to have one: the ruler for all other routines."""
+"""The exact posterior, by quadrature, of scenes simple enough to have one."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.build_posterior import Moments, build_posterior, kind_of
+from avse_ppl.inference.base import Draws, InferenceMethod, Problem
+from avse_ppl.inference.core.build_posterior import Moments
 from avse_ppl.inference.core.log_density import LogDensity, Site, Values, site_distribution
-from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
-from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import limit_threads
-from avse_ppl.models.scene import Scene
-from avse_ppl.models.validation import check_count, check_positive
-from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.inference.core.resources import check_memory
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.models.validation import check_count
+from avse_ppl.posterior.approximation import Approximation
 
 _REACH = 6.0  # prior standard deviations that the first grid spans
 _DROP = 15.0  # nats below the top at which the next grid ends
@@ -27,7 +24,7 @@ _REFINEMENTS = 2
 
 
 @dataclass(frozen=True)
-class Exact:
+class Exact(InferenceMethod):
     r"""Closed form without latents; otherwise a grid over one latent a recording and one a frame.
 
     With b the latent of the recording and :math:`a_t` that of frame t,
@@ -42,14 +39,8 @@ class Exact:
     ----------
     nodes
         Grid points per latent, of the refined grid and of the one that finds it.
-    draws
-        Draws in the posterior.
-    waveforms
-        Whether to draw waveforms too: needed for intervals, left out for speed.
-    tempering
-        Power of the likelihood, to compare with a routine that tempers; flagged unless 1.
-    device, dtype
-        Where and how; ``torch.float64`` by default.
+    draws, waveforms, tempering, device, dtype, progress
+        Common to all methods; see `avse_ppl.inference.base.InferenceMethod`.
 
     Raises
     ------
@@ -67,50 +58,25 @@ class Exact:
     """
 
     nodes: int = 33
-    draws: int = 50
-    waveforms: bool = True
-    tempering: float = 1.0
-    device: str = "cpu"
+    _: KW_ONLY
     dtype: torch.dtype = torch.float64
+
+    name: ClassVar[str] = "exact"
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         check_count("nodes", self.nodes, minimum=17)
-        check_count("draws", self.draws)
-        check_positive("tempering", self.tempering)
 
-    def __call__(
-        self,
-        scene: Scene,
-        mixture: Mixture,
-        video: Any = None,
-        *,
-        seed: Seed = 0,
-    ) -> Posterior:
-        """Invert a scene; see `SVI` for the arguments."""
-        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
-            return self._invert(scene, spectrogram, randoms, check_seed(seed))
-
-    def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
-    ) -> Posterior:
-        begin = time.perf_counter()
-        density = LogDensity(scene, spectrogram)
+    def _run(self, problem: Problem) -> Draws:
+        density = LogDensity(problem.scene, problem.spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
         per_frame, per_recording = _roles(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
         outer = grid.outer()
         moments = _moments(grid, outer)
-        draws = [grid.draw(outer, randoms) for _ in range(self.draws)]
-        attrs = {
-            "routine": "exact", "seed": seed, "tempering": self.tempering,
-            "inference_s": round(time.perf_counter() - begin, 3),
-        }  # fmt: skip
-        return build_posterior(
-            scene, spectrogram, draws, randoms, kind=kind_of("exact", self.tempering), attrs=attrs,
-            waveforms=self.draws * self.waveforms, moments=moments,
-        )  # fmt: skip
+        values = [grid.draw(outer, problem.streams) for _ in range(self.draws)]
+        return Draws(values, Approximation("exact"), moments=moments)
 
 
 class _Nodes(NamedTuple):

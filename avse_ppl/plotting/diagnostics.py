@@ -10,8 +10,7 @@ import numpy as np
 
 from avse_ppl.evaluation.diagnostics.diagnose import TRACES, Diagnostics
 from avse_ppl.evaluation.diagnostics.observed import latent_draws, observed_spectrogram
-from avse_ppl.inference.core.arviz_calls import ess, r_hat
-from avse_ppl.inference.core.convergence import ESS_PER_CHAIN, R_HAT
+from avse_ppl.inference.core.convergence import ESS_PER_CHAIN, R_HAT, ess, r_hat
 from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior

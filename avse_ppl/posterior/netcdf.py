@@ -98,7 +98,7 @@ def _distinct(name: str, value: Any) -> np.ndarray:
 def attributes(posterior: Posterior) -> dict[str, Any]:
     """Say what the file is; ``kind`` flags anything short of an exact posterior."""
     return {
-        "kind": posterior.kind,
+        "kind": str(posterior.kind),
         "avse_ppl_format": _FORMAT,
         "stft": json.dumps(asdict(posterior.stft)),
         "settings": json.dumps(posterior.attrs, default=str),

@@ -12,7 +12,6 @@ import torch
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, merge, stationary
 from avse_ppl.inference.core.log_density import LogDensity
-from avse_ppl.inference.core.merge import stack_recordings
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.mcmc.chains import (
     build_chain_posterior,
@@ -25,6 +24,7 @@ from avse_ppl.inference.mcmc.chains import (
     waveforms_of,
 )
 from avse_ppl.models.simulate import reference_scene
+from avse_ppl.posterior.combine import stack_recordings
 from tests.helpers import CPU, STFT
 
 SPEECH = GaussianSpeech(stft=STFT)

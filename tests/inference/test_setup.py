@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from avse_ppl import GaussianSpeech, LatentSpeech, Scene, stationary
+from avse_ppl.inference.core.resources import limit_threads
 from avse_ppl.inference.core.setup import RandomStreams, check_waves, prepare, resolve_device
-from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.signal.audio import Audio
 from tests.helpers import CPU, STFT

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from avse_ppl import HMC, NUTS, SVI, Exact
-from avse_ppl.inference.core.arviz_calls import ess
+from avse_ppl.inference.core.convergence import ess
 from avse_ppl.models.simulate import reference_scene, simulate
 from tests.helpers import STFT
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +16,12 @@ from avse_ppl.inference.core.visual_gate import AXES, gate_posterior
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import name_of
 from avse_ppl.posterior.axes import axes_of
+from avse_ppl.posterior.fit_info import fit_to_attrs
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
+
+if TYPE_CHECKING:
+    from avse_ppl.inference.base import Draws, Problem
 
 
 class Moments:
@@ -48,7 +52,17 @@ class Moments:
         return self.shift + shift, self.within / self.weight + between.clamp_min(0.0)
 
 
-def build_posterior(
+def build_posterior(problem: Problem, draws: Draws) -> Posterior:
+    """Posterior over speech from the draws of a method whose defaults are filled in."""
+    return build_from_parts(
+        problem.scene, problem.spectrogram, draws.values, problem.streams, kind=draws.kind,
+        attrs={**draws.attrs, **fit_to_attrs(draws.fit)}, waveforms=draws.waveforms or 0,
+        trace=draws.trace, moments=draws.moments, counted=draws.moment_draws, chains=draws.chains,
+        stats=draws.stats, laws=draws.laws,
+    )  # fmt: skip
+
+
+def build_from_parts(
     scene: Scene,
     mixture: Spectrogram,
     draws: Sequence[Values],

@@ -1,19 +1,64 @@
-"""Convergence of chains, and how much their draws say."""
+"""Convergence diagnostics of Markov chains: R-hat, effective sample size, divergences, energy."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from avse_ppl.inference.core.arviz_calls import ess, r_hat
+from avse_ppl.inference.core.log_density import Values
+from avse_ppl.inference.core.powers import log_powers
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.fit_info import FitInfo
+from avse_ppl.signal.stft import Spectrogram
 
 R_HAT = 1.05
 ESS_PER_CHAIN = 100
 BFMI = 0.3
+_MIN_DRAWS = 4  # of a chain; below that arviz computes nothing
+_ALL_DIVERGED = (
+    "every draw diverged, so that these are no draws of the posterior: sample standard-normal "
+    "latents and scale them in the model (non-centred), give powers a floor, or start='svi'"
+)
 
 Figures = dict[str, Any]
+
+
+def assess_chains(
+    scene: Scene,
+    mixture: Spectrogram,
+    draws: Sequence[Values],
+    stats: Mapping[str, np.ndarray],
+    chains: int,
+) -> list[FitInfo]:
+    """Convergence diagnostics of the chains of each recording: figures, and warnings.
+
+    They are those of the powers of speech and noise, and not of the latents, which may be exchanged
+    for each other; of a scene without latents there are none.
+
+    Parameters
+    ----------
+    scene, mixture
+        What was inferred.
+    draws
+        Values of all latents, one mapping a draw; the draws of the first chain first.
+    stats
+        The sampler's, ``(chain, draw, recording)`` each.
+    chains
+        How many chains of equal length the draws are from.
+    """
+    if not draws[0]:
+        return [FitInfo() for _ in range(mixture.recordings)]
+    rows = chain_figures(log_powers(scene, mixture, draws, chains=chains), stats)
+    lost = np.all(stats.get("diverging", np.zeros((1, 1, len(rows)), bool)), axis=(0, 1))
+    return [
+        FitInfo(
+            warnings=(_ALL_DIVERGED,) if all_lost else tuple(convergence_warnings(figures)),
+            chain_figures=figures,
+        )
+        for figures, all_lost in zip(rows, lost, strict=True)
+    ]
 
 
 def chain_figures(
@@ -203,3 +248,40 @@ def _bfmi(energy: np.ndarray) -> float | None:
     if not (variance > 0).all():
         return None
     return float((np.square(np.diff(energy, axis=1)).mean(axis=1) / variance).min())
+
+
+def r_hat(values: np.ndarray) -> np.ndarray:
+    """Rank-normalised split R-hat of each column of ``(chain, draw, quantity)``.
+
+    Of one chain, its two halves are compared as if they were two. NaN where there are under 4
+    draws; infinite where each chain stands still, and not all in one place.
+    """
+    if values.shape[0] == 1:
+        half = values.shape[1] // 2
+        values = np.concatenate([values[:, :half], values[:, half : 2 * half]])
+    if values.shape[1] < _MIN_DRAWS:
+        return _nan(values)
+    apart = (np.ptp(values, axis=1) == 0).all(axis=0) & (np.ptp(values, axis=(0, 1)) > 0)
+    return np.where(apart, np.inf, _asked("rhat", values, "rank"))
+
+
+def ess(values: np.ndarray, method: str) -> np.ndarray:
+    """Effective sample size of each column of ``(chain, draw, quantity)``, all chains together.
+
+    ``method`` is ``"bulk"`` or ``"tail"``. NaN where there are under 4 draws.
+    """
+    return _nan(values) if values.shape[1] < _MIN_DRAWS else _asked("ess", values, method)
+
+
+def _asked(function: str, values: np.ndarray, method: str) -> np.ndarray:
+    import arviz
+    import xarray
+
+    data = xarray.Dataset({"x": (("chain", "draw", "quantity"), values.astype(np.float64))})
+    with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still
+        result: Any = getattr(arviz, function)(data, method=method)
+    return np.asarray(result["x"].values, dtype=np.float64)
+
+
+def _nan(values: np.ndarray) -> np.ndarray:
+    return np.full(values.shape[2], np.nan)

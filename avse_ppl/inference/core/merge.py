@@ -1,4 +1,4 @@
-"""Posteriors of several recordings as one, and of several runs as one."""
+"""Posteriors of several runs as one."""
 
 from __future__ import annotations
 
@@ -9,38 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from avse_ppl.inference.mcmc.chains import add_chain_diagnostics
+from avse_ppl.inference.core.convergence import assess_chains
 from avse_ppl.models.scene import Scene
-from avse_ppl.posterior.chunks import stack_channels
+from avse_ppl.posterior.fit_info import fit_to_attrs
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Frames, Spectrogram
-
-
-def stack_recordings(parts: Sequence[Posterior]) -> Posterior:
-    """Posteriors of one recording each as that of the batch.
-
-    Shorter recordings are padded: with zeros, and their latents with NaN, since nothing was drawn
-    there. ``Posterior.select`` takes the padding off.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    samples = max(part.speech.shape[-1] for part in parts)
-    time = max(part.mean.shape[-1] for part in parts)
-    shapes = {
-        name: np.max([part.latents[name].shape for part in parts], axis=0)
-        for name in parts[0].latents
-    }
-    joined = stack_channels([_padded(part, samples, time, shapes) for part in parts])
-    attrs = {**parts[0].attrs, **_joined_rows([part.attrs for part in parts])}
-    return replace(joined, attrs=attrs)
-
-
-def _joined_rows(attrs: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """What is kept of each recording: its warnings, and its figures if all have some."""
-    rows = {"warnings": [row for one in attrs for row in one.get("warnings", [[]])]}
-    if all("diagnostics" in one for one in attrs):
-        rows["diagnostics"] = [row for one in attrs for row in one["diagnostics"]]
-    return rows
 
 
 def merge(posteriors: Sequence[Posterior], scene: Scene | None = None) -> Posterior:
@@ -127,7 +100,7 @@ def _texts(posterior: Posterior, recording: int) -> list[str]:
 def _judged(posterior: Posterior, scene: Scene) -> Posterior:
     """Replace warnings and figures by what all chains say together."""
     chains, length = next(iter(posterior.latents.values())).shape[:2]
-    found = []
+    fit = []
     for r in range(posterior.recordings):
         one = posterior.select(r)
         draws = [
@@ -135,8 +108,8 @@ def _judged(posterior: Posterior, scene: Scene) -> Posterior:
             for c in range(chains)
             for d in range(length)
         ]
-        found.append(add_chain_diagnostics(scene, _spectrogram(one), draws, one.stats, chains))
-    return replace(posterior, attrs={**posterior.attrs, **_joined_rows(found)})
+        fit += assess_chains(scene, _spectrogram(one), draws, one.stats, chains)
+    return replace(posterior, attrs={**posterior.attrs, **fit_to_attrs(fit)})
 
 
 def _spectrogram(posterior: Posterior) -> Spectrogram:
@@ -183,25 +156,3 @@ def _check_arrays(what: str, one: dict[str, np.ndarray], other: dict[str, np.nda
                 f"expected {name!r} of one shape, found {value.shape[2:]} and "
                 f"{other[name].shape[2:]}; merge runs of the same scene"
             )
-
-
-def _padded(part: Posterior, samples: int, time: int, shapes: dict[str, np.ndarray]) -> Posterior:
-    """Pad the arrays of a shorter recording to those of the longest."""
-    return replace(
-        part,
-        speech=_grown(part.speech, (*part.speech.shape[:-1], samples), 0.0),
-        latents={name: _grown(part.latents[name], shapes[name], np.nan) for name in shapes},
-        **{
-            name: _grown(array, (*array.shape[:-1], time), 0.0)
-            for name, array in (
-                ("mean", part.mean), ("variance", part.variance), ("mixture", part.mixture),
-            )
-        },
-    )  # fmt: skip
-
-
-def _grown(array: np.ndarray, shape: Sequence[int] | np.ndarray, value: float) -> np.ndarray:
-    missing = [(0, int(size) - found) for size, found in zip(shape, array.shape, strict=True)]
-    if not any(after for _, after in missing):
-        return array
-    return np.pad(array, missing, constant_values=value)

@@ -1,4 +1,4 @@
-"""Will a run fit into memory? Said before it starts, and explained where it did not."""
+"""Resources of a run: CPU threads, and an estimate of its memory before it starts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.signal.stft import Spectrogram
 
+_BINS_A_THREAD = 400_000  # 12 s at the default front end; below that a second thread only waits
 _GIB = 2**30
 # Numbers held at once for each bin of the mixture while a gradient is taken: measured 11 (Gaussian
 # speech) to 22 (recurrent network) on batches of 4 to 12 recordings of 15 s with NMF noise.
@@ -25,6 +26,25 @@ _MEMINFO, _LIMIT, _USED = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory.current"),
 )
+
+
+@contextmanager
+def limit_threads(mixture: Spectrogram) -> Iterator[None]:
+    """Use no more CPU threads than a mixture can feed.
+
+    One recording keeps one core busy. More threads would spin while they wait for each other, which
+    costs CPU time, and wall time as well where others want the cores.
+    """
+    before = torch.get_num_threads()
+    wanted = max(1, min(before, mixture.values.numel() // _BINS_A_THREAD))
+    if wanted == before or mixture.values.device.type != "cpu":
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class MemoryEstimate(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.build_posterior import build_posterior
+from avse_ppl.inference.core.build_posterior import build_from_parts
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.noise import FixedSpeech
@@ -64,7 +64,7 @@ def build_from_sweeps(
     said = scene
     if denoises(scene.speech):
         said = replace(scene, speech=FixedSpeech(laws[0], mixture.stft, name_of(scene.speech)))
-    return build_posterior(
+    return build_from_parts(
         said, mixture, draws, randoms, kind=kind, attrs=dict(attrs), waveforms=waveforms,
         chains=chains, laws=laws,
     )  # fmt: skip

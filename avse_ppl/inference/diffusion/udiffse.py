@@ -12,9 +12,8 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.build_posterior import kind_of
-from avse_ppl.inference.core.resources import explain_out_of_memory
+from avse_ppl.inference.core.resources import explain_out_of_memory, limit_threads
 from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.inference.core.video import gate_once
 from avse_ppl.inference.diffusion.chains import (
     build_from_sweeps,

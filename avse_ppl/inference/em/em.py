@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 
-from avse_ppl.inference.core.build_posterior import build_posterior, kind_of
+from avse_ppl.inference.base import Draws, InferenceMethod, Problem
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity, Values
-from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
-from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import limit_threads
+from avse_ppl.inference.core.resources import check_memory
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.blocks import choose_blocks
 from avse_ppl.inference.em.e_steps import EStep, EStepResult, GradientStep, VariationalStep
 from avse_ppl.inference.em.frame_density import FrameLogDensity
@@ -22,18 +21,16 @@ from avse_ppl.inference.em.history import EMHistory
 from avse_ppl.inference.em.m_step import maximise_noise
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
-from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
-from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.posterior.approximation import Approximation
 
-_KINDS = {
-    "point": "point estimate",
-    "langevin": "Langevin, noise a point estimate",
-    "mala": "Metropolis-adjusted Langevin, noise a point estimate",
-    "mh": "random walk Metropolis, noise a point estimate",
-    "variational": "variational, noise a point estimate",
-}
+_KINDS = MappingProxyType({
+    "point": Approximation("point estimate"),
+    "langevin": Approximation("Langevin", noise="point estimate"),
+    "mala": Approximation("Metropolis-adjusted Langevin", noise="point estimate"),
+    "mh": Approximation("random walk Metropolis", noise="point estimate"),
+    "variational": Approximation("variational", noise="point estimate"),
+})  # fmt: skip
 _METROPOLIS = ("mala", "mh")
 _TARGETS = {"mala": 0.57, "mh": 0.25}  # acceptance: what is best in many dimensions, and in few
 _WARM_UP_STEP = 0.4  # of the Langevin steps before: it need not be right, only get near
@@ -41,7 +38,7 @@ _SEEN = 4  # moves of a round, at most, that the M-step averages over
 
 
 @dataclass(frozen=True)
-class EM:
+class EM(InferenceMethod):
     r"""Monte-Carlo EM for scenes with one speech prior and one noise model.
 
     The E-step moves the speech latents z given the noise; the M-step moves the noise latents up
@@ -84,12 +81,8 @@ class EM:
     draws
         Waveforms in the posterior, and at most so many draws of z, from the last half of the
         rounds after the warm-up.
-    waveforms
-        Whether to draw waveforms too: needed for intervals, left out for speed.
-    tempering
-        Power of the likelihood; anything but 1 is flagged.
-    device, dtype, progress
-        As for `SVI`.
+    waveforms, tempering, device, dtype, progress
+        Common to all methods; see `avse_ppl.inference.base.InferenceMethod`.
 
     Raises
     ------
@@ -127,18 +120,15 @@ class EM:
     e_steps: int = 1
     step_size: float = 0.05
     warm_up: int = 0
-    draws: int = 50
-    waveforms: bool = True
-    tempering: float = 1.0
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    progress: Callable[[int, int], None] | None = None
+
+    name: ClassVar[str] = "em"
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         if self.e_step not in _KINDS:
             raise ValueError(f"e_step must be one of {tuple(_KINDS)}, not {self.e_step!r}")
-        for what in ("rounds", "e_steps", "draws"):
+        for what in ("rounds", "e_steps"):
             check_count(what, getattr(self, what))
         check_count("warm_up", self.warm_up, minimum=0)
         if self.warm_up and (self.e_step not in _METROPOLIS or self.warm_up >= self.rounds):
@@ -147,49 +137,34 @@ class EM:
                 f"e_step; found {self.warm_up} with {self.e_step!r}"
             )
         check_positive("step_size", self.step_size)
-        check_positive("tempering", self.tempering)
 
-    def __call__(
-        self,
-        scene: Scene,
-        mixture: Mixture,
-        video: Any = None,
-        *,
-        seed: Seed = 0,
-    ) -> Posterior:
-        """Invert a scene; see `SVI` for the arguments.
+    @property
+    def full_name(self) -> str:
+        """``"em"`` with the E-step behind it."""
+        return f"{self.name}-{self.e_step}"
 
-        Returns
-        -------
-        Posterior
-            With ``trace["log_joint"]``, nats, ``(round, recording)``, or ``trace["elbo"]`` of the
-            variational E-step. ``"mala"`` and ``"mh"`` come with statistics of their draws, ``lp``
-            (given the noise before it followed the draw) and ``acceptance_rate``, and warn in
-            ``attrs["warnings"]`` if draws hardly move.
+    def _run(self, problem: Problem) -> Draws:
+        """Posterior with ``trace["log_joint"]``, nats, ``(round, recording)``, or ``"elbo"``.
+
+        ``"mala"`` and ``"mh"`` come with statistics of their draws, ``lp`` (given the noise before
+        it followed the draw) and ``acceptance_rate``, and warn if draws hardly move.
         """
-        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
-            return self._invert(scene, spectrogram, randoms, check_seed(seed))
-
-    def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
-    ) -> Posterior:
-        begin = time.perf_counter()
-        density = LogDensity(scene, spectrogram)
+        density = LogDensity(problem.scene, problem.spectrogram)
         check_memory(density, draws=self._kept_rounds(), waveforms=self.draws * self.waveforms)
-        log = self._rounds(density, randoms)
-        draws = self._draws(density, log)
-        attrs = {
-            "routine": f"em-{self.e_step}", "seed": seed, "rounds": len(log.objective),
-            "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
-            **log.remarks(spectrogram.recordings),
-        }  # fmt: skip
-        trace = {"elbo" if self.e_step == "variational" else "log_joint": log.trace()}
-        return build_posterior(
-            scene, spectrogram, draws, randoms, kind=kind_of(_KINDS[self.e_step], self.tempering),
-            attrs=attrs, waveforms=self.draws * self.waveforms, trace=trace,
-            stats=log.stats(len(draws)),
-        )  # fmt: skip
+        log = self._rounds(density, problem.streams)
+        values = self._draws(density, log)
+        return Draws(
+            values,
+            _KINDS[self.e_step],
+            waveforms=self.draws * self.waveforms,
+            trace={"elbo" if self.e_step == "variational" else "log_joint": log.trace()},
+            stats=log.stats(len(values)),
+            fit=log.facts(problem.recordings),
+            attrs={
+                "rounds": len(log.objective),
+                **({"interrupted": True} if log.interrupted else {}),
+            },
+        )
 
     def _rounds(self, density: LogDensity, randoms: RandomStreams) -> EMHistory:
         state, log_sd = warm_start(density, randoms)

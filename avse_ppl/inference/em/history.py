@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.em.e_steps import EStep, EStepResult
+from avse_ppl.posterior.fit_info import FitInfo
 
 _ACCEPTANCE = (0.1, 0.95)  # outside, the draws hardly move
 
@@ -81,14 +81,14 @@ class EMHistory:
             "acceptance_rate": _rows(self.acceptance[-draws:])[None],
         }
 
-    def remarks(self, recordings: int) -> dict[str, Any]:
-        """Entries of a posterior's ``attrs``: warnings of each recording, and interruption."""
+    def facts(self, recordings: int) -> list[FitInfo]:
+        """Warnings of each recording."""
         rows = [_on_acceptance(rate) for rate in self._rates(recordings)]
-        if not self.interrupted:
-            return {"warnings": rows} if self.acceptance else {}
-        text = f"interrupted after {len(self.objective)} of {self.planned} rounds"
-        warnings.warn(f"{text}; the result is of those", UserWarning, stacklevel=5)
-        return {"warnings": [[*row, text] for row in rows], "interrupted": True}
+        if self.interrupted:
+            text = f"interrupted after {len(self.objective)} of {self.planned} rounds"
+            warnings.warn(f"{text}; the result is of those", UserWarning, stacklevel=5)
+            rows = [[*row, text] for row in rows]
+        return [FitInfo(warnings=tuple(row)) for row in rows]
 
     def _rates(self, recordings: int) -> list[float | None]:
         """Mean acceptance of the draws, by recording."""

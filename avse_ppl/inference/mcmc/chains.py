@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.build_posterior import build_posterior
+from avse_ppl.inference.core.build_posterior import build_from_parts
+from avse_ppl.inference.core.convergence import assess_chains
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.fit_info import fit_to_attrs
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
 
 Stats = dict[str, np.ndarray]
-_ALL_DIVERGED = (
-    "every draw diverged, so that these are no draws of the posterior: sample standard-normal "
-    "latents and scale them in the model (non-centred), give powers a floor, or start='svi'"
-)
 
 
 def stream_of(randoms: RandomStreams, recording: int) -> RandomStreams:
@@ -200,7 +198,7 @@ def build_chain_posterior(
     found = add_chain_diagnostics(scene, spectrogram, draws, stats, chains)
     before = attrs.get("warnings") or [[]] * spectrogram.recordings
     rows = [[*old, *new] for old, new in zip(before, found["warnings"], strict=True)]
-    return build_posterior(
+    return build_from_parts(
         scene, spectrogram, draws, randoms, kind=kind,
         attrs={**attrs, **found, "warnings": rows}, chains=chains, stats=stats,
         waveforms=waveforms_of(waveforms, chains, length),
@@ -230,15 +228,7 @@ def add_chain_diagnostics(
     Judged are the powers of speech and noise, and not the latents behind them, which may be
     exchanged for each other; see `avse_ppl.evaluation.diagnostics`.
     """
-    from avse_ppl.evaluation.diagnostics import chain_attrs, log_powers
-
-    if not draws[0]:
-        return {"warnings": [[] for _ in range(spectrogram.recordings)]}
-    found = chain_attrs(log_powers(scene, spectrogram, draws, chains=chains), stats)
-    rows = found["warnings"]
-    lost = np.all(stats.get("diverging", np.zeros((1, 1, len(rows)), bool)), axis=(0, 1))
-    texts = [[_ALL_DIVERGED] if all_of else row for row, all_of in zip(rows, lost, strict=True)]
-    return {**found, "warnings": texts}
+    return fit_to_attrs(assess_chains(scene, spectrogram, draws, stats, chains))
 
 
 def _chains_and_draws(arrays: Mapping[str, Any]) -> tuple[int, int]:

@@ -14,10 +14,8 @@ from pyro.infer import mcmc
 from avse_ppl.inference.core.build_posterior import kind_of
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity, Values
-from avse_ppl.inference.core.merge import stack_recordings
-from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
+from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory, limit_threads
 from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import limit_threads
 from avse_ppl.inference.mcmc.chains import (
     build_chain_posterior,
     check_start,
@@ -38,6 +36,7 @@ from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.inference.vi.optimize import OptimizerSettings, maximise_elbo
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.posterior.combine import stack_recordings
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
 

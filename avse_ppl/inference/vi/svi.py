@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 
-from avse_ppl.inference.core.build_posterior import build_posterior, kind_of
+from avse_ppl.inference.base import Draws, InferenceMethod, Problem
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity
-from avse_ppl.inference.core.resources import check_memory, explain_out_of_memory
-from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
-from avse_ppl.inference.core.threads import limit_threads
+from avse_ppl.inference.core.resources import check_memory
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide, check_guide, make_guide
 from avse_ppl.inference.vi.khat import K_HAT_DRAWS, k_hat, k_hat_warnings
 from avse_ppl.inference.vi.optimize import (
@@ -26,16 +24,13 @@ from avse_ppl.inference.vi.optimize import (
     final_elbo_rise,
     maximise_elbo,
 )
-from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
-from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.stft import Spectrogram
-
-_ROUTINES = {"mean-field": "svi", "structured": "svi-structured", "low-rank": "svi-low-rank"}
+from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.posterior.fit_info import FitInfo
 
 
 @dataclass(frozen=True)
-class SVI:
+class SVI(InferenceMethod):
     r"""Variational inference with a normal guide over all latents, many recordings at once.
 
     .. math:: \max_q \; E_{u \sim q}[w \log p(x | u) + \log p(u)] + H[q]
@@ -66,27 +61,19 @@ class SVI:
     noise_updates
         Closed-form updates of the noise, before the first step and again after the fourth, where
         the noise model has them (``maximise``, as NMF does) and the speech prior an encoder.
-    draws
-        Draws of the fitted guide, and waveforms, in the posterior.
-    waveforms
-        Whether to draw waveforms too: needed for intervals, left out for speed.
     moment_draws
         Over how many of the draws mean and variance are taken, None for all. Each costs half of
         what a step does.
     k_hat_draws
         Draws behind k-hat, at least 25, or 0 to leave it out; each costs half of what a step does.
         Only computed where waveforms are drawn.
-    tempering
-        Power w of the likelihood; anything but 1 is flagged in ``posterior.kind``. STFT frames
-        overlap, so each sample is counted ``n_fft / hop`` times; ``w = hop / n_fft`` undoes that
-        (a composite likelihood).
     tolerance
         Stop when the ELBO rises by less than this fraction of the likelihood's size over 25 steps.
         0 never stops early.
-    device, dtype
-        ``"cpu"``, ``"cuda"`` or ``"auto"``, and ``torch.float32`` or ``float64``.
-    progress
-        Called with (step, steps) after each step.
+    draws, waveforms, tempering, device, dtype, progress
+        Common to all methods; see `avse_ppl.inference.base.InferenceMethod`. STFT frames overlap,
+        so each sample is counted ``n_fft / hop`` times; a tempering of ``w = hop / n_fft`` undoes
+        that (a composite likelihood).
 
     Raises
     ------
@@ -116,20 +103,16 @@ class SVI:
     guide: str = "mean-field"
     rank: int = 5
     noise_updates: int = 20
-    draws: int = 50
-    waveforms: bool = True
     moment_draws: int | None = None
     k_hat_draws: int = 100
-    tempering: float = 1.0
     tolerance: float = 1e-4
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    progress: Callable[[int, int], None] | None = None
+
+    name: ClassVar[str] = "svi"
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        super().__post_init__()
         check_count("steps", self.steps)
-        check_count("draws", self.draws)
         check_count("rank", self.rank)
         check_count("noise_updates", self.noise_updates, minimum=0)
         check_guide(self.guide)
@@ -138,90 +121,69 @@ class SVI:
         if self.moment_draws is not None:
             check_count("moment_draws", self.moment_draws)
         check_positive("learning_rate", self.learning_rate)
-        check_positive("tempering", self.tempering)
         if not self.tolerance >= 0:
             raise ValueError(f"tolerance must be at least 0, not {self.tolerance!r}")
 
-    def __call__(
-        self,
-        scene: Scene,
-        mixture: Mixture,
-        video: Any = None,
-        *,
-        seed: Seed = 0,
-    ) -> Posterior:
-        """Invert a scene.
+    @property
+    def full_name(self) -> str:
+        """``"svi"``, with the guide behind it unless that is mean-field."""
+        return self.name if self.guide == "mean-field" else f"{self.name}-{self.guide}"
 
-        Parameters
-        ----------
-        scene
-            Speech prior and noise model.
-        mixture
-            Waveform(s) at the prior's rate, an ``Audio``, a path, bytes, or a ``Spectrogram``.
-        video
-            Only with audio-visual priors.
-        seed
-            Of everything random: a whole number, or one for each recording.
-
-        Returns
-        -------
-        Posterior
-            With ``trace["elbo"]``, nats, ``(step, recording)``.
-        """
-        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
-            return self._invert(scene, spectrogram, randoms, check_seed(seed))
-
-    def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
-    ) -> Posterior:
-        begin = time.perf_counter()
-        density = LogDensity(scene, spectrogram)
+    def _run(self, problem: Problem) -> Draws:
+        """Posterior with ``trace["elbo"]``, nats, ``(step, recording)``."""
+        density = LogDensity(problem.scene, problem.spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
-        guide = self._start(density, randoms)
-        course = maximise_elbo(density, guide, randoms, self._ascent(scene))
+        guide, trace = self.fit_guide(density, problem.streams)
         with torch.no_grad():
-            draws = [density.constrain(guide.draw(randoms))[0] for _ in range(self.draws)]
-        size = NOTICEABLE * density.mixture.values[0].numel() * self.tempering
-        attrs = {
-            "routine": _ROUTINES[self.guide], "seed": seed, "steps": len(course.elbo),
-            "tempering": self.tempering, "converged": course.converged,
-            "warnings": elbo_rise_warnings(course, size),
-            "inference_s": round(time.perf_counter() - begin, 3), **_rises(course),
-        }  # fmt: skip
-        posterior = build_posterior(
-            scene, spectrogram, draws, randoms, kind=kind_of(guide.kind, self.tempering),
-            attrs=attrs, waveforms=self.draws * self.waveforms, trace={"elbo": course.elbo},
-            counted=self.moment_draws,
-        )  # fmt: skip
-        if self.waveforms and self.k_hat_draws:
-            # After all other draws, so that checking does not change what is checked.
-            found = k_hat(density, guide, randoms, self.k_hat_draws, self.tempering)
-            posterior.attrs["k_hat"] = found
-            said = k_hat_warnings(found, guide.layout.size)
-            for texts, more in zip(posterior.attrs["warnings"], said, strict=True):
-                texts += more
-        return posterior
+            values = [density.constrain(guide.draw(problem.streams))[0] for _ in range(self.draws)]
 
-    def _start(self, density: LogDensity, randoms: RandomStreams) -> Guide:
+        size = NOTICEABLE * density.mixture.values[0].numel() * self.tempering
+        rises = zip(final_elbo_rise(trace)[0], elbo_rise_warnings(trace, size), strict=True)
+        fit = [
+            FitInfo(
+                elbo_rise=round(float(rise), 3) if np.isfinite(rise) else None,
+                warnings=tuple(texts),
+            )
+            for rise, texts in rises
+        ]
+
+        def assess_guide() -> Sequence[FitInfo]:
+            k_hats = k_hat(density, guide, problem.streams, self.k_hat_draws, self.tempering)
+            texts = k_hat_warnings(k_hats, guide.layout.size)
+            return [
+                FitInfo(k_hat=k, warnings=tuple(row)) for k, row in zip(k_hats, texts, strict=True)
+            ]
+
+        return Draws(
+            values,
+            Approximation(guide.kind),
+            moment_draws=self.moment_draws,
+            trace={"elbo": trace.elbo},
+            fit=fit,
+            attrs={"steps": len(trace.elbo), "converged": trace.converged},
+            check=assess_guide if self.waveforms and self.k_hat_draws else None,
+        )
+
+    def fit_guide(self, density: LogDensity, streams: RandomStreams) -> tuple[Guide, ElboTrace]:
+        """Guide that maximises the evidence lower bound, and the course of the bound.
+
+        Raises
+        ------
+        ValueError
+            If the scene has no latents, or its posterior is improper or unbounded.
+        """
         if not density.sites:
             raise ValueError(
                 "the scene has no latents, so there is nothing to fit: its posterior is one Wiener "
                 "filter; use Exact() ('exact')"
             )
-        location, log_sd = warm_start(density, randoms)
-        time_frames = density.mixture.frames.time
-        return make_guide(self.guide, location, log_sd, time_frames, self.rank, randoms)
-
-    def _ascent(self, scene: Scene) -> OptimizerSettings:
+        location, log_sd = warm_start(density, streams)
+        guide = make_guide(
+            self.guide, location, log_sd, density.mixture.frames.time, self.rank, streams
+        )
         # Noise that is fitted to speech which is not even a guess takes speech for its own.
-        updates = self.noise_updates if hasattr(scene.speech, "encode") else 0
-        return OptimizerSettings(
+        updates = self.noise_updates if hasattr(density.scene.speech, "encode") else 0
+        settings = OptimizerSettings(
             self.steps, self.learning_rate, self.tempering, self.tolerance, updates, self.progress
         )
-
-
-def _rises(course: ElboTrace) -> dict[str, list[float]]:
-    """Attribute of the posterior, where there were steps enough to tell."""
-    rise = final_elbo_rise(course)[0]
-    return {"elbo_rise": [round(float(r), 3) for r in rise]} if np.isfinite(rise).all() else {}
+        return guide, maximise_elbo(density, guide, streams, settings)
