@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avse_ppl.signal.audio import SAVE_SUBTYPES
-from avse_ppl.signal.media import check_writable
-from avse_ppl.utils.files import check_apart, check_folder
+from avse_ppl.utils.files import check_apart, check_folder, check_writable
 
 _SOUND = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 _VIDEO = (".m4a", ".aac", ".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".mpg", ".mpeg")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from avse_ppl.data.clips import Clip
+from avse_ppl.utils.files import atomic_path
 
 _EXTRA_PATHS = ("video", "roi", "noisy")
 _COLUMNS = ("paths", "corpora", "speakers", "splits", "labels")
@@ -85,19 +85,13 @@ def write_pair(
     """
     data_path, index_path = files
     data_path.parent.mkdir(parents=True, exist_ok=True)
-    beside, index_beside = (p.with_name(f".{p.name}.{os.getpid()}") for p in files)
-    try:
-        with beside.open("wb") as file:
+    with atomic_path(index_path) as new_index, atomic_path(data_path) as new_data:
+        with new_data.open("wb") as file:
             offsets = write_flat(file, arrays, dtype)
-        with index_beside.open("wb") as file:
+        with new_index.open("wb") as file:
             np.savez(file, **index(offsets))  # pyright: ignore[reportArgumentType]
         # The index goes last and the old one first: an index always describes its samples.
         index_path.unlink(missing_ok=True)
-        os.replace(beside, data_path)
-        os.replace(index_beside, index_path)
-    finally:
-        beside.unlink(missing_ok=True)
-        index_beside.unlink(missing_ok=True)
 
 
 def clip_columns(clips: Sequence[Clip]) -> dict[str, np.ndarray]:

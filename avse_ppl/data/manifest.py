@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from avse_ppl.data.clips import DEV_NOISES, Clip
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.mixing import Mixture, mix
 from avse_ppl.data.readers import read_grid, read_noise
+from avse_ppl.utils.files import atomic_path
 
 DEV_SNRS_DB = (-5.0, 0.0, 5.0)
 
@@ -189,17 +189,13 @@ def save_manifest(entries: Sequence[ManifestEntry], path: str | Path) -> None:
     entries : sequence of ManifestEntry
         What to write.
     path : str or Path
-        Where to; written beside, then renamed.
+        Where to; written atomically.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     lines = ",\n".join(json.dumps(asdict(entry)) for entry in entries)
-    try:
-        beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 
 def load_manifest(path: str | Path) -> list[ManifestEntry]:

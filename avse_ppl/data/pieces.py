@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from avse_ppl.data.clips import Clip
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.lips_cache import LIPS_HZ, lips_piece
 from avse_ppl.data.roi import ROI_HZ, read_roi
+from avse_ppl.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -184,16 +184,12 @@ class _StoreError(Exception):
 
 
 def _store(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(beside, path)
     except OSError as error:
         raise _StoreError(f"cannot write '{path}': {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _file(folder: Path, kind: str, *parts: object) -> Path:

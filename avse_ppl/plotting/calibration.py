@@ -7,7 +7,7 @@ from typing import Any
 
 from avse_ppl.evaluation.calibration.ranks import rank_ecdf, simultaneous_band
 from avse_ppl.evaluation.calibration.simulation import SimulationBasedCalibration
-from avse_ppl.utils.figures import write_figure
+from avse_ppl.utils.files import write_figure
 
 
 def plot_ranks(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.evaluation.comparison import Comparison
-from avse_ppl.utils.figures import write_figure
+from avse_ppl.utils.files import write_figure
 
 _RANGE_DB = 60.0
 _RANGE_NATS = 3.0  # a bin; the colours are full there

@@ -15,7 +15,7 @@ from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
-from avse_ppl.utils.figures import write_figure
+from avse_ppl.utils.files import write_figure
 
 _MOST = 4  # recordings that are drawn
 _GOOD, _BAD = "C0", "tab:red"

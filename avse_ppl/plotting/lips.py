@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl.signal.media import check_writable
-from avse_ppl.utils.figures import write_figure
+from avse_ppl.utils.files import check_writable, write_figure
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.mouth_alignment import runs
 

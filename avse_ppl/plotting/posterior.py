@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.utils.figures import write_figure
+from avse_ppl.utils.files import write_figure
 
 _RANGE_DB = 60.0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avse_ppl.signal.stft import Stft
+from avse_ppl.utils.files import atomic_path
 
 if TYPE_CHECKING:
     import xarray
@@ -210,23 +210,20 @@ class Posterior:
     def save(self, path: str | Path) -> Path:
         """Write a NetCDF file that `load` and ``arviz.from_netcdf`` read.
 
-        The file is written beside and renamed, so that it is whole or not there.
+        The file is written atomically: it is whole or not there.
         """
         import xarray
 
         path = Path(path)
         groups: dict[str, Any] = {f"/{name}": data for name, data in self._datasets().items()}
         groups["/"] = xarray.Dataset(attrs=self._attributes())
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
         packed = {
             key: {str(name): {"zlib": True, "complevel": 1} for name in data.data_vars}
             for key, data in groups.items()
         }
-        try:
-            xarray.DataTree.from_dict(groups).to_netcdf(beside, engine="h5netcdf", encoding=packed)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        tree = xarray.DataTree.from_dict(groups)
+        with atomic_path(path) as temporary:
+            tree.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
         return path
 
     @classmethod

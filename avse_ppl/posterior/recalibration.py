@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.utils.files import atomic_path
 
 TABLES = Path(__file__).parent / "tables"
 MAIN = 0.9  # the mass at which variances are matched
@@ -154,14 +154,10 @@ class Recalibration:
         return np.sqrt(squared[group] * posterior.variance)
 
     def save(self, path: str | Path) -> Path:
-        """Write as JSON, beside the place and then renamed."""
+        """Write as JSON, atomically."""
         path = Path(path)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_text(f"{json.dumps(asdict(self), indent=1)}\n", encoding="utf-8")
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(f"{json.dumps(asdict(self), indent=1)}\n", encoding="utf-8")
         return path
 
     @classmethod

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from avse_ppl.signal.media import Readable, check_subtype, check_writable, read_media, write_media
+from avse_ppl.signal.media import Readable, check_subtype, read_media, write_media
 from avse_ppl.signal.samples import channels_first, check_finite, check_rate, clipped_runs, to_float
+from avse_ppl.utils.files import check_writable
 
 if TYPE_CHECKING:
     from torch import Tensor

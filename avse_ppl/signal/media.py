@@ -9,9 +9,8 @@ from __future__ import annotations
 import io
 import math
 import os
-import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 import numpy as np
 
 from avse_ppl.signal.truncation import missing_bytes
+from avse_ppl.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from av import AudioFrame
@@ -172,46 +172,6 @@ def _start_with_video(samples: np.ndarray, rate_hz: int, offset_s: float, name: 
     return np.pad(samples, ((0, 0), (max(shift, 0), 0)))[:, max(-shift, 0) :]
 
 
-def check_writable(path: str | os.PathLike[str], *, suffixes: Collection[str] = ()) -> Path:
-    """Make sure that a file can be written, before long work whose result it would hold.
-
-    Parameters
-    ----------
-    path
-        Where the file will be. It is not created, and one already there is left alone.
-    suffixes
-        Accepted endings, such as ``SAVE_SUBTYPES`` for audio; none given accepts all.
-
-    Raises
-    ------
-    ValueError
-        If the ending is not accepted.
-    OSError
-        If the folder does not exist or cannot be written to, or the path is a folder.
-
-    Examples
-    --------
-    >>> check_writable("enhanced.wav", suffixes=[".wav", ".flac"]).suffix
-    '.wav'
-    """
-    path = Path(path)
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise ValueError(f"expected a name ending in {', '.join(suffixes)}, found '{path}'")
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write '{path}': it is a folder; add a file name")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write '{path}': make the folder '{path.parent}' first")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        reason = error.strerror or error
-        raise PermissionError(
-            f"cannot write '{path}': folder '{path.parent}' refuses new files ({reason}); "
-            "choose another place"
-        ) from error
-    return path
-
-
 def check_subtype(file_format: str, subtype: str) -> None:
     """Refuse a sample format that the file format does not have."""
     import soundfile
@@ -226,19 +186,18 @@ def check_subtype(file_format: str, subtype: str) -> None:
 def write_media(
     path: Path, samples: np.ndarray, rate_hz: int, file_format: str, subtype: str
 ) -> None:
-    """Write ``(sample,)`` or ``(channel, sample)`` beside the path, then rename."""
+    """Write ``(sample,)`` or ``(channel, sample)`` atomically."""
     import soundfile
 
     rows = np.atleast_2d(samples).T
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with soundfile.SoundFile(
-            beside, "w", rate_hz, rows.shape[1], subtype, format=file_format
-        ) as file:
+        with (
+            atomic_path(path) as temporary,
+            soundfile.SoundFile(
+                temporary, "w", rate_hz, rows.shape[1], subtype, format=file_format
+            ) as file,
+        ):
             for start in range(0, len(rows), _BLOCK):
                 file.write(rows[start : start + _BLOCK])
-        os.replace(beside, path)
     except soundfile.LibsndfileError as error:
         raise OSError(f"cannot write '{path}': {error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""Files: outputs checked first, written beside their place and renamed."""
+"""Output files: checked first, written atomically."""

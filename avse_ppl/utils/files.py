@@ -1,10 +1,106 @@
-"""Where results go: asked before the work that makes them."""
+"""Output files: checked before the work that makes them, and written atomically."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file atomically: under a temporary name beside its place, then renamed.
+
+    Readers see the old file or the complete new one, never half of it. Where the block fails,
+    what was written is removed, and a file that stood there before is left as it was. Several
+    files are written together by nested blocks; the innermost is renamed first.
+
+    Parameters
+    ----------
+    path
+        Where the file will be; its folder exists.
+
+    Yields
+    ------
+    Path
+        Where to write meanwhile. It has another ending than `path`: name the format to a writer
+        that takes it from the ending.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     place = Path(folder) / "settings.json"
+    ...     with atomic_path(place) as temporary:
+    ...         _ = temporary.write_text("{}")
+    ...         before = place.exists()
+    ...     before, [path.name for path in Path(folder).iterdir()]
+    (False, ['settings.json'])
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_figure(figure: Figure, path: Path, dpi: int = 120) -> Path:
+    """Save a matplotlib figure atomically, in the format of its ending."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, format=path.suffix.lower().removeprefix(".") or None)
+    return path
+
+
+def check_writable(path: str | os.PathLike[str], *, suffixes: Collection[str] = ()) -> Path:
+    """Make sure that a file can be written, before long work whose result it would hold.
+
+    Parameters
+    ----------
+    path
+        Where the file will be. It is not created, and one already there is left alone.
+    suffixes
+        Accepted endings, such as ``SAVE_SUBTYPES`` for audio; none given accepts all.
+
+    Raises
+    ------
+    ValueError
+        If the ending is not accepted.
+    OSError
+        If the folder does not exist or cannot be written to, or the path is a folder.
+
+    Examples
+    --------
+    >>> check_writable("enhanced.wav", suffixes=[".wav", ".flac"]).suffix
+    '.wav'
+    """
+    path = Path(path)
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise ValueError(f"expected a name ending in {', '.join(suffixes)}, found '{path}'")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write '{path}': it is a folder; add a file name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write '{path}': make the folder '{path.parent}' first")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        reason = error.strerror or error
+        raise PermissionError(
+            f"cannot write '{path}': folder '{path.parent}' refuses new files ({reason}); "
+            "choose another place"
+        ) from error
+    return path
 
 
 def check_folder(path: str | Path) -> Path:

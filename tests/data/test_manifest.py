@@ -155,7 +155,7 @@ def test_failed_save_leaves_the_old_manifest(data, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("avse_ppl.data.manifest.os.replace", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(OSError, match="no space"):
         save_manifest(entries[:1], path)
     assert load_manifest(path) == entries

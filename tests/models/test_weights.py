@@ -14,7 +14,6 @@ from avse_ppl.models import pretrained_names
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.speech.load import PRETRAINED
 from avse_ppl.models.speech.score import ScoreSpeech
-from avse_ppl.models.weights import io as weights
 from avse_ppl.models.weights.io import is_shipped, load_network, save_weights
 from tests.helpers import STFT
 
@@ -198,7 +197,7 @@ def test_files_are_renamed_into_place(tmp_path, monkeypatch):
         assert {p[0] for p in os.listdir(tmp_path)} == {"."} or len(moves) > 1
         replace(source, target)
 
-    monkeypatch.setattr(weights.os, "replace", spy)
+    monkeypatch.setattr(os, "replace", spy)
     write(tmp_path)
     assert sorted(moves) == [(".", name) for name in FILES]
     assert names(tmp_path) == FILES

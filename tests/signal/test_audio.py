@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 import struct
 import subprocess
 import sys
-import tempfile
 
 import numpy as np
 import pytest
@@ -17,11 +15,9 @@ import torch
 
 from avse_ppl.signal import audio as audio_module
 from avse_ppl.signal.audio import (
-    SAVE_SUBTYPES,
     Audio,
     as_audio,
     check_audio,
-    check_writable,
     load_audio,
     save_audio,
     to_rate,
@@ -638,49 +634,7 @@ def test_a_handful_of_clipped_places_is_no_remark():
         check_audio(Audio(samples, RATE_HZ), min_samples=1024)
 
 
-# --- check_writable and save_audio ---------------------------------------------------------------
-
-
-def test_check_writable_leaves_things_alone(tmp_path):
-    kept = tmp_path / "a.wav"
-    kept.write_bytes(b"kept")
-    assert check_writable(kept) == kept
-    assert check_writable(str(tmp_path / "new.nc")) == tmp_path / "new.nc"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
-    assert kept.read_bytes() == b"kept"
-
-
-def test_check_writable_asks_for_the_ending(tmp_path):
-    with pytest.raises(ValueError, match=r"ending in \.wav, \.flac, \.ogg, found '.*\.xyz'"):
-        check_writable(tmp_path / "a.xyz", suffixes=SAVE_SUBTYPES)
-    check_writable(tmp_path / "a.WAV", suffixes=SAVE_SUBTYPES)
-
-
-def test_check_writable_wants_a_file_name(tmp_path):
-    with pytest.raises(IsADirectoryError, match="it is a folder; add a file name"):
-        check_writable(tmp_path)
-
-
-def test_check_writable_wants_the_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"make the folder '.*none' first"):
-        check_writable(tmp_path / "none" / "a.wav")
-
-
-def test_check_writable_tries_the_folder(tmp_path, monkeypatch):
-    def refuse(**kwargs):
-        assert kwargs["dir"] == tmp_path
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(PermissionError, match=r"refuses new files \(Read-only file system\)"):
-        check_writable(tmp_path / "a.wav")
-
-
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_check_writable_in_a_read_only_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="refuses new files"):
-        check_writable(tmp_path / "a.wav")
+# --- save_audio ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])

@@ -70,8 +70,7 @@ def corrupt_video(
 ) -> None:
     """Corrupt a video; see ``HELP``."""
     with console.guarded() as shown:
-        from avse_ppl.signal.media import check_writable
-        from avse_ppl.utils.files import check_apart
+        from avse_ppl.utils.files import check_apart, check_writable
         from avse_ppl.video import read_lips
         from avse_ppl.video.corruptions.video import SUFFIXES, check_kind
         from avse_ppl.video.corruptions.video import corrupt_video as corrupt

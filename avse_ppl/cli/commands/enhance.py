@@ -116,7 +116,7 @@ def enhance(
 
 def _writable(picture: Path | None) -> Path | None:
     if picture is not None:
-        from avse_ppl.signal.media import check_writable
+        from avse_ppl.utils.files import check_writable
 
         check_writable(picture, suffixes=(".png",))
     return picture

@@ -62,8 +62,8 @@ def mix(
     """Mix speech with noise; see ``HELP``."""
     with console.guarded() as remarks:
         from avse_ppl.data.mixing import mix as mix_arrays
-        from avse_ppl.signal.audio import SAVE_SUBTYPES, Audio, check_writable, save_audio, to_rate
-        from avse_ppl.utils.files import check_apart
+        from avse_ppl.signal.audio import SAVE_SUBTYPES, Audio, save_audio, to_rate
+        from avse_ppl.utils.files import check_apart, check_writable
 
         outputs = [path for path in (output, save_speech, save_noise) if path is not None]
         for path in outputs:

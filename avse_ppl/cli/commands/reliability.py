@@ -107,7 +107,7 @@ def which_face(text: str) -> int | Literal["largest", "auto"]:
 
 def _check_outputs(csv: Path | None, plot: Path | None) -> None:
     from avse_ppl.plotting.lips import SAVE_SUFFIXES
-    from avse_ppl.signal.media import check_writable
+    from avse_ppl.utils.files import check_writable
 
     if csv is not None:
         check_writable(csv, suffixes=[".csv"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.models.networks.score_unet import ScoreUnet
 from avse_ppl.signal.stft import Stft
+from avse_ppl.utils.files import atomic_path
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
@@ -254,16 +255,10 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files beside their places first, so that they appear together or not at all."""
-    beside = {name: folder / f".{name}.{os.getpid()}" for name in files}
-    try:
+    """Write all files before any is renamed, so that they appear together or not at all."""
+    with ExitStack() as stack:
         for name, content in files.items():
-            beside[name].write_bytes(content)
-        for name, path in beside.items():
-            os.replace(path, folder / name)
-    finally:
-        for path in beside.values():
-            path.unlink(missing_ok=True)
+            stack.enter_context(atomic_path(folder / name)).write_bytes(content)
 
 
 def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from avse_ppl.utils.files import atomic_path
 from avse_ppl.video.corruptions.kind import Corrupted, CorruptionContext
 from avse_ppl.video.corruptions.paint import place_of, repainted
 from avse_ppl.video.corruptions.registry import KINDS, corrupt
@@ -103,7 +102,7 @@ def corrupt_video(
     >>> made.start, made.stop
     (0, 25)
     """
-    from avse_ppl.signal.media import check_writable
+    from avse_ppl.utils.files import check_writable
 
     output = check_writable(output, suffixes=SUFFIXES)
     donor = None if other is None else other[1]
@@ -209,9 +208,15 @@ def _write(source: Path, output: Path, shown: Iterator[tuple[np.ndarray, float]]
     import av
     from av.error import FFmpegError
 
-    beside = output.with_name(f".{output.stem}.{os.getpid()}.part{output.suffix}")
+    file_format = output.suffix.lower().removeprefix(".").replace("mkv", "matroska")
     try:
-        with av.open(str(source)) as container, _made(beside) as made:
+        with (
+            atomic_path(output) as temporary,
+            av.open(str(source)) as container,
+            av.open(
+                str(temporary), mode="w", format=file_format, options={"fflags": "+bitexact"}
+            ) as made,
+        ):
             begin_s = _begin_s(container)
             sound = _sound(container, made)
             first, time_s = next(shown)
@@ -221,19 +226,8 @@ def _write(source: Path, output: Path, shown: Iterator[tuple[np.ndarray, float]]
                 _encode(made, track, colour, time_s + begin_s)
             made.mux(track.encode(None))
             _copy(container, made, sound)
-        os.replace(beside, output)
     except FFmpegError as error:
         raise OSError(f"cannot write '{output}': {error}; try another ending") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _made(path: Path) -> Iterator[OutputContainer]:
-    import av
-
-    with av.open(str(path), mode="w", options={"fflags": "+bitexact"}) as made:
-        yield made
 
 
 def _begin_s(container: InputContainer) -> float:

@@ -82,34 +82,29 @@ class Reliability:
         ]
 
     def save_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write one line for each frame, beside its place and then renamed.
+        """Write one line for each frame, atomically.
 
         Raises
         ------
         OSError, ValueError
             If it cannot be written, or does not end in ``.csv``.
         """
-        from avse_ppl.signal.media import check_writable
+        from avse_ppl.utils.files import atomic_path, check_writable
 
         path = check_writable(path, suffixes=[".csv"])
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         names = [name.replace(" ", "_").replace("-", "_") for name in CAUSES]
-        try:
-            with open(beside, "w", newline="") as file:
-                rows = csv.writer(file)
-                rows.writerow(["time_s", "score", "cause", "agreement", *names])
-                for k, probabilities in enumerate(self.cause_probability):
-                    agreement = self.agreement[k]
-                    rows.writerow(
-                        [
-                            f"{self.time_s[k]:.3f}", f"{self.score[k]:.4f}", self.cause[k],
-                            "" if np.isnan(agreement) else f"{agreement:.4f}",
-                            *(f"{p:.4f}" for p in probabilities),
-                        ]
-                    )  # fmt: skip
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["time_s", "score", "cause", "agreement", *names])
+            for k, probabilities in enumerate(self.cause_probability):
+                agreement = self.agreement[k]
+                rows.writerow(
+                    [
+                        f"{self.time_s[k]:.3f}", f"{self.score[k]:.4f}", self.cause[k],
+                        "" if np.isnan(agreement) else f"{agreement:.4f}",
+                        *(f"{p:.4f}" for p in probabilities),
+                    ]
+                )  # fmt: skip
         return path
 
 
