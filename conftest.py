@@ -44,11 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `gpu` where there is no CUDA."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests marked `gpu` where there is no CUDA, each once whatever its parameters."""
     if torch.cuda.is_available():
         return
-    skip = pytest.mark.skip(reason="needs CUDA")
+    kept: dict[str, pytest.Item] = {}
+    repeated = []
     for item in items:
         if item.get_closest_marker("gpu"):
-            item.add_marker(skip)
+            function = item.nodeid.partition("[")[0]
+            if kept.setdefault(function, item) is item:
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+            else:
+                repeated.append(item)
+    items[:] = [item for item in items if item not in repeated]
+    config.hook.pytest_deselected(items=repeated)

@@ -1,9 +1,18 @@
+"""CUDA against the CPU: what is inferred agrees, and repeats itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from avse_ppl import EM, NMF, SVI, LatentSpeech, Scene, Stft
 from avse_ppl.models.networks import RvaeNetwork
+from tests.contract.cast import ALL, METHODS, ONE_EACH, make_method, make_scene
+from tests.helpers import arrays_of
+from tests.helpers import waves as white_waves
 
 pytestmark = pytest.mark.gpu
 
@@ -35,3 +44,49 @@ def test_cuda_and_cpu_agree_in_what_they_infer():
     ]
     gap = np.abs(posteriors[0].mean - posteriors[1].mean) / posteriors[0].sd
     assert np.median(gap) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("method", "noise", "prior"),
+    [
+        pytest.param(*case, marks=[] if case in ONE_EACH else pytest.mark.slow, id="-".join(case))
+        for i, case in enumerate(ALL)
+        if i % 7 == 0 or case in ONE_EACH
+    ],
+)
+def test_cuda_is_near_the_cpu(method, noise, prior):
+    # The generators of the two differ, and with them starts and draws: the same posterior up to
+    # its own spread, and to the bit where nothing was drawn.
+    if method == "guided-udiffse":
+        pytest.skip("its variance is the spread of a few chains")
+    longer = {
+        "exact": {},
+        "svi": {"steps": 150},
+        "nuts": {"warmup": 50},
+        "hmc": {"warmup": 50},
+        "numpyro": {"warmup": 50},
+        "guided": {"steps": 20, "rounds": 50},
+        "em": {"rounds": 150},
+    }
+    settings = longer[method.split("-")[0]]
+    cpu, cuda = (
+        replace(make_method(method), device=device, draws=50, **settings)(
+            make_scene(noise, prior), white_waves(), seed=3
+        )
+        for device in ("cpu", "cuda")
+    )
+    np.testing.assert_allclose(cpu.mixture, cuda.mixture, rtol=1e-3, atol=1e-4)
+    gap = np.abs(cpu.mean - cuda.mean) / cpu.sd
+    assert np.sqrt(np.mean(gap**2)) < (1e-3 if method == "exact" else 0.5)
+    assert cuda.kind == cpu.kind
+    assert all(np.isfinite(values).all() for values in arrays_of(cuda).values())
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "numpyro-nuts"])
+def test_auto_takes_cuda_where_it_is(method):
+    scene = make_scene("known", "white" if method in ("guided-udiffse", "exact") else "gaussian")
+    auto, cuda = (
+        replace(make_method(method), device=device)(scene, white_waves(1), seed=0)
+        for device in ("auto", "cuda")
+    )
+    np.testing.assert_array_equal(auto.speech, cuda.speech)

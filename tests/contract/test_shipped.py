@@ -1,0 +1,53 @@
+"""Every name of the catalog: what it stands for runs, alone and with the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from avse_ppl import Scene
+from avse_ppl.models.noise.parse import MODELS
+from avse_ppl.pipeline.catalog import (
+    INFERENCE_METHODS,
+    NOISES,
+    default_inference,
+    resolve_inference,
+    resolve_noise,
+    resolve_speech,
+    speech_names,
+)
+from tests.contract.cast import KINDS, SETTINGS, make_method
+from tests.helpers import waves
+
+
+def test_every_method_is_in_the_contract():
+    assert set(SETTINGS) == set(KINDS) == set(INFERENCE_METHODS)
+    assert all(callable(make_method(name)) for name in INFERENCE_METHODS)
+
+
+def test_every_noise_model_has_a_name_and_a_line():
+    assert set(NOISES) == set(MODELS)
+    assert all(NOISES.values())
+
+
+@pytest.mark.parametrize("speech", speech_names())
+def test_every_shipped_prior_is_inferred(speech):
+    prior = resolve_speech(speech)
+    name = default_inference(prior)
+    short = {"guided": {"steps": 2, "rounds": 2}, "svi": {"steps": 2, "noise_updates": 1}}[name]
+    method = resolve_inference(name, draws=2, **short)
+    mixture = waves(1, 3000)
+    posterior = method(Scene(prior, resolve_noise("nmf")), mixture, seed=0)
+    assert posterior.enhance().shape == (3000,)
+    assert np.isfinite(posterior.enhance()).all()
+    assert np.std(posterior.enhance()) < 1.1 * np.std(mixture)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_every_noise_model_is_inferred_at_full_resolution(noise):
+    added = noise in ("hum", "clicks", "wind")
+    scene = Scene(
+        resolve_speech("gaussian"), resolve_noise(f"stationary+{noise}" if added else noise)
+    )
+    posterior = resolve_inference("svi", draws=2, steps=2)(scene, waves(1, 3000), seed=0)
+    assert np.isfinite(posterior.enhance()).all()
