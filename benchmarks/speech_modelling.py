@@ -55,7 +55,7 @@ def bound(prior: LatentSpeech, waves: list[np.ndarray], lips: list[Lips] | None)
     """Evidence lower bound of clean speech, nats a frame, one for each recording."""
     scene = Scene(prior, _quiet)
     found = SVI(steps=_STEPS, tolerance=0, draws=1, waveforms=False)(scene, waves, lips, seed=0)
-    frames = [prior.stft.frame_count(len(wave)) for wave in waves]
+    frames = [prior.stft.count_frames(len(wave)) for wave in waves]
     return found.trace["elbo"][-_LAST:].mean(0) / np.array(frames)
 
 

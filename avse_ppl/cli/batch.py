@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from avse_ppl.cli.jobs import RECORDING_SUFFIXES, Job, Plan, plan
 from avse_ppl.cli.resume import ResumeLog, file_signature
 from avse_ppl.pipeline.video_input import VideoOptions, prepare_lips, speech_for, video_of
-from avse_ppl.signal.audio import Audio, check_audio, load_audio, save_audio, to_rate
+from avse_ppl.signal.audio import Audio, check_audio, convert_rate, load_audio, save_audio
 
 if TYPE_CHECKING:
     from avse_ppl.pipeline.enhance import Enhanced
@@ -257,7 +257,7 @@ def _load(path: Path, stft: Any) -> tuple[Audio, list[str]]:
     """Read and check one recording, so that what is wrong with it is said of it alone."""
     remarks: list[str] = []
     with _remarks_into(remarks):
-        audio = to_rate(load_audio(path), stft.sample_rate_hz)
+        audio = convert_rate(load_audio(path), stft.sample_rate_hz)
         return check_audio(audio, min_samples=stft.n_fft), remarks
 
 

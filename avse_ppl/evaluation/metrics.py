@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.signal.audio import Audio, AudioLike, as_audio
-from avse_ppl.signal.delay import align_lag_s, check_alignment, check_rates
-from avse_ppl.signal.samples import check_finite
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_finite
+from avse_ppl.signal.delay import check_rates, estimate_lag_s, warn_if_misaligned
 
 SCORING_RATE_HZ = 16000
 
-__all__ = ["Scores", "align_lag_s", "evaluate", "evaluate_pair", "si_sdr"]
+__all__ = ["Scores", "estimate_lag_s", "evaluate", "evaluate_pair", "si_sdr"]
 
 _HOP = 256  # samples: front ends round lengths by up to one hop; more is another recording
 _LONGEST_PESQ_S = 20.0  # the reference code keeps 50 utterances and crashes on more
@@ -243,7 +242,7 @@ def _score(clean: Audio, estimate: Audio, name: str) -> Scores:
     if estimate.peak == 0:
         _remark(f"the {name} is silent: SI-SDR, PESQ, STOI and ESTOI are not defined")
         return Scores(None, None, None, None)
-    check_alignment(clean, estimate, name)
+    warn_if_misaligned(clean, estimate, name)
     return Scores(
         si_sdr_db=si_sdr(clean.samples, estimate.samples),
         pesq_wb=_pesq_wb(clean.samples, estimate.samples, name),

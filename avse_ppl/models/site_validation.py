@@ -82,7 +82,7 @@ def check_unchanging(scene: Scene, frames: Frames) -> None:
     ValueError
         If the sites of one run are not those of the next.
     """
-    runs = [_run(scene, frames.of_one(), seed) for seed in range(_RUNS)]
+    runs = [_run(scene, frames.take_first(), seed) for seed in range(_RUNS)]
     for other in runs[1:]:
         _compare(runs[0], other)
 

@@ -25,7 +25,7 @@ from avse_ppl.pipeline.catalog import (
 )
 from avse_ppl.pipeline.video_input import VideoOptions, prepare_lips
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, to_rate
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _routine(inference: Any, draws: int, device: str) -> Any:
 
 
 def _mono(noisy: AudioLike, sample_rate_hz: int | None, stft: Stft) -> Audio:
-    audio = to_rate(as_audio(noisy, sample_rate_hz), stft.sample_rate_hz)
+    audio = convert_rate(as_audio(noisy, sample_rate_hz), stft.sample_rate_hz)
     if audio.n_channels > 1:
         raise ValueError(
             f"expected one channel to compare models on, found {audio.n_channels}; pass one of "

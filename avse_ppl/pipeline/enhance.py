@@ -26,7 +26,7 @@ from avse_ppl.pipeline.catalog import (
 from avse_ppl.pipeline.video_input import VideoOptions, prepare_all_lips
 from avse_ppl.posterior.chunks import crossfade_chunks, crossfade_waves, stack_channels
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, to_rate
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -185,7 +185,7 @@ def enhance_batch(
         _check_recalibration(scene, inference, keep_posterior)
     stft = scene.stft
     audios = [
-        check_audio(to_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
+        check_audio(convert_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
         for audio in recordings
     ]
     lips = prepare_all_lips(video, audios, viewing or VideoOptions())

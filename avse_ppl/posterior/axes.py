@@ -83,7 +83,7 @@ def select(posterior: Posterior, recording: int) -> Posterior:
     """One recording of a batch; see ``Posterior.select``."""
     recording = range(posterior.recordings)[recording]
     n = posterior.n_samples[recording]
-    time, one = posterior.stft.frame_count(n), slice(recording, recording + 1)
+    time, one = posterior.stft.count_frames(n), slice(recording, recording + 1)
     grid = grid_of(posterior)
     latents = {
         name: _cut(value[:, :, one], on_grid(posterior.axes.get(name), value.shape[3:], grid), time)

@@ -92,7 +92,7 @@ def crossfade_chunks(
     if len(parts) == 1 and first.n_samples == (n_samples,):
         return first
     hop = first.stft.hop
-    count = first.stft.frame_count(n_samples)
+    count = first.stft.count_frames(n_samples)
     frames = [
         (begin // hop, begin // hop + part.mean.shape[-1])
         for (begin, _), part in zip(spans, parts, strict=True)

@@ -260,7 +260,7 @@ def scaled(posterior: Posterior, factor: np.ndarray, recording: int) -> np.ndarr
 
     n, stft = posterior.n_samples[recording], posterior.stft
     mean = posterior.enhance(recording)
-    gains = torch.from_numpy(np.ascontiguousarray(factor[:, : stft.frame_count(n)]))
+    gains = torch.from_numpy(np.ascontiguousarray(factor[:, : stft.count_frames(n)]))
     gaps = posterior.speech[:, :, recording, :n] - mean
     for gap in gaps.reshape(-1, n):  # one at a time: their STFT is four times their size
         values = stft.forward(torch.from_numpy(gap)) * gains

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from avse_ppl.signal.media import Readable, check_subtype, read_media, write_media
-from avse_ppl.signal.samples import channels_first, check_finite, check_rate, clipped_runs, to_float
 from avse_ppl.utils.files import check_writable
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 SAVE_SUBTYPES = {".wav": "FLOAT", ".flac": "PCM_24", ".ogg": "VORBIS"}
 
+MIN_SAMPLE_RATE_HZ = 4000
+MAX_CHANNELS_LAST = 8  # an array (n, k) with k up to this many columns is (sample, channel)
+
+_INTEGERS = {"int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31), "uint8": (128.0, 128.0)}
 _CLIPPED_RUNS = 5
 
 
@@ -56,8 +60,7 @@ class Audio:
     sample_rate_hz: int
 
     def __post_init__(self) -> None:
-        """Bring samples and rate to their one form."""
-        object.__setattr__(self, "samples", to_float(np.asarray(self.samples)))
+        object.__setattr__(self, "samples", scale_to_float(np.asarray(self.samples)))
         object.__setattr__(self, "sample_rate_hz", check_rate(self.sample_rate_hz))
 
     @property
@@ -101,7 +104,7 @@ AudioLike: TypeAlias = "Audio | Readable | np.ndarray | Tensor"
 
 
 def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
-    """Bring whatever holds a recording to `Audio`.
+    """Convert a path, bytes, array or tensor to `Audio`.
 
     Parameters
     ----------
@@ -114,7 +117,7 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
     Raises
     ------
     ValueError
-        If an array comes without a rate, its orientation cannot be told, or a file has another
+        If an array comes without a rate, its orientation is ambiguous, or a file has another
         rate than the one stated.
     TypeError
         If the source is none of the above.
@@ -130,7 +133,7 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
         if sample_rate_hz not in (None, source.sample_rate_hz):
             raise ValueError(
                 f"expected a recording at {sample_rate_hz} Hz, found {source.sample_rate_hz} Hz; "
-                "resample it with to_rate(audio, rate_hz), or leave sample_rate_hz out"
+                "resample it with convert_rate(audio, rate_hz), or leave sample_rate_hz out"
             )
         return source
     if hasattr(source, "detach"):
@@ -144,7 +147,7 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
         raise ValueError(
             "an array does not say its sampling rate; pass it, for example sample_rate_hz=16000"
         )
-    return Audio(channels_first(np.asarray(source)), sample_rate_hz)
+    return Audio(put_channels_first(np.asarray(source)), sample_rate_hz)
 
 
 def load_audio(source: Readable) -> Audio:
@@ -161,8 +164,8 @@ def load_audio(source: Readable) -> Audio:
     Returns
     -------
     Audio
-        Of a video: sample 0 sounds with the first picture. A track that starts elsewhere is padded
-        with zeros or trimmed, with a warning.
+        Of a video: sample 0 sounds with the first video frame. A track that starts elsewhere is
+        padded with zeros or trimmed, with a warning.
 
     Raises
     ------
@@ -184,15 +187,15 @@ def load_audio(source: Readable) -> Audio:
     return Audio(samples, rate_hz)
 
 
-def to_rate(audio: Audio, rate_hz: int) -> Audio:
-    """Return a recording at the rate that a model works at, and say so if it had another.
+def convert_rate(audio: Audio, rate_hz: int) -> Audio:
+    """Resample a recording to the rate that a model works at, with a warning if it had another.
 
-    Where you resample yourself, use `Audio.resample`, which says nothing.
+    Where you resample yourself, use `Audio.resample`, which does not warn.
 
     Examples
     --------
     >>> audio = Audio(np.zeros(16000), 16000)
-    >>> to_rate(audio, 16000) is audio
+    >>> convert_rate(audio, 16000) is audio
     True
     """
     resampled = audio.resample(rate_hz)
@@ -240,7 +243,7 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
         )
     if audio.peak == 0.0:
         warnings.warn("the recording is silent: all samples are zero", UserWarning, stacklevel=2)
-    runs = sum(clipped_runs(channel.samples) for channel in audio.channels())
+    runs = sum(count_clipped_runs(channel.samples) for channel in audio.channels())
     if runs > _CLIPPED_RUNS:
         warnings.warn(
             f"the recording is clipped in {runs} places (its peak {audio.peak:.2f} is held); "
@@ -254,12 +257,12 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
 def save_audio(path: str | os.PathLike[str], audio: Audio, *, subtype: str | None = None) -> Path:
     """Write a recording as WAV, FLAC or OGG, by the ending of the name.
 
-    The file is written beside and renamed when complete, so that there is never half of one.
+    The file is written atomically: there is never half of one.
 
     Parameters
     ----------
     path
-        Ends in ``.wav`` (float32 unless told otherwise), ``.flac`` (24-bit) or ``.ogg`` (Vorbis).
+        Ends in ``.wav`` (float32 by default), ``.flac`` (24-bit) or ``.ogg`` (Vorbis).
     audio
         The recording. Float WAV keeps samples beyond full scale; every other format would clip, so
         there it is scaled down to full scale, with a warning.
@@ -298,3 +301,74 @@ def save_audio(path: str | os.PathLike[str], audio: Audio, *, subtype: str | Non
         warnings.warn(message, UserWarning, stacklevel=2)
     write_media(path, samples, audio.sample_rate_hz, file_format, subtype)
     return path
+
+
+# --- arrays of samples ----------------------------------------------------------------------------
+
+
+def check_rate(rate_hz: object) -> int:
+    """Return a sampling rate as int; refuse one that is not whole or under 4000 Hz."""
+    if not isinstance(rate_hz, Integral) or isinstance(rate_hz, bool):
+        raise TypeError(
+            f"expected sample_rate_hz to be a whole number of Hz, found {rate_hz!r}; "
+            "for example sample_rate_hz=16000"
+        )
+    if rate_hz < MIN_SAMPLE_RATE_HZ:
+        raise ValueError(
+            f"expected sample_rate_hz to be at least {MIN_SAMPLE_RATE_HZ}, found {rate_hz}; "
+            "is the rate given in kHz, or exchanged with another argument?"
+        )
+    return int(rate_hz)
+
+
+def scale_to_float(samples: np.ndarray) -> np.ndarray:
+    """Return ``(sample,)`` or ``(channel, sample)`` float32 with full scale at 1."""
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and len(samples) == 0):
+        raise ValueError(
+            f"expected samples of shape (sample,) or (channel, sample), found {samples.shape}; "
+            "pass one recording at a time"
+        )
+    if samples.dtype.name in _INTEGERS:
+        zero, full_scale = _INTEGERS[samples.dtype.name]
+        samples = (samples.astype(np.float64) - zero) / full_scale
+    if samples.dtype.kind != "f":
+        raise TypeError(
+            f"expected real samples as float, int16, int32 or uint8, found {samples.dtype.name}; "
+            "convert them to float with full scale at 1 (a spectrogram must be inverted first)"
+        )
+    samples = samples[0] if samples.ndim == 2 and len(samples) == 1 else samples
+    with np.errstate(over="ignore"):  # what overflows becomes inf, and `check_audio` says so
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def put_channels_first(samples: np.ndarray) -> np.ndarray:
+    """Transpose ``(sample, channel)`` to ``(channel, sample)``, where it must be the former."""
+    if samples.ndim != 2 or samples.shape[0] <= samples.shape[1]:
+        return samples
+    if samples.shape[1] > MAX_CHANNELS_LAST:
+        raise ValueError(
+            f"cannot tell channels from samples in an array of shape {samples.shape}; "
+            "expected (channel, sample): transpose it"
+        )
+    return samples.T
+
+
+def check_finite(samples: np.ndarray) -> None:
+    """Refuse NaN and infinite samples."""
+    bad = int(np.count_nonzero(~np.isfinite(samples)))
+    if bad:
+        raise ValueError(
+            f"expected finite samples, found {bad} of {samples.size} NaN or infinite; "
+            "look at what wrote the recording"
+        )
+
+
+def count_clipped_runs(samples: np.ndarray) -> int:
+    """Count the runs of three or more samples at the peak, if that is at full scale."""
+    magnitude = np.abs(samples)
+    peak = magnitude.max()
+    if peak < 0.99:
+        return 0
+    at_peak = magnitude >= peak - 2.0**-14  # 16-bit full scale is 1 below zero, 1 - 2^-15 above
+    three = at_peak[:-2] & at_peak[1:-1] & at_peak[2:]
+    return int(np.count_nonzero(np.diff(three.astype(np.int8), prepend=0) == 1))

@@ -1,4 +1,4 @@
-"""How late one recording is against another."""
+"""Lag between two recordings, by cross-correlation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def check_rates(clean: Audio, estimate: Audio, name: str) -> None:
         )
 
 
-def align_lag_s(
+def estimate_lag_s(
     clean: AudioLike,
     estimate: AudioLike,
     sample_rate_hz: int | None = None,
     *,
     max_lag_s: float = 1.0,
 ) -> float:
-    """Measure how late an estimate is, seconds, where their cross-correlation is largest.
+    """Estimate the lag of a recording, seconds: where the cross-correlation is largest.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def align_lag_s(
     Examples
     --------
     >>> clean = np.random.default_rng(0).standard_normal(8000)
-    >>> align_lag_s(clean, np.roll(clean, 160), sample_rate_hz=16000)
+    >>> estimate_lag_s(clean, np.roll(clean, 160), sample_rate_hz=16000)
     0.01
     """
     reference, other = as_audio(clean, sample_rate_hz), as_audio(estimate, sample_rate_hz)
@@ -61,23 +61,25 @@ def align_lag_s(
                 f"expected the {name} recording with one channel that is not silent, found "
                 f"{audio.n_channels} with peak {audio.peak:g}; take one of audio.channels()"
             )
-    lags, correlation = _correlate(reference, other, max_lag_s)
+    lags, correlation = cross_correlate(reference, other, max_lag_s)
     return float(lags[correlation.argmax()]) / reference.sample_rate_hz
 
 
-def _correlate(clean: Audio, estimate: Audio, max_lag_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Lags in samples, and the magnitude of the cross-correlation at each."""
+def cross_correlate(
+    clean: Audio, estimate: Audio, max_lag_s: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the magnitude of the cross-correlation; returns lags in samples, and it at each."""
     size = 1 << (clean.n_samples + estimate.n_samples).bit_length()
     spectrum = np.fft.rfft(estimate.samples, size) * np.fft.rfft(clean.samples, size).conj()
     correlation = np.abs(np.fft.irfft(spectrum, size))
-    reach = min(round(max_lag_s * clean.sample_rate_hz), clean.n_samples - 1)
-    lags = np.arange(-reach, reach + 1)
+    max_lag = min(round(max_lag_s * clean.sample_rate_hz), clean.n_samples - 1)
+    lags = np.arange(-max_lag, max_lag + 1)
     return lags, correlation[lags]
 
 
-def check_alignment(clean: Audio, estimate: Audio, name: str) -> None:
+def warn_if_misaligned(clean: Audio, estimate: Audio, name: str) -> None:
     """Warn if the estimate is more than 5 ms late or early."""
-    lags, correlation = _correlate(clean, estimate, 1.0)
+    lags, correlation = cross_correlate(clean, estimate, 1.0)
     lag_s = lags[correlation.argmax()] / clean.sample_rate_hz
     aligned = correlation[np.abs(lags) <= _ALIGNED_S * clean.sample_rate_hz].max()
     noise_floor = 0.1 * float(np.linalg.norm(clean.samples) * np.linalg.norm(estimate.samples))

@@ -1,4 +1,4 @@
-"""Short-time Fourier transform, both ways.
+"""Short-time Fourier transform (STFT) and its inverse; the time-frequency grid.
 
 `Stft.analyse` turns waveforms into a `Spectrogram`: what every scene observes. `Stft.synthesise`
 goes back, exactly. A spectrogram is normalised to unit mean power per recording, so that a noise
@@ -25,7 +25,7 @@ COUPLED_BINS = MappingProxyType({"sine": 2, "hann": 3})
 
 @dataclass(frozen=True)
 class Frames:
-    """The time-frequency grid that a model is asked about.
+    """Time-frequency grid on which a model is evaluated.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ class Frames:
     device, dtype
         Where the arrays below live; ``None`` and a JAX dtype under NumPyro.
     visual
-        What is seen of the speaker on each frame, ``(recording, 1 + feature, time)``: how far it
-        counts, in [0, 1], and features times that. None without video.
+        Gated visual features, ``(recording, 1 + feature, time)``: the gate in [0, 1], and the
+        features of the lips times it. None without video.
 
     Examples
     --------
@@ -68,8 +68,8 @@ class Frames:
         index = ops.arange(self.time, device=self.device, dtype=self.dtype)
         return index * (self.hop / self.sample_rate_hz)
 
-    def of_one(self) -> Frames:
-        """The grid of the first recording alone."""
+    def take_first(self) -> Frames:
+        """Return the grid of the first recording alone."""
         return self if self.visual is None else replace(self, visual=self.visual[:1])
 
     def number(self, value: float) -> Tensor:
@@ -114,7 +114,7 @@ class Spectrogram:
     @property
     def mask(self) -> Tensor | None:
         """Which frames hold signal, ``(recording, 1, time)``; None if all of them do."""
-        counts = [self.stft.frame_count(n) for n in self.n_samples]
+        counts = [self.stft.count_frames(n) for n in self.n_samples]
         if min(counts) == self.frames.time:
             return None
         index = torch.arange(self.frames.time, device=self.values.device)
@@ -134,12 +134,12 @@ class Spectrogram:
         )
 
     def with_visual(self, visual: Tensor | None) -> Spectrogram:
-        """Return the same spectrogram with what is seen of the speakers, see `Frames`."""
+        """Return the same spectrogram with visual features, see `Frames`."""
         return replace(self, frames=replace(self.frames, visual=visual))
 
     def select(self, index: int) -> Spectrogram:
-        """One recording of the batch, its padding removed."""
-        time = self.stft.frame_count(self.n_samples[index])
+        """Return one recording of the batch, its padding removed."""
+        time = self.stft.count_frames(self.n_samples[index])
         visual = self.frames.visual
         visual = None if visual is None else visual[index : index + 1, :, :time]
         return replace(
@@ -202,7 +202,7 @@ class Stft:
         """Number of frequency bins."""
         return self.n_fft // 2 + 1
 
-    def frame_count(self, n_samples: int) -> int:
+    def count_frames(self, n_samples: int) -> int:
         """Count the frames of a waveform of ``n_samples`` samples.
 
         The last one is centred on the end or after it, so that two windows or more cover every
@@ -212,15 +212,15 @@ class Stft:
 
     def frames(self, n_samples: int) -> Frames:
         """Return the grid of a waveform of ``n_samples`` samples."""
-        time = self.frame_count(n_samples)
+        time = self.count_frames(n_samples)
         return Frames(self.freq, time, self.sample_rate_hz, self.hop, self.n_fft)
 
     def forward(self, waves: Tensor) -> Tensor:
         """``(..., sample)`` real to ``(..., freq, time)`` complex, without normalisation."""
         from torchaudio.functional import spectrogram
 
-        window = _window(self.n_fft, self.window).to(waves)
-        # To a whole number of hops; an odd window reaches one sample further on its right.
+        window = make_window(self.n_fft, self.window).to(waves)
+        # To a whole number of hops; an odd window extends one sample further on its right.
         missing = -waves.shape[-1] % self.hop + self.n_fft % 2
         whole = torch.nn.functional.pad(waves, (0, missing))
         return spectrogram(
@@ -231,8 +231,8 @@ class Stft:
         """``(..., freq, time)`` complex to ``(..., sample)`` real; frames past the end are cut."""
         from torchaudio.functional import inverse_spectrogram
 
-        window = _window(self.n_fft, self.window).to(values.real)
-        frames = values[..., : self.frame_count(n_samples)]
+        window = make_window(self.n_fft, self.window).to(values.real)
+        frames = values[..., : self.count_frames(n_samples)]
         return inverse_spectrogram(
             frames, n_samples, 0, window, self.n_fft, self.hop, self.n_fft, False
         )
@@ -243,14 +243,21 @@ class Stft:
         Shorter recordings are padded with frames of zeros, which ``Spectrogram.mask`` marks as
         unobserved.
         """
-        rows = _rows(waves)
+        if isinstance(waves, (np.ndarray, Tensor)):
+            waves = [waves] if waves.ndim <= 1 else list(waves)  # type: ignore[list-item]
+        rows = [torch.as_tensor(np.asarray(row), dtype=torch.float32) for row in waves]
+        if not rows or any(row.ndim != 1 or len(row) == 0 for row in rows):
+            shapes = [tuple(row.shape) for row in rows]
+            raise ValueError(
+                f"expected waveforms of shape (sample,) with at least one sample, found {shapes}"
+            )
         n_samples = tuple(len(row) for row in rows)
         batch = torch.zeros(len(rows), max(n_samples))
         for i, row in enumerate(rows):
             batch[i, : len(row)] = row
         values = self.forward(batch)
-        counts = torch.tensor([self.frame_count(n) for n in n_samples])
-        # The end of a shorter recording also reaches into frames past its last one.
+        counts = torch.tensor([self.count_frames(n) for n in n_samples])
+        # The end of a shorter recording also leaks into frames past its last one.
         values = values * (torch.arange(values.shape[-1]) < counts[:, None, None])
         energy = (values.real.square() + values.imag.square()).sum((1, 2))
         scale = (energy / (counts * self.freq)).clamp_min(1e-20).sqrt()
@@ -258,17 +265,17 @@ class Stft:
         return Spectrogram(values / scale[:, None, None], frames, n_samples, scale, self)
 
     def synthesise(self, spectrogram: Spectrogram) -> list[np.ndarray]:
-        """Waveforms of a spectrogram, one ``(sample,)`` float32 array per recording."""
+        """Invert the STFT: one ``(sample,)`` float32 array per recording."""
         values = spectrogram.values * spectrogram.scale[:, None, None]
         return [
             self.inverse(value, n).cpu().numpy().astype(np.float32)
             for value, n in zip(values, spectrogram.n_samples, strict=True)
         ]
 
-    def unit_noise(
+    def draw_unit_noise(
         self, shape: Sequence[int], n_samples: int, generator: torch.Generator
     ) -> Tensor:
-        """STFT of white noise with ``E|xi_ft|^2 = 1``, ``(*shape, freq, time)``.
+        """Draw the STFT of white noise with ``E|xi_ft|^2 = 1``, ``(*shape, freq, time)``.
 
         Neighbouring frames overlap, so their noise is correlated; drawing it in the time domain
         keeps that correlation, which independent draws per bin would lose.
@@ -277,24 +284,12 @@ class Stft:
             *shape, n_samples + 2 * self.n_fft, generator=generator, device=generator.device
         )
         offset = self.n_fft // self.hop  # frames wholly inside the white noise
-        values = self.forward(white)[..., offset : offset + self.frame_count(n_samples)]
-        return values / _window(self.n_fft, self.window).square().sum().sqrt().to(values.device)
-
-
-def _rows(waves: np.ndarray | Tensor | Sequence[np.ndarray]) -> list[Tensor]:
-    """List of 1-D float tensors from any of the accepted forms."""
-    if isinstance(waves, (np.ndarray, Tensor)):
-        waves = [waves] if waves.ndim <= 1 else list(waves)  # type: ignore[list-item]
-    rows = [torch.as_tensor(np.asarray(row), dtype=torch.float32) for row in waves]
-    if not rows or any(row.ndim != 1 or len(row) == 0 for row in rows):
-        shapes = [tuple(row.shape) for row in rows]
-        raise ValueError(
-            f"expected waveforms of shape (sample,) with at least one sample, found {shapes}"
-        )
-    return rows
+        values = self.forward(white)[..., offset : offset + self.count_frames(n_samples)]
+        return values / make_window(self.n_fft, self.window).square().sum().sqrt().to(values.device)
 
 
 @lru_cache(maxsize=8)
-def _window(n_fft: int, name: str) -> Tensor:
+def make_window(n_fft: int, name: str) -> Tensor:
+    """Build a periodic sine or Hann window, ``(sample,)`` float32."""
     hann = torch.hann_window(n_fft, periodic=True, dtype=torch.float64)
     return (hann.sqrt() if name == "sine" else hann).to(torch.float32)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl.signal.media import Readable, _opened
+from avse_ppl.signal.media import Readable, get_stated_duration, list_video_tracks, open_media
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -112,7 +112,7 @@ def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Pict
                 continue
             yield Picture(index, time_s, frame, float(track.sample_aspect_ratio or 1))
             last_s, index = time_s, index + 1
-        promised_s = _promised_s(track)
+        promised_s = get_stated_duration(track)
         if index == 0:
             raise ValueError(
                 f"{name} is damaged: none of its pictures can be decoded; copy or record it again"
@@ -147,9 +147,8 @@ def count_video_frames(source: Readable) -> int:
 def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStream, str]]:
     import av
     from av.error import FFmpegError
-    from av.stream import Disposition
 
-    with _opened(source) as (handle, name):
+    with open_media(source) as (handle, name):
         handle.seek(0)
         try:
             container = av.open(handle, mode="r")
@@ -159,11 +158,7 @@ def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStrea
                 "is it another kind of file, or cut short?"
             ) from error
         with container:
-            moving = [
-                track
-                for track in container.streams.video
-                if not track.disposition & Disposition.attached_pic
-            ]
+            moving = list_video_tracks(container)
             if not moving:
                 raise ValueError(
                     f"expected pictures in {name}, found no video track; "
@@ -198,14 +193,6 @@ def _decoded(
                 faults[0] += 1
             else:
                 yield frame
-
-
-def _promised_s(track: VideoStream) -> float:
-    """How long the pictures should last by what the container states; 0 where it does not."""
-    if track.duration is not None and track.time_base is not None:
-        return float(track.duration * track.time_base)
-    tag = track.metadata.get("DURATION", "0:0:0").split(":")  # Matroska: hours:minutes:seconds
-    return sum(float(part) * unit for part, unit in zip(tag, (3600, 60, 1), strict=True))
 
 
 def _time_s(frame: VideoFrame, track: VideoStream, index: int) -> float:

@@ -25,7 +25,7 @@ from avse_ppl.pipeline.catalog import INFERENCE_METHODS, resolve_inference
 from tests.helpers import STFT, known_noise, make_network, perturb, trace_model, waves
 
 N = 320
-TIME = STFT.frame_count(N)
+TIME = STFT.count_frames(N)
 DRAWS = 3
 STEPS = 6  # half of them are kept by Langevin: as many as there are draws
 

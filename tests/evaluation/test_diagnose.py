@@ -137,7 +137,7 @@ def test_powers_are_those_of_the_laws():
     law = scene.laws_given(values, mixture).speech
     expected = law.power.mean(1).log()
     np.testing.assert_allclose(powers["speech.frame"][1, 0, 0], expected[0], rtol=1e-5)
-    half = STFT.frame_count(N // 2)
+    half = STFT.count_frames(N // 2)
     assert np.isnan(powers["speech.frame"][0, 0, 1, half:]).all()
     np.testing.assert_allclose(powers["noise.band"][0, 0, 1], np.log(3.0), rtol=1e-5)
     low = law.power[1, 0, :half].mean().log()  # the lowest band is the first bin alone

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl.evaluation.metrics import Scores, align_lag_s, evaluate, evaluate_pair, si_sdr
+from avse_ppl.evaluation.metrics import Scores, estimate_lag_s, evaluate, evaluate_pair, si_sdr
 from avse_ppl.signal.audio import Audio
 from tests.helpers import RATE_HZ
 
@@ -291,20 +291,22 @@ def test_pesq_of_a_long_recording_is_the_mean_over_pieces(pesq):
 def test_lag_is_measured(lag, rate_hz):
     clean = words()
     estimate = np.roll(clean, lag) + hiss()
-    assert align_lag_s(clean, estimate, rate_hz) == lag / rate_hz
-    assert align_lag_s(clean, -estimate, rate_hz) == lag / rate_hz
+    assert estimate_lag_s(clean, estimate, rate_hz) == lag / rate_hz
+    assert estimate_lag_s(clean, -estimate, rate_hz) == lag / rate_hz
 
 
 def test_lags_beyond_the_largest_are_not_searched():
     clean = words()
     estimate = np.roll(clean, 900) + 0.3 * np.roll(clean, 40)
-    assert align_lag_s(clean, estimate, RATE_HZ) == 900 / RATE_HZ
-    assert align_lag_s(clean, estimate, RATE_HZ, max_lag_s=0.05) == 40 / RATE_HZ
+    assert estimate_lag_s(clean, estimate, RATE_HZ) == 900 / RATE_HZ
+    assert estimate_lag_s(clean, estimate, RATE_HZ, max_lag_s=0.05) == 40 / RATE_HZ
 
 
 def test_lag_of_recordings_of_different_length():
     clean = words()
-    assert align_lag_s(clean, np.concatenate([np.zeros(320), clean, np.zeros(77)]), RATE_HZ) == 0.02
+    assert (
+        estimate_lag_s(clean, np.concatenate([np.zeros(320), clean, np.zeros(77)]), RATE_HZ) == 0.02
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,12 +319,12 @@ def test_lag_of_recordings_of_different_length():
 )
 def test_lag_wants_one_channel_with_sound(clean, estimate, found):
     with pytest.raises(ValueError, match=found):
-        align_lag_s(clean, estimate, RATE_HZ)
+        estimate_lag_s(clean, estimate, RATE_HZ)
 
 
 def test_lag_wants_one_rate():
     with pytest.raises(ValueError, match="at one rate"):
-        align_lag_s(Audio(words(), 8000), Audio(words(), RATE_HZ))
+        estimate_lag_s(Audio(words(), 8000), Audio(words(), RATE_HZ))
 
 
 @pytest.mark.parametrize(

@@ -261,7 +261,7 @@ def test_visual_features_of_another_length():
 
 def test_a_gate_that_is_a_latent_is_refused():
     scene = Scene(ScoreSpeech(denoiser(5), LipEncoder(5, 4), stft=STFT), stationary, Beta())
-    visual = torch.ones(1, 6, STFT.frame_count(N))
+    visual = torch.ones(1, 6, STFT.count_frames(N))
     with pytest.raises(ValueError, match="take --reliability score"):
         GuidedDiffusion(**SHORT)(scene, wave(), visual, seed=0)
 
@@ -270,7 +270,7 @@ def test_a_gate_that_is_a_latent_is_refused():
 
 
 def test_lips_matter_as_far_as_they_are_believed():
-    visual = torch.randn(1, 6, STFT.frame_count(N))
+    visual = torch.randn(1, 6, STFT.count_frames(N))
     visual[:, 0] = 1.0
 
     def mean(gate, reliability=soft):
@@ -329,7 +329,7 @@ def test_a_start_that_sees_otherwise_is_refused():
         torch.manual_seed(0)
         network = SequentialVaeNetwork(33, 3, hidden=8, encoder_hidden=8, visual=5, prior="visual")
         eyes, others = LipEncoder(5, 4), LipEncoder(5, 4)
-    visual = torch.ones(1, 6, STFT.frame_count(N))
+    visual = torch.ones(1, 6, STFT.count_frames(N))
     scene = scored(NMF(2), denoiser(5), lips=eyes)
     start = LatentSpeech(network, lips=eyes, stft=STFT)
     assert np.isfinite(GuidedDiffusion(start=start, **SHORT)(scene, wave(), visual).mean).all()
@@ -382,7 +382,7 @@ def av_priors(latent=3):
         # So that lips change what they say.
         for weight in (*own.denoiser.parameters(), *looking.prior.parameters()):
             torch.nn.init.normal_(weight, std=0.2)
-        visual = torch.randn(1, 6, STFT.frame_count(N))
+        visual = torch.randn(1, 6, STFT.count_frames(N))
     visual[:, 0] = 0.6
     own_prior, start = (LatentSpeech(n, lips=eyes, stft=STFT) for n in (own, looking))
     return own_prior, start, visual

@@ -53,7 +53,7 @@ def test_lips_change_the_answer_and_their_absence_does_not(prior):
     heard = invert(prior, None)
     assert not np.allclose(invert(prior, lips()).mean, heard.mean)
     assert np.array_equal(invert(prior, [None, None]).mean, heard.mean)
-    dark = torch.zeros(2, 5, STFT.frame_count(1600))
+    dark = torch.zeros(2, 5, STFT.count_frames(1600))
     assert np.array_equal(invert(prior, dark).mean, heard.mean)
 
 

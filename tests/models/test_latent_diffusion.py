@@ -230,7 +230,7 @@ def test_routines_run_through_it(routine):
     speech = LatentSpeech(tiny(steps=2), stft=STFT, name="diffusion")
     wave = np.random.default_rng(0).normal(size=160).astype("float32")
     answer = routine(Scene(speech, NMF(1)), wave, seed=0)
-    assert answer.latents["speech.z"].shape[-2:] == (3, STFT.frame_count(160))
+    assert answer.latents["speech.z"].shape[-2:] == (3, STFT.count_frames(160))
     assert np.isfinite(answer.mean).all()
 
 

@@ -197,7 +197,7 @@ def test_padded_frames_do_not_count():
         return float(trace.nodes["mixture"]["log_prob_sum"])
 
     before = likelihood(observed, values)
-    padded = STFT.frame_count(90)
+    padded = STFT.count_frames(90)
     noisy = observed.values.clone()
     noisy[1, :, padded:] = 1e3
     assert likelihood(replace(observed, values=noisy), values) == before

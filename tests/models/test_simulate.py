@@ -20,12 +20,12 @@ def whitened(values, power):
 def test_the_mixture_is_what_was_drawn():
     simulated = simulate(reference_scene(False, stft=STFT), n_samples=650, recordings=3)
     assert torch.equal(simulated.mixture.values, simulated.speech + simulated.noise)
-    assert simulated.mixture.values.shape == (3, STFT.freq, STFT.frame_count(650))
+    assert simulated.mixture.values.shape == (3, STFT.freq, STFT.count_frames(650))
     assert simulated.mixture.n_samples == (650, 650, 650)
     assert simulated.mixture.stft == STFT
     assert bool((simulated.mixture.scale == 1).all())
     assert {k: tuple(v.shape) for k, v in simulated.latents.items()} == {
-        "speech.gain": (3, 1, STFT.frame_count(650)),
+        "speech.gain": (3, 1, STFT.count_frames(650)),
         "noise.level": (3, 1, 1),
     }
 
@@ -77,7 +77,7 @@ def test_seeds():
 def test_any_scene_can_be_simulated():
     simulated = simulate(Scene(GaussianSpeech(stft=STFT), NMF(2)), 640, recordings=2)
     assert simulated.latents["noise.spectra"].shape == (2, 33, 2)
-    assert simulated.noise.shape == (2, 33, STFT.frame_count(640))
+    assert simulated.noise.shape == (2, 33, STFT.count_frames(640))
 
 
 def test_the_library_front_end_is_the_default():

@@ -21,7 +21,7 @@ from avse_ppl.models.visual.reliability import (
 from tests.helpers import STFT
 
 WAVES = np.random.default_rng(0).normal(size=(2, 800)).astype("float32")
-TIME, SHORT = STFT.frame_count(800), STFT.frame_count(320)
+TIME, SHORT = STFT.count_frames(800), STFT.count_frames(320)
 
 
 def make_prior(**settings):
@@ -128,7 +128,7 @@ def test_the_marginal_density_is_the_sum_over_switches(prior):
 
     from avse_ppl.models.visual.switch import transitions
 
-    waves, frames = WAVES[:1, :64], STFT.frame_count(64)
+    waves, frames = WAVES[:1, :64], STFT.count_frames(64)
     video = seen(0.4, 1)[..., :frames]
     scene = Scene(prior, NMF(1), Switching(0.7))
     density = LogDensity(scene, condition_on_video(scene, STFT.analyse(waves), video))
@@ -225,7 +225,7 @@ def test_long_recordings_keep_how_far_the_lips_counted(prior):
 
     parts = [invert(prior, seen(0.6, 1), Switching(), WAVES[r : r + 1]) for r in range(2)]
     whole = crossfade_chunks(parts, [(0, 800), (640, 1440)], 1440)
-    assert whole.reliability.shape == (1, STFT.frame_count(1440))
+    assert whole.reliability.shape == (1, STFT.count_frames(1440))
     np.testing.assert_allclose(whole.reliability[0, :35], parts[0].reliability[0, :35], atol=1e-6)
     blind = invert(prior, None, None, WAVES[:1])
     assert crossfade_chunks([parts[0], blind], [(0, 800), (640, 1440)], 1440).reliability is None

@@ -284,7 +284,7 @@ def test_long_recordings_are_compared_in_pieces():
     )  # fmt: skip
     assert comparison.best == "1"
     assert comparison.attrs["pieces"] == 2
-    assert comparison.power.shape[1] == 2 * stft.frame_count(8 * RATE_HZ)
+    assert comparison.power.shape[1] == 2 * stft.count_frames(8 * RATE_HZ)
     assert comparison.elpd.shape == (2, *comparison.power.shape)
 
 

@@ -318,7 +318,7 @@ def test_a_long_recording_goes_in_chunks():
     assert found.speech.samples.shape == (n,)
     posterior = found.posterior
     assert posterior.n_samples == (n,)
-    assert posterior.mean.shape == (1, 513, posterior.stft.frame_count(n))
+    assert posterior.mean.shape == (1, 513, posterior.stft.count_frames(n))
     assert posterior.speech.shape == (1, 2, 1, n)
     assert posterior.attrs["chunks"] == 4
     assert np.isfinite(posterior.speech).all()

@@ -119,7 +119,7 @@ def pieces(whole, spans=SPANS):
     hop = whole.stft.hop
     parts = []
     for begin, end in spans:
-        frames = slice(begin // hop, begin // hop + whole.stft.frame_count(end - begin))
+        frames = slice(begin // hop, begin // hop + whole.stft.count_frames(end - begin))
         parts.append(
             replace(
                 whole,
@@ -175,7 +175,7 @@ def test_a_single_chunk_among_silent_ones_is_put_in_its_place(whole):
     np.testing.assert_allclose(found.speech[..., inside], whole.speech[..., inside], atol=1e-6)
     assert not found.speech[..., :begin].any()
     assert not found.speech[..., end:].any()
-    first, last = begin // 16, begin // 16 + STFT.frame_count(end - begin)
+    first, last = begin // 16, begin // 16 + STFT.count_frames(end - begin)
     np.testing.assert_array_equal(found.mean[..., first:last], whole.mean[..., first:last])
     assert not found.mean[..., :first].any()
     assert not found.variance[..., last:].any()

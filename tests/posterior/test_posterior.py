@@ -228,7 +228,7 @@ def test_an_interval_of_too_few_draws(many, kept):
 
 
 def test_select_takes_one_recording_and_its_padding_off(ragged):
-    time = STFT.frame_count(300)
+    time = STFT.count_frames(300)
     one = ragged.select(1)
     assert one.n_samples == (300,)
     assert one.recordings == 1
@@ -260,7 +260,7 @@ def test_select_counts_from_the_end_too(ragged):
 def test_axes_are_known_by_their_plates_and_not_by_their_length():
     # As many components as the long recording has frames: only one of the two axes is time.
     long, short = waves()[0][:112], waves(seed=1)[0][:64]
-    time = STFT.frame_count(112)
+    time = STFT.count_frames(112)
     scene = Scene(SPEECH, NMF(time))
     both = SVI(steps=2, draws=2)(scene, [long, short], seed=0)
     assert both.axes == {
@@ -269,13 +269,13 @@ def test_axes_are_known_by_their_plates_and_not_by_their_length():
     }  # fmt: skip
     one = both.select(1)
     assert one.latents["noise.spectra"].shape[3:] == (33, time)
-    assert one.latents["noise.activations"].shape[3:] == (time, STFT.frame_count(64))
+    assert one.latents["noise.activations"].shape[3:] == (time, STFT.count_frames(64))
     nameless = replace(both, axes={}).select(1)  # then the length is all there is to go by
-    assert nameless.latents["noise.spectra"].shape[3:] == (33, STFT.frame_count(64))
+    assert nameless.latents["noise.spectra"].shape[3:] == (33, STFT.count_frames(64))
 
 
 def test_a_file_keeps_the_names_of_axes(tmp_path):
-    time = STFT.frame_count(112)
+    time = STFT.count_frames(112)
     both = SVI(steps=2, draws=2)(Scene(SPEECH, NMF(time)), [waves()[0][:112]] * 2, seed=0)
     data = both.to_arviz().posterior
     assert data["noise.spectra"].dims[3:] == ("freq_hz", "noise.spectra.component")

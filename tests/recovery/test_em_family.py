@@ -195,7 +195,7 @@ def shifts(e_step, kind, plans=None, moves=60, recordings=700):
 
 def close_windows(certain):
     """Every third frame moves: with a recurrent decoder, all windows reach into each other."""
-    time = TINY.frame_count(50)
+    time = TINY.count_frames(50)
     return [*striped_blocks(time, 3, certain, CPU), single_block(time, CPU, frames=False)]
 
 

@@ -18,11 +18,11 @@ from avse_ppl.signal.audio import (
     Audio,
     as_audio,
     check_audio,
+    convert_rate,
     load_audio,
     save_audio,
-    to_rate,
 )
-from avse_ppl.signal.truncation import missing_bytes
+from avse_ppl.signal.media import count_missing_bytes
 from tests.helpers import RATE_HZ
 
 STEPS_16 = 2**15
@@ -167,13 +167,13 @@ def test_resample_checks_the_rate():
 def test_to_rate_says_what_it_did():
     audio = Audio(np.zeros(44100), 44100)
     with pytest.warns(UserWarning, match=r"^resampled from 44100 Hz to 16000 Hz$"):
-        resampled = to_rate(audio, RATE_HZ)
+        resampled = convert_rate(audio, RATE_HZ)
     assert (resampled.sample_rate_hz, resampled.n_samples) == (RATE_HZ, RATE_HZ)
 
 
 def test_to_rate_is_silent_where_nothing_is_done():
     audio = Audio(np.zeros(100), RATE_HZ)
-    assert to_rate(audio, RATE_HZ) is audio
+    assert convert_rate(audio, RATE_HZ) is audio
 
 
 # --- as_audio ------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ def test_lossy_sound_of_video_keeps_level_and_rate(tmp_path, name, codec, video,
 
 def test_sound_later_than_the_pictures_is_padded(tmp_path):
     path = write_av(tmp_path / "a.mkv", "pcm_s16le", speech_like(), video="mpeg4", delay_s=0.2)
-    with pytest.warns(UserWarning, match="starts 200 ms after its pictures; padded with silence"):
+    with pytest.warns(UserWarning, match="200 ms after its video frames; padded with silence"):
         audio = load_audio(path)
     assert not audio.samples[:3200].any()
     np.testing.assert_array_equal(audio.samples[3200:], speech_like()[0])
@@ -350,7 +350,7 @@ def test_sound_later_than_the_pictures_is_padded(tmp_path):
 
 def test_delayed_sound_of_an_mp4_is_padded(tmp_path):
     path = write_av(tmp_path / "a.mp4", "aac", speech_like(), video="mpeg4", delay_s=0.2)
-    with pytest.warns(UserWarning, match="ms after its pictures; padded with silence"):
+    with pytest.warns(UserWarning, match="ms after its video frames; padded with silence"):
         audio = load_audio(path)
     assert best_lag(speech_like()[0], audio.samples) == 3200
 
@@ -374,7 +374,7 @@ def test_cover_art_is_no_video(tmp_path):
 
 def test_sound_earlier_than_the_pictures_is_trimmed(tmp_path):
     path = write_av(tmp_path / "a.mkv", "pcm_s16le", speech_like(), video="mpeg4", start_s=0.2)
-    with pytest.warns(UserWarning, match="starts 200 ms before its pictures; trimmed"):
+    with pytest.warns(UserWarning, match="starts 200 ms before its video frames; trimmed"):
         audio = load_audio(path)
     np.testing.assert_array_equal(audio.samples, speech_like()[0, 3200:])
 
@@ -522,7 +522,7 @@ def test_a_container_that_promises_more_than_it_holds_is_refused(tmp_path):
     data = path.read_bytes()
     segment = data.index(b"\x18\x53\x80\x67") + 4
     whole_length = data[:segment] + b"\x01" + b"\xff" * 7 + data[segment + 8 :]
-    assert missing_bytes(io.BytesIO(whole_length)) == 0  # a live recording: length unknown
+    assert count_missing_bytes(io.BytesIO(whole_length)) == 0  # a live recording: length unknown
     np.testing.assert_array_equal(load_audio(whole_length).samples, speech_like()[0])
     assert data.count(b"00:00:01.000000000") == 2  # one tag a track
     longer = whole_length.replace(b"00:00:01.000000000", b"00:00:02.000000000")
@@ -549,22 +549,22 @@ def test_an_ogg_file_without_its_last_page_is_not_whole(tmp_path):
     soundfile.write(tmp_path / "a.ogg", speech_like()[0], RATE_HZ)
     data = (tmp_path / "a.ogg").read_bytes()
     last = data.rindex(b"OggS")
-    assert missing_bytes(io.BytesIO(data)) == 0
-    assert missing_bytes(io.BytesIO(data + b"ID3")) == 0
+    assert count_missing_bytes(io.BytesIO(data)) == 0
+    assert count_missing_bytes(io.BytesIO(data + b"ID3")) == 0
     for cut in (data[:last], data[: last + 20], data[: last + 28], data[:last] + bytes(70000)):
-        assert missing_bytes(io.BytesIO(cut)) == 1
+        assert count_missing_bytes(io.BytesIO(cut)) == 1
 
 
 def test_wholeness_of_64_bit_lengths():
     body = b"mdat" + struct.pack(">Q", 116) + bytes(100)
     head = struct.pack(">I4s", 8, b"ftyp")
     box = head + struct.pack(">I", 1) + body
-    assert missing_bytes(io.BytesIO(box)) == 0
-    assert missing_bytes(io.BytesIO(box[:-30])) == 30
+    assert count_missing_bytes(io.BytesIO(box)) == 0
+    assert count_missing_bytes(io.BytesIO(box[:-30])) == 30
     ds64 = b"ds64" + struct.pack("<IQQ", 16, 0, 100)
     wav = b"RF64" + bytes(4) + b"WAVE" + ds64 + b"data\xff\xff\xff\xff" + bytes(100)
-    assert missing_bytes(io.BytesIO(wav)) == 0
-    assert missing_bytes(io.BytesIO(wav[:-30])) == 30
+    assert count_missing_bytes(io.BytesIO(wav)) == 0
+    assert count_missing_bytes(io.BytesIO(wav[:-30])) == 30
 
 
 # --- check_audio ---------------------------------------------------------------------------------

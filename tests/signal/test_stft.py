@@ -59,7 +59,7 @@ def test_forward_is_the_sum_of_the_definition(stft, n):
     wave = noise(n)
     values = stft.forward(torch.from_numpy(wave))
     expected = direct(wave, stft)
-    assert values.shape == (stft.freq, stft.frame_count(n)) == expected.shape
+    assert values.shape == (stft.freq, stft.count_frames(n)) == expected.shape
     np.testing.assert_allclose(values.numpy(), expected, atol=2e-4)
 
 
@@ -241,7 +241,7 @@ def test_unit_noise_has_unit_power_and_the_correlation_of_overlapping_frames(n_f
     # a false-failure rate below 1e-6 a bound.
     stft = Stft(n_fft, hop, window)
     n_samples = 39 * hop
-    xi = stft.unit_noise((400,), n_samples, torch.Generator().manual_seed(1))
+    xi = stft.draw_unit_noise((400,), n_samples, torch.Generator().manual_seed(1))
     assert xi.shape == (400, stft.freq, 40)
     inner = xi[:, 10:112:2]
     assert float(inner.abs().square().mean()) == pytest.approx(1.0, abs=0.025)
@@ -263,13 +263,13 @@ def test_unit_noise_has_unit_power_and_the_correlation_of_overlapping_frames(n_f
 def test_unit_noise_depends_on_its_generator_only_and_takes_any_shape():
     stft = Stft(64, 16)
     torch.manual_seed(0)
-    first = stft.unit_noise((), 100, torch.Generator().manual_seed(3))
+    first = stft.draw_unit_noise((), 100, torch.Generator().manual_seed(3))
     torch.manual_seed(1)
-    second = stft.unit_noise((), 100, torch.Generator().manual_seed(3))
+    second = stft.draw_unit_noise((), 100, torch.Generator().manual_seed(3))
     assert torch.equal(first, second)
     assert first.shape == (33, 8)
-    assert stft.unit_noise((2, 3), 100, torch.Generator()).shape == (2, 3, 33, 8)
-    assert not torch.equal(first, stft.unit_noise((), 100, torch.Generator().manual_seed(4)))
+    assert stft.draw_unit_noise((2, 3), 100, torch.Generator()).shape == (2, 3, 33, 8)
+    assert not torch.equal(first, stft.draw_unit_noise((), 100, torch.Generator().manual_seed(4)))
 
 
 def test_unknown_window_is_refused():

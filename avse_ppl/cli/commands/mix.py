@@ -62,7 +62,7 @@ def mix(
     """Mix speech with noise; see ``HELP``."""
     with console.guarded() as remarks:
         from avse_ppl.data.mixing import mix as mix_arrays
-        from avse_ppl.signal.audio import SAVE_SUBTYPES, Audio, save_audio, to_rate
+        from avse_ppl.signal.audio import SAVE_SUBTYPES, Audio, convert_rate, save_audio
         from avse_ppl.utils.files import check_apart, check_writable
 
         outputs = [path for path in (output, save_speech, save_noise) if path is not None]
@@ -71,7 +71,7 @@ def mix(
         check_apart(outputs, [speech, noise])
         clean = _read_speech(speech, highpass_hz)
         rate_hz = clean.sample_rate_hz
-        mixed = mix_arrays(clean, to_rate(_read_mono(noise), rate_hz), snr_db, rate_hz, seed)
+        mixed = mix_arrays(clean, convert_rate(_read_mono(noise), rate_hz), snr_db, rate_hz, seed)
         parts = ((save_speech, mixed.speech), (save_noise, mixed.noise), (output, mixed.mixture))
         for path, samples in parts:
             if path is not None:
@@ -105,8 +105,7 @@ def _read_speech(path: Path, highpass_hz: float) -> Audio:
 
 
 def _read_mono(path: Path) -> Audio:
-    from avse_ppl.signal.audio import load_audio
-    from avse_ppl.signal.samples import check_finite
+    from avse_ppl.signal.audio import check_finite, load_audio
 
     audio = load_audio(path)
     check_finite(audio.samples)

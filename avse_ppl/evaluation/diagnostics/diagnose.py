@@ -145,7 +145,7 @@ def _bound(posterior: Posterior, row: int, figures: Figures) -> list[str]:
     name = next((name for name in TRACES if name in posterior.trace), None)
     if name is None:
         return []
-    bins = posterior.mean.shape[1] * posterior.stft.frame_count(posterior.n_samples[row])
+    bins = posterior.mean.shape[1] * posterior.stft.count_frames(posterior.n_samples[row])
     end = measure_rise(posterior.trace[name][:, row], bins)
     figures |= {"steps": end.steps, "rise": end.rise, "rise_se": end.error}
     if not end.rising or any("ELBO" in text for text in _own(posterior, row)):

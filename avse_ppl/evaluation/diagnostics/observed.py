@@ -29,7 +29,7 @@ def observed_spectrogram(posterior: Posterior) -> Spectrogram:
     1.0
     """
     values = torch.from_numpy(np.ascontiguousarray(posterior.mixture))
-    counts = torch.tensor([posterior.stft.frame_count(n) for n in posterior.n_samples])
+    counts = torch.tensor([posterior.stft.count_frames(n) for n in posterior.n_samples])
     energy = values.abs().square().sum((1, 2))
     scale = (energy / (counts * values.shape[1])).clamp_min(1e-20).sqrt()
     frames = posterior.stft.frames(max(posterior.n_samples))

@@ -154,7 +154,7 @@ def _periodograms(scene: Scene, mixture: Spectrogram, values: Mapping) -> list[n
     ratio = ((mixture.values - law.mean).abs().square() / law.power).cpu().double().numpy()
     stft = mixture.stft
     edge = math.ceil(stft.n_fft / (2 * stft.hop))
-    counts = [stft.frame_count(n) for n in mixture.n_samples]
+    counts = [stft.count_frames(n) for n in mixture.n_samples]
     return [row[:, edge : count - edge] for row, count in zip(ratio, counts, strict=True)]
 
 

@@ -157,7 +157,7 @@ def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: RandomStreams)
     mean, sd = law.mean.expand(shape), law.power.sqrt().expand(shape)
     waves = sd.new_zeros(mixture.recordings, max(mixture.n_samples))
     for r, (n, generator) in enumerate(zip(mixture.n_samples, randoms.generators, strict=True)):
-        unit = stft.unit_noise((), n, generator).to(sd.device)
+        unit = stft.draw_unit_noise((), n, generator).to(sd.device)
         time = unit.shape[-1]  # without the padding of a batch
         values = mean[r, :, :time] + sd[r, :, :time] * unit
         waves[r, :n] = stft.inverse(values * mixture.scale[r], n)

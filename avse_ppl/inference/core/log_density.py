@@ -156,7 +156,7 @@ def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
     nor the global random numbers play a part.
     """
     device = mixture.scale.device
-    frames = mixture.frames.of_one()
+    frames = mixture.frames.take_first()
     both, noise = _Prior(mixture.recordings), _Prior(mixture.recordings)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)

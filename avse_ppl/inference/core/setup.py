@@ -126,13 +126,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def _analyse(scene: Scene, mixture: Mixture) -> Spectrogram:
-    from avse_ppl.signal.audio import Audio, as_audio, check_audio, to_rate
+    from avse_ppl.signal.audio import Audio, as_audio, check_audio, convert_rate
 
     stft = scene.stft
     if isinstance(mixture, (str, Path, bytes)):
         mixture = as_audio(mixture)
     if isinstance(mixture, Audio):
-        audio = check_audio(to_rate(mixture, stft.sample_rate_hz), min_samples=stft.n_fft)
+        audio = check_audio(convert_rate(mixture, stft.sample_rate_hz), min_samples=stft.n_fft)
         return stft.analyse([channel.samples for channel in audio.channels()])
     return stft.analyse(check_waves(mixture, stft.n_fft))
 

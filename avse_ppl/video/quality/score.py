@@ -195,7 +195,7 @@ def _samples(audio: Audio | None) -> np.ndarray | None:
             f"expected audio as an Audio, found {type(audio).__name__}; read a file with "
             "avse_ppl.signal.audio.load_audio, or make Audio(samples, sample_rate_hz)"
         )
-    from avse_ppl.signal.samples import check_finite
+    from avse_ppl.signal.audio import check_finite
 
     check_finite(audio.samples)
     if not describe(audio):
