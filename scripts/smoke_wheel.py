@@ -58,7 +58,11 @@ def check_contents(checkout: Path) -> None:
     check(tops == {"avse_ppl"}, f"the wheel installs avse_ppl and nothing else: {sorted(tops)}")
     names = {file.name for file in files}
     check("py.typed" in names and "LICENSE" in names, "types are declared, the licence is there")
-    check(any(name.endswith(".safetensors") for name in names), "weights are in the wheel")
+    package = checkout / "avse_ppl"
+    sources = {p.relative_to(checkout) for p in package.rglob("*") if p.is_file()}
+    sources = {path for path in sources if "__pycache__" not in path.parts}
+    missing = sorted(str(path) for path in sources - {Path(file) for file in files})
+    check(bool(sources) and not missing, f"every file of the package is in the wheel: {missing}")
 
 
 def check_enhance(folder: Path) -> None:
