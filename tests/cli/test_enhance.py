@@ -391,14 +391,3 @@ def test_an_error_of_a_process_has_no_traceback(here):
     done = process("enhance", "lost.wav", "-o", "e.wav", "--speech", "gaussian", cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: expected a recording at 'lost.wav', found nothing there\n"
-
-
-def test_the_command_line_loads_nothing_heavy_of_its_own():
-    code = (
-        "import sys, avse_ppl; before = set(sys.modules); import avse_ppl.cli.main;"
-        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "typer" in done.stdout.split()
-    heavy = {"soundfile", "av", "scipy", "librosa", "matplotlib", "pytorch_lightning", "xarray"}
-    assert not heavy & set(done.stdout.split())
