@@ -1,8 +1,8 @@
-"""Does the posterior mean what it says? Writes docs/calibration.md.
+"""Calibration of the posterior; writes docs/results/calibration.md.
 
 Real speech: coverage, sparsification, rank correlation and CRPS on the development set, before and
 after recalibration, which is fitted on other speakers and other noises. Simulated scenes:
-simulation-based calibration of the routines. ``--ship`` also fits the tables of the package.
+simulation-based calibration of the inference methods. ``--ship`` also fits the tables of the package.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from avse_ppl.models.simulate import reference_scene
 from avse_ppl.pipeline.catalog import resolve_inference, resolve_noise, resolve_speech
 from avse_ppl.posterior.recalibration import TABLES, Recalibration
 
-DOC = Path(__file__).resolve().parents[1] / "docs" / "calibration.md"
+DOC = Path(__file__).resolve().parents[1] / "docs" / "results" / "calibration.md"
 FITTED_ON = "108 mixtures of six GRID speakers and six kinds of noise at -5, 0 and 5 dB"
 BATCH = 9
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -182,7 +182,7 @@ def simulated() -> list[str]:
         result = simulation_based_calibration(make(), scene, SIMULATIONS, seed=1, batch=50)
         gaps, inside, cover = result.distance(), result.uniform(0.99), result.coverage(0.9)
         if not lines:
-            lines = [row("routine", *gaps), row(*["---"] * (len(gaps) + 1))]
+            lines = [row("inference method", *gaps), row(*["---"] * (len(gaps) + 1))]
         cells = [f"{gaps[k]:.3f}{'' if inside[k] else ' *'} ({100 * cover[k]:.0f} %)" for k in gaps]
         lines.append(row(name, *cells))
         print(lines[-1], flush=True)
@@ -233,19 +233,19 @@ def main() -> None:
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(1)
     parts = [INTRODUCTION.format(machine=machine()), *real("svi", ship), ""]
-    parts += [*real("em-langevin", ship), "", *compared("svi", tempering=0.25), "", SIMULATED, ""]
+    parts += [*real("em-langevin", ship), "", *compared("svi", tempering=0.25), "", SIMULATED]
     DOC.write_text("\n".join([*parts, *simulated(), "", ENDING]), encoding="utf-8")
 
 
 INTRODUCTION = """# Calibration
 
-Does a 90 % region hold the truth nine times in ten? Written by `benchmarks/calibration.py`
+How often a 90 % region holds the truth. Written by `benchmarks/calibration.py`
 ({machine}).
 
 ## On real speech
 
-Default prior and noise model (`tcvae`, `nmf`), each routine at the settings that its name stands
-for, 50 draws; the 108 mixtures of the development set: six speakers, six kinds of noise, three
+Default prior and noise model (`tcvae`, `nmf`), each inference method at the settings that its
+name stands for, 50 draws; the 108 mixtures of the development set: six speakers, six kinds of noise, three
 signal-to-noise ratios.
 
 - **bins**: share of STFT bins with the truth inside the disc about the posterior mean that holds
@@ -275,16 +275,16 @@ are approximations, and tempering widens on purpose.
 ENDING = """## What recalibration promises
 
 `posterior.recalibrated()` (and `avse-ppl enhance --recalibrate`) applies the table shipped for the
-routine, fitted on all 108 mixtures. It is on average right for recordings like these, and not for
-each of them: the tables by noise show how far single kinds are off. Noise that the speech prior
-takes for speech is where a posterior is too sure, and no summary of the posterior that was tried
-(estimated signal-to-noise ratio, misfit of the mixture's power, spread of the noise) tells it well.
+inference method, fitted on all 108 mixtures. It is right on average for recordings like these, and not for
+each of them: the tables by noise show how far single kinds are off. A posterior is over-confident where
+the speech prior explains noise as speech, and no summary of the posterior that was tried
+(estimated signal-to-noise ratio, misfit of the mixture's power, spread of the noise) predicts that well.
 
 Other corpora have other noise floors in their pauses, which most bins are. Measured once, on 66
 mixtures of 15 speakers of speechocean762 and one of GRID in 22 other kinds of noise, an earlier fit
 of the `svi` table takes 90 % regions from 85.4 to 84.0 % of bins, 80.3 to 84.2 % by energy, 86.8 to
 89.5 % of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs of
-clean and noisy recordings with `avse_ppl.evaluation.calibration.fit_recalibration`.
+clean and noisy recordings with `avse_ppl.evaluation.calibration.fit_recalibration.fit_recalibration`.
 """
 
 
