@@ -2,7 +2,7 @@
 
 Real speech: coverage, sparsification, rank correlation and CRPS on the development set, before and
 after recalibration, which is fitted on other speakers and other noises. Simulated scenes:
-simulation-based calibration of the inference methods. ``--ship`` also fits the tables of the package.
+simulation-based calibration of the inference methods. ``--ship`` also fits the package's tables.
 """
 
 from __future__ import annotations
@@ -245,8 +245,8 @@ How often a 90 % region holds the truth. Written by `benchmarks/calibration.py`
 ## On real speech
 
 Default prior and noise model (`tcvae`, `nmf`), each inference method at the settings that its
-name stands for, 50 draws; the 108 mixtures of the development set: six speakers, six kinds of noise, three
-signal-to-noise ratios.
+name stands for, 50 draws; the 108 mixtures of the development set: six speakers, six kinds of
+noise, three signal-to-noise ratios.
 
 - **bins**: share of STFT bins with the truth inside the disc about the posterior mean that holds
   50 / 80 / 90 / 95 % of the circular Gaussian, in per cent.
@@ -275,16 +275,18 @@ are approximations, and tempering widens on purpose.
 ENDING = """## What recalibration promises
 
 `posterior.recalibrated()` (and `avse-ppl enhance --recalibrate`) applies the table shipped for the
-inference method, fitted on all 108 mixtures. It is right on average for recordings like these, and not for
-each of them: the tables by noise show how far single kinds are off. A posterior is over-confident where
-the speech prior explains noise as speech, and no summary of the posterior that was tried
-(estimated signal-to-noise ratio, misfit of the mixture's power, spread of the noise) predicts that well.
+inference method, fitted on all 108 mixtures. It is right on average for recordings like these,
+and not for each of them: the tables by noise show how far single kinds are off. A posterior is
+over-confident where the speech prior explains noise as speech, and no summary of the posterior
+that was tried (estimated signal-to-noise ratio, misfit of the mixture's power, spread of the
+noise) predicts that well.
 
 Other corpora have other noise floors in their pauses, which most bins are. Measured once, on 66
 mixtures of 15 speakers of speechocean762 and one of GRID in 22 other kinds of noise, an earlier fit
 of the `svi` table takes 90 % regions from 85.4 to 84.0 % of bins, 80.3 to 84.2 % by energy, 86.8 to
-89.5 % of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs of
-clean and noisy recordings with `avse_ppl.evaluation.calibration.fit_recalibration.fit_recalibration`.
+89.5 % of samples and 80.5 to 86.2 % by energy: better, but not as stated. Fit on your own pairs
+of clean and noisy recordings with
+`avse_ppl.evaluation.calibration.fit_recalibration.fit_recalibration`.
 """
 
 
