@@ -14,8 +14,8 @@ import soundfile
 import torch
 
 from avse_ppl import ComplexNormal, Frames, Posterior, Stft
+from avse_ppl.models.handlers import reuse_plates
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
-from avse_ppl.models.scene import plates_reusable
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "examples" / "data"
@@ -113,7 +113,7 @@ def trace_model(
         with pyro.plate("recording", recordings, dim=-3):
             return model(frames)
 
-    run = plates_reusable()(program)
+    run = reuse_plates()(program)
     if values is not None:
         run = poutine.condition(run, data=values)
     return poutine.trace(run).get_trace()

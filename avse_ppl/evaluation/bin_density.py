@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.log_density import LogDensity, Site
-from avse_ppl.models.scene import numbers_on, plates_reusable
+from avse_ppl.models.handlers import LogProbByBin, recording_plate
 from avse_ppl.posterior.posterior import Posterior
 
 _NODES = 8
@@ -141,32 +139,12 @@ def mixture_distribution(
     mixture = density.mixture
     with (
         poutine.block(),
-        _PutIn(values, local) as put,
-        plates_reusable(),
-        pyro.validation_enabled(False),
-        numbers_on(mixture.scale.device),
-        pyro.plate("recording", mixture.recordings, dim=-3),
+        LogProbByBin(values, local) as log_prob,
+        recording_plate(mixture.recordings, device=mixture.scale.device, validated=False),
     ):
         scene, frames = density.scene, mixture.frames
         law = scene.noise(frames) if noise_only else scene.laws(frames).mixture
-    return law, put.log_prior
-
-
-class _PutIn(Messenger):
-    """Puts values in, and adds up the log prior of some sites bin by bin."""
-
-    def __init__(self, values: Values, local: Sequence[str]) -> None:
-        super().__init__()
-        self.values, self.local = values, local
-        self.log_prior: Tensor = torch.zeros(())
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
-
-    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.local:
-            self.log_prior = self.log_prior + msg["fn"].log_prob(msg["value"])
+    return law, log_prob.log_prior
 
 
 def _is_local(density: LogDensity, site: Site) -> bool:

@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
 from pyroapi import handlers, pyro
 from torch import Tensor
 
-from avse_ppl.distributions.backend import on_jax
 from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.handlers import numbers_on, recording_plate
+from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
-
-# Speech, noise and their parts may each open plate("time", ...): hiding a plate's own bookkeeping
-# site keeps a trace from refusing the second of the same name.
-# NumPyro has no such site.
-def plates_reusable() -> AbstractContextManager[Any]:
-    """Return a handler under which one plate name may be opened again."""
-    if on_jax():
-        return nullcontext()
-    return poutine.block(hide_fn=lambda msg: type(msg.get("fn")).__name__ == "_Subsample")
-
-
-@contextmanager
-def recording_plate(recordings: int) -> Iterator[None]:
-    """Run a part of a scene by itself, without gradients, and without a trace left outside.
-
-    What it samples does not touch the caller's random numbers.
-    """
-    with (
-        torch.random.fork_rng(devices=[]),
-        torch.no_grad(),
-        poutine.block(),
-        plates_reusable(),
-        pyro.plate("recording", recordings, dim=-3),
-    ):
-        yield
-
-
-def numbers_on(device: torch.device | None) -> AbstractContextManager[Any]:
-    """Return a context in which the plain numbers of a model become tensors of that device."""
-    return nullcontext() if device is None or device.type == "cpu" else device
-
-
-NoiseModel = Callable[[Frames], ComplexNormal]
 VisualReliability = Callable[[Frames, Any], Any]
-
-
-class SpeechPrior(Protocol):
-    """Samples its latents, returns the law of the speech STFT given them."""
-
-    def __call__(self, frames: Frames, visual: Any = None, /) -> ComplexNormal:
-        """Law of speech, ``(freq, time)``; ``visual`` are features gated by reliability."""
-        ...
 
 
 class Laws(NamedTuple):
@@ -129,7 +88,7 @@ class Scene:
     ) -> Laws:
         """Run the program on ``(recording, freq, time)`` values of torch or JAX, or on none."""
         recordings = 1 if values is None else values.shape[0]
-        with plates_reusable(), pyro.plate("recording", recordings, dim=-3):
+        with recording_plate(recordings):
             laws = self.laws(frames, video)
             with (
                 pyro.plate("freq", frames.freq, dim=-2),
@@ -156,13 +115,12 @@ class Scene:
         with (
             torch.no_grad(),
             poutine.block(),
-            plates_reusable(),
             poutine.condition(data=dict(values)),
-            pyro.plate("recording", recordings, dim=-3),
+            recording_plate(recordings),
         ):
             return self.laws(mixture.frames)
 
     @property
     def stft(self) -> Stft:
         """The front end that the speech prior was made for."""
-        return getattr(self.speech, "stft", None) or Stft()
+        return self.speech.stft if isinstance(self.speech, HasStft) else Stft()

@@ -17,7 +17,9 @@ from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.scene import NoiseModel, Scene, plates_reusable
+from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.protocols import NoiseModel
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -129,8 +131,7 @@ def simulate(
         torch.manual_seed(seed)
         with (
             poutine.trace() as tracer,
-            plates_reusable(),
-            pyro.plate("recording", recordings, dim=-3),
+            recording_plate(recordings),
         ):
             laws = scene.laws(frames)
         shape = (recordings, frames.freq, frames.time)

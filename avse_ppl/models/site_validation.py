@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import ImproperUniform
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
+
+from avse_ppl.models.handlers import recording_plate
 
 if TYPE_CHECKING:
     from avse_ppl.models.scene import Scene
@@ -171,18 +172,14 @@ def _finite(values: Tensor) -> bool:
 
 def _run(scene: Scene, frames: Frames, seed: int) -> dict[str, Message]:
     """Latents of the scene at one draw of its prior."""
-    from avse_ppl.models.scene import plates_reusable
-
     device = frames.device
     watch = Watch()
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         torch.no_grad(),
         poutine.block(),
-        plates_reusable(),
-        pyro.validation_enabled(False),
         watch,
-        pyro.plate("recording", 1, dim=-3),
+        recording_plate(1, validated=False),
     ):
         torch.manual_seed(seed)
         scene.laws(frames)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.scene import Scene, plates_reusable
+from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.site_validation import Watch, check_density, check_sites, check_unchanging
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -59,9 +59,8 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
     check_front_end(scene, mixture)
     with (
         poutine.block(),
-        plates_reusable(),
-        pyro.validation_enabled(False),  # a power that is not positive is ours to explain
-        pyro.plate("recording", mixture.recordings, dim=-3),
+        # A power that is not positive is explained below, in our words.
+        recording_plate(mixture.recordings, validated=False),
     ):
         _check_law(scene.speech, (mixture.frames, mixture.frames.visual), "speech prior", mixture)
         _check_law(scene.noise, (mixture.frames,), "noise model", mixture)

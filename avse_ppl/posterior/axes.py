@@ -34,10 +34,10 @@ def axes_of(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) ->
     {'speech.gain': ('', 'time'), 'noise.level': ('', '')}
     """
     import torch
-    from pyro import plate, poutine
+    from pyro import poutine
     from pyro.poutine.messenger import Messenger
 
-    from avse_ppl.models.scene import plates_reusable
+    from avse_ppl.models.handlers import recording_plate
 
     found: dict[str, Axes] = {}
 
@@ -48,9 +48,14 @@ def axes_of(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) ->
                 names = {f.dim - msg["fn"].event_dim: f.name for f in msg["cond_indep_stack"]}
                 found[msg["name"]] = tuple(names.get(k, "") for k in range(-axes, 0))
 
-    with torch.no_grad(), poutine.block(), plates_reusable(), Reader():  # noqa: SIM117
-        with poutine.condition(data=dict(values)), plate("recording", mixture.recordings, dim=-3):
-            scene.laws(mixture.frames)
+    with (
+        torch.no_grad(),
+        poutine.block(),
+        Reader(),
+        poutine.condition(data=dict(values)),
+        recording_plate(mixture.recordings),
+    ):
+        scene.laws(mixture.frames)
     return found
 
 

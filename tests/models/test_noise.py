@@ -11,7 +11,7 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, Frames, stationary
-from avse_ppl.models.scene import plates_reusable
+from avse_ppl.models.handlers import reuse_plates
 
 FRAMES = Frames(freq=6, time=9)
 
@@ -21,7 +21,7 @@ def trace_of(model, frames=FRAMES, recordings: int = 2):
         with pyro.plate("recording", recordings, dim=-3):
             return model(frames)
 
-    return poutine.trace(plates_reusable()(program)).get_trace()
+    return poutine.trace(reuse_plates()(program)).get_trace()
 
 
 def objective(values, power, speech_power, rank: int, tempering: float = 1.0) -> torch.Tensor:

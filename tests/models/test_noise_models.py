@@ -24,11 +24,11 @@ from avse_ppl.models import (
     hum,
     wind,
 )
+from avse_ppl.models.handlers import reuse_plates
 from avse_ppl.models.networks import TcvaeNetwork, VaeNetwork
 from avse_ppl.models.noise.gain import log_gain
 from avse_ppl.models.noise.heavy_tailed import positive_stable
 from avse_ppl.models.noise.hum import line_shape
-from avse_ppl.models.scene import plates_reusable
 from avse_ppl.signal.stft import Spectrogram
 from tests.helpers import STFT
 
@@ -77,7 +77,7 @@ def trace_of(model, frames=FRAMES, recordings=2, values=None):
         with pyro.plate("recording", recordings, dim=-3):
             return model(frames)
 
-    program = plates_reusable()(program)
+    program = reuse_plates()(program)
     if values is not None:
         program = poutine.condition(program, data=values)
     trace = poutine.trace(program).get_trace()

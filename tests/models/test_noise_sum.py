@@ -12,9 +12,9 @@ from pyro import poutine
 
 from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, stationary
 from avse_ppl.models import AR1Gain, Hum, StudentT, Sum, clicks, hum, wind
+from avse_ppl.models.handlers import reuse_plates
 from avse_ppl.models.noise.basic import Stationary
 from avse_ppl.models.noise.sum import initial_values, noise_floor, residual_spectrum, with_site
-from avse_ppl.models.scene import plates_reusable
 from tests.helpers import STFT
 
 FRAMES = Frames(freq=33, time=9, hop=16, n_fft=64)
@@ -29,7 +29,7 @@ def tone(frames):
 
 
 def sites(model):
-    with poutine.trace() as tracer, plates_reusable(), pyro.plate("recording", 1, dim=-3):
+    with poutine.trace() as tracer, reuse_plates(), pyro.plate("recording", 1, dim=-3):
         model(FRAMES)
     return [name for name, node in tracer.trace.nodes.items() if node["type"] == "sample"]
 

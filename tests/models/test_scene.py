@@ -12,7 +12,7 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, Frames, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.models.scene import plates_reusable
+from avse_ppl.models.handlers import reuse_plates
 from tests.helpers import STFT
 
 SPEECH = GaussianSpeech(stft=STFT)
@@ -132,7 +132,7 @@ def test_without_the_handler_a_plate_name_is_refused_twice():
 
     with pytest.raises(RuntimeError, match="Multiple sample sites named 'time'"):
         poutine.trace(program).get_trace()
-    trace = poutine.trace(plates_reusable()(program)).get_trace()
+    trace = poutine.trace(reuse_plates()(program)).get_trace()
     assert set(latents(trace)) == {"a", "b"}
 
 

@@ -10,9 +10,9 @@ import torch
 from pyro import poutine
 
 from avse_ppl import ComplexNormal, Frames, GaussianSpeech, LatentSpeech, Stft
+from avse_ppl.models.handlers import reuse_plates
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork
 from avse_ppl.models.networks.vae import contrast, encoder_input
-from avse_ppl.models.scene import plates_reusable
 from tests.helpers import STFT
 
 FREQ, LATENT, TIME = STFT.freq, 3, 11
@@ -49,7 +49,7 @@ def trace_of(prior, frames=FRAMES, recordings: int = 2, data=None):
         with pyro.plate("recording", recordings, dim=-3):
             return prior(frames)
 
-    program = plates_reusable()(program)
+    program = reuse_plates()(program)
     if data is not None:
         program = poutine.condition(program, data=data)
     return poutine.trace(program).get_trace()

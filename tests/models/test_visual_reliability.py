@@ -152,9 +152,9 @@ def test_the_marginal_density_is_the_sum_over_switches(prior):
 def _factors(scene, mixture, values):
     from pyro import poutine
 
-    from avse_ppl.models.scene import plates_reusable
+    from avse_ppl.models.handlers import reuse_plates
 
-    with poutine.trace() as tracer, poutine.condition(data=values), plates_reusable():  # noqa: SIM117
+    with poutine.trace() as tracer, poutine.condition(data=values), reuse_plates():  # noqa: SIM117
         with pyro.plate("recording", 1, dim=-3):
             scene.laws(mixture.frames)
     node = tracer.trace.nodes["speech.z"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
-from avse_ppl.models.scene import recording_plate
+from avse_ppl.models.handlers import recording_plate
 from avse_ppl.models.visual.gate import Switch, gated, shown
 
 _NOISE_FITS = 20
@@ -50,7 +50,7 @@ def _gate(density: LogDensity) -> Tensor:
     That of a switch, and of a function that samples, is the score.
     """
     visual: Any = density.mixture.frames.visual
-    with recording_plate(len(visual)), poutine.trace() as tracer:
+    with recording_plate(len(visual), isolated=True), poutine.trace() as tracer:
         found: Any = density.scene.reliability(density.mixture.frames, visual)  # type: ignore[misc]
     if isinstance(found, Switch) or tracer.trace.stochastic_nodes:
         return visual[:, 0]

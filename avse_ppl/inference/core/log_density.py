@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.scene import Laws, Scene, numbers_on, plates_reusable
+from avse_ppl.models.handlers import LogProbByRecording, recording_plate
+from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.validation import check_scene
 from avse_ppl.signal.stft import Spectrogram
 
@@ -86,10 +87,13 @@ class LogDensity:
 
     def joint(self, values: Mapping[str, Tensor]) -> Joint:
         """Log prior and log likelihood at given values, per recording."""
-        with _Score(values, self.mixture.recordings) as score, pyro.validation_enabled(False):
+        with (
+            LogProbByRecording(values, self.mixture.recordings) as log_prob,
+            pyro.validation_enabled(False),
+        ):
             laws = self.scene(self.mixture)
-        score.check_all_seen()
-        return Joint(score.prior, score.likelihood, laws)
+        log_prob.check_complete()
+        return Joint(log_prob.prior, log_prob.likelihood, laws)
 
     def __call__(self, unconstrained: Mapping[str, Tensor], tempering: float = 1.0) -> Tensor:
         """Log joint density on the real line, ``(recording,)``, likelihood to a power."""
@@ -106,16 +110,13 @@ def noise_log_prior(
     density: LogDensity, values: Mapping[str, Tensor]
 ) -> tuple[Tensor, ComplexNormal]:
     """Log prior ``(recording,)`` of the noise latents, and the law of the noise."""
-    recordings = density.mixture.recordings
+    mixture = density.mixture
     with (
-        _Score(values, recordings) as score,
-        plates_reusable(),
-        pyro.validation_enabled(False),
-        numbers_on(density.mixture.scale.device),
-        pyro.plate("recording", recordings, dim=-3),
+        LogProbByRecording(values, mixture.recordings) as log_prob,
+        recording_plate(mixture.recordings, device=mixture.scale.device, validated=False),
     ):
-        law = density.scene.noise(density.mixture.frames)
-    return score.prior, law
+        law = density.scene.noise(mixture.frames)
+    return log_prob.prior, law
 
 
 def site_distribution(density: LogDensity, name: str, values: Mapping[str, Tensor]) -> Any:
@@ -125,8 +126,7 @@ def site_distribution(density: LogDensity, name: str, values: Mapping[str, Tenso
         poutine.trace() as tracer,
         poutine.block(expose=[name]),
         poutine.condition(data=dict(values)),
-        plates_reusable(),
-        pyro.plate("recording", recordings, dim=-3),
+        recording_plate(recordings),
     ):
         density.scene.laws(density.mixture.frames)
     node: Any = tracer.trace.nodes[name]
@@ -160,56 +160,15 @@ def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
     both, noise = _Prior(mixture.recordings), _Prior(mixture.recordings)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
-        with both, plates_reusable(), pyro.plate("recording", 1, dim=-3):
+        with both, recording_plate(1):
             scene.laws(frames)
-        with noise, plates_reusable(), numbers_on(device), pyro.plate("recording", 1, dim=-3):
+        with noise, recording_plate(1, device=device):
             scene.noise(frames)
     of_noise = {name for name, *_ in noise.found}
     return [
         Site(name, start.shape, transform, start.clone(), spread.clone(), name in of_noise)
         for name, transform, start, spread in both.found
     ]
-
-
-class _Score(Messenger):
-    """Puts values in at the sample sites and adds up log densities, without building a trace."""
-
-    def __init__(self, values: Mapping[str, Tensor], recordings: int) -> None:
-        super().__init__()
-        self.values, self.recordings = values, recordings
-        self.prior: Any = 0.0
-        self.likelihood: Any = 0.0
-        self.seen = 0
-
-    def check_all_seen(self) -> None:
-        """Raise if a latent with a value was not sampled: its prior would be missing."""
-        if self.seen < len(self.values):
-            raise _changing("fewer latents than before")
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
-            self.seen += 1
-        elif not msg["is_observed"]:
-            raise _changing(f"a latent {msg['name']!r} that was not there before")
-
-    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
-        terms = msg["fn"].log_prob(msg["value"])
-        mask = msg["mask"]
-        if isinstance(mask, Tensor):
-            terms = torch.where(mask, terms, terms.new_zeros(()))
-        total = terms.expand(self.recordings, *terms.shape[1:]).flatten(1).sum(1)
-        if msg["is_observed"]:
-            self.likelihood = self.likelihood + total
-        else:
-            self.prior = self.prior + total
-
-
-def _changing(what: str) -> ValueError:
-    return ValueError(
-        f"the scene sampled {what}; expected the same latents whatever their values are. Sample "
-        "all of them always, and choose with torch.where or a smooth weight."
-    )
 
 
 def _is_identity(transform: Any) -> bool:

@@ -12,7 +12,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from avse_ppl.models.scene import Scene, recording_plate
+from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import name_of
 from avse_ppl.models.visual.gate import Switch, Switched, gate_features
 from avse_ppl.models.visual.reliability import audio_only, ungated
@@ -121,7 +122,7 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
         is a switch and the prior has none that can be summed out.
     """
     shape = (len(features), frames.time)
-    with recording_plate(shape[0]):
+    with recording_plate(shape[0], isolated=True):
         found = scene.reliability(frames, features)  # type: ignore[misc]
     if isinstance(found, Switch) and not getattr(scene.speech, "supports_switch", False):
         raise ValueError(
@@ -154,7 +155,7 @@ def gate_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
     visual = mixture.frames.visual
     if visual is None or scene.reliability is None:
         return replace(scene, reliability=None), mixture
-    with recording_plate(mixture.recordings), poutine.trace() as tracer:
+    with recording_plate(mixture.recordings, isolated=True), poutine.trace() as tracer:
         seen = gate_features(mixture.frames, visual, scene.reliability)
     if isinstance(seen, Switched) or tracer.trace.stochastic_nodes:
         raise ValueError(

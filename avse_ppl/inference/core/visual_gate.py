@@ -11,7 +11,8 @@ from torch import Tensor
 
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
-from avse_ppl.models.scene import Scene, recording_plate
+from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.latent_sequence import branches
 from avse_ppl.models.visual.gate import Switched, gate_features, shown
 from avse_ppl.models.visual.switch import draw_switch, probability
@@ -80,7 +81,7 @@ def _names(scene: Scene, mixture: Spectrogram) -> set[str]:
 
 def _seen(scene: Scene, mixture: Spectrogram, values: Values) -> Any:
     """What the speech prior was shown in a draw."""
-    with recording_plate(mixture.recordings), poutine.condition(data=dict(values)):
+    with recording_plate(mixture.recordings, isolated=True), poutine.condition(data=dict(values)):
         return gate_features(mixture.frames, mixture.frames.visual, scene.reliability)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyro
 import torch
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import LogDensity, Site, Values
+from avse_ppl.models.handlers import LogProbByFrame
 
 
 class FrameLogProb(NamedTuple):
@@ -89,7 +89,7 @@ class FrameLogDensity:
     def _score(self, speech: Values, noise: Mapping[str, Tensor]) -> FrameLogProb:
         mixture = self.density.mixture
         values = dict(noise)
-        terms = _Terms(values, mixture.values, self.tempering)
+        terms = LogProbByFrame(values, mixture.values, self.tempering)
         for site in self.sites:
             u = speech[site.name]
             values[site.name] = site.transform(u)
@@ -98,34 +98,3 @@ class FrameLogDensity:
             laws = self.density.scene(mixture)
         power = laws.speech.power.expand(mixture.values.shape)
         return FrameLogProb(terms.frames, terms.rest, power, {})
-
-
-class _Terms(Messenger):
-    """Puts values in at the sample sites, and adds log densities up by frame."""
-
-    def __init__(self, values: Values, mixture: Tensor, tempering: float) -> None:
-        super().__init__()
-        self.values, self.tempering = values, tempering
-        self.recordings, _, self.time = mixture.shape
-        zero = torch.zeros((), dtype=mixture.real.dtype, device=mixture.device)
-        self.frames = zero.expand(self.recordings, self.time)
-        self.rest = zero.expand(self.recordings)
-
-    def add(self, terms: Tensor) -> None:
-        """Count log densities ``(recording or 1, ...)``."""
-        terms = terms.expand(self.recordings, *terms.shape[1:])
-        if terms.ndim == 3 and terms.shape[-1] == self.time:
-            self.frames = self.frames + terms.sum(1)
-        else:
-            self.rest = self.rest + terms.flatten(1).sum(1)
-
-    def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        if msg["name"] in self.values:
-            msg["value"], msg["done"] = self.values[msg["name"]], True
-
-    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
-        terms = msg["fn"].log_prob(msg["value"])
-        mask = msg["mask"]
-        if isinstance(mask, Tensor):
-            terms = torch.where(mask, terms, terms.new_zeros(()))
-        self.add(self.tempering * terms if msg["is_observed"] else terms)
