@@ -90,9 +90,9 @@ class HasInitialValues(Protocol):
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Values of its latents, given ``|x|^2`` and a guess of ``|s|^2``: ``(recording, freq, time)``.
+        """Values of its latents from the power of the mixture and a guess of that of speech.
 
-        ``power`` is 0 in frames that are masked.
+        Both are ``(recording, freq, time)``; the first is 0 in frames that are masked.
         """
         ...
 
