@@ -10,6 +10,7 @@ from avse_ppl.inference.em.em import EM
 from avse_ppl.inference.exact import Exact
 from avse_ppl.inference.mcmc.hmc import HMC, NUTS
 from avse_ppl.inference.mcmc.numpyro_nuts import NumPyroNUTS
+from avse_ppl.inference.preset import Preset, presets
 from avse_ppl.inference.vi.svi import SVI
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Exact",
     "GuidedDiffusion",
     "NumPyroNUTS",
+    "Preset",
     "UDiffSE",
     "merge",
+    "presets",
 ]

@@ -237,6 +237,10 @@ class InferenceMethod(ABC):
         """Name of the method and its variant, as ``posterior.attrs["routine"]`` keeps it."""
         return self.name
 
+    def draws_all_latents(self, scene: Scene) -> bool:
+        """Whether the posterior of a scene holds draws of all latents, none a point estimate."""
+        return True
+
     def __call__(
         self,
         scene: Scene,

@@ -1,4 +1,4 @@
-"""What the names on the command line and in `enhance` stand for."""
+"""Names of models and inference methods, and the objects and defaults they stand for."""
 
 from __future__ import annotations
 
@@ -10,65 +10,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from avse_ppl.inference import EM, HMC, NUTS, SVI, Exact, GuidedDiffusion, NumPyroNUTS, UDiffSE
+from avse_ppl.inference import UDiffSE, presets
+from avse_ppl.inference.mcmc.hamiltonian import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
+from avse_ppl.models.noise.parse import MODELS
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
 from avse_ppl.models.speech.diffusion import denoises
 from avse_ppl.models.validation import unknown_name
 from avse_ppl.models.visual.reliability import RELIABILITIES
 
-DEFAULT_SPEECH, DEFAULT_SEEING = "tcvae", "av-dkf"  # without and with video
-NOISES: Mapping[str, str] = MappingProxyType(
-    {
-        "nmf": "sum of a few spectra, each with its own activation over time (the default)",
-        "stationary": "one unknown spectrum for the whole recording",
-        "ar1": "one unknown spectrum whose level wanders",
-        "student-t": "one unknown spectrum with heavy tails, bin by bin; student-t(4) fixes them",
-        "alpha-stable": "one unknown spectrum with impulses; alpha-stable(1.8) fixes how strong",
-        "hum": "lines at the multiples of 50 Hz, or hum(60); to be added to others",
-        "clicks": "rare broadband bursts; to be added to others",
-        "wind": "gusts of low-frequency rumble; to be added to others",
-        "learned": "learned from recorded noises; learned('DIR') takes weights of your own",
-    }
+DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
+NOISE_MODELS: Mapping[str, str] = MappingProxyType(
+    {name: entry.description for name, entry in MODELS.items()}
 )
 INFERENCE_METHODS: Mapping[str, str] = MappingProxyType(
-    {
-        "svi": "mean-field variational posterior over all latents (the default)",
-        "svi-structured": "variational, each latent that changes over time a chain",
-        "svi-low-rank": "variational, with a few directions common to all latents",
-        "em": "point estimate by expectation-maximisation",
-        "em-langevin": "Langevin draws of the speech latents, point estimate of the noise",
-        "nuts": "Hamiltonian draws from the posterior itself; a minute for each second of audio",
-        "numpyro-nuts": "the same on JAX, compiled: a minute or two for a few seconds of audio",
-        "hmc": "Hamiltonian draws by trajectories of a given number of steps",
-        "em-mala": "Metropolis-adjusted Langevin draws of speech, point estimate of the noise",
-        "em-mh": "random walk Metropolis draws of speech, point estimate of the noise",
-        "em-variational": "mean-field posterior of speech, point estimate of the noise",
-        "guided": "reverse diffusion; for the speech priors score and latent-diffusion",
-        "guided-udiffse": "the published guided diffusion, for comparison; tempered, slow",
-        "exact": "closed form or grid; for the Gaussian prior with at most one noise unknown",
-    }
+    {name: preset.description for name, preset in presets.items()}
 )
-
-
-# What a name stands for, where it is not the routine's own defaults: after the warm start few steps
-# do, and for the mean of independent draws few draws.
-_SVI = MappingProxyType({"steps": 13, "moment_draws": 20, "k_hat_draws": 50})
-_EM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "em": {},
-        "em-langevin": {"rounds": 100, "step_size": 0.4, "tempering": 0.4},
-        "em-mala": {
-            "rounds": 80, "e_steps": 3, "step_size": 0.2, "warm_up": 40, "tempering": 0.4
-        },
-        "em-mh": {"rounds": 80, "e_steps": 6, "step_size": 1.0, "warm_up": 40, "tempering": 0.4},
-        "em-variational": {"rounds": 60, "step_size": 0.1, "tempering": 0.4},
-    }
-)  # fmt: skip
-_GUIDED = MappingProxyType({"start": "latent-diffusion", "start_seeing": "av-dkf"})
-_CHAINS = MappingProxyType({"draws": 50, "warmup": 50, "chains": 2})
-_NUMPYRO = MappingProxyType({"draws": 200, "warmup": 225, "chains": 2})
-_NUTS = MappingProxyType({**_CHAINS, "max_tree_depth": 6})
 
 
 def speech_names() -> dict[str, str]:
@@ -79,13 +36,13 @@ def speech_names() -> dict[str, str]:
     return lines
 
 
-def resolve_speech(speech: str | Path | SpeechPrior | None, sees: bool = False) -> Any:
+def resolve_speech(speech: str | Path | SpeechPrior | None, with_video: bool = False) -> Any:
     """Speech prior from a name, a folder of weights, or itself; None: the default.
 
-    ``sees`` says whether there is video, which the default depends on.
+    The default is audio-visual ``with_video``.
     """
     if speech is None:
-        speech = DEFAULT_SEEING if sees else DEFAULT_SPEECH
+        speech = DEFAULT_AV_SPEECH if with_video else DEFAULT_SPEECH
     return load_speech(speech) if isinstance(speech, (str, Path)) else speech
 
 
@@ -107,7 +64,7 @@ def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
     """
     if not isinstance(noise, str):
         return noise
-    return parse_noise(noise, _imported)
+    return parse_noise(noise, import_noise)
 
 
 def resolve_reliability(reliability: Any) -> Any:
@@ -132,7 +89,7 @@ def resolve_reliability(reliability: Any) -> Any:
 
 
 def default_inference(speech: Any) -> str:
-    """Name of the routine that a speech prior is inverted with unless another is asked for.
+    """Name of the inference method for a speech prior unless another is asked for.
 
     Examples
     --------
@@ -143,7 +100,7 @@ def default_inference(speech: Any) -> str:
 
 
 def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> Any:
-    """Routine from a name, with settings, or itself.
+    """Inference method from a name, with settings, or itself.
 
     Raises
     ------
@@ -158,37 +115,25 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
     if not isinstance(inference, str):
         return inference
     if inference not in INFERENCE_METHODS:
-        raise unknown_name("inference routine", inference, INFERENCE_METHODS)
-    if inference == "exact":
-        return Exact(**settings)
-    if inference == "svi":
-        return SVI(**{**_SVI, **settings})
-    if inference == "guided":
-        return GuidedDiffusion(**{**_GUIDED, **settings})
-    if inference == "guided-udiffse":
+        raise unknown_name("inference method", inference, INFERENCE_METHODS)
+    preset = presets[inference]
+    if issubclass(preset.method, UDiffSE):
         settings.pop("draws", None)  # each chain leaves one
-        return UDiffSE(**settings)
-    if inference.startswith("svi-"):
-        return SVI(**{"guide": inference.removeprefix("svi-"), **settings})
-    if inference == "nuts":
-        return NUTS(**{**_NUTS, **_of_chains(settings)})
-    if inference == "numpyro-nuts":
-        return NumPyroNUTS(**{**_NUMPYRO, **_of_chains(settings)})
-    if inference == "hmc":
-        return HMC(**{**_CHAINS, **_of_chains(settings)})
-    e_step = inference.removeprefix("em").lstrip("-") or "point"
-    return EM(**{"e_step": e_step, **_EM[inference], **settings})
+    if issubclass(preset.method, HamiltonianMonteCarlo):
+        # Chains have a length of their own: ``draws`` is how many waveforms to keep.
+        waveforms = settings.pop("draws", True)
+        settings["waveforms"] = waveforms if settings.get("waveforms", True) else False
+    return preset(**settings)
 
 
-def _of_chains(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of chains, whose length is their own: ``draws`` is how many waveforms to keep."""
-    own = dict(settings)
-    draws = own.pop("draws", True)
-    return {**own, "waveforms": draws if own.get("waveforms", True) else False}
+def import_noise(path: str) -> NoiseModel:
+    """Noise model ``module:function``; modules of the current folder come first.
 
-
-def _imported(path: str) -> NoiseModel:
-    """Import ``module:function``, looking in the current folder first."""
+    Raises
+    ------
+    ValueError
+        If the module or the function is missing, or the module fails on import.
+    """
     module_name, _, function = path.partition(":")
     if not module_name or not function or module_name.endswith(".py"):
         raise ValueError(

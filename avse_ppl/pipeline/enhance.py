@@ -1,21 +1,29 @@
-"""The whole way in one call: recording in, enhanced speech and posterior out."""
+"""Noisy recordings in, enhanced speech and posteriors out; in memory, and from files to files.
+
+`enhance` and `enhance_batch` take recordings and return what was inferred. `enhance_files` loads
+them from files, writes the results, and keeps ``enhance.jsonl`` in the folder of several: one line
+for each finished recording, with what it was made from and how, so that a second run with the same
+settings leaves those recordings alone.
+"""
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from avse_ppl.inference.core.setup import check_seeds
+from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.models.validation import name_of
-from avse_ppl.pipeline.batches import Chunk, group_chunks, split_recordings
+from avse_ppl.pipeline.batching import Chunk, group_by_length, split_channels
 from avse_ppl.pipeline.catalog import (
     default_inference,
     resolve_inference,
@@ -23,14 +31,22 @@ from avse_ppl.pipeline.catalog import (
     resolve_reliability,
     resolve_speech,
 )
-from avse_ppl.pipeline.video_input import VideoOptions, prepare_all_lips
+from avse_ppl.pipeline.inputs import (
+    Observation,
+    VideoOptions,
+    analyse_chunks,
+    find_video,
+    match_prior_to_videos,
+    observe,
+    observe_all,
+)
+from avse_ppl.pipeline.jobs import Job, JobPlan, measure_duration
+from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.posterior.chunks import crossfade_chunks, crossfade_waves, stack_channels
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
 
-if TYPE_CHECKING:
-    from avse_ppl.video import Lips
-
+RESUME_LOG = "enhance.jsonl"
 _DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
 
 
@@ -52,7 +68,7 @@ class Enhanced:
         ``Posterior.kind``, also where the posterior was not kept; None where there was nothing to
         infer.
     warnings
-        What the routine found wrong with its own result, see ``Posterior.warnings``; also where
+        Remarks of the inference method on its result, see ``Posterior.warnings``; also where
         the posterior was not kept.
     """
 
@@ -76,7 +92,7 @@ def enhance(
     draws: int = 50,
     keep_posterior: bool = True,
     recalibrate: bool = False,
-    viewing: VideoOptions | None = None,
+    video_options: VideoOptions | None = None,
     reliability: str | VisualReliability | None = None,
 ) -> Enhanced:
     """Enhance one recording.
@@ -98,7 +114,7 @@ def enhance(
         `avse_ppl.pipeline.catalog.NOISES`), ``"module:function"``, or a function of frames.
     inference
         A name, such as ``"svi"``, ``"em-langevin"`` or ``"numpyro-nuts"`` (see
-        `avse_ppl.pipeline.catalog.ROUTINES`), or a configured routine (which then keeps its own
+        `avse_ppl.inference.presets`), or a configured inference method (which then keeps its own
         ``device`` and ``draws``). None: ``"svi"``, or ``"guided"`` where the prior has no density.
     seed
         Of everything random.
@@ -113,10 +129,10 @@ def enhance(
     recalibrate
         Whether to scale variance and draws so that credible intervals cover as they state, see
         ``Posterior.recalibrated``. The enhanced speech is the same.
-    viewing
-        How the video is looked at, see `avse_ppl.pipeline.video_input.Viewing`.
+    video_options
+        How the video is read, see `avse_ppl.pipeline.inputs.VideoOptions`.
     reliability
-        How far the video is believed, frame by frame: ``"markov"``, ``"score"``, ``"beta"``,
+        Model of visual reliability, frame by frame: ``"markov"``, ``"score"``, ``"beta"``,
         ``"always"``, ``"never"``, or a function, see `avse_ppl.models.visual.reliability`. None:
         ``"score"``.
 
@@ -142,8 +158,8 @@ def enhance(
     audio = as_audio(noisy, sample_rate_hz)
     return enhance_batch(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
-        draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate, viewing=viewing,
-        reliability=reliability,
+        draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate,
+        video_options=video_options, reliability=reliability,
     )[0]  # fmt: skip
 
 
@@ -159,12 +175,12 @@ def enhance_batch(
     draws: int = 50,
     keep_posterior: bool = True,
     recalibrate: bool = False,
-    viewing: VideoOptions | None = None,
+    video_options: VideoOptions | None = None,
     reliability: str | VisualReliability | None = None,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
 
-    Recordings of similar length are inverted together, in batches of about a minute of audio.
+    Recordings of similar length are inferred together, in batches of about a minute of audio.
     ``video`` is a list, one for each recording, with None for those without.
 
     Examples
@@ -175,100 +191,156 @@ def enhance_batch(
     >>> len(enhance_batch(batch, speech="gaussian", noise="stationary", draws=2))
     2
     """
-    [seed] = check_seeds([seed])
-    prior = resolve_speech(speech, sees=video is not None)
-    believed = None if video is None else resolve_reliability(reliability)
-    scene = Scene(prior, resolve_noise(noise), believed)
-    check_audio_visual(scene.speech, video)
-    inference = inference or default_inference(prior)
-    if recalibrate:
-        _check_recalibration(scene, inference, keep_posterior)
-    stft = scene.stft
-    audios = [
-        check_audio(convert_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
-        for audio in recordings
-    ]
-    lips = prepare_all_lips(video, audios, viewing or VideoOptions())
-    if keep_posterior and isinstance(inference, str):
-        draws = _draws_that_fit(draws, max((audio.n_samples for audio in audios), default=0))
-    routine = resolve_inference(inference, device=device, draws=draws, waveforms=keep_posterior)
-    pieces = [
-        piece for i, audio in enumerate(audios) for piece in split_recordings(i, audio, stft.hop)
-    ]
-    results: dict[Chunk, Any] = {}
-    costs = np.zeros((len(audios), 2))
-    kinds: list[str | None] = [None] * len(audios)
-    said: list[list[str]] = [[] for _ in audios]
-    for batch in group_chunks(pieces):
-        clock = np.array([time.perf_counter(), time.process_time()])
-        waves = [audios[p.recording].channels()[p.channel].samples[p.span] for p in batch]
-        # Chunk by chunk, so that a recording's result does not depend on what else is enhanced.
-        seeds = [seed + piece.number for piece in batch]
-        seen = [_span_of(lips[p.recording], p, stft.sample_rate_hz) for p in batch]
-        shown = seen if any(one is not None for one in seen) else None
-        posterior = routine(scene, waves, shown, seed=seeds)
-        posterior = posterior.recalibrated(seed=seed) if recalibrate else posterior
-        for row, piece in enumerate(batch):
-            one = posterior.select(row)
-            results[piece] = one if keep_posterior else one.enhance()
-            said[piece.recording] += one.warnings
-        spent = np.array([time.perf_counter(), time.process_time()]) - clock
-        total = sum(piece.n_samples for piece in batch)
-        for piece in batch:
-            costs[piece.recording] += spent * piece.n_samples / total
-            kinds[piece.recording] = posterior.kind
-    return [
-        replace(_finished(i, audio, results, costs[i], kinds[i]), warnings=_once(said[i]))
-        for i, audio in enumerate(audios)
-    ]
+    prior = resolve_speech(speech, with_video=video is not None)
+    check_audio_visual(prior, video)
+    enhancer = Enhancer.of(
+        prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
+        keep_posterior=keep_posterior, recalibrate=recalibrate,
+    )  # fmt: skip
+    return enhancer.enhance(observe_all(recordings, prior.stft, video, video_options))
 
 
-def _check_recalibration(scene: Scene, inference: object, keep_posterior: bool) -> None:
-    """Refuse before the work starts what the posterior would refuse after it."""
-    if not keep_posterior:
-        raise ValueError("recalibrate changes the posterior only; keep the posterior, too")
-    if isinstance(inference, str):
-        from avse_ppl.posterior.recalibration import find_shipped
+@dataclass(frozen=True)
+class Enhancer:
+    """Models and inference method, checked once, for any number of recordings.
 
-        names = {"speech": name_of(scene.speech), "noise": name_of(scene.noise)}
-        find_shipped(routine=inference, **names)
+    Parameters
+    ----------
+    scene
+        Speech prior, noise model, and reliability model where there may be video.
+    inference
+        Name of an inference method, or a configured one.
+    seed, device, draws, keep_posterior, recalibrate
+        As in `enhance`.
+    """
+
+    scene: Scene
+    inference: str | Callable[..., Posterior]
+    seed: int = 0
+    device: str = "auto"
+    draws: int = 50
+    keep_posterior: bool = True
+    recalibrate: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        prior: SpeechPrior,
+        noise: str | NoiseModel,
+        reliability: str | VisualReliability | None,
+        inference: str | Callable[..., Posterior] | None,
+        **settings: Any,
+    ) -> Enhancer:
+        """Resolve names, and refuse what cannot work before anything is loaded.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, the seed is no whole number, the device is absent, or no
+            recalibration was fitted for these models.
+        """
+        scene = Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
+        method = inference or default_inference(prior)
+        self = cls(scene, method, **settings)
+        check_seeds([self.seed])
+        resolve_inference(method)
+        resolve_device(self.device)
+        if self.recalibrate and not self.keep_posterior:
+            raise ValueError("recalibrate changes the posterior only; keep the posterior, too")
+        if self.recalibrate and isinstance(method, str):
+            from avse_ppl.posterior.recalibration import find_shipped
+
+            names = {"speech": name_of(scene.speech), "noise": name_of(scene.noise)}
+            find_shipped(routine=method, **names)
+        return self
+
+    def enhance(self, observations: Sequence[Observation]) -> list[Enhanced]:
+        """Infer the speech in each recording, in batches of chunks of similar length."""
+        scene, keep_posterior = self.scene, self.keep_posterior
+        if all(one.lips is None for one in observations):
+            scene = replace(scene, reliability=None)
+        audios = [one.audio for one in observations]
+        rate_hz, hop = scene.stft.sample_rate_hz, scene.stft.hop
+        draws, longest = self.draws, max((audio.n_samples for audio in audios), default=0)
+        if keep_posterior and isinstance(self.inference, str):
+            draws = limit_draws(draws, longest)
+        method = resolve_inference(
+            self.inference, device=self.device, draws=draws, waveforms=keep_posterior
+        )
+        chunks = [
+            chunk for i, one in enumerate(audios) for chunk in split_channels(one, hop, recording=i)
+        ]
+        results: dict[Chunk, Posterior | np.ndarray] = {}
+        costs = np.zeros((len(audios), 2))
+        kinds: list[str | None] = [None] * len(audios)
+        remarks: list[list[str]] = [[] for _ in audios]
+        for batch in group_by_length(chunks, lambda chunk: chunk.n_samples / rate_hz):
+            clock = np.array([time.perf_counter(), time.process_time()])
+            # One seed a chunk, so that a recording's result does not depend on the others'.
+            seeds = [int(self.seed) + chunk.number for chunk in batch]
+            observed = analyse_chunks(scene.stft, observations, batch)
+            posterior = method(scene, observed.spectrogram, observed.encode(scene), seed=seeds)
+            if self.recalibrate:
+                posterior = posterior.recalibrated(seed=self.seed)
+            for row, chunk in enumerate(batch):
+                one = posterior.select(row)
+                results[chunk] = one if keep_posterior else one.enhance()
+                remarks[chunk.recording] += one.warnings
+                kinds[chunk.recording] = posterior.kind
+            # Cost of each chunk, by its length.
+            spent = np.array([time.perf_counter(), time.process_time()]) - clock
+            total = sum(chunk.n_samples for chunk in batch)
+            for chunk in batch:
+                costs[chunk.recording] += spent * chunk.n_samples / total
+        enhanced = []
+        for i, audio in enumerate(audios):
+            speech, posterior = assemble_chunks(
+                audio, {chunk: found for chunk, found in results.items() if chunk.recording == i}
+            )
+            wall_s, cpu_s = costs[i].tolist()
+            cost = {
+                "wall_s": wall_s,
+                "cpu_s": cpu_s,
+                "real_time_factor": wall_s / audio.duration_s,
+            }
+            texts = tuple(dict.fromkeys(remarks[i]))
+            enhanced.append(Enhanced(speech, posterior, cost, kinds[i], texts))
+        return enhanced
 
 
-def _span_of(lips: Lips | None, piece: Chunk, rate_hz: int) -> Lips | None:
-    """Lips on the clock of a piece."""
-    return lips if lips is None or piece.begin == 0 else lips.shifted(-piece.begin / rate_hz)
+def assemble_chunks(
+    audio: Audio, results: Mapping[Chunk, Posterior | np.ndarray]
+) -> tuple[Audio, Posterior | None]:
+    """Cross-fade the chunks of each channel of a recording; silent channels stay as they are.
 
-
-def _once(texts: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(texts))
-
-
-def _finished(
-    index: int, audio: Audio, results: Mapping[Chunk, Any], cost: np.ndarray, kind: str | None
-) -> Enhanced:
-    """Put the pieces of one recording together."""
-    parts = {piece: result for piece, result in results.items() if piece.recording == index}
-    shape = (audio.n_channels, audio.n_samples)
-    speech, posteriors = np.zeros(shape, np.float32), []
+    Parameters
+    ----------
+    audio
+        The noisy recording.
+    results
+        Posterior of each of its chunks, or the waveform alone.
+    """
+    speech = np.zeros((audio.n_channels, audio.n_samples), np.float32)
+    posteriors: list[Posterior] = []
     for c, channel in enumerate(audio.channels()):
-        mine = sorted((p for p in parts if p.channel == c), key=lambda p: p.begin)
-        spans = [(p.begin, p.end) for p in mine]
-        if not mine:
-            speech[c] = channel.samples  # silent: nothing to infer
-        elif isinstance(parts[mine[0]], Posterior):
-            posteriors.append(crossfade_chunks([parts[p] for p in mine], spans, audio.n_samples))
+        chunks = sorted((p for p in results if p.channel == c), key=lambda p: p.begin)
+        if not chunks:
+            speech[c] = channel.samples  # nothing to infer
+            continue
+        spans = [(chunk.begin, chunk.end) for chunk in chunks]
+        parts: list[Any] = [results[chunk] for chunk in chunks]
+        if isinstance(parts[0], Posterior):
+            posteriors.append(crossfade_chunks(parts, spans, audio.n_samples))
             speech[c] = posteriors[-1].enhance()
         else:
-            speech[c] = crossfade_waves([parts[p] for p in mine], spans, audio.n_samples)
-    posterior = stack_channels(posteriors) if posteriors else None
+            speech[c] = crossfade_waves(parts, spans, audio.n_samples)
     samples = speech if audio.samples.ndim == 2 else speech[0]
-    wall_s, cpu_s = cost.tolist()
-    costs = {"wall_s": wall_s, "cpu_s": cpu_s, "real_time_factor": wall_s / audio.duration_s}
-    return Enhanced(Audio(samples, audio.sample_rate_hz), posterior, costs, kind)
+    whole = stack_channels(posteriors) if posteriors else None
+    return Audio(samples, audio.sample_rate_hz), whole
 
 
-def _draws_that_fit(draws: int, n_samples: int) -> int:
-    """Fewer draws of a very long recording, and a warning that says so."""
+def limit_draws(draws: int, n_samples: int) -> int:
+    """Fewer draws of a very long recording, with a warning, so that they fit into memory."""
     fit = max(2, int(_DRAWS_SAMPLES // max(1, n_samples)))
     if draws <= fit:
         return draws
@@ -279,3 +351,216 @@ def _draws_that_fit(draws: int, n_samples: int) -> int:
         stacklevel=3,
     )
     return fit
+
+
+# --- from files to files -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of one job.
+
+    Parameters
+    ----------
+    job
+        The recording.
+    status
+        ``"enhanced"``; ``"kept"`` if it was finished before; ``"failed"``.
+    details
+        ``kind`` of the posterior, ``sample_rate_hz``, ``duration_s``, ``cost``, ``posterior``
+        (file or None), ``silent`` (then there is none); empty where it failed.
+    warnings
+        Remarks about it.
+    error
+        Why it failed.
+    """
+
+    job: Job
+    status: str
+    details: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+    error: Exception | None = None
+
+
+def enhance_files(
+    plan: JobPlan,
+    *,
+    speech: Any = None,
+    noise: Any = "nmf",
+    inference: Any = None,
+    seed: int = 0,
+    draws: int = 50,
+    device: str = "auto",
+    force: bool = False,
+    recalibrate: bool = False,
+    video: Path | None = None,
+    video_options: VideoOptions | None = None,
+    lips_figure: Path | None = None,
+    reliability: Any = None,
+) -> Iterator[Outcome]:
+    """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
+
+    A recording that fails does not stop the others. Batches are cut from all recordings, finished
+    or not, so that a resumed run batches as an uninterrupted one.
+
+    Parameters
+    ----------
+    plan
+        From `plan_jobs`.
+    speech, noise, inference, seed, draws, device, reliability, video_options
+        As in `enhance`.
+    force
+        Whether to redo what is finished, and to overwrite files that this library did not write.
+    recalibrate
+        As in `enhance`; needs posteriors in the plan.
+    video
+        Video of the speaker, for a single recording; by default recordings that are videos
+        themselves condition an audio-visual prior.
+    lips_figure
+        File for a figure of the lips that were tracked, for a single recording.
+
+    Yields
+    ------
+    Outcome
+        One for each job.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or an output exists that another program wrote.
+    """
+    # Check the arguments, and match videos to recordings.
+    if video is not None and len(plan.jobs) != 1:
+        raise ValueError(
+            f"one video for {len(plan.jobs)} recordings; give --video with a single recording, or "
+            "recordings that are videos themselves"
+        )
+    videos = {job: find_video(job.input, video) for job in plan.jobs}
+    with_video = any(path is not None for path in videos.values())
+    prior, videos = match_prior_to_videos(speech, videos, video)
+    if lips_figure is not None and (len(plan.jobs) != 1 or videos[plan.jobs[0]] is None):
+        raise ValueError(
+            "a figure of the lips needs a single recording with video and an audio-visual prior, "
+            "such as 'av-dkf'"
+        )
+    video_options = video_options or VideoOptions()
+    enhancer = Enhancer.of(
+        prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
+        keep_posterior=any(job.posterior for job in plan.jobs), recalibrate=recalibrate,
+    )  # fmt: skip
+
+    # Find what is finished.
+    given = {"speech": name_of(prior) if speech is None else speech, "noise": noise,
+             "inference": enhancer.inference}  # fmt: skip
+    if with_video:
+        given["reliability"] = enhancer.scene.reliability
+    settings: dict[str, Any] = {
+        name: one.__name__ if inspect.isfunction(one) else str(one) for name, one in given.items()
+    }
+    settings |= {"seed": seed, "draws": draws, "recalibrate": recalibrate}
+    if with_video:
+        settings["video_options"] = repr(video_options)
+    if video is not None:
+        settings["video"] = [str(video), file_signature(video)]
+    path = plan.folder / RESUME_LOG if plan.folder else None
+    log = ResumeLog(path, settings, (prior, enhancer.scene.noise))
+    if not force:
+        log.refuse_foreign(plan.jobs)
+
+    # Enhance the rest, the shortest batch first.
+    lengths_s = {job: measure_duration(job.input) for job in plan.jobs}
+    for batch in reversed(group_by_length(reversed(plan.jobs), lengths_s.__getitem__)):
+        batch = batch[::-1]
+        kept = {} if force else {job: record for job in batch if (record := log.find(job))}
+        for job, record in kept.items():
+            yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
+        remaining = {job: videos[job] for job in batch if job not in kept}
+        for outcome in enhance_jobs(enhancer, remaining, video_options, lips_figure):
+            if outcome.status == "enhanced":
+                log.add(outcome.job, outcome.details, outcome.warnings)
+            yield outcome
+
+
+def enhance_jobs(
+    enhancer: Enhancer,
+    videos: Mapping[Job, Path | None],
+    video_options: VideoOptions,
+    lips_figure: Path | None = None,
+) -> Iterator[Outcome]:
+    """Load, enhance and write one batch of recordings; where it fails, one after the other.
+
+    Parameters
+    ----------
+    enhancer
+        Models and inference method.
+    videos
+        Video of each job, or None.
+    video_options, lips_figure
+        As in `enhance_files`.
+    """
+    observations: dict[Job, Observation] = {}
+    remarks: dict[Job, list[str]] = {job: [] for job in videos}
+    for job, video in videos.items():
+        try:
+            with collect_warnings(remarks[job]):
+                one = observe(job.input, enhancer.scene.stft, video, video_options)
+                if lips_figure is not None and one.lips is not None:
+                    from avse_ppl.plotting.lips import save_lips_picture
+
+                    save_lips_picture(one.lips, lips_figure)
+            observations[job] = one
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            yield Outcome(job, "failed", {}, error=error)
+    # A batch that fails is done again one by one, to find the recording that it failed for.
+    batches: list[list[Job]] = [list(observations)] if observations else []
+    while batches:
+        batch = batches.pop(0)
+        common: list[str] = []
+        try:
+            with collect_warnings(common):
+                results = enhancer.enhance([observations[job] for job in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                yield Outcome(batch[0], "failed", {}, error=error)
+            else:
+                batches = [[job] for job in batch]
+            continue
+        for job, result in zip(batch, results, strict=True):
+            yield write_result(job, result, [*remarks[job], *common, *result.warnings])
+
+
+def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Outcome:
+    """Write the posterior and the speech of a job."""
+    posterior, texts = result.posterior, list(remarks)
+    nc = job.posterior if posterior is not None else None
+    try:
+        with collect_warnings(texts):
+            if posterior is not None and nc is not None:
+                nc.parent.mkdir(parents=True, exist_ok=True)
+                posterior.save(nc)
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            save_audio(job.output, result.speech)  # last: where it is, all is
+    except (ValueError, OSError) as error:
+        return Outcome(job, "failed", {}, tuple(texts), error)
+    details = {
+        "kind": result.kind,
+        "sample_rate_hz": result.speech.sample_rate_hz,
+        "duration_s": round(result.speech.duration_s, 3),
+        "cost": dict(result.cost),
+        "posterior": str(nc) if nc else None,
+        "silent": result.speech.peak == 0.0,
+    }
+    return Outcome(job, "enhanced", details, tuple(texts))
+
+
+@contextmanager
+def collect_warnings(texts: list[str]) -> Iterator[None]:
+    """Collect warnings meant for the user, once each, instead of showing them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        finally:
+            new = [str(item.message) for item in caught if item.category is UserWarning]
+            texts += [text for text in dict.fromkeys(new) if text not in texts]

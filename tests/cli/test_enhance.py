@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
@@ -16,6 +15,7 @@ import typer
 
 from avse_ppl import Posterior
 from avse_ppl.cli.commands import console
+from avse_ppl.pipeline.enhance import Enhancer
 from tests.helpers import RATE_HZ, run_cli
 
 COMMANDS = ("enhance", "evaluate", "mix", "train", "import-weights", "models", "doctor")
@@ -33,7 +33,6 @@ def wrong_kind(frames):
 def buggy(frames):
     raise RuntimeError("no such luck")
 """
-enhance_module = importlib.import_module("avse_ppl.pipeline.enhance")
 
 
 def write(name, seconds=0.2, seed=0, rate_hz=RATE_HZ):
@@ -193,10 +192,10 @@ def test_failures_are_reported_at_the_end(here):
 def test_interruption_keeps_what_is_finished(here, monkeypatch):
     write("other.wav", 0.3)
 
-    def interrupted(recordings, **options):
+    def interrupted(self, observations):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(enhance_module, "enhance_batch", interrupted)
+    monkeypatch.setattr(Enhancer, "enhance", interrupted)
     result = enhance("noisy.wav", "other.wav", "-o", "out")
     assert result.exit_code == 130
     assert result.stderr.endswith(

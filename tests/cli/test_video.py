@@ -18,8 +18,9 @@ from avse_ppl.models.noise.basic import stationary
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.visual.reliability import Switching, ungated
 from avse_ppl.models.weights.io import save_lip_encoder, save_weights
-from avse_ppl.pipeline.compare import _beliefs, _pieces, _scenes, named_models
-from avse_ppl.pipeline.video_input import VideoOptions
+from avse_ppl.pipeline.batching import split_channels
+from avse_ppl.pipeline.compare import name_noise_models, name_reliability_models, pair_models
+from avse_ppl.pipeline.inputs import Observation, VideoOptions, analyse_chunks
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.signal.stft import Stft
@@ -98,7 +99,7 @@ def test_without_a_detector_it_says_how_to_get_one_or_goes_on_by_ear(here, toy):
     result = enhance("speech.mkv", "-o", "e.wav", "--speech", toy, "--video-optional", "--json")
     assert result.exit_code == 0
     said = json.loads(result.stdout)["files"][0]["warnings"]
-    assert any("sound enhanced alone" in text for text in said)
+    assert any("recording enhanced audio-only" in text for text in said)
 
 
 def test_a_prior_without_eyes_hears_a_video(here):
@@ -171,22 +172,25 @@ def test_lips_have_a_say_in_a_comparison_and_missing_ones_none(clip, toy):
 
 
 def test_noise_models_and_models_of_reliability_are_paired():
-    slow = _beliefs({"slow": Switching(0.99), "all": ungated})
-    models = named_models(NOISES)
-    pairs = _scenes(None, models, slow, sees=True)
+    slow = name_reliability_models({"slow": Switching(0.99), "all": ungated})
+    models = name_noise_models(NOISES)
+    pairs = pair_models(None, models, slow, with_video=True)
     assert list(pairs) == [f"{n}, {r}" for n in NOISES for r in ("slow", "all")]
     assert pairs["nmf, all"].reliability is ungated and pairs["nmf, all"].noise is models["nmf"]
-    assert list(_scenes(None, models, _beliefs("never"), sees=True)) == NOISES
-    blind = _scenes(None, models, _beliefs(None), sees=False)
+    assert (
+        list(pair_models(None, models, name_reliability_models("never"), with_video=True)) == NOISES
+    )
+    blind = pair_models(None, models, name_reliability_models(None), with_video=False)
     assert blind["nmf"].reliability is None
 
 
-def test_long_recordings_are_seen_piece_by_piece(clip):
+def test_chunks_of_a_long_recording_have_lips_on_their_clock(clip):
     audio, lips = clip
-    pieces = _pieces(Audio(np.tile(audio.samples, 52), 16000), Stft(), lips)  # 16.25 s
-    begins_s = [one.time_s[0] for _, one in pieces if one is not None]
-    assert begins_s == pytest.approx([-0.5, -0.5 - 16.25 / 2])
-    assert _pieces(audio, Stft(), lips)[0][1] is lips
+    long = Audio(np.tile(audio.samples, 52), 16000)  # 16.25 s
+    for one, begins_s in ((long, [-0.5, -0.5 - 16.25 / 2]), (audio, [-0.5])):
+        chunks = split_channels(one, overlap_s=0.0)
+        observed = analyse_chunks(Stft(), [Observation(one, lips)], chunks)
+        assert [lips.time_s[0] for lips in observed.lips] == pytest.approx(begins_s)
 
 
 def test_what_compare_refuses_to_look_at(clip, toy):
@@ -220,8 +224,8 @@ def test_compare_looks_at_the_video(here, toy, clip, monkeypatch):
 
 def test_compare_looks_at_a_clip_itself(here, toy, monkeypatch):
     asked = []
-    monkeypatch.setitem(compare.__globals__, "prepare_lips", lambda video, audio, viewing: (
-        asked.append((video, viewing)), 1 / 0))  # fmt: skip
+    monkeypatch.setitem(compare.__globals__, "observe", lambda audio, stft, video, options: (
+        asked.append((video, options)), 1 / 0))  # fmt: skip
     options = ("--noise", "stationary", "nmf", "--video-offset", "auto", "--face", "1")
     command("compare", "mouth.mkv", "--speech", toy, *options)
     command("compare", "mouth.mkv", "--speech", "gaussian", *options)

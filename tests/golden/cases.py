@@ -46,7 +46,7 @@ from avse_ppl.data import highpass, mix
 from avse_ppl.models import Vp, load_noise
 from avse_ppl.pipeline.catalog import (
     INFERENCE_METHODS,
-    NOISES,
+    NOISE_MODELS,
     resolve_inference,
     resolve_noise,
     resolve_reliability,
@@ -593,7 +593,7 @@ def front_end() -> Values:
 def settings() -> Values:
     """What each name stands for, as text."""
     routines = {name: told(resolve_inference(name)) for name in INFERENCE_METHODS}
-    noises = {name: told(resolve_noise(name)) for name in NOISES if name != "learned"}
+    noises = {name: told(resolve_noise(name)) for name in NOISE_MODELS if name != "learned"}
     classes = (SVI, EM, NUTS, HMC, NumPyroNUTS, GuidedDiffusion, UDiffSE, Exact, GaussianSpeech)
     own = {c.__name__: told(c()) for c in classes}
     sights = {n: told(resolve_reliability(n)) for n in ("score", "markov", "beta", "always")}

@@ -7,7 +7,7 @@ import pytest
 from avse_ppl import NMF, stationary
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, StudentT, Sum, Wind, parse_noise
 from avse_ppl.models.noise.parse import MODELS
-from avse_ppl.pipeline.catalog import NOISES, resolve_noise
+from avse_ppl.pipeline.catalog import NOISE_MODELS, resolve_noise
 
 
 def imported(path):
@@ -15,7 +15,7 @@ def imported(path):
 
 
 def test_all_that_is_listed_can_be_made():
-    assert set(NOISES) == set(MODELS)
+    assert set(NOISE_MODELS) == set(MODELS)
 
 
 @pytest.mark.parametrize(

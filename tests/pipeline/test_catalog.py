@@ -12,7 +12,7 @@ from avse_ppl import EM, HMC, NMF, NUTS, SVI, Exact, GaussianSpeech, load_speech
 from avse_ppl.models import pretrained_names
 from avse_ppl.pipeline.catalog import (
     INFERENCE_METHODS,
-    NOISES,
+    NOISE_MODELS,
     default_inference,
     resolve_inference,
     resolve_noise,
@@ -77,7 +77,7 @@ def test_noise_by_name_or_itself():
     assert isinstance(resolve_noise("nmf"), NMF)
     assert resolve_noise("stationary") is stationary
     assert resolve_noise(stationary) is stationary
-    assert all(callable(resolve_noise(name)) for name in NOISES)
+    assert all(callable(resolve_noise(name)) for name in NOISE_MODELS)
 
 
 def test_noise_from_a_module_of_the_current_folder(here):
@@ -220,7 +220,7 @@ def test_unknown_routine():
     with pytest.raises(ValueError) as caught:
         resolve_inference("svl")
     assert str(caught.value) == (
-        "unknown inference routine 'svl'; known are em, em-langevin, em-mala, em-mh, "
+        "unknown inference method 'svl'; known are em, em-langevin, em-mala, em-mh, "
         "em-variational, exact, guided, guided-udiffse, hmc, numpyro-nuts, nuts, svi, "
         "svi-low-rank, svi-structured; did you mean 'svi'?"
     )

@@ -20,7 +20,7 @@ from avse_ppl.evaluation.comparison import Comparison, stacking_weights
 from avse_ppl.evaluation.loo import loo
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models.simulate import reference_scene, simulate
-from avse_ppl.pipeline.compare import named_models
+from avse_ppl.pipeline.compare import name_noise_models
 from avse_ppl.plotting.comparison import plot_comparison
 from tests.helpers import RATE_HZ, STFT
 
@@ -283,7 +283,7 @@ def test_long_recordings_are_compared_in_pieces():
         wave, models, speech=prior, inference=Exact(draws=1), sample_rate_hz=RATE_HZ
     )  # fmt: skip
     assert comparison.best == "1"
-    assert comparison.attrs["pieces"] == 2
+    assert comparison.attrs["chunks"] == 2
     assert comparison.power.shape[1] == 2 * stft.count_frames(8 * RATE_HZ)
     assert comparison.elpd.shape == (2, *comparison.power.shape)
 
@@ -326,8 +326,8 @@ def test_several_channels_are_refused():
 
 
 def test_models_may_have_names_of_their_own():
-    assert named_models({"two": NMF(2), "four": NMF(4)})["four"].rank == 4
-    assert list(named_models([textured, "nmf"])) == ["textured", "nmf"]
+    assert name_noise_models({"two": NMF(2), "four": NMF(4)})["four"].rank == 4
+    assert list(name_noise_models([textured, "nmf"])) == ["textured", "nmf"]
 
 
 # --- picture and command line --------------------------------------------------------------------

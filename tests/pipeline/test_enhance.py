@@ -15,7 +15,7 @@ import torch
 
 from avse_ppl import EM, SVI, ComplexNormal, Exact, GaussianSpeech, Scene
 from avse_ppl import enhance as package_level
-from avse_ppl.pipeline import batches as _pieces
+from avse_ppl.pipeline import batching
 from avse_ppl.pipeline.enhance import Enhanced, enhance, enhance_batch
 from avse_ppl.signal.audio import Audio
 from tests.helpers import RATE_HZ
@@ -44,14 +44,14 @@ CLOSED = {"speech": GaussianSpeech(gain_sd_db=0.0), "noise": known_noise,
 
 
 class Spy:
-    """A routine that remembers what it was asked to invert."""
+    """An inference method that records the lengths of what it gets."""
 
-    def __init__(self, routine):
-        self.routine, self.batches = routine, []
+    def __init__(self, method):
+        self.method, self.batches = method, []
 
-    def __call__(self, scene, waves, video=None, *, seed):
-        self.batches.append([len(w) for w in waves])
-        return self.routine(scene, waves, video, seed=seed)
+    def __call__(self, scene, spectrogram, video=None, *, seed):
+        self.batches.append(list(spectrogram.n_samples))
+        return self.method(scene, spectrogram, video, seed=seed)
 
 
 # --- forms of input ------------------------------------------------------------------------------
@@ -372,7 +372,7 @@ def test_results_come_in_the_order_of_the_recordings():
 def test_recordings_of_similar_length_share_a_batch(monkeypatch):
     lengths = (10000, 9100, 8900, 5000, 4999, 4998, 4997)
     spy = Spy(CLOSED["inference"])
-    monkeypatch.setattr(_pieces, "_BATCH_SAMPLES", 20000)
+    monkeypatch.setattr(batching, "BATCH_S", 20000 / RATE_HZ)
     audios = [Audio(wave(n, seed=n), RATE_HZ) for n in lengths]
     enhance_batch(audios, **{**CLOSED, "inference": spy})
     # 8900 is under nine tenths of 10000; three of 5000 and the next would be over 20000.
@@ -390,7 +390,7 @@ def test_a_result_does_not_depend_on_what_else_is_enhanced():
 
 
 def test_channels_in_batches_of_their_own_may_stop_at_different_steps(monkeypatch):
-    monkeypatch.setattr(_pieces, "_BATCH_SAMPLES", N)
+    monkeypatch.setattr(batching, "BATCH_S", N / RATE_HZ)
     steps = iter([3, 5])
 
     def routine(*arguments, **settings):

@@ -100,18 +100,18 @@ def compare(
     """Compare noise models; see ``HELP``."""
     with console.guarded() as remarks:
         from avse_ppl.pipeline.compare import compare as run
-        from avse_ppl.pipeline.video_input import speech_for, video_of
+        from avse_ppl.pipeline.inputs import find_video, match_prior_to_videos
 
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
-        viewing = parse_video_options(face_model, face, video_offset, video_optional)
-        own = video_of(noisy, existing(video))
-        prior, shown = speech_for(speech, {noisy: own}, video)
+        video_options = parse_video_options(face_model, face, video_offset, video_optional)
+        own = find_video(noisy, existing(video))
+        prior, shown = match_prior_to_videos(speech, {noisy: own}, video)
         noises, beliefs = _told_apart(noise, reliability, more or [])
         with console.stdout_kept_clean():
             comparison = run(
                 noisy, noises, speech=prior, inference=inference, seed=seed, device=device.value,
-                draws=draws, video=shown[noisy], viewing=viewing, reliability=beliefs,
+                draws=draws, video=shown[noisy], video_options=video_options, reliability=beliefs,
             )  # fmt: skip
             if plot is not None:
                 from avse_ppl.plotting.comparison import plot_comparison

@@ -23,7 +23,7 @@ from avse_ppl.cli.commands.video_options import (
 if TYPE_CHECKING:
     from avse_ppl.evaluation.diagnostics import Diagnostics
     from avse_ppl.models.scene import Scene
-    from avse_ppl.pipeline.video_input import VideoOptions
+    from avse_ppl.pipeline.inputs import VideoOptions
     from avse_ppl.posterior.posterior import Posterior
     from avse_ppl.signal.stft import Spectrogram
 
@@ -89,10 +89,10 @@ def diagnose(
         if plot is not None and not plot.absolute().parent.is_dir():
             raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
         with console.stdout_kept_clean():
-            viewing = parse_video_options(face_model, face, video_offset, video_optional)
+            video_options = parse_video_options(face_model, face, video_offset, video_optional)
             scene = _scene(speech, noise, existing(video), reliability)
             loaded = Posterior.load(posterior)
-            mixture = _looked_at(loaded, scene, video, viewing)
+            mixture = _looked_at(loaded, scene, video, video_options)
             found = run(loaded, scene, mixture)
             if plot is not None:
                 from avse_ppl.plotting.diagnostics import plot_diagnostics
@@ -118,26 +118,26 @@ def _scene(
         raise ValueError("--video is only looked at with the models; add --noise, and --speech")
     from avse_ppl.models.scene import Scene
     from avse_ppl.pipeline.catalog import resolve_noise, resolve_reliability
-    from avse_ppl.pipeline.video_input import speech_for
+    from avse_ppl.pipeline.inputs import match_prior_to_videos
 
-    prior, _ = speech_for(speech, {None: video}, video)
+    prior, _ = match_prior_to_videos(speech, {None: video}, video)
     return Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
 
 
 def _looked_at(
-    posterior: Posterior, scene: Scene | None, video: Path | None, viewing: VideoOptions
+    posterior: Posterior, scene: Scene | None, video: Path | None, video_options: VideoOptions
 ) -> Spectrogram | None:
     """What was inverted, with what was seen; None without video."""
     if scene is None or video is None:
         return None
     from avse_ppl.evaluation.diagnostics.observed import observed_audio, observed_spectrogram
     from avse_ppl.inference.core.video import condition_on_video
-    from avse_ppl.pipeline.video_input import prepare_lips
+    from avse_ppl.pipeline.inputs import prepare_lips
 
     return condition_on_video(
         scene,
         observed_spectrogram(posterior),
-        prepare_lips(video, observed_audio(posterior), viewing),
+        prepare_lips(video, observed_audio(posterior), video_options),
     )
 
 

@@ -36,7 +36,8 @@ from avse_ppl.cli.commands.video_options import (
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from avse_ppl.cli.batch import Outcome, Plan
+    from avse_ppl.pipeline.enhance import Outcome
+    from avse_ppl.pipeline.jobs import JobPlan
 
 HELP = """
 Enhance a noisy recording: write the posterior mean of the clean speech.
@@ -95,17 +96,17 @@ def enhance(
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guarded() as remarks:
-        from avse_ppl.cli.batch import plan
+        from avse_ppl.pipeline.jobs import plan_jobs
 
         if recalibrate and posterior is None:
             raise ValueError(
                 "--recalibrate changes the posterior only, which is not asked for; add --posterior "
                 "OUT.nc"
             )
-        todo = plan(noisy, output, posterior)
+        todo = plan_jobs(noisy, output, posterior)
         looking = {
-            "video": existing(video), "picture": _writable(show_lips),
-            "viewing": parse_video_options(face_model, face, video_offset, video_optional),
+            "video": existing(video), "lips_figure": _writable(show_lips),
+            "video_options": parse_video_options(face_model, face, video_offset, video_optional),
         }  # fmt: skip
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,
@@ -122,8 +123,8 @@ def _writable(picture: Path | None) -> Path | None:
     return picture
 
 
-def _run(todo: Plan, settings: dict[str, Any], force: bool) -> list[Outcome]:
-    from avse_ppl.cli.batch import enhance_files
+def _run(todo: JobPlan, settings: dict[str, Any], force: bool) -> list[Outcome]:
+    from avse_ppl.pipeline.enhance import enhance_files
 
     outcomes: list[Outcome] = []
     with console.stdout_kept_clean(), _progress() as progress:
@@ -149,7 +150,7 @@ def _progress() -> Progress:
     )  # fmt: skip
 
 
-def _interrupted(outcomes: list[Outcome], todo: Plan) -> None:
+def _interrupted(outcomes: list[Outcome], todo: JobPlan) -> None:
     done = sum(outcome.status != "failed" for outcome in outcomes)
     after = "; the same command goes on from there" if todo.folder else ""
     console.say("interrupted:", f"{done} of {len(todo.jobs)} recordings are finished{after}")
@@ -157,7 +158,11 @@ def _interrupted(outcomes: list[Outcome], todo: Plan) -> None:
 
 
 def _report(
-    todo: Plan, outcomes: list[Outcome], settings: dict[str, Any], remarks: list[str], as_json: bool
+    todo: JobPlan,
+    outcomes: list[Outcome],
+    settings: dict[str, Any],
+    remarks: list[str],
+    as_json: bool,
 ) -> None:
     alone = todo.folder is None
     fresh = [outcome for outcome in outcomes if outcome.status != "kept"]
@@ -197,7 +202,7 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
     return entry
 
 
-def _summary(todo: Plan, outcomes: list[Outcome]) -> None:
+def _summary(todo: JobPlan, outcomes: list[Outcome]) -> None:
     counts = Counter(outcome.status for outcome in outcomes)
     if todo.folder is None:
         for outcome in outcomes:

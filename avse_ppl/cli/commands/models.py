@@ -50,9 +50,13 @@ def models(name: NameArgument = None, as_json: JsonOption = False) -> None:
 
 
 def _listed() -> dict[str, dict[str, str]]:
-    from avse_ppl.pipeline.catalog import INFERENCE_METHODS, NOISES, speech_names
+    from avse_ppl.pipeline.catalog import INFERENCE_METHODS, NOISE_MODELS, speech_names
 
-    return {"speech": speech_names(), "noise": dict(NOISES), "inference": dict(INFERENCE_METHODS)}
+    return {
+        "speech": speech_names(),
+        "noise": dict(NOISE_MODELS),
+        "inference": dict(INFERENCE_METHODS),
+    }
 
 
 def _entry(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from avse_ppl.pipeline.video_input import VideoOptions
+    from avse_ppl.pipeline.inputs import VideoOptions
 
 VideoOption = Annotated[
     Path | None,
@@ -58,7 +58,7 @@ def parse_video_options(
     model: Path | None, face: str, offset: str | None, optional: bool
 ) -> VideoOptions:
     """How the video is looked at."""
-    from avse_ppl.pipeline.video_input import VideoOptions
+    from avse_ppl.pipeline.inputs import VideoOptions
 
     try:
         offset_s = offset if offset in (None, "auto") else float(offset)

@@ -22,12 +22,12 @@ from avse_ppl.signal.stft import Frames, Spectrogram
 
 
 def condition_on_video(scene: Scene, mixture: Spectrogram, video: Any) -> Spectrogram:
-    """Mixture with what is seen of its speakers.
+    """Mixture with the visual features of its speakers; without, where no lips are visible.
 
     Parameters
     ----------
     scene
-        Its prior has a method ``see``, or takes the features as they are given.
+        Its prior has a method ``visual_features``, or takes the features as they are given.
     mixture
         One or several recordings.
     video
@@ -49,12 +49,32 @@ def condition_on_video(scene: Scene, mixture: Spectrogram, video: Any) -> Spectr
     Traceback (most recent call last):
     ValueError: speech prior 'GaussianSpeech' is audio-only and would ignore the video; ...
     """
-    if video is None or scene.reliability is audio_only:
+    features = encode_video(scene, mixture, video)
+    if features is None or not bool(features[:, 0].any()):
         return mixture
+    if scene.reliability is not None:
+        check_reliability(scene, mixture.frames, features)
+    return mixture.with_visual(features)
+
+
+def encode_video(
+    scene: Scene, mixture: Spectrogram, video: Any, scores: Tensor | None = None
+) -> Tensor | None:
+    """Visual features ``(recording, 1 + feature, time)``, scored; None where there is no video.
+
+    Parameters
+    ----------
+    scene, mixture, video
+        As in `condition_on_video`.
+    scores
+        From `score_frames`, where several scenes share them; by default computed if the scene has a
+        reliability model that uses them.
+    """
+    if video is None or scene.reliability is audio_only:
+        return None
     if isinstance(video, Tensor):
-        return _shown(scene, mixture, _checked(video, mixture))
+        return _checked(video, mixture)
     check_audio_visual(scene.speech, video)
-    see: Any = scene.speech.visual_features  # type: ignore[attr-defined]
     several = isinstance(video, Sequence) and not isinstance(video, (str, bytes))
     videos = list(video) if several else [video] * mixture.recordings
     if len(videos) != mixture.recordings:
@@ -63,42 +83,45 @@ def condition_on_video(scene: Scene, mixture: Spectrogram, video: Any) -> Spectr
             "None for those without"
         )
     lips = [None if one is None else _lips(one) for one in videos]
-    seen = [None if one is None else see(one, mixture.frames) for one in lips]
-    known = [one for one in seen if one is not None]
+    encode: Any = scene.speech.visual_features  # type: ignore[attr-defined]
+    encoded = [None if one is None else encode(one, mixture.frames) for one in lips]
+    known = [one for one in encoded if one is not None]
     if not known:
-        return mixture
-    features = torch.stack([torch.zeros_like(known[0]) if one is None else one for one in seen])
+        return None
+    features = torch.stack([torch.zeros_like(known[0]) if one is None else one for one in encoded])
     if scene.reliability not in (None, ungated):
-        waves = mixture.stft.synthesise(mixture)
-        pairs = zip(lips, waves, strict=True)
-        scores = torch.stack([_score(one, wave, mixture) for one, wave in pairs])
+        if scores is None:
+            scores = score_frames(lips, mixture)
         features[:, 0] *= getattr(scene.speech, "visual_weight", 1.0) * scores.to(features.dtype)
-    return _shown(scene, mixture, features)
+    return features
 
 
-def _shown(scene: Scene, mixture: Spectrogram, features: Tensor) -> Spectrogram:
-    """Mixture with what is seen; without, if that is nothing at all."""
-    if not bool(features[:, 0].any()):
-        return mixture
-    if scene.reliability is not None:
-        check_reliability(scene, mixture.frames, features)
-    return mixture.with_visual(features)
+def score_frames(lips: Sequence[Any], mixture: Spectrogram) -> Tensor:
+    """Score of the lips in each STFT frame by the reliability network, ``(recording, time)``.
 
+    The network gets the audio, too, since nothing in the video alone is wrong with lips of another
+    speaker. The scene's likelihood of the same audio then comes on top of the score, so that a
+    switch uses it twice.
 
-def _score(lips: Any, wave: np.ndarray, mixture: Spectrogram) -> Tensor:
-    """Score of a mouth by the reliability network, on the frames of a recording, ``(time,)``.
-
-    It listens, too: nothing in the pictures is wrong with lips of somebody else. What a scene says
-    of the same sound then comes on top of it, so that a switch hears it twice.
+    Parameters
+    ----------
+    lips
+        One for each recording; None scores 0.
+    mixture
+        The recordings.
     """
     from avse_ppl.video.quality.score import describe, score_lips
 
     time_s = mixture.frames.time_s.cpu().numpy()
-    if lips is None:
-        return torch.zeros(len(time_s))
-    sound = Audio(wave, mixture.stft.sample_rate_hz)
-    found = score_lips(lips, sound if describe(sound) else None)
-    return torch.from_numpy(np.interp(time_s, found.time_s, found.score))
+    rows = []
+    for one, wave in zip(lips, mixture.stft.synthesise(mixture), strict=True):
+        if one is None:
+            rows.append(torch.zeros(len(time_s)))
+            continue
+        audio = Audio(wave, mixture.stft.sample_rate_hz)
+        scored = score_lips(one, audio if describe(audio) else None)
+        rows.append(torch.from_numpy(np.interp(time_s, scored.time_s, scored.score)))
+    return torch.stack(rows)
 
 
 def check_audio_visual(speech: Any, video: Any) -> None:

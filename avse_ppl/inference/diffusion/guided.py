@@ -175,6 +175,10 @@ class GuidedDiffusion:
         if self.memory is not None and not 0.0 <= self.memory <= 1.0:
             raise ValueError(f"memory must be within [0, 1], found {self.memory!r}")
 
+    def draws_all_latents(self, scene: Scene) -> bool:
+        """Whether the prior has latents, and the noise model no M-step that estimates its own."""
+        return not (denoises(scene.speech) or hasattr(scene.noise, "maximise"))
+
     def __call__(
         self,
         scene: Scene,

@@ -112,6 +112,10 @@ class UDiffSE:
         if not 0.0 < self.t_last < 1.0:
             raise ValueError(f"t_last must be within (0, 1), found {self.t_last!r}")
 
+    def draws_all_latents(self, scene: Scene) -> bool:
+        """Return False: the noise is a point estimate."""
+        return False
+
     def __call__(
         self,
         scene: Scene,

@@ -21,6 +21,7 @@ from avse_ppl.inference.em.history import EMHistory
 from avse_ppl.inference.em.m_step import maximise_noise
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
 
@@ -142,6 +143,10 @@ class EM(InferenceMethod):
     def full_name(self) -> str:
         """``"em"`` with the E-step behind it."""
         return f"{self.name}-{self.e_step}"
+
+    def draws_all_latents(self, scene: Scene) -> bool:
+        """Return False: the noise is a point estimate."""
+        return False
 
     def _run(self, problem: Problem) -> Draws:
         """Posterior with ``trace["log_joint"]``, nats, ``(round, recording)``, or ``"elbo"``.

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from avse_ppl.models.noise.basic import NMF, Stationary, stationary
 from avse_ppl.models.noise.clicks import Clicks
@@ -18,17 +18,37 @@ from avse_ppl.models.noise.learned import load_noise
 from avse_ppl.models.noise.sum import Sum
 from avse_ppl.models.validation import unknown_name
 
-MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+
+class NoiseEntry(NamedTuple):
+    """A named noise model: what makes it, and one line for users."""
+
+    make: Callable[..., Any]
+    description: str
+
+
+MODELS: Mapping[str, NoiseEntry] = MappingProxyType(
     {
-        "nmf": NMF,
-        "stationary": Stationary,
-        "ar1": AR1Gain,
-        "student-t": StudentT,
-        "alpha-stable": AlphaStable,
-        "hum": Hum,
-        "clicks": Clicks,
-        "wind": Wind,
-        "learned": load_noise,
+        "nmf": NoiseEntry(
+            NMF, "sum of a few spectra, each with its own activation over time (the default)"
+        ),
+        "stationary": NoiseEntry(Stationary, "one unknown spectrum for the whole recording"),
+        "ar1": NoiseEntry(AR1Gain, "one unknown spectrum whose gain wanders"),
+        "student-t": NoiseEntry(
+            StudentT, "one unknown spectrum with heavy tails, bin by bin; student-t(4) fixes them"
+        ),
+        "alpha-stable": NoiseEntry(
+            AlphaStable,
+            "one unknown spectrum with impulses; alpha-stable(1.8) fixes how strong",
+        ),
+        "hum": NoiseEntry(
+            Hum, "lines at the multiples of 50 Hz, or hum(60); to be added to others"
+        ),
+        "clicks": NoiseEntry(Clicks, "rare broadband bursts; to be added to others"),
+        "wind": NoiseEntry(Wind, "gusts of low-frequency rumble; to be added to others"),
+        "learned": NoiseEntry(
+            load_noise,
+            "learned from recorded noises; learned('DIR') takes weights of your own",
+        ),
     }
 )
 _TERM = re.compile(r"\s*([^()\s]*)\s*(?:\((.*)\))?\s*", re.DOTALL)
@@ -109,12 +129,12 @@ def _arguments(given: str, term: str) -> tuple[list[Any], dict[str, Any]]:
 
 
 def _called(name: str, arguments: list[Any], options: dict[str, Any], term: str) -> Any:
-    taken = [p for p in inspect.signature(MODELS[name]).parameters if p not in _NOT_NUMBERS]
+    taken = [p for p in inspect.signature(MODELS[name].make).parameters if p not in _NOT_NUMBERS]
     unknown = [option for option in options if option not in taken]
     if unknown or len(arguments) > len(taken):
         kind = f"has no setting {unknown[0]!r}" if unknown else "has fewer settings"
         raise ValueError(f"noise {term!r}: {name} {kind}; it takes {', '.join(taken) or 'nothing'}")
     try:
-        return MODELS[name](*arguments, **options)
+        return MODELS[name].make(*arguments, **options)
     except (ValueError, TypeError) as error:
         raise ValueError(f"noise {term!r}: {error}") from error

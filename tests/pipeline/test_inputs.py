@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from avse_ppl import Audio
-from avse_ppl.pipeline.video_input import VideoOptions, has_pictures, prepare_all_lips, prepare_lips
+from avse_ppl import Audio, Stft
+from avse_ppl.pipeline.inputs import VideoOptions, has_video_stream, observe_all, prepare_lips
 from avse_ppl.video import Lips
 
 SOUND = Audio(np.random.default_rng(0).normal(size=16000).astype("float32"), 16000)
@@ -23,7 +23,7 @@ def test_a_stated_offset_is_corrected():
 
 def test_no_video_is_no_lips():
     assert prepare_lips(None, SOUND, VideoOptions()) is None
-    assert prepare_all_lips(None, [SOUND, SOUND], VideoOptions()) == [None, None]
+    assert [one.lips for one in observe_all([SOUND, SOUND], Stft())] == [None, None]
 
 
 def test_an_estimated_offset_is_reported_or_corrected(monkeypatch):
@@ -44,7 +44,9 @@ def test_an_offset_that_is_small_or_unsure_is_not_spoken_of(monkeypatch, found):
         assert prepare_lips(lips(), SOUND, VideoOptions(offset_s="auto")).time_s[0] == 0.0
 
 
-@pytest.mark.parametrize(("frames", "text"), [(5, "enhanced by ear"), (60, "cut off")])
+@pytest.mark.parametrize(
+    ("frames", "text"), [(5, "the rest is enhanced audio-only"), (60, "the rest is cut")]
+)
 def test_other_lengths_are_said(frames, text):
     with pytest.warns(UserWarning, match=text):
         prepare_lips(lips(frames), SOUND, VideoOptions(offset_s=0.0))
@@ -55,20 +57,20 @@ def test_an_optional_video_may_fail(tmp_path):
     broken.write_bytes(b"no video at all")
     with pytest.raises(ValueError):
         prepare_lips(broken, SOUND, VideoOptions())
-    with pytest.warns(UserWarning, match="left out and the sound enhanced alone"):
+    with pytest.warns(UserWarning, match="left out and the recording enhanced audio-only"):
         assert prepare_lips(broken, SOUND, VideoOptions(optional=True)) is None
-    assert not has_pictures(broken)
-    assert not has_pictures(tmp_path / "absent.mkv")
+    assert not has_video_stream(broken)
+    assert not has_video_stream(tmp_path / "absent.mkv")
 
 
 def test_what_is_no_video_is_refused():
     with pytest.raises(ValueError, match="expected a video as a path"):
         prepare_lips(3.0, SOUND, VideoOptions())
     with pytest.raises(ValueError, match="1 videos for 2 recordings"):
-        prepare_all_lips([None], [SOUND, SOUND], VideoOptions())
+        observe_all([SOUND, SOUND], Stft(), [None])
     with pytest.raises(ValueError, match="offset_s must be"):
         VideoOptions(offset_s="soon")
 
 
-def test_a_clip_has_pictures(shared):
-    assert has_pictures(next((shared / "data" / "grid_unseen").glob("*.mkv")))
+def test_a_clip_has_video_stream(shared):
+    assert has_video_stream(next((shared / "data" / "grid_unseen").glob("*.mkv")))

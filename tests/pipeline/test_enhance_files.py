@@ -12,11 +12,9 @@ import pytest
 import soundfile
 
 from avse_ppl import ComplexNormal, Posterior
-from avse_ppl.cli import batch as batch_module
-from avse_ppl.cli.batch import Job, enhance_files, plan
+from avse_ppl.pipeline.enhance import RESUME_LOG, Enhancer, enhance_files
+from avse_ppl.pipeline.jobs import Job, measure_duration, plan_jobs
 from tests.helpers import RATE_HZ
-
-enhance_module = importlib.import_module("avse_ppl.pipeline.enhance")
 
 
 def steady(frames):
@@ -57,7 +55,7 @@ def folder(tmp_path):
 
 
 def test_one_recording_goes_to_one_file(tmp_path):
-    todo = plan([tmp_path / "a.wav"], tmp_path / "e.flac", tmp_path / "p.nc")
+    todo = plan_jobs([tmp_path / "a.wav"], tmp_path / "e.flac", tmp_path / "p.nc")
     assert todo.jobs == (Job(tmp_path / "a.wav", tmp_path / "e.flac", tmp_path / "p.nc"),)
     assert todo.folder is None
 
@@ -67,7 +65,7 @@ def test_one_recording_may_go_to_a_folder(tmp_path, how):
     out = tmp_path / "out"
     if how == "existing":
         out.mkdir()
-    todo = plan([tmp_path / "a.wav"], f"{out}/" if how == "slash" else out)
+    todo = plan_jobs([tmp_path / "a.wav"], f"{out}/" if how == "slash" else out)
     assert todo.jobs == (Job(tmp_path / "a.wav", out / "a.wav"),)
     assert todo.folder == out
 
@@ -76,7 +74,7 @@ def test_a_folder_stands_for_its_recordings_and_nothing_else(folder, tmp_path):
     (folder / "notes.txt").write_text("no sound")
     (folder / ".hidden.wav").write_bytes(b"")
     write(folder / "deep" / "d.wav")
-    todo = plan([folder, write(tmp_path / "x.wav")], tmp_path / "out", tmp_path / "nc")
+    todo = plan_jobs([folder, write(tmp_path / "x.wav")], tmp_path / "out", tmp_path / "nc")
     assert [job.output for job in todo.jobs] == [tmp_path / "out" / f"{n}.wav" for n in "abcx"]
     assert [job.posterior for job in todo.jobs] == [tmp_path / "nc" / f"{n}.nc" for n in "abcx"]
     assert not (tmp_path / "out").exists() and not (tmp_path / "nc").exists()
@@ -84,25 +82,25 @@ def test_a_folder_stands_for_its_recordings_and_nothing_else(folder, tmp_path):
 
 def test_nothing_given():
     with pytest.raises(ValueError, match="expected one recording or more, found none"):
-        plan([], "out")
+        plan_jobs([], "out")
 
 
 def test_a_folder_without_recordings(tmp_path):
     write(tmp_path / "in" / "deep" / "a.wav")
     with pytest.raises(ValueError, match=r"no recording in .*folders in it are not searched"):
-        plan([tmp_path / "in"], tmp_path / "out")
+        plan_jobs([tmp_path / "in"], tmp_path / "out")
 
 
 @pytest.mark.parametrize("other", ["in/a.mp3", "other/a.wav", "in/a.wav"])
 def test_two_recordings_of_one_name_collide(folder, tmp_path, other):
     with pytest.raises(ValueError, match=r"a\.wav' and .* would both go to '.*out/a\.wav'"):
-        plan([folder / "a.wav", tmp_path / other], tmp_path / "out")
+        plan_jobs([folder / "a.wav", tmp_path / other], tmp_path / "out")
 
 
 @pytest.mark.parametrize(("output", "posterior"), [("e.wav", None), ("out", "p.nc")])
 def test_several_recordings_do_not_fit_into_a_file(folder, tmp_path, output, posterior):
     with pytest.raises(ValueError, match=r"several recordings go to a folder, but .* names a file"):
-        plan([folder], tmp_path / output, posterior and tmp_path / posterior)
+        plan_jobs([folder], tmp_path / output, posterior and tmp_path / posterior)
 
 
 def test_an_output_folder_that_is_a_file(folder, tmp_path):
@@ -110,9 +108,9 @@ def test_an_output_folder_that_is_a_file(folder, tmp_path):
     with pytest.raises(
         NotADirectoryError, match=r"expected '.*out' to be a folder, but '.*out' is"
     ):
-        plan([folder], tmp_path / "out")
+        plan_jobs([folder], tmp_path / "out")
     with pytest.raises(NotADirectoryError, match=r"expected '.*deeper' to be a folder"):
-        plan([folder], tmp_path / "out" / "deeper")
+        plan_jobs([folder], tmp_path / "out" / "deeper")
 
 
 def test_an_output_folder_that_refuses_files(folder, tmp_path, monkeypatch):
@@ -121,26 +119,26 @@ def test_an_output_folder_that_refuses_files(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(PermissionError, match=r"refuses new files \(Read-only file system\)"):
-        plan([folder], tmp_path / "out")
+        plan_jobs([folder], tmp_path / "out")
 
 
 def test_an_output_that_is_an_input(folder, tmp_path):
     with pytest.raises(ValueError, match="would overwrite an input"):
-        plan([folder / "a.wav"], folder / ".." / "in" / "a.wav")
+        plan_jobs([folder / "a.wav"], folder / ".." / "in" / "a.wav")
     with pytest.raises(ValueError, match="would overwrite an input"):
-        plan([folder], folder)
+        plan_jobs([folder], folder)
 
 
 def test_two_outputs_of_one_name(tmp_path):
     (tmp_path / "same.wav").symlink_to(tmp_path / "p.nc")
     with pytest.raises(ValueError, match="two outputs have the name"):
-        plan([tmp_path / "a.wav"], tmp_path / "same.wav", tmp_path / "p.nc")
+        plan_jobs([tmp_path / "a.wav"], tmp_path / "same.wav", tmp_path / "p.nc")
 
 
 @pytest.mark.parametrize(("output", "posterior"), [("e.mp3", None), ("e.wav", "p.txt")])
 def test_endings_that_cannot_be_written(tmp_path, output, posterior):
     with pytest.raises(ValueError, match="expected a name ending in"):
-        plan([tmp_path / "a.wav"], tmp_path / output, posterior and tmp_path / posterior)
+        plan_jobs([tmp_path / "a.wav"], tmp_path / output, posterior and tmp_path / posterior)
 
 
 # --- enhancing -----------------------------------------------------------------------------------
@@ -148,7 +146,7 @@ def test_endings_that_cannot_be_written(tmp_path, output, posterior):
 
 def test_one_recording(tmp_path):
     source = write(tmp_path / "a.wav", channels=2)
-    outcomes = run(plan([source], tmp_path / "e.wav", tmp_path / "p.nc"))
+    outcomes = run(plan_jobs([source], tmp_path / "e.wav", tmp_path / "p.nc"))
     details = outcomes["e.wav"].details
     assert statuses(outcomes) == {"e.wav": "enhanced"}
     assert details["sample_rate_hz"] == RATE_HZ and details["duration_s"] == pytest.approx(0.2)
@@ -166,21 +164,21 @@ def test_a_single_output_is_made_anew(tmp_path):
     source = write(tmp_path / "a.wav")
     (tmp_path / "e.wav").write_bytes(b"of other origin")
     for _ in range(2):
-        assert statuses(run(plan([source], tmp_path / "e.wav"))) == {"e.wav": "enhanced"}
+        assert statuses(run(plan_jobs([source], tmp_path / "e.wav"))) == {"e.wav": "enhanced"}
 
 
 def test_a_folder_is_the_same_as_its_recordings_one_by_one(folder, tmp_path):
-    run(plan([folder], tmp_path / "out", tmp_path / "nc"))
+    run(plan_jobs([folder], tmp_path / "out", tmp_path / "nc"))
     for name in "abc":
         assert Posterior.load(tmp_path / "nc" / f"{name}.nc").recordings == 1
-    run(plan([folder / "b.flac"], tmp_path / "e.wav"))
+    run(plan_jobs([folder / "b.flac"], tmp_path / "e.wav"))
     alone, together = (soundfile.read(p)[0] for p in (tmp_path / "e.wav", tmp_path / "out/b.wav"))
     assert np.std(alone) > 0
     np.testing.assert_allclose(together, alone, atol=1e-4 * np.std(alone))
 
 
 def test_what_is_finished_is_kept(folder, tmp_path):
-    todo = plan([folder], tmp_path / "out")
+    todo = plan_jobs([folder], tmp_path / "out")
     assert set(statuses(run(todo)).values()) == {"enhanced"}
     (tmp_path / "out" / "b.wav").unlink()
     before = (tmp_path / "out" / "a.wav").stat().st_mtime_ns
@@ -194,7 +192,7 @@ def test_what_is_finished_is_kept(folder, tmp_path):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"draws": 3}, {"noise": steadier}])
 def test_other_settings_make_it_anew(folder, tmp_path, change):
-    todo = plan([folder / "a.wav"], f"{tmp_path}/out/")
+    todo = plan_jobs([folder / "a.wav"], f"{tmp_path}/out/")
     run(todo)
     assert statuses(run(todo, **change)) == {"a.wav": "enhanced"}
     assert statuses(run(todo, **change)) == {"a.wav": "kept"}
@@ -206,7 +204,7 @@ def test_a_noise_function_that_was_edited_makes_it_anew(folder, tmp_path, monkey
     text = (
         "from avse_ppl import ComplexNormal\ndef hum(frames):\n    return ComplexNormal(0.0, {})\n"
     )
-    todo = plan([folder / "a.wav"], f"{tmp_path}/out/")
+    todo = plan_jobs([folder / "a.wav"], f"{tmp_path}/out/")
     for power, expected in ((0.5, "enhanced"), (0.5, "kept"), (0.75, "enhanced")):
         (tmp_path / "edited_noise.py").write_text(text.format(power))
         importlib.invalidate_caches()
@@ -216,7 +214,7 @@ def test_a_noise_function_that_was_edited_makes_it_anew(folder, tmp_path, monkey
 
 
 def test_an_input_that_changed_makes_it_anew(folder, tmp_path):
-    todo = plan([folder], tmp_path / "out")
+    todo = plan_jobs([folder], tmp_path / "out")
     run(todo)
     write(folder / "a.wav", 0.25, seed=9)
     assert statuses(run(todo)) == {"a.wav": "enhanced", "b.wav": "kept", "c.wav": "kept"}
@@ -224,8 +222,8 @@ def test_an_input_that_changed_makes_it_anew(folder, tmp_path):
 
 def test_a_posterior_asked_for_later_makes_it_anew(folder, tmp_path):
     source = folder / "a.wav"
-    run(plan([source], f"{tmp_path}/out/"))
-    todo = plan([source], f"{tmp_path}/out/", tmp_path / "nc")
+    run(plan_jobs([source], f"{tmp_path}/out/"))
+    todo = plan_jobs([source], f"{tmp_path}/out/", tmp_path / "nc")
     assert statuses(run(todo)) == {"a.wav": "enhanced"}
     assert statuses(run(todo)) == {"a.wav": "kept"}
     (tmp_path / "nc" / "a.nc").unlink()
@@ -236,7 +234,7 @@ def test_files_of_other_origin_are_not_overwritten(folder, tmp_path):
     theirs = write(tmp_path / "out" / "a.wav", seed=5)
     write(tmp_path / "out" / "b.wav", seed=6)
     before = theirs.read_bytes()
-    todo = plan([folder], tmp_path / "out")
+    todo = plan_jobs([folder], tmp_path / "out")
     with pytest.raises(ValueError, match=r"a\.wav' and 1 more exist but were not written by this"):
         run(todo)
     assert theirs.read_bytes() == before
@@ -245,9 +243,9 @@ def test_files_of_other_origin_are_not_overwritten(folder, tmp_path):
 
 
 def test_a_ledger_line_cut_short_costs_only_its_own_recording(folder, tmp_path):
-    todo = plan([folder], tmp_path / "out")
+    todo = plan_jobs([folder], tmp_path / "out")
     run(todo)
-    ledger = tmp_path / "out" / batch_module.LEDGER
+    ledger = tmp_path / "out" / RESUME_LOG
     lines = ledger.read_text().splitlines()
     torn = json.loads(lines[-1])["output"]
     ledger.write_text("\n".join([*lines[:-1], "[1, 2]", '{"output": "x"}', lines[-1][:40]]))
@@ -276,33 +274,37 @@ def test_a_bad_recording_does_not_stop_the_others(folder, tmp_path, bad):
         (folder / bad).write_bytes(content)
     elif content is not None:
         write(folder / bad, content)
-    todo = plan([folder, folder / bad] if content is None else [folder], tmp_path / "out")
+    todo = plan_jobs([folder, folder / bad] if content is None else [folder], tmp_path / "out")
     outcomes = run(todo)
     assert statuses(outcomes) == {
         "a.wav": "enhanced", "b.wav": "enhanced", "c.wav": "enhanced", bad: "failed",
     }  # fmt: skip
     assert isinstance(outcomes[bad].error, (ValueError, OSError))
     assert outcomes[bad].details == {}
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.wav", "b.wav", "c.wav", batch_module.LEDGER]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.wav", "b.wav", "c.wav", RESUME_LOG]
     assert run(todo)[bad].status == "failed"
 
 
-def test_what_fails_in_a_batch_is_found_by_going_one_by_one(folder, tmp_path, monkeypatch):
-    real = enhance_module.enhance_batch
+def test_what_fails_in_a_batch_is_found_by_going_one_by_one(tmp_path, monkeypatch):
+    for name, seconds in (("a", 0.38), ("b", 0.39), ("c", 0.4)):
+        write(tmp_path / "in" / f"{name}.wav", seconds)
+    real, calls = Enhancer.enhance, []
 
-    def fussy(recordings, **options):
-        if any(audio.duration_s > 0.35 for audio in recordings):
+    def fussy(self, observations):
+        calls.append(len(observations))
+        if any(one.audio.duration_s > 0.395 for one in observations):
             raise RuntimeError("too much for me")
-        return real(recordings, **options)
+        return real(self, observations)
 
-    monkeypatch.setattr(enhance_module, "enhance_batch", fussy)
-    outcomes = run(plan([folder], tmp_path / "out"))
+    monkeypatch.setattr(Enhancer, "enhance", fussy)
+    outcomes = run(plan_jobs([tmp_path / "in"], tmp_path / "out"))
     assert statuses(outcomes) == {"a.wav": "enhanced", "b.wav": "enhanced", "c.wav": "failed"}
     assert str(outcomes["c.wav"].error) == "too much for me"
+    assert calls == [3, 1, 1, 1]
 
 
 def test_an_output_that_cannot_be_written_in_the_end(folder, tmp_path):
-    todo = plan([folder], tmp_path / "out")
+    todo = plan_jobs([folder], tmp_path / "out")
     (tmp_path / "out" / "b.wav").mkdir(parents=True)  # comes up while the others are made
     outcomes = run(todo, force=True)
     assert statuses(outcomes) == {"a.wav": "enhanced", "b.wav": "failed", "c.wav": "enhanced"}
@@ -310,70 +312,64 @@ def test_an_output_that_cannot_be_written_in_the_end(folder, tmp_path):
 
 
 def test_what_was_done_survives_an_interruption(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_module, "BATCH_RECORDINGS", 1)
-    todo = plan([folder], tmp_path / "out")
-    real, calls = enhance_module.enhance_batch, []
+    todo = plan_jobs([folder], tmp_path / "out")  # too unlike in length to share a batch
+    real, calls = Enhancer.enhance, []
 
-    def interrupted(recordings, **options):
-        calls.append(len(recordings))
+    def interrupted(self, observations):
+        calls.append(len(observations))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(recordings, **options)
+        return real(self, observations)
 
-    monkeypatch.setattr(enhance_module, "enhance_batch", interrupted)
+    monkeypatch.setattr(Enhancer, "enhance", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(todo)
-    assert sorted(os.listdir(tmp_path / "out")) == ["a.wav", batch_module.LEDGER]
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.wav", RESUME_LOG]
     assert statuses(run(todo)) == {"a.wav": "kept", "b.wav": "enhanced", "c.wav": "enhanced"}
     assert calls == [1, 1, 1, 1]
 
 
-def test_batches_hold_recordings_of_like_length(tmp_path, monkeypatch):
-    monkeypatch.setattr(batch_module, "BATCH_S", 1.0)
-    lengths = [0.5, 0.1, 1.5, 0.12, 0.2, 0.11]
-    sources = [write(tmp_path / "in" / f"{i}.wav", s) for i, s in enumerate(lengths)]
-    stereo = write(tmp_path / "in" / "stereo.wav", 0.3, channels=2)
-    jobs = [Job(path, path) for path in [*sources, stereo]]
-    found = [[job.input.stem for job in group] for group in batch_module._groups(jobs)]
-    assert found == [["1", "5", "3", "4"], ["0"], ["stereo"], ["2"]]
-    monkeypatch.setattr(batch_module, "BATCH_RECORDINGS", 2)
-    assert max(map(len, batch_module._groups(jobs))) == 2
+def test_the_shortest_recordings_come_first(tmp_path):
+    for i, seconds in enumerate((0.5, 0.1, 0.3, 0.1)):
+        write(tmp_path / "in" / f"{i}.wav", seconds)
+    outcomes = run(plan_jobs([tmp_path / "in"], tmp_path / "out"))
+    assert list(outcomes) == ["1.wav", "3.wav", "2.wav", "0.wav"]
 
 
 def test_lengths_of_files_are_found_without_decoding(tmp_path, shared):
     video = min((shared / "data" / "grid_unseen").glob("*.mkv"))
-    assert batch_module._size_s(video) == pytest.approx(3.0, abs=0.1)
-    assert batch_module._size_s(write(tmp_path / "a.wav", 0.5, channels=2)) == pytest.approx(1.0)
-    assert batch_module._size_s(tmp_path / "missing.wav") == 0.0
+    assert measure_duration(video) == pytest.approx(3.0, abs=0.1)
+    assert measure_duration(write(tmp_path / "a.wav", 0.5, channels=2)) == pytest.approx(1.0)
+    assert measure_duration(tmp_path / "missing.wav") == 0.0
 
 
 def test_remarks_are_about_the_recording_they_belong_to(tmp_path):
     write(tmp_path / "in" / "fast.wav", rate_hz=44100)
     write(tmp_path / "in" / "right.wav")
     soundfile.write(tmp_path / "in" / "silent.wav", np.zeros(4000), RATE_HZ)
-    outcomes = run(plan([tmp_path / "in"], tmp_path / "out", tmp_path / "nc"))
+    outcomes = run(plan_jobs([tmp_path / "in"], tmp_path / "out", tmp_path / "nc"))
     assert outcomes["fast.wav"].warnings == ("resampled from 44100 Hz to 16000 Hz",)
     assert outcomes["right.wav"].warnings == ()
     assert outcomes["silent.wav"].warnings == ("the recording is silent: all samples are zero",)
 
 
 def test_a_remark_about_a_whole_batch_is_said_of_each(folder, tmp_path, monkeypatch):
-    real = enhance_module.enhance_batch
+    real = Enhancer.enhance
 
-    def remarking(recordings, **options):
+    def remarking(self, observations):
         warnings.warn("fewer draws", UserWarning, stacklevel=1)
         warnings.warn("not for users", DeprecationWarning, stacklevel=1)
-        return real(recordings, **options)
+        return real(self, observations)
 
-    monkeypatch.setattr(enhance_module, "enhance_batch", remarking)
-    outcomes = run(plan([folder], tmp_path / "out"))
+    monkeypatch.setattr(Enhancer, "enhance", remarking)
+    outcomes = run(plan_jobs([folder], tmp_path / "out"))
     assert [outcome.warnings for outcome in outcomes.values()] == [("fewer draws",)] * 3
 
 
 def test_silence_is_returned_and_has_no_posterior(tmp_path):
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in" / "silent.wav", np.zeros(4000), RATE_HZ)
-    todo = plan([tmp_path / "in"], tmp_path / "out", tmp_path / "nc")
+    todo = plan_jobs([tmp_path / "in"], tmp_path / "out", tmp_path / "nc")
     details = run(todo)["silent.wav"].details
     assert (details["kind"], details["posterior"], details["silent"]) == (None, None, True)
     assert not np.any(soundfile.read(tmp_path / "out" / "silent.wav")[0])
@@ -386,11 +382,11 @@ def test_silence_is_returned_and_has_no_posterior(tmp_path):
     [
         ({"speech": "gausian"}, "unknown speech prior 'gausian'.*did you mean 'gaussian'"),
         ({"noise": "stationry"}, "unknown noise model 'stationry'.*did you mean 'stationary'"),
-        ({"inference": "exakt"}, "unknown inference routine 'exakt'.*did you mean 'exact'"),
+        ({"inference": "exakt"}, "unknown inference method 'exakt'.*did you mean 'exact'"),
         ({"device": "gpu"}, "device must be 'auto', 'cpu' or 'cuda', not 'gpu'"),
     ],
 )
 def test_unknown_names_are_refused_before_anything_is_made(folder, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
-        run(plan([folder], tmp_path / "out"), **change)
+        run(plan_jobs([folder], tmp_path / "out"), **change)
     assert not (tmp_path / "out").exists()

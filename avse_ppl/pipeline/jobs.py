@@ -1,4 +1,4 @@
-"""What a batch reads and writes, laid out before any of it is done."""
+"""Files that a run of enhancement reads and writes, planned and checked before it starts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from avse_ppl.signal.audio import SAVE_SUBTYPES
 from avse_ppl.utils.files import check_apart, check_folder, check_writable
 
-_SOUND = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
+_AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 _VIDEO = (".m4a", ".aac", ".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".mpg", ".mpeg")
-RECORDING_SUFFIXES = frozenset((*_SOUND, *_VIDEO))
+RECORDING_SUFFIXES = frozenset((*_AUDIO, *_VIDEO))
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,25 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done.
+class JobPlan:
+    """Recordings to enhance.
 
     Parameters
     ----------
     jobs
         One a recording.
     folder
-        Where several recordings go and the ledger is kept; None for one recording to one file.
+        Where several recordings go and the resume log is kept; None for one recording to one file.
     """
 
     jobs: tuple[Job, ...]
     folder: Path | None = None
 
 
-def plan(
+def plan_jobs(
     inputs: Sequence[str | Path], output: str | Path, posterior: str | Path | None = None
-) -> Plan:
-    """Lay out what goes where, and refuse what cannot work, before anything is done.
+) -> JobPlan:
+    """Assign output files to recordings, and refuse what cannot work before anything is done.
 
     Parameters
     ----------
@@ -68,33 +68,33 @@ def plan(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as name:
     ...     _ = Path(name, "b.flac").touch(), Path(name, "c.wav").touch()
-    ...     [job.output.name for job in plan([name], Path(name, "enhanced")).jobs]
+    ...     [job.output.name for job in plan_jobs([name], Path(name, "enhanced")).jobs]
     ['b.wav', 'c.wav']
     """
     if not inputs:
         raise ValueError("expected one recording or more, found none")
+    nc = None if posterior is None else Path(posterior)
     several = len(inputs) > 1 or Path(inputs[0]).is_dir()
     slashed = str(output).endswith(("/", os.sep))
-    if not several and not slashed and not Path(output).is_dir():
-        return _one(Path(inputs[0]), Path(output), posterior)
-    return _several([Path(path) for path in inputs], Path(output), posterior)
+    output = Path(output)
 
+    # One recording to one file.
+    if not several and not slashed and not output.is_dir():
+        source = Path(inputs[0])
+        check_writable(output, suffixes=SAVE_SUBTYPES)
+        if nc is not None:
+            check_writable(nc, suffixes=[".nc"])
+        check_apart([output, nc], [source])
+        return JobPlan((Job(source, output, nc),))
 
-def _one(source: Path, output: Path, posterior: str | Path | None) -> Plan:
-    check_writable(output, suffixes=SAVE_SUBTYPES)
-    nc = None if posterior is None else check_writable(posterior, suffixes=[".nc"])
-    check_apart([output, nc], [source])
-    return Plan((Job(source, output, nc),))
-
-
-def _several(inputs: list[Path], output: Path, posterior: str | Path | None) -> Plan:
-    for folder in (output, None if posterior is None else Path(posterior)):
+    # Several to a folder.
+    for folder in (output, nc):
         if folder is None:
             continue
         if folder.suffix.lower() in (*SAVE_SUBTYPES, ".nc") and not folder.is_dir():
             raise ValueError(f"several recordings go to a folder, but '{folder}' names a file")
         check_folder(folder)
-    sources = [path for given in inputs for path in _recordings(given)]
+    sources = [path for given in inputs for path in list_recordings(Path(given))]
     names: dict[str, Path] = {}
     for source in sources:
         if source.stem in names:
@@ -103,29 +103,53 @@ def _several(inputs: list[Path], output: Path, posterior: str | Path | None) -> 
                 f"'{output / source.stem}.wav'; rename one, or enhance them into two folders"
             )
         names[source.stem] = source
-    nc = None if posterior is None else Path(posterior)
     jobs = tuple(
         Job(source, output / f"{stem}.wav", nc / f"{stem}.nc" if nc else None)
         for stem, source in names.items()
     )
     check_apart((job.output for job in jobs), sources)
-    return Plan(jobs, output)
+    return JobPlan(jobs, output)
 
 
-def _recordings(given: Path) -> list[Path]:
-    """Find the recordings that a name on the command line stands for."""
-    if not given.is_dir():
-        return [given]
-    found = sorted(
-        path
-        for path in given.iterdir()
-        if path.suffix.lower() in RECORDING_SUFFIXES
-        and path.is_file()
-        and not path.name.startswith(".")
+def list_recordings(path: Path) -> list[Path]:
+    """Recordings in a folder, by name; a file stands for itself.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    recordings = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in RECORDING_SUFFIXES
+        and file.is_file()
+        and not file.name.startswith(".")
     )
-    if not found:
+    if not recordings:
         raise ValueError(
-            f"no recording in '{given}': expected files ending in .wav, .flac, .ogg, .mp3, .mp4 or "
+            f"no recording in '{path}': expected files ending in .wav, .flac, .ogg, .mp3, .mp4 or "
             "the like; folders in it are not searched"
         )
-    return found
+    return recordings
+
+
+def measure_duration(path: Path) -> float:
+    """Seconds of audio by the header, channels added up; 0 where it cannot be read."""
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+        return info.duration * info.channels
+    except (soundfile.LibsndfileError, OSError):
+        pass
+    from av import open as open_media
+    from av.error import FFmpegError
+
+    try:
+        with open_media(str(path)) as container:
+            return (container.duration or 0) / 1e6
+    except (FFmpegError, OSError, IndexError):
+        return 0.0

@@ -1,4 +1,4 @@
-"""What a folder of enhanced recordings says of itself: which are finished, from what, made how."""
+"""Log of finished recordings, by which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from avse_ppl.cli.batch import Job
+    from avse_ppl.pipeline.jobs import Job
 
 
 class ResumeLog:
@@ -31,18 +31,24 @@ class ResumeLog:
     def __init__(
         self, path: Path | None, settings: Mapping[str, Any], models: Sequence[object] = ()
     ) -> None:
-        """Read the file."""
         from avse_ppl import __version__
 
         self.path = path
-        fingerprint = " ".join(_fingerprint(model) for model in models)
+        fingerprint = " ".join(fingerprint_model(model) for model in models)
         self.settings = {**settings, "version": __version__, "fingerprint": fingerprint}
         text = path.read_text(encoding="utf-8") if path and path.is_file() else ""
-        self.records = _parse(text)
+        self.records: dict[str, dict[str, Any]] = {}
+        for line in text.splitlines():
+            try:
+                record = json.loads(line)
+                if {"details", "warnings", "made_with", "made_from"} <= set(record):
+                    self.records[record["output"]] = record
+            except (ValueError, KeyError, TypeError):
+                continue  # the rest of a line that was being written when the power went
         self._torn = bool(text) and not text.endswith("\n")
 
     def refuse_foreign(self, jobs: Iterable[Job]) -> None:
-        """Raise ``ValueError`` if an output is there that this ledger does not know."""
+        """Raise ``ValueError`` if an output is there that this log does not know."""
         if self.path is None:
             return
         foreign = [
@@ -69,7 +75,7 @@ class ResumeLog:
         return record
 
     def add(self, job: Job, details: Mapping[str, Any], warnings: Sequence[str]) -> None:
-        """Write down that a recording is finished."""
+        """Append the record of a recording that is finished."""
         if self.path is None:
             return
         record = {
@@ -85,20 +91,8 @@ class ResumeLog:
         self._torn = False
 
 
-def _parse(text: str) -> dict[str, dict[str, Any]]:
-    records = {}
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-            if {"details", "warnings", "made_with", "made_from"} <= set(record):
-                records[record["output"]] = record
-        except (ValueError, KeyError, TypeError):
-            continue  # the rest of a line that was being written when the power went
-    return records
-
-
 def file_signature(path: Path) -> list[int] | None:
-    """Size and time of change; None for what cannot be asked."""
+    """Size and modification time of a file; None where it cannot be read."""
     try:
         status = os.stat(path)
     except OSError:
@@ -106,8 +100,8 @@ def file_signature(path: Path) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _fingerprint(model: object) -> str:
-    """Tells two models of one name apart: by weights, settings and source text."""
+def fingerprint_model(model: object) -> str:
+    """Hash of weights, settings and source text, which tells models of one name apart."""
     digest = hashlib.sha256()
     network: Any = getattr(model, "network", None)
     if network is not None:
