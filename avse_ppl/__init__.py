@@ -42,8 +42,7 @@ from avse_ppl.pipeline.enhance import Enhanced, enhance, enhance_batch
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, load_audio, save_audio
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
-
-__version__ = "0.1.0"
+from avse_ppl.utils.version import __version__ as __version__
 
 __all__ = [
     "EM",

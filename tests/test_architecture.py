@@ -34,7 +34,10 @@ ALLOWED = {
         "evaluation", "inference", "posterior", "video", "models", "distributions", "signal",
         "utils",
     },
-    "": {"pipeline", "evaluation", "inference", "posterior", "models", "distributions", "signal"},
+    "": {
+        "pipeline", "evaluation", "inference", "posterior", "models", "distributions", "signal",
+        "utils",
+    },
     "data": {"video", "signal", "utils"},
     "training": {"data", "video", "models", "distributions", "signal", "utils"},
     "cli": {

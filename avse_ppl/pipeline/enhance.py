@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.posterior.chunks import crossfade_chunks, crossfade_waves, stack_channels
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
+
+if TYPE_CHECKING:
+    from avse_ppl.video import Lips
 
 RESUME_LOG = "enhance.jsonl"
 _DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
@@ -395,7 +398,7 @@ def enhance_files(
     recalibrate: bool = False,
     video: Path | None = None,
     video_options: VideoOptions | None = None,
-    lips_figure: Path | None = None,
+    on_lips: Callable[[Lips], object] | None = None,
     reliability: Any = None,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
@@ -416,8 +419,8 @@ def enhance_files(
     video
         Video of the speaker, for a single recording; by default recordings that are videos
         themselves condition an audio-visual prior.
-    lips_figure
-        File for a figure of the lips that were tracked, for a single recording.
+    on_lips
+        Called with the lips that were tracked, for instance to plot them; for a single recording.
 
     Yields
     ------
@@ -438,7 +441,7 @@ def enhance_files(
     videos = {job: find_video(job.input, video) for job in plan.jobs}
     with_video = any(path is not None for path in videos.values())
     prior, videos = match_prior_to_videos(speech, videos, video)
-    if lips_figure is not None and (len(plan.jobs) != 1 or videos[plan.jobs[0]] is None):
+    if on_lips is not None and (len(plan.jobs) != 1 or videos[plan.jobs[0]] is None):
         raise ValueError(
             "a figure of the lips needs a single recording with video and an audio-visual prior, "
             "such as 'av-dkf'"
@@ -475,7 +478,7 @@ def enhance_files(
         for job, record in kept.items():
             yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
         remaining = {job: videos[job] for job in batch if job not in kept}
-        for outcome in enhance_jobs(enhancer, remaining, video_options, lips_figure):
+        for outcome in enhance_jobs(enhancer, remaining, video_options, on_lips):
             if outcome.status == "enhanced":
                 log.add(outcome.job, outcome.details, outcome.warnings)
             yield outcome
@@ -485,7 +488,7 @@ def enhance_jobs(
     enhancer: Enhancer,
     videos: Mapping[Job, Path | None],
     video_options: VideoOptions,
-    lips_figure: Path | None = None,
+    on_lips: Callable[[Lips], object] | None = None,
 ) -> Iterator[Outcome]:
     """Load, enhance and write one batch of recordings; where it fails, one after the other.
 
@@ -495,7 +498,7 @@ def enhance_jobs(
         Models and inference method.
     videos
         Video of each job, or None.
-    video_options, lips_figure
+    video_options, on_lips
         As in `enhance_files`.
     """
     observations: dict[Job, Observation] = {}
@@ -504,10 +507,8 @@ def enhance_jobs(
         try:
             with collect_warnings(remarks[job]):
                 one = observe(job.input, enhancer.scene.stft, video, video_options)
-                if lips_figure is not None and one.lips is not None:
-                    from avse_ppl.plotting.lips import save_lips_picture
-
-                    save_lips_picture(one.lips, lips_figure)
+                if on_lips is not None and one.lips is not None:
+                    on_lips(one.lips)
             observations[job] = one
         except (ValueError, OSError, ModuleNotFoundError) as error:
             yield Outcome(job, "failed", {}, error=error)

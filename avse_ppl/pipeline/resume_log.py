@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avse_ppl.utils.version import __version__
+
 if TYPE_CHECKING:
     from avse_ppl.pipeline.jobs import Job
 
@@ -31,8 +33,6 @@ class ResumeLog:
     def __init__(
         self, path: Path | None, settings: Mapping[str, Any], models: Sequence[object] = ()
     ) -> None:
-        from avse_ppl import __version__
-
         self.path = path
         fingerprint = " ".join(fingerprint_model(model) for model in models)
         self.settings = {**settings, "version": __version__, "fingerprint": fingerprint}

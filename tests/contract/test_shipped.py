@@ -9,7 +9,7 @@ from avse_ppl import Scene
 from avse_ppl.models.noise.parse import MODELS
 from avse_ppl.pipeline.catalog import (
     INFERENCE_METHODS,
-    NOISES,
+    NOISE_MODELS,
     default_inference,
     resolve_inference,
     resolve_noise,
@@ -26,8 +26,8 @@ def test_every_method_is_in_the_contract():
 
 
 def test_every_noise_model_has_a_name_and_a_line():
-    assert set(NOISES) == set(MODELS)
-    assert all(NOISES.values())
+    assert set(NOISE_MODELS) == set(MODELS)
+    assert all(NOISE_MODELS.values())
 
 
 @pytest.mark.parametrize("speech", speech_names())
@@ -43,7 +43,7 @@ def test_every_shipped_prior_is_inferred(speech):
     assert np.std(posterior.enhance()) < 1.1 * np.std(mixture)
 
 
-@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("noise", NOISE_MODELS)
 def test_every_noise_model_is_inferred_at_full_resolution(noise):
     added = noise in ("hum", "clicks", "wind")
     scene = Scene(

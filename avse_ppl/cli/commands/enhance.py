@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from avse_ppl.pipeline.enhance import Outcome
     from avse_ppl.pipeline.jobs import JobPlan
+    from avse_ppl.video import Lips
 
 HELP = """
 Enhance a noisy recording: write the posterior mean of the clean speech.
@@ -105,7 +107,7 @@ def enhance(
             )
         todo = plan_jobs(noisy, output, posterior)
         looking = {
-            "video": existing(video), "lips_figure": _writable(show_lips),
+            "video": existing(video), "on_lips": _plot_lips(show_lips),
             "video_options": parse_video_options(face_model, face, video_offset, video_optional),
         }  # fmt: skip
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
@@ -115,12 +117,15 @@ def enhance(
         _report(todo, outcomes, settings, remarks, as_json)
 
 
-def _writable(picture: Path | None) -> Path | None:
-    if picture is not None:
-        from avse_ppl.utils.files import check_writable
+def _plot_lips(path: Path | None) -> Callable[[Lips], object] | None:
+    """Function that plots lips to a file, which is checked at once."""
+    if path is None:
+        return None
+    from avse_ppl.plotting.lips import save_lips_picture
+    from avse_ppl.utils.files import check_writable
 
-        check_writable(picture, suffixes=(".png",))
-    return picture
+    check_writable(path, suffixes=(".png",))
+    return lambda lips: save_lips_picture(lips, path)
 
 
 def _run(todo: JobPlan, settings: dict[str, Any], force: bool) -> list[Outcome]:
