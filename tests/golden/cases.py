@@ -370,7 +370,7 @@ case("em-mh-vae", 1e-2, spared=0.1, routine=EM("mh", rounds=8, e_steps=4, draws=
     inverted
 )
 
-CHAIN_SHORT = {"draws": 3, "warmup": 3, "chains": 1, "start_steps": 5}
+CHAIN_SHORT = {"draws": 3, "warmup": 3, "chains": 1, "init_steps": 5}
 for _name, _routine in {
     "nuts": NUTS(max_tree_depth=3, **CHAIN_SHORT), "hmc": HMC(steps=3, **CHAIN_SHORT),
 }.items():  # fmt: skip
@@ -406,23 +406,23 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
 
     from avse_ppl.inference.core.log_density import LogDensity
     from avse_ppl.inference.core.video import condition_on_video
-    from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax
+    from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density, to_jax
 
     believed = None if reliability is None else resolve_reliability(reliability)
     scene = Scene(speech_named(speech), resolve_noise("nmf"), believed)
     mixture = Stft().analyse(noisy(0.3, seen=reliability is not None))
     density = LogDensity(scene, condition_on_video(scene, mixture, lips() if reliability else None))
-    made, recording = jax_density(density), observed(density)[0]
+    made, recording = make_jax_log_density(density), list_recordings(density)[0]
     rng = np.random.default_rng(0)
     at = {
         site.name: site.start + 0.3 * torch.from_numpy(rng.normal(size=site.shape)).float()
         for site in density.sites
     }
     arrays = {name: to_jax(value[:1]) for name, value in at.items()}
-    likelihood, prior = made.parts(arrays, recording)
+    joint = made.joint(arrays, recording)
     slope = jax.grad(lambda latents: made(latents, recording))(arrays)
     return {
-        "likelihood": np.asarray(likelihood), "prior": np.asarray(prior),
+        "likelihood": np.asarray(joint.likelihood), "prior": np.asarray(joint.prior),
         **{f"slope.{name}": np.asarray(value) for name, value in slope.items()},
     }  # fmt: skip
 
@@ -540,7 +540,7 @@ def enhance_batch() -> Values:
 @case("merge", 5e-3)
 def merged() -> Values:
     scene, wave = Scene(GaussianSpeech(), stationary), noisy(0.3)
-    short = NUTS(max_tree_depth=2, draws=4, warmup=3, chains=1, start_steps=5)
+    short = NUTS(max_tree_depth=2, draws=4, warmup=3, chains=1, init_steps=5)
     both = avse_ppl.merge([short(scene, wave, seed=seed) for seed in (0, 1)], scene)
     figures = {k: np.asarray(v) for k, v in both.diagnostics[0].items()}
     numbers = {f"figures.{k}": v for k, v in figures.items() if v.dtype.kind in "fiub"}
@@ -566,7 +566,7 @@ def diagnosed() -> Values:
     """Figures of a fit and of chains."""
     scene, wave = Scene(GaussianSpeech(), stationary), noisy(0.5)
     found: Values = {}
-    chains = NUTS(max_tree_depth=2, draws=8, warmup=3, chains=2, start_steps=5)
+    chains = NUTS(max_tree_depth=2, draws=8, warmup=3, chains=2, init_steps=5)
     for name, routine in (("svi", SVI(steps=20, draws=40)), ("nuts", chains)):
         judged = avse_ppl.diagnose(routine(scene, wave, seed=0), scene)
         figures = {k: np.asarray(v) for k, v in judged.figures[0].items()}

@@ -1,14 +1,201 @@
-"""Hamiltonian Monte Carlo over all latents, by Pyro's kernels."""
+"""Hamiltonian Monte Carlo over all latents, by Pyro's kernels: NUTS and HMC."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import ClassVar, NamedTuple
 
+import torch
 from pyro.infer import mcmc
 
-from avse_ppl.inference.mcmc.hamiltonian import HamiltonianMonteCarlo
-from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential
+from avse_ppl.inference.base import Draws, InferenceMethod, Problem
+from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.log_density import LogDensity, Values
+from avse_ppl.inference.core.resources import check_memory, limit_threads
+from avse_ppl.inference.mcmc.chains import (
+    ChainRun,
+    approximate_prior,
+    check_initial_state,
+    collect_chains,
+    count_complete_draws,
+    count_waveforms,
+    draw_initial_states,
+)
+from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential, run_chain
+from avse_ppl.inference.vi.guides import make_guide
+from avse_ppl.inference.vi.optimize import OptimizerSettings, maximise_elbo
 from avse_ppl.models.validation import check_count
+from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.posterior.fit_info import FitInfo
+
+_INITS = ("svi", "prior")
+# Stan's shortest: 75 draws to get there, 25 for the variances, and 50 for the step size that suits
+# them. In less, the variances are poor and the step size is left far too large.
+_METRIC_WARMUP = 150
+_LEARNING_RATE, _TOLERANCE = 0.05, 1e-4  # of the fit that initial states are drawn from
+
+
+class ChainSetup(NamedTuple):
+    """Chains of one recording: initial states, seeds, first metric, and the runs to fill."""
+
+    problem: Problem
+    density: LogDensity
+    location: Values
+    variances: Values
+    initial_states: list[Values]
+    seeds: list[int]
+    runs: list[ChainRun]
+
+
+@dataclass(frozen=True)
+class HamiltonianMonteCarlo(InferenceMethod):
+    """Base of `NUTS`, `HMC` and `NumPyroNUTS`: their common settings, which `NUTS` describes."""
+
+    draws: int = 250
+    warmup: int = 250
+    chains: int = 4
+    target_acceptance: float = 0.8
+    init: str = "svi"
+    init_steps: int = 200
+    _: KW_ONLY
+    waveforms: bool | int = True
+
+    kind: ClassVar[Approximation]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for what in ("chains", "init_steps"):
+            check_count(what, getattr(self, what))
+        check_count("warmup", self.warmup, minimum=2)
+        if not 0 < self.target_acceptance < 1:
+            raise ValueError(
+                f"target_acceptance must be between 0 and 1, not {self.target_acceptance!r}"
+            )
+        if self.init not in _INITS:
+            raise ValueError(f"init must be one of {_INITS}, not {self.init!r}")
+
+    def _run(self, problem: Problem) -> Sequence[Draws]:
+        """Draws of each recording, with statistics of each draw.
+
+        Ctrl-C keeps what has been drawn so far, as many first chains and first draws as all
+        recordings have; the posterior then has ``attrs["interrupted"]`` and a warning.
+
+        Raises
+        ------
+        ValueError
+            If the log density is not finite at an initial state, or a draw is not.
+        MemoryError
+            If the draws are not likely to fit into memory.
+        """
+        check_memory(
+            LogDensity(problem.scene, problem.spectrogram), draws=self.chains * self.draws,
+            waveforms=self.chains * count_waveforms(self.waveforms, self.chains, self.draws),
+            at_once=1,
+        )  # fmt: skip
+        setups = [self.set_up_chains(problem.select(r)) for r in range(problem.recordings)]
+        chains, length = self.sample_chains(setups)
+
+        fit, interrupted = FitInfo(), chains * length < self.chains * self.draws
+        if interrupted:
+            text = (
+                f"interrupted: kept {length} draws of {chains} chains, of {self.draws} draws of "
+                f"{self.chains} chains asked for"
+            )
+            fit = FitInfo(warnings=(text,))
+        attrs = {
+            "draws": length, "warmup": self.warmup, "chains": chains,
+            "gradients": sum(run.gradients for setup in setups for run in setup.runs),
+            **({"interrupted": True} if interrupted else {}),
+        }  # fmt: skip
+        kept = [
+            [
+                replace(
+                    run,
+                    draws=run.draws[:length],
+                    stats={name: values[:length] for name, values in run.stats.items()},
+                )
+                for run in setup.runs[:chains]
+            ]
+            for setup in setups
+        ]
+        return [
+            collect_chains(
+                setup.problem, setup.density, runs, kind=self.kind, waveforms=self.waveforms,
+                fit=fit, attrs=attrs,
+            )
+            for setup, runs in zip(setups, kept, strict=True)
+        ]  # fmt: skip
+
+    def set_up_chains(self, problem: Problem) -> ChainSetup:
+        """Initial states, first metric and seeds of the chains of one recording."""
+        density, streams = LogDensity(problem.scene, problem.spectrogram), problem.streams
+        with limit_threads(problem.spectrogram):
+            if self.init == "prior" or not density.sites:
+                location, log_sd = approximate_prior(density)
+            else:
+                guess = warm_start(density, streams)
+                time_frames = density.mixture.frames.time
+                guide = make_guide("mean-field", *guess, time_frames, 0, streams)
+                settings = OptimizerSettings(
+                    self.init_steps, _LEARNING_RATE, self.tempering, _TOLERANCE
+                )
+                maximise_elbo(density, guide, streams, settings)
+                location, log_sd = (
+                    guide.layout.split(part.detach()) for part in (guide.location, guide.log_sd)
+                )
+            states = draw_initial_states(location, log_sd, streams, self.chains)
+            for state in states:
+                check_initial_state(density, state, self.tempering)
+        generator = streams.generators[0]
+        seeds = torch.randint(
+            2**62, (self.chains,), generator=generator, device=generator.device
+        ).tolist()
+        variances = {name: (2 * value.detach()).exp() for name, value in log_sd.items()}
+        return ChainSetup(problem, density, location, variances, states, seeds, [])
+
+    def sample_chains(self, setups: Sequence[ChainSetup]) -> tuple[int, int]:
+        """Run the chains; return how many there are, and how long they are.
+
+        The first chain of every recording comes first, so that an interrupt leaves each with some.
+        """
+        total, done = len(setups) * self.chains * (self.warmup + self.draws), 0
+
+        def count_draw() -> None:
+            nonlocal done
+            done += 1
+            if self.progress is not None:
+                self.progress(done, total)
+
+        try:
+            for chain in range(self.chains):
+                for setup in setups:
+                    potential = Potential(setup.density, self.tempering)
+                    setup.runs.append(ChainRun())
+                    with limit_threads(setup.problem.spectrogram):
+                        run_chain(
+                            self.make_kernel(potential), potential, setup.initial_states[chain],
+                            setup.variances, (self.warmup, self.draws), setup.seeds[chain],
+                            setup.runs[-1], count_draw,
+                        )  # fmt: skip
+        except KeyboardInterrupt:
+            chains, length = count_complete_draws(
+                [[len(run.draws) for run in setup.runs] for setup in setups]
+            )
+            if not chains:
+                raise
+            return chains, length
+        return self.chains, self.draws
+
+    @property
+    def adapts_metric(self) -> bool:
+        """Whether the warm-up is long enough to estimate variances of the posterior."""
+        return self.warmup >= _METRIC_WARMUP
+
+    @abstractmethod
+    def make_kernel(self, potential: Potential) -> mcmc.HMC:
+        """Kernel of Pyro for one chain."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +204,8 @@ class NUTS(HamiltonianMonteCarlo):
 
     Draws from the posterior itself, not from an approximation of it: trajectories of a particle
     with potential :math:`-\log p(x, u)`, each as long as it does not turn back. The step size and,
-    in a warm-up of 150 draws or more, a diagonal mass matrix are found in the warm-up. What is left
-    to doubt is whether the chains are long enough, which ``posterior.warnings`` says.
+    in a warm-up of 150 draws or more, a diagonal mass matrix are adapted in the warm-up. What is
+    left to doubt is whether the chains are long enough, which ``posterior.warnings`` says.
 
     Chains are run one by one, and recordings too: a batch is the same as a loop.
 
@@ -29,14 +216,14 @@ class NUTS(HamiltonianMonteCarlo):
     warmup
         Draws of each chain that are thrown away.
     chains
-        Chains, from different starts. Fewer than two cannot be compared.
+        Chains, from different initial states. Fewer than two cannot be compared.
     target_acceptance
         What the step size is adapted to, between 0 and 1; higher means smaller steps and fewer
         divergences.
-    start
-        ``"svi"``: draws of a fitted mean-field guide, ``"prior"``: draws of the prior; the
-        variances of either are the first inverse mass matrix.
-    start_steps
+    init
+        Initial states: ``"svi"``, draws of a fitted mean-field guide, or ``"prior"``, draws of the
+        prior; the variances of either are the first inverse mass matrix.
+    init_steps
         At most this many steps of that fit.
     waveforms
         True for a waveform with each draw, False for none, or how many in all.
@@ -66,20 +253,26 @@ class NUTS(HamiltonianMonteCarlo):
     >>> from avse_ppl import ComplexNormal, GaussianSpeech, Scene
     >>> wave = np.random.default_rng(0).normal(size=3000).astype("float32")
     >>> scene = Scene(GaussianSpeech(), lambda frames: ComplexNormal(0.0, 0.3))
-    >>> posterior = NUTS(draws=4, warmup=4, chains=2, start="prior")(scene, wave, seed=0)
+    >>> posterior = NUTS(draws=4, warmup=4, chains=2, init="prior")(scene, wave, seed=0)
     >>> posterior.kind, posterior.speech.shape
     ('NUTS', (2, 4, 1, 3000))
     """
 
     max_tree_depth: int = 8
 
+    name: ClassVar[str] = "nuts"
+    kind: ClassVar[Approximation] = Approximation("NUTS")
+
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_count("max_tree_depth", self.max_tree_depth)
 
-    def _kernel(self, potential: Potential) -> mcmc.HMC:
-        return NutsKernel(max_tree_depth=self.max_tree_depth, **self._adaptation(potential))
+    def make_kernel(self, potential: Potential) -> mcmc.HMC:
+        """Pyro's No-U-Turn sampler."""
+        return NutsKernel(
+            potential_fn=potential, target_accept_prob=self.target_acceptance,
+            adapt_mass_matrix=self.adapts_metric, max_tree_depth=self.max_tree_depth,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,12 +281,12 @@ class HMC(HamiltonianMonteCarlo):
 
     Parameters
     ----------
-    draws, warmup, chains, target_acceptance, start, start_steps, waveforms, tempering
+    draws, warmup, chains, target_acceptance, init, init_steps, waveforms, tempering
         As for `NUTS`.
     device, dtype, progress
         As for `NUTS`.
     steps
-        Gradient steps of a trajectory: between half as many and this many, at random.
+        Leapfrog steps of a trajectory: between half as many and this many, at random.
 
     Raises
     ------
@@ -112,10 +305,16 @@ class HMC(HamiltonianMonteCarlo):
 
     steps: int = 16
 
+    name: ClassVar[str] = "hmc"
+    kind: ClassVar[Approximation] = Approximation("HMC")
+
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_count("steps", self.steps)
 
-    def _kernel(self, potential: Potential) -> mcmc.HMC:
-        return HmcKernel(self.steps, **self._adaptation(potential))
+    def make_kernel(self, potential: Potential) -> mcmc.HMC:
+        """Pyro's Hamiltonian Monte Carlo."""
+        return HmcKernel(
+            self.steps, potential_fn=potential, target_accept_prob=self.target_acceptance,
+            adapt_mass_matrix=self.adapts_metric,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The log joint density of a scene on JAX: the twin of `avse_ppl.inference.core.log_density`."""
+"""Log joint density of a scene on JAX, the counterpart of `avse_ppl.inference.core.log_density`."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _PORT = (
 
 
 class Recording(NamedTuple):
-    """What is known of one recording: arguments of compiled programs, which many recordings share.
+    """Observations of one recording, arguments of programs compiled for all of its length.
 
     Parameters
     ----------
     values, mask
         Its STFT ``(1, freq, time)``, and which frames are observed, ``(1, 1, time)``.
     visual
-        What is seen, ``(1, 1 + feature, time)``; None without video.
+        Visual features, ``(1, 1 + feature, time)``; None without video.
     """
 
     values: jax.Array
@@ -47,8 +47,16 @@ class Recording(NamedTuple):
     visual: jax.Array | None = None
 
 
+class JaxJoint(NamedTuple):
+    """Log densities of one recording and the distributions that they came from."""
+
+    prior: jax.Array
+    likelihood: jax.Array
+    laws: Laws
+
+
 @dataclass(frozen=True)
-class JaxDensity:
+class JaxLogDensity:
     r"""Log joint density of one recording's latents u on the real line and its mixture.
 
     .. math:: w \log p(x | \theta(u)) + \log p(\theta(u)) + \log |\partial \theta / \partial u|
@@ -58,7 +66,7 @@ class JaxDensity:
     scene
         Its models are written with pyroapi.
     frames
-        The grid, for JAX, without what is seen: that comes with each recording.
+        The grid, for JAX, without visual features: those come with each recording.
     sites
         Names of the latents that torch found.
     """
@@ -68,52 +76,75 @@ class JaxDensity:
     sites: frozenset[str]
 
     def __call__(
-        self, latents: Mapping[str, jax.Array], of: Recording, tempering: float = 1.0
+        self, latents: Mapping[str, jax.Array], recording: Recording, tempering: float = 1.0
     ) -> jax.Array:
         """Log density at unconstrained ``(1, ...)`` latents."""
-        likelihood, prior = self.parts(latents, of)
-        return tempering * likelihood + prior
+        joint = self.joint(latents, recording)
+        return tempering * joint.likelihood + joint.prior
 
-    def parts(self, latents: Mapping[str, jax.Array], of: Recording) -> tuple[jax.Array, jax.Array]:
-        """Log likelihood, and log prior with the Jacobian."""
-        score, _ = self._run(latents, of)
-        _check_sites(self.scene, self.sites, score.found)
-        return score.likelihood, score.prior
+    def joint(self, latents: Mapping[str, jax.Array], recording: Recording) -> JaxJoint:
+        """Log prior, with the Jacobian, and log likelihood.
 
-    def mixture_power(self, latents: Mapping[str, jax.Array], of: Recording) -> jax.Array:
+        Raises
+        ------
+        ValueError
+            If NumPyro does not see the latents that torch found.
+        """
+        handler = SubstituteMessenger(latents)
+        frames = replace(self.frames, visual=recording.visual)
+        values: Any = recording.values
+        mask: Any = recording.mask
+        with numpyro_backend(), handler:
+            laws = self.scene.observe(frames, values, mask)
+        if handler.sampled != self.sites:
+            missing = ", ".join(sorted(self.sites - handler.sampled)) or "none"
+            raise NotPortedError(self.scene, f"NumPyro does not see its latents {missing}")
+        return JaxJoint(handler.prior, handler.likelihood, laws)
+
+    def mixture_power(self, latents: Mapping[str, jax.Array], recording: Recording) -> jax.Array:
         """Power of the mixture under the scene, ``(1, freq, time)``."""
-        power: Any = self._run(latents, of)[1].mixture.power
-        return jnp.broadcast_to(power, of.values.shape)
-
-    def _run(self, latents: Mapping[str, jax.Array], of: Recording) -> tuple[_Score, Laws]:
-        score = _Score(latents)
-        frames = replace(self.frames, visual=of.visual)
-        values: Any = of.values
-        mask: Any = of.mask
-        with numpyro_backend(), score:
-            return score, self.scene.observe(frames, values, mask)
+        power: Any = self.joint(latents, recording).laws.mixture.power
+        return jnp.broadcast_to(power, recording.values.shape)
 
 
-def jax_density(density: LogDensity) -> JaxDensity:
-    """Density of the same scene on JAX, checked against torch's where inference starts.
+def make_jax_log_density(density: LogDensity) -> JaxLogDensity:
+    """Log density of the same scene on JAX, checked against torch's at the median of the prior.
 
     Raises
     ------
     ValueError
-        If a model is written for torch only, or gives another density on JAX.
+        If a model is written for torch only, or has another density on JAX.
     NotImplementedError
         If a prior has no decoder on JAX.
     """
     mixture = density.mixture
     kind: Any = jnp.float64 if mixture.scale.dtype == torch.float64 else jnp.float32
     frames = replace(mixture.frames, device=None, dtype=kind, visual=None)  # type: ignore[arg-type]
-    made = JaxDensity(density.scene, frames, frozenset(site.name for site in density.sites))
-    _check_parity(density, made)
+    made = JaxLogDensity(density.scene, frames, frozenset(site.name for site in density.sites))
+
+    # Both are computed once, for the first recording.
+    medians = {site.name: site.start for site in density.sites}
+    with torch.no_grad():
+        expected = density(medians)[0].item()
+    try:
+        latents = {name: to_jax(value[:1]) for name, value in medians.items()}
+        found = float(jax.jit(made)(latents, list_recordings(density)[0]))
+    except (NotImplementedError, NotPortedError) as error:
+        raise error.with_traceback(None) from None
+    except Exception as error:
+        text = " ".join(str(error).split())[:160]
+        raise NotPortedError(made.scene, f"{type(error).__name__}: {text}") from error
+    if not np.isclose(found, expected, rtol=_TOLERANCE):
+        raise ValueError(
+            f"the scene has log density {expected:.6g} on torch and {found:.6g} on JAX at the same "
+            "latents. A model that draws random numbers or keeps a state of its own can do that; "
+            f"otherwise {_PORT}"
+        )
     return made
 
 
-def observed(density: LogDensity) -> list[Recording]:
-    """What is known of each recording."""
+def list_recordings(density: LogDensity) -> list[Recording]:
+    """What is observed of each recording, as arrays of JAX."""
     mixture = density.mixture
     mask, visual = mixture.mask, mixture.frames.visual
     if mask is None:
@@ -128,65 +159,40 @@ def to_jax(value: torch.Tensor) -> jax.Array:
     return jnp.asarray(value.detach().cpu().numpy())
 
 
-def _check_parity(density: LogDensity, made: JaxDensity) -> None:
-    start = {site.name: site.start for site in density.sites}
-    with torch.no_grad():
-        expected = density(start)[0].item()
-    recording = observed(density)[0]
-    try:
-        first = {name: to_jax(value[:1]) for name, value in start.items()}
-        found = float(jax.jit(made)(first, recording))
-    except (NotImplementedError, _NotPorted) as error:
-        raise error.with_traceback(None) from None
-    except Exception as error:
-        text = " ".join(str(error).split())[:160]
-        raise ValueError(_not_ported(made.scene, f"{type(error).__name__}: {text}")) from error
-    if not np.isclose(found, expected, rtol=_TOLERANCE):
-        raise ValueError(
-            f"the scene has log density {expected:.6g} on torch and {found:.6g} on JAX at the same "
-            "latents. A model that draws random numbers or keeps a state of its own can do that; "
-            f"otherwise {_PORT}"
+class NotPortedError(ValueError):
+    """A model of the scene runs on torch only; says how to port it."""
+
+    def __init__(self, scene: Scene, reason: str) -> None:
+        speech, noise = name_of(scene.speech), name_of(scene.noise)
+        super().__init__(
+            f"speech prior {speech!r} with noise model {noise!r} does not run on NumPyro "
+            f"({reason}). If a model of yours says 'import pyro', {_PORT}"
         )
 
 
-class _NotPorted(ValueError):
-    """A model that NumPyro does not see the latents of."""
-
-
-def _check_sites(scene: Scene, expected: frozenset[str], found: set[str]) -> None:
-    if expected != found:
-        missing = ", ".join(sorted(expected - found)) or "none"
-        raise _NotPorted(_not_ported(scene, f"NumPyro does not see its latents {missing}"))
-
-
-def _not_ported(scene: Scene, reason: str) -> str:
-    return (
-        f"speech prior {name_of(scene.speech)!r} with noise model {name_of(scene.noise)!r} does "
-        f"not run on NumPyro ({reason}). If a model of yours says 'import pyro', {_PORT}"
-    )
-
-
-class _Score(Messenger):
-    """Puts latents in at the sample sites, and adds up log densities."""
+class SubstituteMessenger(Messenger):
+    """Substitutes latents at the sample sites, and adds up log densities."""
 
     def __init__(self, latents: Mapping[str, jax.Array]) -> None:
         super().__init__()
         self.latents = latents
         self.prior: Any = 0.0
         self.likelihood: Any = 0.0
-        self.found: set[str] = set()
+        self.sampled: set[str] = set()
 
     def process_message(self, msg: dict[str, Any]) -> None:
+        """Transform the latent of a site to its support, and count the Jacobian."""
         if msg["type"] != "sample" or msg["name"] not in self.latents:
             return
         transform: Callable[..., Any] = biject_to(msg["fn"].support)
         u = self.latents[msg["name"]]
         msg["value"] = transform(u)
-        self.found.add(msg["name"])
+        self.sampled.add(msg["name"])
         jacobian = transform.log_abs_det_jacobian(u, msg["value"])  # type: ignore[attr-defined]
         self.prior = self.prior + jnp.sum(jacobian)
 
     def postprocess_message(self, msg: dict[str, Any]) -> None:
+        """Add the log density of a site to that of the prior or to the likelihood."""
         if msg["type"] != "sample":
             return
         total = jnp.sum(msg["fn"].log_prob(msg["value"]))

@@ -1,4 +1,4 @@
-"""A mass matrix from the Fisher information, in small blocks: what makes chains move."""
+"""Mass matrix of arrow form, in small blocks, from the Fisher information."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from avse_ppl.inference.mcmc.jax_log_density import JaxDensity, Latents, Recording
+from avse_ppl.inference.mcmc.jax_log_density import JaxLogDensity, Latents, Recording
 
 _LARGEST = 64  # rows of a block: its cost is cubic in them
 
@@ -23,14 +23,14 @@ class Layout(NamedTuple):
         ``(1, freq, row)`` that make up one for each bin.
     shared
         Names of the latents with one value for the recording.
-    alone
+    independent
         All others: a number for each value.
     """
 
     time: tuple[str, ...]
     freq: tuple[str, ...]
     shared: tuple[str, ...]
-    alone: tuple[str, ...]
+    independent: tuple[str, ...]
 
 
 class Coordinates(NamedTuple):
@@ -39,7 +39,7 @@ class Coordinates(NamedTuple):
     time: jax.Array  # (row, time)
     freq: jax.Array  # (row, freq)
     shared: jax.Array  # (row,)
-    alone: Latents
+    independent: Latents
 
 
 class Metric(NamedTuple):
@@ -48,8 +48,8 @@ class Metric(NamedTuple):
     .. math:: u = u_0 + A w, \quad A A^T \approx F^{-1}
 
     for an information matrix F of arrow form: a block for each frame, one for each bin, and those
-    latents that all frames share, such as the level of speech, coupled with every frame. Without
-    that coupling, a level that the latents of the frames can make up for hardly moves.
+    latents that all frames share, such as the gain of speech, coupled with every frame. Without
+    that coupling, a gain that the latents of the frames can make up for hardly moves.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class Metric(NamedTuple):
         How the latents of a frame give way to the shared ones, ``(time, row, shared)``.
     shared
         Inverse root of what is left for the shared ones, ``(shared, shared)``.
-    alone
+    independent
         Standard deviations of the others.
     """
 
@@ -70,57 +70,151 @@ class Metric(NamedTuple):
     freq: jax.Array
     ridge: jax.Array
     shared: jax.Array
-    alone: Latents
+    independent: Latents
 
 
 def arrange_latents(latents: Mapping[str, Any], freq: int, time: int) -> Layout:
-    """Sort latents, ``(1, ...)`` each, into blocks."""
+    """Sort latents, ``(1, ...)`` each, into blocks, small ones first while they fit."""
+
+    def fill_block(rows: Mapping[str, int]) -> tuple[str, ...]:
+        total, names = 0, []
+        for name in sorted(rows, key=lambda n: rows[n]):
+            total += rows[name]
+            if total <= _LARGEST:
+                names.append(name)
+        return tuple(names)
+
     shapes = {name: tuple(value.shape[1:]) for name, value in sorted(latents.items())}
     shared = [n for n, shape in shapes.items() if shape == (1, 1)]
     rest = [n for n in shapes if n not in shared]
-    in_time = _fitting({n: shapes[n][0] for n in rest if shapes[n][1] == time})
+    in_time = fill_block({n: shapes[n][0] for n in rest if shapes[n][1] == time})
     rest = [n for n in rest if n not in in_time]
-    in_freq = _fitting({n: shapes[n][1] for n in rest if shapes[n][0] == freq})
-    alone = [n for n in rest if n not in in_freq]
-    return Layout(in_time, in_freq, tuple(shared), tuple(alone))
+    in_freq = fill_block({n: shapes[n][1] for n in rest if shapes[n][0] == freq})
+    independent = [n for n in rest if n not in in_freq]
+    return Layout(in_time, in_freq, tuple(shared), tuple(independent))
 
 
-def _fitting(rows: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the names that fit into one block, small ones first."""
-    total, names = 0, []
-    for name in sorted(rows, key=lambda n: rows[n]):
-        total += rows[name]
-        if total <= _LARGEST:
-            names.append(name)
-    return tuple(names)
-
-
-def to_latents(places: Layout, metric: Metric, w: Coordinates) -> Latents:
+def to_latents(layout: Layout, metric: Metric, w: Coordinates) -> Latents:
     """Latents at whitened coordinates."""
     shared = metric.shared @ w.shared
     gap = Coordinates(
         jnp.einsum("nij,jn->in", metric.time, w.time) - (metric.ridge @ shared).T,
         jnp.einsum("nij,jn->in", metric.freq, w.freq),
         shared,
-        {name: metric.alone[name] * w.alone[name] for name in places.alone},
+        {name: metric.independent[name] * w.independent[name] for name in layout.independent},
     )
-    step = _unpack(places, gap, metric.location)
+    step = unpack_latents(layout, gap, metric.location)
     return {name: value + step[name] for name, value in metric.location.items()}
 
 
-def to_whitened(places: Layout, metric: Metric, latents: Latents) -> Coordinates:
+def to_whitened(layout: Layout, metric: Metric, latents: Latents) -> Coordinates:
     """Inverse of `to_latents`."""
-    gap = _pack(places, {n: latents[n] - metric.location[n] for n in latents})
+
+    def solve_blocks(roots: jax.Array, rows: jax.Array) -> jax.Array:
+        return jax.scipy.linalg.solve_triangular(roots, rows.T[..., None], lower=False)[..., 0].T
+
+    gap = pack_latents(layout, {n: latents[n] - metric.location[n] for n in latents})
     return Coordinates(
-        _solve(metric.time, gap.time + (metric.ridge @ gap.shared).T),
-        _solve(metric.freq, gap.freq),
+        solve_blocks(metric.time, gap.time + (metric.ridge @ gap.shared).T),
+        solve_blocks(metric.freq, gap.freq),
         jnp.linalg.solve(metric.shared, gap.shared),
-        {name: gap.alone[name] / metric.alone[name] for name in places.alone},
+        {name: gap.independent[name] / metric.independent[name] for name in layout.independent},
+    )
+
+
+def pack_latents(layout: Layout, latents: Latents) -> Coordinates:
+    """Latents, ``(1, ...)`` each, as rows of their blocks."""
+
+    def stack_rows(rows: list[jax.Array], width: int) -> jax.Array:
+        return jnp.concatenate(rows, 0) if rows else jnp.zeros((0, width))
+
+    shared = layout.shared
+    return Coordinates(
+        stack_rows([latents[n][0] for n in layout.time], 1),
+        stack_rows([latents[n][0].T for n in layout.freq], 1),
+        jnp.stack([latents[n][0, 0, 0] for n in shared]) if shared else jnp.zeros(0),
+        {n: latents[n][0] for n in layout.independent},
+    )
+
+
+def unpack_latents(layout: Layout, packed: Coordinates, like: Latents) -> Latents:
+    """Inverse of `pack_latents`; ``like`` has the shapes."""
+    latents: Latents = {name: value[None] for name, value in packed.independent.items()}
+    for names, axis, rows in ((layout.time, -2, packed.time), (layout.freq, -1, packed.freq)):
+        first = 0
+        for name in names:
+            count = like[name].shape[axis]
+            part = rows[first : first + count]
+            latents[name] = (part if axis == -2 else part.T)[None]
+            first += count
+    for i, name in enumerate(layout.shared):
+        latents[name] = packed.shared[i].reshape(1, 1, 1)
+    return latents
+
+
+class Information(NamedTuple):
+    """Terms of the Fisher information at one state.
+
+    Parameters
+    ----------
+    score
+        Gradient of the log likelihood of one simulated mixture.
+    prior
+        Curvature of the log prior.
+    coupling
+        Information that shared latents have in common with those of a frame, ``(time, row,
+        shared)``.
+    shared
+        That of the shared latents, ``(shared, shared)``.
+    """
+
+    score: Coordinates
+    prior: Coordinates
+    coupling: jax.Array
+    shared: jax.Array
+
+
+def compute_information(
+    density: JaxLogDensity, layout: Layout, latents: Latents, recording: Recording, key: Any
+) -> Information:
+    """Terms of the Fisher information at one state, with one simulated mixture."""
+
+    def log_power(u: Latents) -> jax.Array:
+        power = density.mixture_power(u, recording)
+        return jnp.where(recording.mask, jnp.log(power), 0.0)
+
+    def log_prior(u: Latents) -> jax.Array:
+        return density.joint(u, recording).prior
+
+    # The prior: minus the row sums of the Hessian.
+    ones = jax.tree.map(jnp.ones_like, latents)
+    curvature = jax.jvp(jax.grad(log_prior), (latents,), (ones,))[1]
+    negative = jax.tree.map(jnp.negative, curvature)
+
+    # The likelihood: log p(x') as a function of the log power has the gradient |x'|^2 / power - 1.
+    rows = pack_latents(layout, latents).time
+    _, pull = jax.vjp(log_power, latents)
+    excess = jax.random.exponential(key, recording.values.shape, rows.dtype) - 1.0
+
+    # Shared latents: columns of the Jacobian of the log power.
+    changes = []
+    for name in layout.shared:
+        unit = {n: jnp.full_like(u, float(n == name)) for n, u in latents.items()}
+        changes.append(jax.jvp(log_power, (latents,), (unit,))[1])
+    couplings = [pack_latents(layout, pull(c)[0]).time.T for c in changes]
+    size = recording.values.size
+    flat = jnp.stack([c.ravel() for c in changes]) if changes else jnp.zeros((0, size))
+    coupling = jnp.stack(couplings, -1) if couplings else jnp.zeros((*rows.T.shape, 0))
+    return Information(
+        pack_latents(layout, pull(excess)[0]),
+        pack_latents(layout, negative),
+        coupling,
+        flat @ flat.T,
     )
 
 
 def fisher_metric(
-    density: JaxDensity, places: Layout, states: Latents, of: Recording, key: Any,
+    density: JaxLogDensity, layout: Layout, states: Latents, recording: Recording, key: Any,
     tempering: float = 1.0,
 ) -> Metric:  # fmt: skip
     r"""Metric from the Fisher information, averaged over states.
@@ -137,12 +231,12 @@ def fisher_metric(
     ----------
     density
         What is sampled.
-    places
+    layout
         From `arrange_latents`.
     states
         Latents, ``(state, 1, ...)`` each; several times as many as a block has rows.
-    of
-        The recording, of which the mask, the shape and what is seen matter.
+    recording
+        Its mask, its shape and its visual features matter.
     key
         Of the simulated mixtures.
     tempering
@@ -154,109 +248,42 @@ def fisher_metric(
     JRSS B 2011.
     """
     count = len(next(iter(states.values())))
-
-    def at(pair: tuple[Latents, Any]) -> _Information:
-        return _information(density, places, pair[0], of, pair[1])
-
-    found = jax.lax.map(at, (states, jax.random.split(key, count)))
-    prior = jax.tree.map(lambda c: jnp.maximum(jnp.mean(c, 0), 0.01), found.prior)
+    terms = jax.lax.map(
+        lambda pair: compute_information(density, layout, pair[0], recording, pair[1]),
+        (states, jax.random.split(key, count)),
+    )
+    prior = jax.tree.map(lambda c: jnp.maximum(jnp.mean(c, 0), 0.01), terms.prior)
     time, freq = (
         jnp.einsum("sin,sjn->nij", g, g) * (tempering / count) + jax.vmap(jnp.diag)(p.T)
-        for g, p in ((found.score.time, prior.time), (found.score.freq, prior.freq))
+        for g, p in ((terms.score.time, prior.time), (terms.score.freq, prior.freq))
     )
-    coupling, among = (tempering * jnp.mean(a, 0) for a in (found.coupling, found.among))
+
+    # Shared latents: what is left for them when those of the frames give way (Schur complement).
+    coupling, shared = (tempering * jnp.mean(a, 0) for a in (terms.coupling, terms.shared))
     # The inverse of a mean of outer products is too large by this factor.
     rows = time.shape[-1]
     ridge = jnp.linalg.solve(time, coupling) * max(count - rows - 1, 1) / count
-    left = among - jnp.einsum("nri,nrj->ij", coupling, ridge)
-    alone = {
-        name: 1.0 / jnp.sqrt(tempering * jnp.mean(score**2, 0) + prior.alone[name])
-        for name, score in found.score.alone.items()
+    left = shared - jnp.einsum("nri,nrj->ij", coupling, ridge)
+    scale = jnp.sqrt(prior.shared)  # at least what the prior says
+    values, vectors = jnp.linalg.eigh(left / scale / scale[:, None])
+    shared_root = vectors / jnp.sqrt(1.0 + jnp.maximum(values, 0.0)) / scale[:, None]
+
+    independent = {
+        name: 1.0 / jnp.sqrt(tempering * jnp.mean(score**2, 0) + prior.independent[name])
+        for name, score in terms.score.independent.items()
     }
     return Metric(
-        {name: jnp.mean(value, 0) for name, value in states.items()}, _inverse_root(time),
-        _inverse_root(freq), ridge, _positive_root(left, prior.shared), alone,
-    )  # fmt: skip
-
-
-class _Information(NamedTuple):
-    """What one state says."""
-
-    score: Coordinates
-    prior: Coordinates  # curvature
-    coupling: jax.Array  # (time, row, shared)
-    among: jax.Array  # (shared, shared)
-
-
-def _information(
-    density: JaxDensity, places: Layout, latents: Latents, of: Recording, key: Any
-) -> _Information:
-    def log_power(u: Latents) -> jax.Array:
-        return jnp.where(of.mask, jnp.log(density.mixture_power(u, of)), 0.0)
-
-    def prior(u: Latents) -> jax.Array:
-        return density.parts(u, of)[1]
-
-    def change(name: str) -> jax.Array:
-        unit = {n: jnp.full_like(u, float(n == name)) for n, u in latents.items()}
-        return jax.jvp(log_power, (latents,), (unit,))[1]
-
-    ones = jax.tree.map(jnp.ones_like, latents)
-    curvature = jax.jvp(jax.grad(prior), (latents,), (ones,))[1]
-    rows = _pack(places, latents).time
-    _, pull = jax.vjp(log_power, latents)
-    # log p(x') as a function of the log power has the gradient |x'|^2 / power - 1.
-    excess = jax.random.exponential(key, of.values.shape, rows.dtype) - 1.0
-    changes = [change(name) for name in places.shared]
-    couplings = [_pack(places, pull(c)[0]).time.T for c in changes]
-    flat = jnp.stack([c.ravel() for c in changes]) if changes else jnp.zeros((0, of.values.size))
-    coupling = jnp.stack(couplings, -1) if couplings else jnp.zeros((*rows.T.shape, 0))
-    negative = jax.tree.map(jnp.negative, curvature)
-    return _Information(
-        _pack(places, pull(excess)[0]), _pack(places, negative), coupling, flat @ flat.T
+        {name: jnp.mean(value, 0) for name, value in states.items()},
+        invert_to_root(time),
+        invert_to_root(freq),
+        ridge,
+        shared_root,
+        independent,
     )
 
 
-def _inverse_root(information: jax.Array) -> jax.Array:
+def invert_to_root(information: jax.Array) -> jax.Array:
     """``A`` with ``A A^T = information^-1``, upper triangular, ``(..., row, row)``."""
     upper = jnp.moveaxis(jnp.linalg.cholesky(information), -1, -2)
     eye = jnp.broadcast_to(jnp.eye(information.shape[-1], dtype=information.dtype), upper.shape)
     return jax.scipy.linalg.solve_triangular(upper, eye, lower=False)
-
-
-def _positive_root(left: jax.Array, prior: jax.Array) -> jax.Array:
-    """Inverse root of what the prior and the data leave: at least what the prior says."""
-    scale = jnp.sqrt(prior)
-    values, vectors = jnp.linalg.eigh(left / scale / scale[:, None])
-    return vectors / jnp.sqrt(1.0 + jnp.maximum(values, 0.0)) / scale[:, None]
-
-
-def _solve(roots: jax.Array, rows: jax.Array) -> jax.Array:
-    return jax.scipy.linalg.solve_triangular(roots, rows.T[..., None], lower=False)[..., 0].T
-
-
-def _pack(places: Layout, latents: Latents) -> Coordinates:
-    def stacked(rows: list[jax.Array], width: int) -> jax.Array:
-        return jnp.concatenate(rows, 0) if rows else jnp.zeros((0, width))
-
-    return Coordinates(
-        stacked([latents[n][0] for n in places.time], 1),
-        stacked([latents[n][0].T for n in places.freq], 1),
-        jnp.stack([latents[n][0, 0, 0] for n in places.shared]) if places.shared else jnp.zeros(0),
-        {n: latents[n][0] for n in places.alone},
-    )
-
-
-def _unpack(places: Layout, packed: Coordinates, like: Latents) -> Latents:
-    """Inverse of `_pack`."""
-    found: Latents = {name: value[None] for name, value in packed.alone.items()}
-    for names, axis, rows in ((places.time, -2, packed.time), (places.freq, -1, packed.freq)):
-        first = 0
-        for name in names:
-            count = like[name].shape[axis]
-            part = rows[first : first + count]
-            found[name] = (part if axis == -2 else part.T)[None]
-            first += count
-    for i, name in enumerate(places.shared):
-        found[name] = packed.shared[i].reshape(1, 1, 1)
-    return found

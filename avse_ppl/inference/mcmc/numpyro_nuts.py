@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from avse_ppl.inference.core.setup import RandomStreams
-from avse_ppl.inference.mcmc.chains import complete_chains
-from avse_ppl.inference.mcmc.hamiltonian import ChainSetup, HamiltonianMonteCarlo
-from avse_ppl.inference.mcmc.pyro_kernels import ChainRun
-from avse_ppl.models.scene import Scene
+from avse_ppl.inference.base import Draws, Problem
+from avse_ppl.inference.mcmc.chains import ChainRun, count_complete_draws
+from avse_ppl.inference.mcmc.hmc import ChainSetup, HamiltonianMonteCarlo
 from avse_ppl.models.validation import check_count
-from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.posterior.approximation import Approximation
 
 if TYPE_CHECKING:
     from avse_ppl.inference.mcmc.jax_chains import ChainDraws, JaxChains
-    from avse_ppl.inference.mcmc.jax_log_density import Recording
 
 _STATES = 128  # that a metric is averaged over
 
@@ -35,7 +32,7 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
     in blocks (the latents of a frame together, those of a bin together, and what all frames
     share), first at draws of a variational fit, then anew at the states of the chains themselves
     after each part of the warm-up. From then on they are left alone, so that the draws are those
-    of a Markov chain with the posterior as its law.
+    of a Markov chain with the posterior as its stationary distribution.
 
     Models have to be written with pyroapi, as those of the library are; see
     `avse_ppl.distributions.backend`. Recordings are sampled one after the other: a batch is the
@@ -43,7 +40,7 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
 
     Parameters
     ----------
-    draws, warmup, chains, target_acceptance, start, start_steps, waveforms, tempering
+    draws, warmup, chains, target_acceptance, init, init_steps, waveforms, tempering
         As for `NUTS`; draws and each part of the warm-up are rounded up to multiples of 25.
     device
         ``"cpu"``, or ``"auto"`` for where JAX runs by default.
@@ -82,186 +79,162 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
     max_tree_depth: int = 6
     metrics: int = 3
 
+    name: ClassVar[str] = "numpyro-nuts"
+    kind: ClassVar[Approximation] = Approximation("NUTS")
+
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_count("max_tree_depth", self.max_tree_depth)
         check_count("metrics", self.metrics)
 
-    def _part(self, scene: Scene, mixture: Spectrogram, randoms: RandomStreams) -> ChainSetup:
-        _check_installed()
-        return super()._part(scene, mixture, randoms)
+    def _run(self, problem: Problem) -> Sequence[Draws]:
+        """Draws of each recording; see `NUTS`."""
+        missing = [name for name in ("jax", "numpyro") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ImportError(
+                f"numpyro-nuts needs an optional part ({', '.join(missing)}): "
+                "pip install 'avse-ppl[jax]'; or use inference='nuts', which does without"
+            )
+        return super()._run(problem)
 
-    def _sample(self, parts: Sequence[ChainSetup]) -> tuple[int, int]:
+    def make_kernel(self, potential: Any) -> Any:
+        """Raise: NumPyro's kernel is compiled with all chains, see `avse_ppl.inference.mcmc`."""
+        raise NotImplementedError("NumPyroNUTS has no kernel of Pyro")
+
+    def sample_chains(self, setups: Sequence[ChainSetup]) -> tuple[int, int]:
         """Run the chains; return how many there are, and how long they are."""
         from avse_ppl.inference.mcmc.jax_chains import BLOCK
 
-        asked = -(-self.draws // BLOCK) * BLOCK
-        counter = _Counter(self.progress, len(parts) * self._blocks(BLOCK) * BLOCK)
+        blocks = -(-self.draws // BLOCK) + self.metrics * -(-self.warmup // (self.metrics * BLOCK))
+        total, done = len(setups) * blocks * BLOCK, 0
+
+        def count_draws(count: int) -> None:
+            nonlocal done
+            done += count
+            if self.progress is not None:
+                self.progress(done, total)
+
+        precision: Any = nullcontext()
+        if self.dtype == torch.float64:
+            import jax
+
+            precision = jax.enable_x64(True)
         programs: dict[int, JaxChains] = {}
-        for part in parts:
-            part.runs.extend(ChainRun() for _ in range(self.chains))
+        for setup in setups:
+            setup.runs.extend(ChainRun() for _ in range(self.chains))
         try:
-            with _precision(self.dtype):
-                for part in parts:
-                    self._vectorised(part, programs, counter)
+            with precision:
+                for setup in setups:
+                    self.sample_recording(setup, programs, count_draws)
         except KeyboardInterrupt:
-            lengths = [[len(run.draws) for run in part.runs] for part in parts]
-            chains, length = complete_chains(lengths)
+            lengths = [[len(run.draws) for run in setup.runs] for setup in setups]
+            chains, length = count_complete_draws(lengths)
             if not chains:
                 raise
             return chains, min(length, self.draws)
-        return self.chains, min(asked, self.draws)
+        return self.chains, self.draws
 
-    def _vectorised(
-        self, part: ChainSetup, programs: dict[int, JaxChains], counter: _Counter
+    def sample_recording(
+        self, setup: ChainSetup, programs: dict[int, JaxChains], count_draws: Callable[[int], None]
     ) -> None:
-        """All chains of one recording: parts of the warm-up, each with its metric, then draws."""
+        """Run all chains of one recording: parts of the warm-up, each with its metric, then draws.
+
+        Parameters
+        ----------
+        setup
+            Whose ``runs`` are filled, block by block.
+        programs
+            Compiled samplers by the number of frames.
+        count_draws
+            Called with the number of draws of each block.
+        """
         import jax
+        import jax.numpy as jnp
 
-        from avse_ppl.inference.mcmc.jax_chains import BLOCK, FIRST_STEP, thin_states
-        from avse_ppl.inference.mcmc.jax_log_density import observed, to_jax
-
-        if not part.density.sites:
-            _repeat_nothing(part.runs, self.draws)
-            return
-        guide = {name: variance.sqrt() for name, variance in part.variances.items()}
-        fitted = {name: to_jax(value) for name, value in part.location.items()}
-        spread = {name: to_jax(value) for name, value in guide.items()}
-        of = observed(part.density)[0]
-        program = self._program(part, of, programs)
-        keys = iter(jax.random.split(jax.random.key(part.seeds[0] % 2**31), 2 * self.metrics + 2))
-        metric = program.metric(_around(fitted, spread, next(keys)), of, next(keys))
-        states, step = _chains_of(part.starts), FIRST_STEP
-        warmup = BLOCK * -(-self.warmup // (self.metrics * BLOCK))
-        for index in range(self.metrics):
-            last = index == self.metrics - 1
-            draws = BLOCK * -(-self.draws // BLOCK) if last else 0
-            blocks: list[ChainDraws] = []
-            for i, drawn in enumerate(
-                program.run(states, metric, of, next(keys), (warmup, draws), step)
-            ):
-                blocks.append(drawn)
-                counter.note(BLOCK)
-                _count(part.runs, drawn)
-                if i * BLOCK >= warmup:
-                    _keep(part.runs, drawn, self.dtype)
-            states = {name: value[-1] for name, value in blocks[-1].latents.items()}
-            step = float(np.median(blocks[-1].step_size[-1]))
-            if not last:
-                tail = jax.tree.map(_joined, *blocks[len(blocks) // 2 :])
-                metric = program.metric(thin_states(tail, _STATES), of, next(keys))
-
-    def _program(
-        self, part: ChainSetup, of: Recording, programs: dict[int, JaxChains]
-    ) -> JaxChains:
-        """Compiled sampler for recordings of this length: what is heard and seen comes later."""
-        from avse_ppl.inference.mcmc.jax_chains import compile_chains
-        from avse_ppl.inference.mcmc.jax_log_density import jax_density, to_jax
+        from avse_ppl.inference.mcmc.jax_chains import (
+            BLOCK,
+            FIRST_STEP,
+            compile_chains,
+            thin_states,
+        )
+        from avse_ppl.inference.mcmc.jax_log_density import (
+            list_recordings,
+            make_jax_log_density,
+            to_jax,
+        )
         from avse_ppl.inference.mcmc.metric import arrange_latents
 
-        frames = part.density.mixture.frames
+        runs = setup.runs
+        if not setup.density.sites:  # every draw of a scene without latents is the same
+            for run in runs:
+                run.draws += [{} for _ in range(self.draws)]
+                for values in run.stats.values():
+                    values += [0.0] * self.draws
+            return
+
+        # The sampler for recordings of this length; what is observed of each comes later.
+        recording = list_recordings(setup.density)[0]
+        location = {name: to_jax(value) for name, value in setup.location.items()}
+        frames = setup.density.mixture.frames
         if frames.time not in programs:
-            example = {name: to_jax(value) for name, value in part.location.items()}
             programs[frames.time] = compile_chains(
-                jax_density(part.density),
-                arrange_latents(example, frames.freq, frames.time),
-                example,
-                of,
+                make_jax_log_density(setup.density),
+                arrange_latents(location, frames.freq, frames.time),
+                location,
+                recording,
                 tempering=self.tempering,
                 target_acceptance=self.target_acceptance,
                 max_tree_depth=self.max_tree_depth,
             )
-        return programs[frames.time]
+        program = programs[frames.time]
 
-    def _blocks(self, block: int) -> int:
-        return self.metrics * -(-self.warmup // (self.metrics * block)) + -(-self.draws // block)
+        # The first metric: at draws of the fitted guide, (state, 1, ...) each.
+        sd = {name: to_jax(variance.sqrt()) for name, variance in setup.variances.items()}
+        keys = iter(jax.random.split(jax.random.key(setup.seeds[0] % 2**31), 2 * self.metrics + 2))
+        guide_keys = jax.random.split(next(keys), len(location))
+        guide_draws = {
+            name: value + sd[name] * jax.random.normal(key, (_STATES, *value.shape), value.dtype)
+            for key, (name, value) in zip(guide_keys, location.items(), strict=True)
+        }
+        metric = program.compute_metric(guide_draws, recording, next(keys))
 
-    @property
-    def _kind(self) -> str:
-        return "NUTS"
+        initial = setup.initial_states
+        states = {name: to_jax(torch.stack([s[name] for s in initial])) for name in initial[0]}
+        step_size = FIRST_STEP
+        warmup = BLOCK * -(-self.warmup // (self.metrics * BLOCK))
+        for part in range(self.metrics):
+            is_last = part == self.metrics - 1
+            draws = BLOCK * -(-self.draws // BLOCK) if is_last else 0
+            blocks: list[ChainDraws] = []
+            lengths = (warmup, draws)
+            for i, block in enumerate(
+                program.run(states, metric, recording, next(keys), lengths, step_size)
+            ):
+                blocks.append(block)
+                count_draws(BLOCK)
+                steps = np.asarray(block.n_steps).sum(0).tolist()
+                for run, count in zip(runs, steps, strict=True):
+                    run.gradients += count
+                if i * BLOCK < warmup:
+                    continue
 
-    @property
-    def _name(self) -> str:
-        return "numpyro-nuts"
+                # Draws after the warm-up belong to the chains.
+                latents = {
+                    name: torch.from_numpy(np.array(value)).to(self.dtype)
+                    for name, value in block.latents.items()
+                }
+                stats = {name: np.asarray(getattr(block, name)) for name in runs[0].stats}
+                for c, run in enumerate(runs):
+                    run.draws += [
+                        {name: value[d, c] for name, value in latents.items()} for d in range(BLOCK)
+                    ]
+                    for name, value in stats.items():
+                        run.stats[name] += value[:, c].tolist()
 
-
-def _check_installed() -> None:
-    """Raise before any work if JAX is missing."""
-    missing = [name for name in ("jax", "numpyro") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f"numpyro-nuts needs an optional part ({', '.join(missing)}): "
-            "pip install 'avse-ppl[jax]'; or use inference='nuts', which does without"
-        )
-
-
-class _Counter:
-    """Tells the caller how far it is."""
-
-    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def note(self, count: int) -> None:
-        self.done += count
-        if self.progress is not None:
-            self.progress(self.done, self.total)
-
-
-def _around(location: Any, sd: Any, key: Any) -> Any:
-    """Draws of the fitted guide, ``(state, 1, ...)`` each."""
-    import jax
-
-    keys = jax.random.split(key, len(location))
-    return {
-        name: value + sd[name] * jax.random.normal(k, (_STATES, *value.shape), value.dtype)
-        for k, (name, value) in zip(keys, location.items(), strict=True)
-    }
-
-
-def _chains_of(starts: Sequence[dict[str, torch.Tensor]]) -> Any:
-    """``(chain, 1, ...)`` each."""
-    from avse_ppl.inference.mcmc.jax_log_density import to_jax
-
-    return {name: to_jax(torch.stack([start[name] for start in starts])) for name in starts[0]}
-
-
-def _joined(*arrays: Any) -> Any:
-    import jax.numpy as jnp
-
-    return jnp.concatenate(arrays)
-
-
-def _count(runs: Sequence[ChainRun], drawn: ChainDraws) -> None:
-    for run, steps in zip(runs, np.asarray(drawn.n_steps).sum(0).tolist(), strict=True):
-        run.gradients += steps
-
-
-def _keep(runs: Sequence[ChainRun], drawn: ChainDraws, dtype: torch.dtype) -> None:
-    """Add a block of draws to the chains they belong to."""
-    latents = {
-        name: torch.from_numpy(np.array(value)).to(dtype) for name, value in drawn.latents.items()
-    }
-    stats = {name: np.asarray(getattr(drawn, name)) for name in runs[0].stats}
-    for c, run in enumerate(runs):
-        count = len(stats["lp"])
-        run.draws += [{name: value[d, c] for name, value in latents.items()} for d in range(count)]
-        for name, value in stats.items():
-            run.stats[name] += value[:, c].tolist()
-
-
-def _repeat_nothing(runs: Sequence[ChainRun], draws: int) -> None:
-    """Draws of a scene without latents."""
-    for run in runs:
-        run.draws += [{} for _ in range(draws)]
-        for values in run.stats.values():
-            values += [0.0] * draws
-
-
-def _precision(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Double precision in JAX, where it is asked for."""
-    if dtype != torch.float64:
-        return nullcontext()
-    import jax
-
-    return jax.enable_x64(True)
+            # The next part goes on from here, with a metric at states of the second half.
+            states = {name: value[-1] for name, value in blocks[-1].latents.items()}
+            step_size = float(np.median(blocks[-1].step_size[-1]))
+            if not is_last:
+                half = blocks[len(blocks) // 2 :]
+                tail = jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *half)
+                metric = program.compute_metric(thin_states(tail, _STATES), recording, next(keys))
