@@ -194,7 +194,7 @@ def test_as_many_draws_as_asked_for(method):
 @pytest.mark.parametrize("method", ON_TORCH)
 def test_double_precision_is_near_single(method):
     # Chains as short as these have to start near.
-    near = {"start_steps": 40} if method in ("nuts", "hmc") else {}
+    near = {"init_steps": 40} if method in ("nuts", "hmc") else {}
     single, double = (run(method, dtype=dtype, **near) for dtype in (torch.float32, torch.float64))
     assert double.mean.dtype == np.complex64
     if method != "guided-udiffse":  # whose variance is the spread of a few chains
@@ -223,7 +223,7 @@ BAD_SETTINGS = [
     *(("em", name, *NUMBER) for name in ("step_size", "tempering")),
     ("em", "e_step", ("gibbs", "", None), "must be one of"),
     *(("nuts", name, *COUNT)
-      for name in ("draws", "chains", "start_steps", "warmup", "max_tree_depth")),
+      for name in ("draws", "chains", "init_steps", "warmup", "max_tree_depth")),
     ("nuts", "target_acceptance", (0.0, 1.0, float("nan")), "must be between 0 and 1"),
     ("nuts", "waveforms", (0, 2.5), "must be a whole number of at least"),
     ("nuts", "start", ("encoder",), "must be one of"),

@@ -406,7 +406,11 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
 
     from avse_ppl.inference.core.log_density import LogDensity
     from avse_ppl.inference.core.video import condition_on_video
-    from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density, to_jax
+    from avse_ppl.inference.mcmc.jax_log_density import (
+        list_recordings,
+        make_jax_log_density,
+        to_jax,
+    )
 
     believed = None if reliability is None else resolve_reliability(reliability)
     scene = Scene(speech_named(speech), resolve_noise("nmf"), believed)

@@ -1,4 +1,4 @@
-"""The Hamiltonian routines: what they log, how they are interrupted, what Pyro's kernels do."""
+"""Hamiltonian Monte Carlo: what is logged, how they are interrupted, what Pyro's kernels do."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ import torch
 
 from avse_ppl import HMC, NUTS, ComplexNormal, GaussianSpeech, Posterior, Scene, stationary
 from avse_ppl.inference.core.log_density import LogDensity
-from avse_ppl.inference.mcmc.pyro_kernels import (
-    ChainRun,
-    HmcKernel,
-    NutsKernel,
-    Potential,
-    run_chain,
-)
+from avse_ppl.inference.mcmc.chains import ChainRun
+from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential, run_chain
 from avse_ppl.models.simulate import reference_scene
 from tests.helpers import STFT
 
 SPEECH = GaussianSpeech(stft=STFT)
 SCENE = reference_scene(False, stft=STFT)
-SHORT = {"draws": 4, "warmup": 3, "chains": 3, "start": "prior"}
+SHORT = {"draws": 4, "warmup": 3, "chains": 3, "init": "prior"}
 ROUTINES = {"nuts": NUTS(max_tree_depth=2, **SHORT), "hmc": HMC(steps=2, **SHORT)}
 both = pytest.mark.parametrize("name", ROUTINES)
 
@@ -166,8 +161,8 @@ def test_the_callers_random_numbers_are_left_alone():
 def test_chains_may_start_from_a_fit():
     # Under a vague prior, a level is found by the fit and not by chains this short.
     vague = reference_scene(False, noise_sd_db=40.0, stft=STFT)
-    short = {"draws": 1, "warmup": 2, "chains": 3, "start_steps": 40}
-    fitted, prior = (run("hmc", scene=vague, start=s, **short) for s in ("svi", "prior"))
+    short = {"draws": 1, "warmup": 2, "chains": 3, "init_steps": 40}
+    fitted, prior = (run("hmc", scene=vague, init=s, **short) for s in ("svi", "prior"))
     assert np.ptp(np.log(fitted.latents["noise.level"])) < 1.0
     assert np.ptp(np.log(prior.latents["noise.level"])) > 4.0
 
@@ -192,13 +187,13 @@ def test_the_first_metric_is_that_of_the_fit():
 @pytest.mark.parametrize(("warmup", "adapted"), [(149, False), (150, True)])
 def test_the_metric_is_adapted_in_a_long_warm_up(warmup, adapted):
     routine = replace(ROUTINES["nuts"], warmup=warmup)
-    kernel = routine._kernel(Potential(LogDensity(SCENE, STFT.analyse(waves())), 1.0))
+    kernel = routine.make_kernel(Potential(LogDensity(SCENE, STFT.analyse(waves())), 1.0))
     assert kernel._adapter.adapt_mass_matrix is adapted
 
 
 @both
 def test_a_short_warm_up_finds_a_step_size(name):
-    easy = run(name, draws=20, warmup=20, chains=1, start="svi", start_steps=50, waveforms=False)
+    easy = run(name, draws=20, warmup=20, chains=1, init="svi", init_steps=50, waveforms=False)
     assert not easy.stats["diverging"].any()
     assert easy.stats["acceptance_rate"].mean() > 0.5
 
@@ -268,7 +263,7 @@ def test_a_chain_that_cannot_start():
         return ComplexNormal(0.0, 1.0 + torch.exp(wild.clamp(max=80.0)) ** 2)
 
     with pytest.raises(ValueError, match="a chain cannot start: the log density is"):
-        run("nuts", scene=Scene(SPEECH, steep), start="prior", chains=8)
+        run("nuts", scene=Scene(SPEECH, steep), init="prior", chains=8)
 
 
 @both

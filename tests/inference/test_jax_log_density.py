@@ -16,7 +16,7 @@ pytest.importorskip("numpyro")
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, LatentSpeech, Scene, stationary  # noqa: E402
 from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
-from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
+from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density, to_jax  # noqa: E402
 from avse_ppl.models import AlphaStable, AR1Gain, Clicks, Hum, NoiseVae, StudentT, Wind  # noqa: E402
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
 from tests.helpers import STFT  # noqa: E402
@@ -72,15 +72,15 @@ def test_density_and_gradient_are_the_same_on_both(noise, prior):
     point = somewhere(density)
     expected = density(point, 0.7)
     slopes = torch.autograd.grad(expected.sum(), list(point.values()))
-    recordings = observed(density)
-    made = jax_density(density)
-    twin = jax.jit(
-        jax.value_and_grad(lambda u, of: made(u, of, 0.7)),
+    recordings = list_recordings(density)
+    made = make_jax_log_density(density)
+    counterpart = jax.jit(
+        jax.value_and_grad(lambda u, recording: made(u, recording, 0.7)),
         compiler_options={"xla_backend_optimization_level": 0},  # it runs twice
     )
     for r in range(2):
         here = {name: to_jax(value[r : r + 1]) for name, value in point.items()}
-        found, gradient = twin(here, recordings[r])
+        found, gradient = counterpart(here, recordings[r])
         assert float(found) == pytest.approx(expected[r].item(), rel=1e-4)
         for name, slope in zip(point, slopes, strict=True):
             size = float(slope[r].abs().max())
@@ -105,7 +105,7 @@ def portable(frames):
 def test_a_model_for_torch_only_is_told_how_to_port_it(noise):
     density = density_of(PRIORS["gaussian"], noise)
     with pytest.raises(ValueError, match="does not run on NumPyro") as error:
-        jax_density(density)
+        make_jax_log_density(density)
     text = str(error.value)
     assert noise.__name__ in text
     assert "from pyroapi import distributions as dist" in text
@@ -115,7 +115,7 @@ def test_a_model_for_torch_only_is_told_how_to_port_it(noise):
 
 def test_the_ported_model_runs():
     density = density_of(PRIORS["gaussian"], portable)
-    assert jax_density(density).sites == {"floor", "speech.gain"}
+    assert make_jax_log_density(density).sites == {"floor", "speech.gain"}
 
 
 def test_a_model_that_is_another_on_jax_is_refused():
@@ -131,7 +131,7 @@ def test_a_model_that_is_another_on_jax_is_refused():
 
     density = density_of(PRIORS["gaussian"], moody)
     with pytest.raises(ValueError, match=r"on torch and .* on JAX at the same latents"):
-        jax_density(density)
+        make_jax_log_density(density)
 
 
 def test_a_network_without_a_decoder_on_jax_is_named():
@@ -146,4 +146,4 @@ def test_a_network_without_a_decoder_on_jax_is_named():
 
     density = density_of(LatentSpeech(Own(), stft=STFT), stationary)
     with pytest.raises(NotImplementedError, match=r"Own has no decoder on JAX; use .*'nuts'"):
-        jax_density(density)
+        make_jax_log_density(density)

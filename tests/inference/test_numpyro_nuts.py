@@ -1,4 +1,4 @@
-"""NumPyro's sampler as a routine: what it promises, and what it refuses."""
+"""NumPyro's sampler as an inference method: what it promises, and what it refuses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from avse_ppl import (  # noqa: E402
     Scene,
 )
 from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
-from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax  # noqa: E402
+from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density, to_jax  # noqa: E402
 from avse_ppl.inference.mcmc.metric import (  # noqa: E402
     arrange_latents,
     fisher_metric,
@@ -45,7 +45,7 @@ with torch.random.fork_rng():
         "rvae": LatentSpeech(RvaeNetwork(33, 3, hidden=6), stft=STFT),
         "tcvae": LatentSpeech(TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8), stft=STFT),
     }
-QUICK = NumPyroNUTS(draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20)
+QUICK = NumPyroNUTS(draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, init_steps=20)
 
 
 def waves(count=1, n_samples=320, seed=0):
@@ -62,7 +62,7 @@ def nmf_scene():
 def test_it_runs_is_reproducible_and_a_batch_is_a_loop():
     steps = []
     routine = NumPyroNUTS(
-        draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20,
+        draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, init_steps=20,
         progress=lambda done, total: steps.append((done, total)),
     )  # fmt: skip
     mixtures = waves(2)
@@ -91,7 +91,7 @@ def test_an_interrupt_keeps_the_draws_so_far():
             raise KeyboardInterrupt
 
     routine = NumPyroNUTS(
-        draws=200, warmup=25, chains=2, metrics=1, max_tree_depth=3, start_steps=20, progress=stop
+        draws=200, warmup=25, chains=2, metrics=1, max_tree_depth=3, init_steps=20, progress=stop
     )
     posterior = routine(nmf_scene(), waves(), seed=0)
     assert posterior.latents["speech.gain"].shape[:2] == (2, 50)
@@ -172,18 +172,20 @@ def test_it_runs_every_noise_model_and_every_prior(noise, prior):
 
 def metric_of(scene, mixture, states=400):
     density = LogDensity(scene, mixture)
-    twin = jax_density(density)
+    density_on_jax = make_jax_log_density(density)
     start = {site.name: to_jax(site.start[:1]) for site in density.sites}
-    places = arrange_latents(start, mixture.frames.freq, mixture.frames.time)
+    layout = arrange_latents(start, mixture.frames.freq, mixture.frames.time)
     many = {name: jnp.repeat(value[None], states, 0) for name, value in start.items()}
-    metric = fisher_metric(twin, places, many, observed(density)[0], jax.random.key(0))
-    return density, places, metric, start
+    metric = fisher_metric(
+        density_on_jax, layout, many, list_recordings(density)[0], jax.random.key(0)
+    )
+    return density, layout, metric, start
 
 
 def test_whitening_is_undone():
-    _, places, metric, start = metric_of(nmf_scene(), STFT.analyse(waves()), states=40)
+    _, layout, metric, start = metric_of(nmf_scene(), STFT.analyse(waves()), states=40)
     latents = {name: value + 0.3 * jnp.ones_like(value) for name, value in start.items()}
-    back = to_latents(places, metric, to_whitened(places, metric, latents))
+    back = to_latents(layout, metric, to_whitened(layout, metric, latents))
     for name, value in latents.items():
         np.testing.assert_allclose(back[name], value, atol=1e-4)
 
@@ -191,13 +193,13 @@ def test_whitening_is_undone():
 def test_latents_are_sorted_by_what_they_share():
     sizes = {"z": (1, 3, 9), "w": (1, 33, 2), "level": (1, 1, 1), "bins": (1, 33, 9),
              "wide": (1, 63, 9), "odd": (1, 5, 1)}  # fmt: skip
-    places = arrange_latents(
+    layout = arrange_latents(
         {name: np.zeros(size) for name, size in sizes.items()}, freq=33, time=9
     )
-    assert places.time == ("z", "bins")
-    assert places.freq == ("w",)
-    assert places.shared == ("level",)
-    assert set(places.alone) == {"odd", "wide"}
+    assert layout.time == ("z", "bins")
+    assert layout.freq == ("w",)
+    assert layout.shared == ("level",)
+    assert set(layout.independent) == {"odd", "wide"}
 
 
 def test_the_metric_is_the_inverse_of_the_expected_curvature():

@@ -80,7 +80,7 @@ def test_compiled_chains_of_one_call_look_at_their_own_video():
     from avse_ppl.inference.mcmc import jax_chains
 
     routine = NumPyroNUTS(
-        draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, start_steps=3, waveforms=False
+        draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, init_steps=3, waveforms=False
     )
     scene = Scene(AsLoudAsSeen(), lambda frames: ComplexNormal(0.0, 0.3))
     mixture = STFT.analyse(np.stack([WAVES[0, :320]] * 2))
@@ -90,7 +90,7 @@ def test_compiled_chains_of_one_call_look_at_their_own_video():
     alone = routine(scene, mixture.select(1).with_visual(seen[1:]), seed=0)
     np.testing.assert_allclose(both.mean[1], alone.mean[0], atol=1e-4)
     (program,) = jax_chains._compiled.values()  # and none was compiled for the second video
-    assert program._run._cache_size() == 1
+    assert program.draw_block._cache_size() == 1
 
 
 def test_the_score_listens_to_each_recording(prior, monkeypatch):

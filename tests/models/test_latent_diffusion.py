@@ -222,7 +222,7 @@ def test_an_encoded_spectrum_decodes_as_by_the_autoencoder():
     [
         SVI(steps=3, draws=2, k_hat_draws=0),
         EM(rounds=2, draws=2),
-        NUTS(draws=2, warmup=2, max_tree_depth=2, chains=1, start_steps=3),
+        NUTS(draws=2, warmup=2, max_tree_depth=2, chains=1, init_steps=3),
     ],
     ids=["svi", "em", "nuts"],
 )
@@ -242,7 +242,7 @@ def test_numpyro_says_what_to_take_instead():
         jax_decoder(tiny())
     speech = LatentSpeech(tiny(), stft=STFT, name="diffusion")
     wave = np.random.default_rng(0).normal(size=160).astype("float32")
-    routine = NumPyroNUTS(draws=2, warmup=2, chains=1, start_steps=1)
+    routine = NumPyroNUTS(draws=2, warmup=2, chains=1, init_steps=1)
     with pytest.raises(NotImplementedError, match=r"use a torch routine, such as .*'nuts'"):
         routine(Scene(speech, NMF(1)), wave, seed=0)
 

@@ -190,7 +190,11 @@ def test_jax_sums_out_the_same_switch(prior):
     pytest.importorskip("numpyro")
     import jax
 
-    from avse_ppl.inference.mcmc.jax_log_density import jax_density, observed, to_jax
+    from avse_ppl.inference.mcmc.jax_log_density import (
+        list_recordings,
+        make_jax_log_density,
+        to_jax,
+    )
 
     scene, video = Scene(prior, NMF(1), Switching()), seen(0.7, 1)[..., :SHORT]
     density = LogDensity(scene, condition_on_video(scene, STFT.analyse(WAVES[:1, :320]), video))
@@ -199,13 +203,14 @@ def test_jax_sums_out_the_same_switch(prior):
     latents["speech.z"].requires_grad_(True)
     ours = density(latents)
     (slope,) = torch.autograd.grad(ours.sum(), latents["speech.z"])
-    made, (of,) = jax_density(density), observed(density)  # which compares the two where they start
+    made = make_jax_log_density(density)  # which compares the two at the median of the prior
+    (recording,) = list_recordings(density)
     given = {name: to_jax(value) for name, value in latents.items()}
-    twin = jax.jit(
-        jax.value_and_grad(lambda u: made(u, of)),
+    counterpart = jax.jit(
+        jax.value_and_grad(lambda u: made(u, recording)),
         compiler_options={"xla_backend_optimization_level": 0},  # it runs once
     )
-    theirs, gradient = twin(given)
+    theirs, gradient = counterpart(given)
     np.testing.assert_allclose(float(theirs), float(ours.detach()), rtol=1e-4)
     np.testing.assert_allclose(gradient["speech.z"], slope, rtol=1e-3, atol=1e-3)
 
@@ -214,7 +219,7 @@ def test_jax_sums_out_the_same_switch(prior):
 def test_numpyro_runs_the_switch(prior):
     pytest.importorskip("numpyro")
     routine = NumPyroNUTS(
-        draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, start_steps=3, waveforms=False
+        draws=25, warmup=25, chains=1, metrics=1, max_tree_depth=2, init_steps=3, waveforms=False
     )
     found = invert(prior, seen(0.7, 1)[..., :SHORT], Switching(), WAVES[:1, :320], routine=routine)
     assert np.isfinite(found.reliability).all()

@@ -24,7 +24,7 @@ def mixture(recordings=1):
 @pytest.fixture(scope="module")
 def chains():
     """Chains that are too short."""
-    routine = NUTS(draws=30, warmup=20, chains=2, start="prior", max_tree_depth=2, waveforms=False)
+    routine = NUTS(draws=30, warmup=20, chains=2, init="prior", max_tree_depth=2, waveforms=False)
     return routine(SCENE, mixture(), seed=0)
 
 

@@ -127,7 +127,7 @@ def test_few_draws_are_already_near():
     scene, mixture = scene_and_mixture(True)
     truth = exact(True, 1.0)
     posterior = NUTS(
-        draws=40, warmup=30, chains=2, start_steps=80, max_tree_depth=3, waveforms=False
+        draws=40, warmup=30, chains=2, init_steps=80, max_tree_depth=3, waveforms=False
     )(scene, mixture.select(0), seed=0)
     gap = np.abs(posterior.mean[0] - truth.mean[0]) / truth.sd[0]
     assert np.sqrt(np.mean(gap**2)) < 0.05

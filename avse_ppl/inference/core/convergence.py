@@ -19,7 +19,7 @@ BFMI = 0.3
 _MIN_DRAWS = 4  # of a chain; below that arviz computes nothing
 _ALL_DIVERGED = (
     "every draw diverged, so that these are no draws of the posterior: sample standard-normal "
-    "latents and scale them in the model (non-centred), give powers a floor, or start='svi'"
+    "latents and scale them in the model (non-centred), give powers a floor, or init='svi'"
 )
 
 Figures = dict[str, Any]
@@ -141,7 +141,7 @@ def chain_attrs(
 def convergence_warnings(figures: Figures) -> list[str]:
     """Texts about one recording's figures; empty if they pass."""
     if figures["quantities"] == 0:
-        return ["the chains did not move: every draw is the same; use another step size or start"]
+        return ["the chains did not move: every draw is the same; use another step size or init"]
     if figures["r_hat"] is None:
         return [
             f"{figures['draws']} draws a chain are too few to judge; run with draws=500 or more"

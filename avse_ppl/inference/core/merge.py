@@ -45,7 +45,7 @@ def merge(posteriors: Sequence[Posterior], scene: Scene | None = None) -> Poster
     >>> from avse_ppl import NUTS, ComplexNormal, GaussianSpeech, Scene
     >>> wave = np.random.default_rng(0).normal(size=3000).astype("float32")
     >>> scene = Scene(GaussianSpeech(), lambda frames: ComplexNormal(0.0, 0.3))
-    >>> short = NUTS(draws=4, warmup=4, chains=1, start="prior")
+    >>> short = NUTS(draws=4, warmup=4, chains=1, init="prior")
     >>> merge([short(scene, wave, seed=0), short(scene, wave, seed=1)], scene).speech.shape
     (2, 4, 1, 3000)
     """
