@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 from pathlib import Path
@@ -10,8 +11,12 @@ import numpy as np
 import pyro
 import pytest
 import torch
+import typer.testing
 
 pytest.register_assert_rewrite("tests.helpers")
+
+# Typer would build the parsers of all commands anew for each run of one.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 _COMPILE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 

@@ -99,8 +99,9 @@ def test_what_cannot_be_done_is_refused(pairs, arguments, message):
     assert re.match(rf"error: .*{re.escape(message)}", result.stderr), result.stderr
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_corpus_has_a_reader_that_names_its_layout(name, tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected"):
-        list_clips(name, tmp_path / "absent")
-    assert name in run("--help").stdout
+def test_every_corpus_has_a_reader_that_names_its_layout(tmp_path):
+    help_text = run("--help").stdout
+    for name in LAYOUTS:
+        with pytest.raises(FileNotFoundError, match="expected"):
+            list_clips(name, tmp_path / "absent")
+        assert name in help_text
