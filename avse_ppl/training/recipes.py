@@ -1,4 +1,4 @@
-"""What each shipped prior was trained with."""
+"""Recipes: the hyperparameters that each shipped model was trained with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a training run depends on besides the data and the seed.
+    """Hyperparameters: all that a training depends on besides the data and the seed.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ class Recipe:
     kl_weight, kl_warmup_epochs
         Weight of the KL term, and epochs over which it rises from 0 to that. Under 1 the latents
         carry more of the speech, and the decoder is sharper, than the evidence alone would have it.
-    level_jitter_db
-        Standard deviation of the random level given to each crop, dB.
+    gain_sd_db
+        Standard deviation of the random gain given to each crop, dB.
     speed
         Range of the random speed given to each crop.
     epoch_share
@@ -38,7 +38,7 @@ class Recipe:
         checkpoint is left after each.
     encoder_epochs, encoder_batch, encoder_crop_s
         Passes, crops a step and their length in the second phase, in which the decoder stays and
-        the encoder learns to see speech through noise.
+        the encoder learns the latents of speech in noise.
     snr_db
         Range of the signal-to-noise ratios of that phase, dB.
 
@@ -57,7 +57,7 @@ class Recipe:
     epoch_share: float = 1.0
     kl_weight: float = 0.1
     kl_warmup_epochs: int = 10
-    level_jitter_db: float = 6.0
+    gain_sd_db: float = 6.0
     speed: tuple[float, float] = (0.9, 1.1)
     encoder_epochs: int = 20
     encoder_batch: int = 16
@@ -67,22 +67,22 @@ class Recipe:
 
 @dataclass(frozen=True)
 class AudioVisualRecipe(Recipe):
-    """What a dynamical or audio-visual prior is trained with, beyond `Recipe`.
+    """Hyperparameters of a dynamical or audio-visual prior, beyond `Recipe`.
 
     Parameters
     ----------
-    start
+    base_prior
         The audio-only prior whose latents and decoder it builds on, by name.
-    sees
+    audio_visual
         Whether it has a visual input.
-    teacher_epochs, lips_epochs, prior_epochs
-        Passes of the phases "teacher", "lips" and "prior"; see `avse_ppl.training.seeing_phases`.
-    lips_rate
+    teacher_epochs, visual_encoder_epochs, prior_epochs
+        Passes of the phases "teacher", "lips" and "prior"; see `train_audio_visual`.
+    visual_encoder_rate
         Learning rate of the visual encoder.
     video_dropout
-        Share of the crops that are seen without any video, of those that lose a stretch of it, and
-        of those that are shown somebody else's at times.
-    trust
+        Share of the crops that come without any video, of those that lose a stretch of it, and of
+        those that come with somebody else's at times.
+    visual_weight
         See `LatentSpeech`; chosen on development sentences of known and unknown speakers.
 
     Examples
@@ -92,17 +92,17 @@ class AudioVisualRecipe(Recipe):
     """
 
     network: str = "dynamic"
-    start: str = "tcvae"
-    sees: bool = True
+    base_prior: str = "tcvae"
+    audio_visual: bool = True
     teacher_epochs: int = 2
-    lips_epochs: int = 9
-    lips_rate: float = 1.5e-3
+    visual_encoder_epochs: int = 9
+    visual_encoder_rate: float = 1.5e-3
     prior_epochs: int = 4
     video_dropout: float = 0.25
     visual_weight: float = 0.75
     batch: int = 16
     learning_rate: float = 1e-3
-    level_jitter_db: float = 4.0
+    gain_sd_db: float = 4.0
     speed: tuple[float, float] = (1.0, 1.0)
     encoder_epochs: int = 6
     snr_db: tuple[float, float] = (-10.0, 12.0)
@@ -110,14 +110,14 @@ class AudioVisualRecipe(Recipe):
 
 @dataclass(frozen=True)
 class DiffusionRecipe(Recipe):
-    """What a diffusion prior is trained with, beyond `Recipe`.
+    """Hyperparameters of a diffusion prior, beyond `Recipe`.
 
     Parameters
     ----------
-    start
+    base_prior
         The audio-only prior whose latents and decoder a latent diffusion builds on, by name.
-    eyes
-        The visual encoder that it sees through, by name.
+    visual_encoder
+        The visual encoder whose features it takes, by name.
     sigma
         Range of the noise levels.
     sigma_centre, sigma_sd
@@ -126,7 +126,7 @@ class DiffusionRecipe(Recipe):
         Decay of the running mean of the weights.
     teacher_epochs
         Passes of the phase "teacher" of a latent diffusion.
-    video_dropout, trust
+    video_dropout, visual_weight
         As for `AudioVisualRecipe`.
 
     Examples
@@ -135,8 +135,8 @@ class DiffusionRecipe(Recipe):
     (0.02, 5.0)
     """
 
-    start: str = "tcvae"
-    eyes: str = "lips"
+    base_prior: str = "tcvae"
+    visual_encoder: str = "lips"
     sigma: tuple[float, float] = (0.02, 5.0)
     sigma_centre: float = -1.0
     sigma_sd: float = 1.2
@@ -144,8 +144,44 @@ class DiffusionRecipe(Recipe):
     teacher_epochs: int = 2
     video_dropout: float = 0.25
     visual_weight: float = 0.75
-    level_jitter_db: float = 6.0
+    gain_sd_db: float = 6.0
     speed: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ReliabilityRecipe:
+    """Hyperparameters of the reliability network.
+
+    Parameters
+    ----------
+    sync_epochs, quality_epochs
+        Passes of the phases "sync" and "quality".
+    clips
+        Clips of a pass.
+    sync_batch, quality_batch
+        Clips of a step of either phase.
+    dev_clips
+        Held-out clips to validate and calibrate on.
+    sync_rate, quality_rate
+        Learning rates of the phases, falling nearly to 0 along a cosine.
+    snr_db
+        Range of the signal-to-noise ratio of the sound, dB.
+
+    Examples
+    --------
+    >>> ReliabilityRecipe().quality_epochs
+    9
+    """
+
+    sync_epochs: int = 4
+    quality_epochs: int = 9
+    clips: int = 800
+    sync_batch: int = 12
+    quality_batch: int = 5
+    dev_clips: int = 120
+    sync_rate: float = 1.5e-3
+    quality_rate: float = 2e-3
+    snr_db: tuple[float, float] = (-5.0, 15.0)
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -175,19 +211,23 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 )
 
 
-def _seeing(prior: str, **settings: Any) -> AudioVisualRecipe:
-    return AudioVisualRecipe(settings={"latent": 16, "visual": 64, "prior": prior, **settings})
-
+_VISUAL = {"latent": 16, "visual": 64}
 
 # A prior without video has the video of the others left out: the same latents, the same decoder.
 AUDIO_VISUAL_RECIPES: Mapping[str, AudioVisualRecipe] = MappingProxyType(
     {
-        "dkf": AudioVisualRecipe(settings={"latent": 16, "prior": "gated"}, sees=False),
-        "srnn": AudioVisualRecipe(settings={"latent": 16, "prior": "recurrent"}, sees=False),
-        "av-vae": _seeing("standard", decoder_sees=True),
-        "av-cvae": _seeing("visual"),
-        "av-dkf": _seeing("gated"),
-        "av-rvae": _seeing("visual", decoder="recurrent", decoder_sees=True),
+        "dkf": AudioVisualRecipe(settings={"latent": 16, "prior": "gated"}, audio_visual=False),
+        "srnn": AudioVisualRecipe(
+            settings={"latent": 16, "prior": "recurrent"}, audio_visual=False
+        ),
+        "av-vae": AudioVisualRecipe(
+            settings={**_VISUAL, "prior": "standard", "decoder_sees": True}
+        ),
+        "av-cvae": AudioVisualRecipe(settings={**_VISUAL, "prior": "visual"}),
+        "av-dkf": AudioVisualRecipe(settings={**_VISUAL, "prior": "gated"}),
+        "av-rvae": AudioVisualRecipe(
+            settings={**_VISUAL, "prior": "visual", "decoder": "recurrent", "decoder_sees": True}
+        ),
     }
 )
 
@@ -208,7 +248,7 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
             sigma=(0.02, 20.0),
             sigma_centre=-0.7,
             sigma_sd=1.6,
-            level_jitter_db=4.0,
+            gain_sd_db=4.0,
         ),
     }
 )

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import avse_ppl.video
 import avse_ppl.video.face_detector
-from avse_ppl.cli.commands.prepare import LAYOUTS, list_clips
 from avse_ppl.cli.main import app
 from avse_ppl.data import load_cache, load_lips
+from avse_ppl.data.readers import CORPORA
 from avse_ppl.video import Lips
 from tests.helpers import RATE_HZ
 
@@ -100,8 +100,8 @@ def test_what_cannot_be_done_is_refused(pairs, arguments, message):
 
 
 def test_every_corpus_has_a_reader_that_names_its_layout(tmp_path):
-    help_text = run("--help").stdout
-    for name in LAYOUTS:
+    shown = run("--help").stdout
+    for name, corpus in CORPORA.items():
         with pytest.raises(FileNotFoundError, match="expected"):
-            list_clips(name, tmp_path / "absent")
-        assert name in help_text
+            corpus.reader(tmp_path / "absent")
+        assert name in shown

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl.cli.commands.training_data import CORPORA, NOISE_LICENCES, command, parse_sources
+from avse_ppl.cli.commands.training_data import format_command, parse_sources
+from avse_ppl.data.readers import CORPORA, NOISE_LICENCES
 from avse_ppl.pipeline.catalog import resolve_noise, resolve_speech
 from tests.helpers import RATE_HZ, error_of, run_cli
 
@@ -109,8 +110,11 @@ def test_train_says_what_the_prior_learns_from(here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--speech", "ocean=so", "-o", "w"), "unknown corpus 'ocean'; known are grid, lrw-ar"),
-        (("--speech", "speechocean=so", "-o", "w"), "did you mean 'speechocean762'?"),
+        (
+            ("--speech", "ocean=so", "-o", "w"),
+            "unknown corpus 'ocean'; known are avspeech, grid, lrs3",
+        ),
+        (("--speech", "speechocean=so", "-o", "w"), "did you mean 'speechocean762' or"),
         (("--speech", "so", "-o", "w"), "expected --speech CORPUS=DIR"),
         (("--speech", "grid=", "-o", "w"), "expected --speech CORPUS=DIR"),
         (("--speech", "grid=lost", "-o", "w"), "no folder lost"),
@@ -130,15 +134,23 @@ def test_train_refuses(here, arguments, message):
     ("prior", "arguments", "message"),
     [
         ("vae", ("--lips", "x"), "vae does not take --lips; this is for dkf, srnn, "),
-        ("tcvae", ("--teacher", "x", "--eyes", "x"), "not take --teacher, --eyes; these are for"),
+        (
+            "tcvae",
+            ("--teacher", "x", "--visual-encoder", "x"),
+            "not take --teacher, --visual-encoder; these are for",
+        ),
         ("score", ("--teacher", "x"), "score does not take --teacher; this is for dkf, "),
         ("score", ("--encoder", "x"), "score does not take --encoder; this is for dkf, "),
         ("latent-diffusion", ("--encoder", "x"), "latent-diffusion does not take --encoder"),
-        ("score", ("--eyes", "lips"), "score has nothing to see with --eyes: give prepared lips"),
-        ("latent-diffusion", ("--eyes", "lips"), "give prepared lips with --lips CACHE, or leave"),
+        (
+            "score",
+            ("--visual-encoder", "lips"),
+            "score has no video for --visual-encoder: give prepared lips",
+        ),
+        ("latent-diffusion", ("--visual-encoder", "lips"), "--lips CACHE, or leave"),
         ("score", ("--noise", "noise"), "learns from clean speech alone: leave --noise out"),
         ("av-dkf", ("--noise", "noise"), "av-dkf learns from lips: prepare a corpus that has"),
-        ("dkf", (), "dkf learns to hear through noise: give it with --noise DIR"),
+        ("dkf", (), "the encoder of dkf learns from noisy speech: give noise with --noise"),
         (
             "latent-diffusion",
             ("--lips", "lost"),
@@ -174,7 +186,7 @@ def test_train_says_what_it_needs(here, monkeypatch):
 def test_the_stated_command_parses_to_what_was_given(tmp_path):
     sources = parse_sources(["grid=a b/grid_s1", "lrw-ar=lrw_ar"], tmp_path / "noise")
     options = {"--seed": 2, "--epochs": None, "--lips": ["a", "b"]}
-    stated = command("rvae", sources, tmp_path / "my rvae", options)
+    stated = format_command("rvae", sources, tmp_path / "my rvae", options)
     assert stated == (
         "avse-ppl train rvae --speech grid=grid_s1 --speech lrw-ar=lrw_ar --noise noise "
         "-o 'my rvae' --seed 2 --lips a --lips b"

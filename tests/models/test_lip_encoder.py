@@ -6,7 +6,7 @@ import torch
 
 from avse_ppl.models.networks.lip_encoder import LipEncoder, downsample_crops, on_frames
 from avse_ppl.models.weights.io import load_lip_encoder, save_lip_encoder
-from avse_ppl.training.lips_augment import vary_crops
+from avse_ppl.training.augment import augment_crops
 
 
 def test_features_of_each_picture():
@@ -55,7 +55,7 @@ def test_other_weights_are_no_visual_encoder():
 
 def test_crops_vary_by_the_seed_and_stay_pictures():
     images = downsample_crops(torch.randint(0, 255, (3, 4, 88, 88), dtype=torch.uint8))
-    one, same, other = (vary_crops(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    one, same, other = (augment_crops(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.allclose(one, other)
     assert one.shape == images.shape
@@ -67,6 +67,6 @@ def test_a_clips_pictures_vary_together():
     still = downsample_crops(torch.randint(0, 255, (1, 1, 88, 88), dtype=torch.uint8)).expand(
         1, 6, 44, 44
     )
-    varied = vary_crops(still, torch.Generator().manual_seed(3))[0]
+    varied = augment_crops(still, torch.Generator().manual_seed(3))[0]
     between = np.std((varied - varied.mean(0)).numpy())
     assert between < 0.2  # the grain only

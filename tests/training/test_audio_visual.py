@@ -15,18 +15,32 @@ from avse_ppl.data import Clip, SpeechCache
 from avse_ppl.data.lips_cache import LipsCache
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.weights.io import save_weights
-from avse_ppl.training.data import Crop
-from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES, AudioVisualRecipe
-from avse_ppl.training.seeing import TrainingData, train_audio_visual
-from avse_ppl.training.seeing_data import AVBatch, AVMixtureCrops, AVSpeechCrops, MouthCrops
-from avse_ppl.training.seeing_phases import LipsTraining, PriorTraining, visual_of
+from avse_ppl.training import (
+    AUDIO_VISUAL_RECIPES,
+    AudioVisualRecipe,
+    TrainingData,
+    train_audio_visual,
+)
+from avse_ppl.training.datasets.av_crops import (
+    AVBatch,
+    AVMixtureCrops,
+    AVSpeechCrops,
+    MouthCrops,
+)
+from avse_ppl.training.datasets.speech_crops import Crop
+from avse_ppl.training.phases.audio_visual import (
+    LipsTraining,
+    PriorTraining,
+    align_visual_features,
+)
 from tests.helpers import STFT, ignore_training_warnings
 
 CROP = 3200  # five pictures
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "encoder_blocks": 2, "blocks": 1}
 RECIPE = AudioVisualRecipe(
     settings={**SIZES, "visual": 3, "prior": "gated", "sight_hidden": 6}, crop_s=0.2,
-    encoder_crop_s=0.2, batch=2, teacher_epochs=1, lips_epochs=1, prior_epochs=1, encoder_epochs=1,
+    encoder_crop_s=0.2, batch=2, teacher_epochs=1, visual_encoder_epochs=1, prior_epochs=1,
+    encoder_epochs=1,
 )  # fmt: skip
 
 
@@ -64,7 +78,7 @@ def tcvae(tmp_path):
 
 def test_pictures_begin_where_the_sound_does():
     crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]))
-    seen = crops[Crop(clip=0, start=1.0)]
+    seen = crops[Crop(clip=0, offset=1.0)]
     assert seen.waves.shape == (CROP,)
     begin = (8000 - CROP) // 640
     assert seen.lips[:, 0, 0].tolist() == [begin + k for k in range(5)]
@@ -82,11 +96,15 @@ def test_gates_say_where_a_face_was_and_whether_there_is_a_video():
 
 def test_clips_without_lips_can_be_left_out():
     assert (
-        len(AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]), only_seen=True))
+        len(
+            AVSpeechCrops(
+                sound(), "train", CROP, STFT, MouthCrops([mouths()]), with_video_only=True
+            )
+        )
         == 1
     )
     with pytest.raises(ValueError, match="no clip of the split 'train' has lips"):
-        AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([]), only_seen=True)
+        AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([]), with_video_only=True)
 
 
 def test_mixtures_keep_the_lips_of_their_speech():
@@ -105,19 +123,18 @@ def test_lips_are_left_out_at_training_only():
     network = SequentialVaeNetwork(33, **RECIPE.settings)
     module = PriorTraining(replace(RECIPE, video_dropout=0.5), STFT, network, network)
     batch = AVBatch(torch.zeros(40, CROP), torch.ones(40, 5, 3), torch.ones(40, 5))
-    time_s = torch.arange(10) * 0.02
-    gates = visual_of(batch, time_s, module)[:, 0]
+    gates = align_visual_features(batch, module)[:, 0, :-1]  # the last is after the video
     assert 0 < int((gates.sum(1) == 0).sum()) < 40
-    assert int(((gates.sum(1) > 0) & (gates.sum(1) < 10)).sum()) > 0
-    assert bool((visual_of(batch, time_s, module.eval())[:, 0] == 1).all())
+    assert int(((gates.sum(1) > 0) & (gates.sum(1) < gates.shape[1])).sum()) > 0
+    assert bool((align_visual_features(batch, module.eval())[:, 0, :-1] == 1).all())
 
 
 @ignore_training_warnings
 def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
-    recipe = replace(RECIPE, start=str(tcvae))
+    recipe = replace(RECIPE, base_prior=str(tcvae))
     materials = TrainingData(sound(), sound("noise"), [mouths()])
     folder = train_audio_visual(
-        recipe, materials, tmp_path / "av", name="av", data={"licence": "none"}, stft=STFT
+        recipe, materials, tmp_path / "av", name="av", card={"licence": "none"}, stft=STFT
     )
     prior = load_speech(folder)
     assert prior.lips is not None
@@ -130,8 +147,8 @@ def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
 
     again = train_audio_visual(
         replace(recipe, settings={**recipe.settings, "prior": "visual"}), materials,
-        tmp_path / "other", name="other", data={}, stft=STFT, teacher=folder / "teacher",
-        lips=folder / "lips", encoder=folder,
+        tmp_path / "other", name="other", card={}, stft=STFT, teacher=folder / "teacher",
+        visual_encoder=folder / "lips", encoder=folder,
     )  # fmt: skip
     other = load_speech(again)
     assert torch.equal(other.network.encoder_mean.weight, prior.network.encoder_mean.weight)
@@ -142,9 +159,9 @@ def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
 @ignore_training_warnings
 def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
     settings = {**SIZES, "prior": "recurrent", "decoder": "recurrent"}
-    recipe = replace(RECIPE, start=str(tcvae), sees=False, settings=settings)
+    recipe = replace(RECIPE, base_prior=str(tcvae), audio_visual=False, settings=settings)
     folder = train_audio_visual(
-        recipe, TrainingData(sound(), sound("noise")), tmp_path / "r", name="r", data={}, stft=STFT,
+        recipe, TrainingData(sound(), sound("noise")), tmp_path / "r", name="r", card={}, stft=STFT,
         encoder=tcvae,
     )  # fmt: skip
     metrics = (folder / "README.md").read_text()
@@ -155,14 +172,14 @@ def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
 def test_a_prior_that_sees_wants_lips(tmp_path):
     with pytest.raises(ValueError, match="learns from lips"):
         train_audio_visual(
-            RECIPE, TrainingData(sound(), sound("noise")), tmp_path, name="x", data={}, stft=STFT
+            RECIPE, TrainingData(sound(), sound("noise")), tmp_path, name="x", card={}, stft=STFT
         )
 
 
 def test_recipes_make_networks():
     for name, recipe in AUDIO_VISUAL_RECIPES.items():
         network = SequentialVaeNetwork(513, **recipe.settings)
-        assert bool(network.visual) is recipe.sees, name
+        assert bool(network.visual) is recipe.audio_visual, name
 
 
 def test_all_layers_of_a_phase_learn():
@@ -170,7 +187,7 @@ def test_all_layers_of_a_phase_learn():
     network, module = lips_training()
     (optimiser,), _ = module.configure_optimizers()
     trained = {id(p) for group in optimiser.param_groups for p in group["params"]}
-    assert {id(p) for p in module.guess.parameters()} <= trained
+    assert {id(p) for p in module.prediction.parameters()} <= trained
     assert {id(p) for p in network.parameters()} <= trained
     assert not {id(p) for p in module.teacher.parameters()} & trained
 
@@ -211,7 +228,7 @@ def test_a_doubted_crop_is_its_own_as_often_as_its_gate_says():
     count = 4000
     features = torch.arange(count).float()[:, None, None].expand(count, 2, 3) * 10
     batch = AVBatch(torch.zeros(count, 640), features, torch.ones(count, 2))
-    shown = visual_of(batch, torch.zeros(1), module)
+    shown = align_visual_features(batch, module)
     gate, seen = shown[:, 0, 0], shown[:, 1, 0]
     doubted = (gate > 0) & (gate < 1)
     assert float(doubted.float().mean()) == pytest.approx(0.25, abs=0.03)

@@ -12,12 +12,21 @@ from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.models.weights.io import NETWORKS, load_network, save_lip_encoder
-from avse_ppl.training.diffusion import spread_of, train_latent_diffusion, train_score
-from avse_ppl.training.diffusion_phases import LatentDiffusionTraining, ScoreTraining
-from avse_ppl.training.phases import VaeTraining
-from avse_ppl.training.recipes import DIFFUSION_RECIPES, DiffusionRecipe
-from avse_ppl.training.seeing import TrainingData, train_audio_visual
-from avse_ppl.training.seeing_data import AVBatch, AVSpeechCrops, MouthCrops
+from avse_ppl.training import (
+    DIFFUSION_RECIPES,
+    DiffusionRecipe,
+    TrainingData,
+    train_audio_visual,
+    train_latent_diffusion,
+    train_score,
+)
+from avse_ppl.training.datasets.av_crops import AVBatch, AVSpeechCrops, MouthCrops
+from avse_ppl.training.objective import Objective
+from avse_ppl.training.phases.diffusion import (
+    LatentDiffusionTraining,
+    ScoreTraining,
+    measure_latent_sd,
+)
 from tests.helpers import ignore_training_warnings
 from tests.training.test_audio_visual import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
 
@@ -37,11 +46,11 @@ def eyes(tmp_path):
     return save_lip_encoder(tmp_path / "eyes", LipEncoder(3, 4), name="eyes", card={})
 
 
-def fit(kind, output, start="tcvae", lips=True, **settings):
+def fit(kind, output, base_prior="tcvae", lips=True, **settings):
     train = {"score": train_score, "latent-diffusion": train_latent_diffusion}[kind]
     materials = TrainingData(sound(), lips=[mouths()] if lips else ())
-    recipe = replace(RECIPES[kind], start=str(start))
-    return train(recipe, materials, output, name="mine", data={}, stft=STFT, **settings)
+    recipe = replace(RECIPES[kind], base_prior=str(base_prior))
+    return train(recipe, materials, output, name="mine", card={}, stft=STFT, **settings)
 
 
 def weights(folder):
@@ -63,7 +72,7 @@ def module(kind="latent-diffusion", **recipe):
 def test_levels_fill_the_range_and_stay_within(kind):
     torch.manual_seed(0)
     training = module(kind, sigma_centre=-0.5, sigma_sd=1.0, sigma=(0.1, 2.0))
-    sigma = training.sigmas(4000).log()
+    sigma = training.draw_sigmas(4000).log()
     low, high = (torch.tensor(bound).log() for bound in (0.1, 2.0))
     assert low <= sigma.min() < low + 0.05
     assert high - 0.05 < sigma.max() <= high
@@ -80,7 +89,7 @@ def test_the_loss_is_least_at_the_mean_and_variance(complex_valued):
 
     def loss(shift=0.0, variance=0.25):
         of_all = torch.full(mean.shape, variance)
-        return float(training.compared(clean, mean + shift, of_all, sigma)["loss"])
+        return float(training.compute_losses(clean, mean + shift, of_all, sigma)["loss"])
 
     assert loss() < min(loss(shift=0.1), loss(shift=-0.1), loss(variance=0.2), loss(variance=0.3))
     expected = torch.tensor(0.25).log() + 1 + 0.25 * (1 + training.network.spread**-2)
@@ -104,7 +113,7 @@ def test_the_spread_is_that_of_the_latents():
         teacher.encoder_mean.bias.fill_(0.6)
         teacher.encoder_logvar.bias.fill_(2 * torch.tensor(0.8).log())
     crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops(()))
-    assert spread_of(teacher, crops, STFT) == 1.0
+    assert measure_latent_sd(teacher, crops, STFT) == 1.0
 
 
 def test_recipes_make_their_networks():
@@ -119,7 +128,7 @@ def test_recipes_make_their_networks():
 
 @ignore_training_warnings
 def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, eyes):
-    folder = fit("latent-diffusion", tmp_path / "a", tcvae, eyes=eyes)
+    folder = fit("latent-diffusion", tmp_path / "a", tcvae, visual_encoder=eyes)
     prior = load_speech(folder)
     assert (prior.lips.features, prior.visual_weight, prior.stft) == (3, 0.75, STFT)
     assert (folder / "lips" / "weights.safetensors").is_file()
@@ -133,7 +142,9 @@ def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, 
     teacher = weights(folder / "teacher")
     assert not torch.equal(teacher["encoder_mean.weight"], kept["encoder_mean.weight"])
 
-    again = fit("latent-diffusion", tmp_path / "b", tcvae, eyes=eyes, teacher=folder / "teacher")
+    again = fit(
+        "latent-diffusion", tmp_path / "b", tcvae, visual_encoder=eyes, teacher=folder / "teacher"
+    )
     assert [p.name for p in (again / "checkpoints").iterdir()] == ["denoiser"]
     assert all(torch.equal(made[name], value) for name, value in weights(again).items())
 
@@ -148,7 +159,7 @@ def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
 
 @ignore_training_warnings
 def test_a_score_prior_sees(tmp_path, eyes):
-    folder = fit("score", tmp_path / "a", eyes=eyes)
+    folder = fit("score", tmp_path / "a", visual_encoder=eyes)
     assert load_speech(folder).lips.features == 3
     assert bool(weights(folder)["leave.weight"].any())
 
@@ -160,14 +171,14 @@ def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, m
     whole = weights(fit(kind, tmp_path / "whole", tcvae, lips=False))
     other = weights(fit(kind, tmp_path / "other", tcvae, lips=False, seed=1))
     assert any(not torch.equal(other[name], value) for name, value in whole.items())
-    original = VaeTraining.training_step
+    original = Objective.training_step
 
     def fails(self, batch, index):
         if type(self).__name__ != "TeacherTraining" and self.current_epoch == 1:
             raise OSError("the power went")
         return original(self, batch, index)
 
-    monkeypatch.setattr(VaeTraining, "training_step", fails)
+    monkeypatch.setattr(Objective, "training_step", fails)
     with pytest.raises(OSError, match="the power went"):
         fit(kind, tmp_path / "parts", tcvae, lips=False)
     assert not (tmp_path / "parts" / "weights.safetensors").exists()
@@ -177,8 +188,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, m
 
 
 def test_an_encoder_wants_noise(tmp_path, tcvae):
-    recipe = replace(RECIPE, start=str(tcvae))
-    with pytest.raises(ValueError, match="learns to hear through noise"):
+    recipe = replace(RECIPE, base_prior=str(tcvae))
+    with pytest.raises(ValueError, match="learns from noisy speech"):
         train_audio_visual(
-            recipe, TrainingData(sound(), lips=[mouths()]), tmp_path, name="x", data={}, stft=STFT
+            recipe, TrainingData(sound(), lips=[mouths()]), tmp_path, name="x", card={}, stft=STFT
         )

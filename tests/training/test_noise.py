@@ -9,15 +9,10 @@ import torch
 from avse_ppl.data import Clip, SpeechCache
 from avse_ppl.models import load_noise
 from avse_ppl.models.networks import VaeNetwork
-from avse_ppl.training import Recipe
-from avse_ppl.training.data import Crop
-from avse_ppl.training.noise import (
-    NoiseCrops,
-    NoiseEncoderTraining,
-    NoiseMixtureCrops,
-    train_noise,
-)
-from avse_ppl.training.phases import EncoderTraining
+from avse_ppl.training import Recipe, TrainingData, train_noise
+from avse_ppl.training.datasets.speech_crops import Crop, NoiseCrops, NoiseMixtureCrops
+from avse_ppl.training.phases.noise import NoiseEncoderTraining
+from avse_ppl.training.phases.vae import EncoderTraining
 from tests.helpers import STFT, ignore_training_warnings
 
 CROP = 4000
@@ -78,7 +73,7 @@ def test_there_is_no_babble_in_the_mixtures(monkeypatch):
     def never(*_):
         raise RuntimeError("babble")
 
-    monkeypatch.setattr("avse_ppl.training.data.MixtureCrops._babble", never)
+    monkeypatch.setattr("avse_ppl.training.datasets.speech_crops.MixtureCrops.draw_babble", never)
     crops = NoiseMixtureCrops(cache(1), "train", CROP, STFT, cache(), (0.0, 0.0))
     assert all(crops[Crop(0, 0.0, seed=seed)].isfinite().all() for seed in range(30))
 
@@ -99,9 +94,8 @@ def test_the_encoder_is_taught_the_noise_of_a_mixture():
 @ignore_training_warnings
 def test_a_run_leaves_a_prior_that_loads(tmp_path):
     data = {"licence": "none"}
-    folder = train_noise(
-        RECIPE, cache(), tmp_path, name="mine", data=data, speech=cache(1), stft=STFT
-    )
+    materials = TrainingData(cache(1), cache())
+    folder = train_noise(RECIPE, materials, tmp_path, name="mine", card=data, stft=STFT)
     prior = load_noise(folder)
     assert (prior.name, prior.stft, prior.network.latent) == ("mine", STFT, 2)
     card = (folder / "README.md").read_text()
@@ -111,14 +105,15 @@ def test_a_run_leaves_a_prior_that_loads(tmp_path):
 
 @ignore_training_warnings
 def test_a_run_without_speech_leaves_out_the_second_phase(tmp_path):
-    train_noise(RECIPE, cache(), tmp_path, name="mine", data={}, stft=STFT)
+    train_noise(RECIPE, TrainingData(noise=cache()), tmp_path, name="mine", card={}, stft=STFT)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["noise"]
 
 
 def test_rates_that_differ(tmp_path):
     for noise, speech in ((cache(rate=8000), None), (cache(), cache(rate=8000))):
-        with pytest.raises(ValueError, match="the cache is at 8000 Hz, the front end at 16000 Hz"):
-            train_noise(RECIPE, noise, tmp_path, name="x", data={}, speech=speech, stft=STFT)
+        data = TrainingData(speech, noise)
+        with pytest.raises(ValueError, match="is at 8000 Hz, the front end at 16000 Hz"):
+            train_noise(RECIPE, data, tmp_path, name="x", card={}, stft=STFT)
 
 
 def test_a_noise_prior_by_folder_or_name(tmp_path):

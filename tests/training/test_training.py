@@ -16,10 +16,17 @@ from avse_ppl import LatentSpeech, Stft, load_speech
 from avse_ppl.data import Clip, SpeechCache, build_cache
 from avse_ppl.data.mixing import active_power
 from avse_ppl.models.networks import VaeNetwork
-from avse_ppl.training import RECIPES, Recipe, train
-from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
-from avse_ppl.training.data import Crop, CropBatches, MixtureCrops, SpeechCrops
-from avse_ppl.training.phases import POWER_FLOOR, EncoderTraining, VaeTraining
+from avse_ppl.models.weights.io import NETWORKS
+from avse_ppl.training import RECIPES, Recipe, TrainingData, train_vae
+from avse_ppl.training.augment import (
+    change_speed,
+    compute_source_length,
+    equalise,
+    randomise_phases,
+)
+from avse_ppl.training.datasets.speech_crops import Crop, CropBatches, MixtureCrops, SpeechCrops
+from avse_ppl.training.objective import Objective
+from avse_ppl.training.phases.vae import POWER_FLOOR, EncoderTraining, VaeTraining
 from tests.helpers import ignore_training_warnings
 
 RATE_HZ = 8000
@@ -27,7 +34,7 @@ STFT = Stft(128, 32, sample_rate_hz=RATE_HZ)
 CROP = 1600
 RECIPE = Recipe(
     "vae", {"latent": 2, "hidden": (8,)}, crop_s=0.2, batch=4, learning_rate=2e-2, epochs=2,
-    kl_weight=1.0, kl_warmup_epochs=1, level_jitter_db=3.0, encoder_epochs=2, encoder_batch=4,
+    kl_weight=1.0, kl_warmup_epochs=1, gain_sd_db=3.0, encoder_epochs=2, encoder_batch=4,
     snr_db=(0.0, 10.0),
 )  # fmt: skip
 DATA = {"corpora": "made up", "licence": "none", "split": "by clip", "command": "pytest"}
@@ -73,9 +80,13 @@ def noise(caches):
     return caches[1]
 
 
-def run(speech, output, recipe=RECIPE, **options):
-    settings = {"name": "tiny", "data": DATA, "stft": STFT, "device": "cpu", "progress": False}
-    return train(recipe, speech, output, **{**settings, **options})
+def run(speech, output, recipe=RECIPE, noise=None, **options):
+    data = TrainingData(speech, noise)
+    return train_vae(recipe, data, output, name="tiny", card=DATA, stft=STFT, **options)
+
+
+def make(recipe=RECIPE, stft=STFT):
+    return VaeTraining(recipe, stft, NETWORKS[recipe.network](freq=stft.freq, **recipe.settings))
 
 
 def weights(folder):
@@ -116,7 +127,7 @@ def test_a_crop_is_cut_where_it_is_asked_for(speech):
 @pytest.mark.parametrize("speed", [0.8, 1.0, 1.25])
 def test_a_faster_crop_is_higher_by_the_speed(speed):
     samples = 20_480
-    wanted = samples_needed(samples, speed)
+    wanted = compute_source_length(samples, speed)
     assert wanted / samples == pytest.approx(speed, rel=0.05)
     tone = np.sin(2 * np.pi * 0.05 * np.arange(wanted)).astype(np.float32)
     faster = change_speed(tone, samples)
@@ -140,7 +151,7 @@ def test_steady_noise_keeps_the_spectrum_and_loses_the_bursts():
     rng = np.random.default_rng(0)
     wave = rng.normal(size=4000).astype(np.float32)
     wave[1000:] *= 1e-3  # one burst
-    spread = steady(wave, rng)
+    spread = randomise_phases(wave, rng)
     assert spread.dtype == np.float32
     np.testing.assert_allclose(
         np.abs(np.fft.rfft(spread))[1:-1], np.abs(np.fft.rfft(wave))[1:-1], rtol=1e-3, atol=1e-3
@@ -232,15 +243,15 @@ def test_batches_have_their_size_and_number(speech):
 
 
 def test_an_epoch_depends_on_its_number_and_the_seed_only(speech):
-    _, found = batches(speech, level_jitter_db=6.0)
-    assert batches(speech, level_jitter_db=6.0)[1] == found
-    assert batches(speech, epoch=1, level_jitter_db=6.0)[1] != found
-    assert batches(speech, seed=4, level_jitter_db=6.0)[1] != found
+    _, found = batches(speech, gain_sd_db=6.0)
+    assert batches(speech, gain_sd_db=6.0)[1] == found
+    assert batches(speech, epoch=1, gain_sd_db=6.0)[1] != found
+    assert batches(speech, seed=4, gain_sd_db=6.0)[1] != found
 
 
 def test_crops_are_drawn_by_length_everywhere_at_every_gain(speech):
     crops = SpeechCrops(speech, "train", CROP, STFT)
-    sampler = CropBatches(crops, batch=4, seed=0, level_jitter_db=6.0, speed=(0.9, 1.1))
+    sampler = CropBatches(crops, batch=4, seed=0, gain_sd_db=6.0, speed=(0.9, 1.1))
     drawn = []
     for epoch in range(400):
         sampler.set_epoch(epoch)
@@ -261,7 +272,7 @@ def test_crops_are_drawn_by_length_everywhere_at_every_gain(speech):
 
 def test_validation_takes_every_clip_once_in_order_without_gain(speech):
     crops = SpeechCrops(speech, "dev", CROP, STFT)
-    sampler = CropBatches(crops, 3, seed=0, level_jitter_db=6.0, speed=(0.9, 1.1), shuffle=False)
+    sampler = CropBatches(crops, 3, seed=0, gain_sd_db=6.0, speed=(0.9, 1.1), shuffle=False)
     found = [Crop(i, 0.5, seed=i) for i in range(4)]
     assert list(sampler) == [found[:3], found[3:]]  # the last batch is not left out
     assert len(sampler) == 2
@@ -285,12 +296,9 @@ def arrays(*tensors):
 
 
 @pytest.fixture
-def certain(monkeypatch):
-    from avse_ppl.training import phases
-
-    monkeypatch.setattr(phases, "NETWORKS", {"vae": Certain})
+def certain():
     torch.manual_seed(0)
-    return VaeTraining(RECIPE, STFT)
+    return VaeTraining(RECIPE, STFT, Certain(freq=STFT.freq, **RECIPE.settings))
 
 
 def test_the_loss_is_itakura_saito_and_half_the_kl_sum(certain):
@@ -309,7 +317,7 @@ def test_the_loss_is_itakura_saito_and_half_the_kl_sum(certain):
 
 @pytest.mark.parametrize("top", [1.0, 0.1])
 def test_the_weight_of_the_kl_rises_to_its_top_and_is_one_for_validation(monkeypatch, top):
-    module = VaeTraining(replace(RECIPE, kl_weight=top, kl_warmup_epochs=4), STFT)
+    module = make(replace(RECIPE, kl_weight=top, kl_warmup_epochs=4))
     waves = 0.2 * torch.randn(4, CROP)
     weights = []
     for epoch in range(6):
@@ -367,7 +375,7 @@ def test_the_second_phase_trains_the_encoder_only():
 
 
 def test_the_learning_rate_falls_along_a_cosine_to_a_hundredth():
-    module = VaeTraining(RECIPE, STFT)
+    module = make()
     module.epochs = 10
     (optimiser,), (schedule,) = module.configure_optimizers()
     rates = []
@@ -383,7 +391,7 @@ def test_the_learning_rate_falls_along_a_cosine_to_a_hundredth():
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_recipes_make_their_networks(name):
-    assert VaeTraining(RECIPES[name], Stft()).network.latent == RECIPES[name].settings["latent"]
+    assert make(RECIPES[name], Stft()).network.latent == RECIPES[name].settings["latent"]
 
 
 # Runs
@@ -424,13 +432,13 @@ class TestRuns:
 
     def test_every_epoch_has_its_own_crops(self, speech, tmp_path, monkeypatch):
         seen = []
-        original = VaeTraining.training_step
+        original = Objective.training_step
 
         def spy(self, waves, index):
             seen.append((self.current_epoch, index, waves.clone()))
             return original(self, waves, index)
 
-        monkeypatch.setattr(VaeTraining, "training_step", spy)
+        monkeypatch.setattr(Objective, "training_step", spy)
         run(speech, tmp_path, replace(RECIPE, epochs=3))
         first = {epoch: waves for epoch, index, waves in seen if index == 0}
         assert sorted(first) == [0, 1, 2]
@@ -444,26 +452,26 @@ class TestRuns:
         recipe = replace(RECIPE, epochs=3, encoder_epochs=3)
         whole = weights(run(speech, tmp_path / "whole", recipe, noise=noise))
         kind = VaeTraining if phase == "speech" else EncoderTraining
-        original = VaeTraining.training_step
+        original = Objective.training_step
 
         def fails(self, waves, index):
             if type(self) is kind and self.current_epoch == 2 and index == 1:
                 raise OSError("the power went")
             return original(self, waves, index)
 
-        monkeypatch.setattr(VaeTraining, "training_step", fails)
+        monkeypatch.setattr(Objective, "training_step", fails)
         with pytest.raises(OSError, match="the power went"):
             run(speech, tmp_path / "parts", recipe, noise=noise)
         assert not (tmp_path / "parts" / "weights.safetensors").exists()
         monkeypatch.undo()
         epochs = []
-        original_start = VaeTraining.on_train_epoch_start
+        original_start = Objective.on_train_epoch_start
 
         def counted(self):
             epochs.append((type(self), self.current_epoch))
             return original_start(self)
 
-        monkeypatch.setattr(VaeTraining, "on_train_epoch_start", counted)
+        monkeypatch.setattr(Objective, "on_train_epoch_start", counted)
         resumed = weights(run(speech, tmp_path / "parts", recipe, noise=noise))
         assert same(whole, resumed)
         assert (kind, 2) in epochs
@@ -473,7 +481,7 @@ class TestRuns:
         first = weights(run(speech, tmp_path, noise=noise))
         losses = card_losses(tmp_path)
         steps = []
-        monkeypatch.setattr(VaeTraining, "training_step", lambda *a: steps.append(a))
+        monkeypatch.setattr(Objective, "training_step", lambda *a: steps.append(a))
         assert same(first, weights(run(speech, tmp_path, noise=noise)))
         assert steps == []
         assert card_losses(tmp_path) == pytest.approx(losses, abs=2e-3)
@@ -548,7 +556,7 @@ class TestRuns:
         with pytest.raises(ValueError) as caught:
             run(wrong["speech"], tmp_path / "out", noise=wrong["noise"])
         assert str(caught.value) == (
-            "the cache is at 16000 Hz, the front end at 8000 Hz; build the cache with "
+            f"the cache of {which} is at 16000 Hz, the front end at 8000 Hz; build the cache with "
             "sample_rate_hz=8000"
         )
         assert not (tmp_path / "out").exists()

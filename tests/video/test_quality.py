@@ -268,7 +268,7 @@ class TestTraining:
         from avse_ppl.data.cache import SpeechCache
         from avse_ppl.data.clips import Clip
         from avse_ppl.data.lips_cache import lips_piece, write_lips
-        from avse_ppl.training.reliability import ReliabilityTrainingData
+        from avse_ppl.training import TrainingData
 
         splits = ("train", "train", "train", "dev", "dev")
         clips = [
@@ -282,21 +282,21 @@ class TestTraining:
         wave = sound.mono().resample(16000).samples[:19200]
         offsets = np.arange(6) * len(wave)
         speech = SpeechCache(np.tile(wave, 5), offsets, tuple(clips), 16000)
-        return ReliabilityTrainingData(speech, [lips], speech)
+        return TrainingData(speech, speech, [lips])
 
     def test_it_trains_resumes_and_is_read(self, materials, tmp_path, mouth):
         pytest.importorskip("pytorch_lightning")
-        from avse_ppl.training.reliability import ReliabilityRecipe, train_reliability
+        from avse_ppl.training import ReliabilityRecipe, train_reliability
 
         recipe = ReliabilityRecipe(
-            agreement_epochs=1,
-            epochs=1,
+            sync_epochs=1,
+            quality_epochs=1,
             clips=4,
-            batch=2,
-            score_batch=2,
+            sync_batch=2,
+            quality_batch=2,
             dev_clips=12,
         )
-        settings = {"name": "toy", "data": {"licence": "none"}, "settings": SMALL}
+        settings = {"name": "toy", "card": {"licence": "none"}, "network_settings": SMALL}
         folder = train_reliability(recipe, materials, tmp_path / "out", **settings)
         first = (folder / "weights.safetensors").read_bytes()
         begun = _begun(SMALL)
@@ -311,7 +311,12 @@ class TestTraining:
         assert "temperature" in (folder / "README.md").read_text()
 
     def test_clips_come_with_their_truth(self, materials):
-        from avse_ppl.training.reliability_data import AVClips, ClipBatches, Draw, collate
+        from avse_ppl.training.datasets.reliability_clips import (
+            AVClips,
+            ClipBatches,
+            Draw,
+            collate,
+        )
 
         clips = AVClips(materials.speech, materials.lips, materials.noise, "train")
         drawn = [clips[Draw(0, seed)] for seed in range(12)]
@@ -322,7 +327,9 @@ class TestTraining:
         assert (batch.reliability < 0.5).any()
         assert (batch.reliability[batch.columns[..., 0] == 0] == 0).all()
         assert (batch.cause == CAUSES.index("out of sync")).any()
-        silent = AVClips(materials.speech, materials.lips, materials.noise, "train", heard=False)
+        silent = AVClips(
+            materials.speech, materials.lips, materials.noise, "train", with_audio=False
+        )
         unheard = collate([silent[Draw(0, seed)] for seed in range(12)])
         assert not (unheard.cause == CAUSES.index("out of sync")).any()
         assert (unheard.levels == 0).all()
@@ -334,18 +341,18 @@ class TestTraining:
         assert list(batches) == first
 
     def test_a_split_without_lips_is_refused(self, materials):
-        from avse_ppl.training.reliability_data import AVClips
+        from avse_ppl.training.datasets.reliability_clips import AVClips
 
         with pytest.raises(ValueError, match="no clip with lips in the split 'dev'"):
             AVClips(materials.speech, [], materials.noise, "dev")
 
     def test_another_rate_is_refused(self, materials, tmp_path):
         pytest.importorskip("pytorch_lightning")
-        from avse_ppl.training.reliability import ReliabilityRecipe, train_reliability
+        from avse_ppl.training import ReliabilityRecipe, train_reliability
 
         slow = replace(materials, noise=replace(materials.noise, sample_rate_hz=8000))
-        with pytest.raises(ValueError, match="expected sound cached at 16000 Hz"):
-            train_reliability(ReliabilityRecipe(), slow, tmp_path, name="x", data={})
+        with pytest.raises(ValueError, match="the cache of noise is at 8000 Hz"):
+            train_reliability(ReliabilityRecipe(), slow, tmp_path, name="x", card={})
 
 
 def _begun(settings):

@@ -10,25 +10,26 @@ import typer
 
 from avse_ppl.cli.commands import console
 from avse_ppl.cli.commands.console import JsonOption
+from avse_ppl.data.readers import CORPORA
 
 if TYPE_CHECKING:
-    from avse_ppl.data.clips import Clip
     from avse_ppl.data.prepare import Prepared
 
 HELP = """
-Compute the features of a corpus once: its sound at one rate and, where there is video, the mouth
+Compute the features of a corpus once: its audio at one rate and, where there is video, the mouth
 of the speaker at 25 frames a second.
 
-Each clip is kept in CACHE.pieces/ when it is done: a run that was cut off goes on from there when
-the command is given again, and a clip is read again only if its file or the settings changed.
+The features of each clip are kept in CACHE.pieces/ until all are there: a run that was cut off goes
+on when the command is given again, and a clip is read again only if its file or the settings
+changed.
 Clips that are missing or cannot be read are listed at the end; the rest is prepared.
 
 [bold]Corpora[/] are folders as they were published:
 
 
-The result is CACHE.npy and CACHE.npz (sound), CACHE.lips.npy and CACHE.lips.npz (mouths),
-CACHE.noisy.npy and CACHE.noisy.npz (where the corpus has noisy recordings of the same). When they
-are there, CACHE.pieces/ may be removed.
+The result is CACHE.npy and CACHE.npz (audio), CACHE.lips.npy and CACHE.lips.npz (mouth crops),
+CACHE.noisy.npy and CACHE.noisy.npz (where the corpus has paired noisy recordings). When they are
+there, CACHE.pieces/ may be removed.
 
 [bold]Example[/]
 
@@ -36,30 +37,20 @@ are there, CACHE.pieces/ may be removed.
   avse-ppl prepare grid s1/ -o cache/s1 --jobs 4
 """
 
-LAYOUTS = {
-    "grid": ("read_grid", "*.mpg of one speaker, or s1/, s2/, ... at any depth"),
-    "tcd-timit": ("read_tcd_timit", "volunteers/01M/Clips/straightcam/sa1.mp4"),
-    "ntcd-timit": ("read_ntcd_timit", "Clean/volunteers/01M/straightcam/sa1.wav"),
-    "avspeech": ("read_avspeech", "avspeech_train.csv and <video>_<start>-<end>.mp4"),
-    "lrs3": ("read_lrs3", "{pretrain,trainval,test}/<speaker>/00001.mp4"),
-    "lrw-ar": ("read_lrw_ar", "*.mp4 at any depth"),
-    "speechocean762": ("read_speechocean762", "list.tsv and <speaker>/<clip>.opus"),
-    "voicebank-demand": ("read_voicebank_demand", "{clean,noisy}_trainset_28spk_wav/*.wav"),
-    "wsj0-qut": ("read_wsj0_qut", "WSJ0_SE/wsj0_si_tr_s/ and QUT_WSJ0/"),
-    "noise": ("read_noise", "<corpus>/<class>/<clip>.ogg or <corpus>/<class>.flac"),
-}
 HELP = HELP.replace(
-    "", "\b\n" + "".join(f"  {name:<18}{layout}\n" for name, (_, layout) in LAYOUTS.items())
+    "", "\b\n" + "".join(f"  {name:<18}{c.layout}\n" for name, c in CORPORA.items())
 )
-CorpusName = StrEnum("CorpusName", list(LAYOUTS))
+CorpusName = StrEnum("CorpusName", list(CORPORA))
 
 CorpusArgument = Annotated[CorpusName, typer.Argument(help="Which corpus.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Its folder.")]
 OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", metavar="CACHE", help="Where to, without ending.")
+    Path, typer.Option("--output", "-o", metavar="CACHE", help="Path of the cache, without suffix.")
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Clips read side by side.")]
-NoLipsOption = Annotated[bool, typer.Option("--no-lips", help="Sound only.")]
+JobsOption = Annotated[
+    int, typer.Option("--jobs", "-j", min=1, help="Processes that read clips in parallel.")
+]
+NoLipsOption = Annotated[bool, typer.Option("--no-lips", help="Audio only.")]
 FaceModelOption = Annotated[
     Path | None,
     typer.Option(
@@ -73,7 +64,7 @@ FaceOption = Annotated[
         help="Which face, where there are several: auto, largest, or its number from the left.",
     ),
 ]
-RateOption = Annotated[int, typer.Option("--rate-hz", min=1, help="Sampling rate of the sound.")]
+RateOption = Annotated[int, typer.Option("--rate-hz", min=1, help="Sampling rate of the audio.")]
 HighpassOption = Annotated[
     float, typer.Option("--highpass-hz", min=0.0, help="High-pass of the speech, Hz; 0 for none.")
 ]
@@ -100,25 +91,21 @@ def prepare(
         if face_model is not None and not face_model.is_file():
             raise FileNotFoundError(f"no face detector at '{face_model}'; expected an .onnx file")
         check_folder(output.parent)
-        clips = list_clips(corpus.value, folder)
+        clips = CORPORA[corpus.value].reader(folder)
         model = str(face_model) if face_model else None
-        features = FeatureSettings(rate_hz, highpass_hz or None, not no_lips, model, _face(face))
+        features = FeatureSettings(
+            rate_hz, highpass_hz or None, not no_lips, model, parse_face(face)
+        )
         prepared = compute(clips, output, features, jobs, progress=console.ERR.is_terminal)
-        _warn(prepared)
+        warn_of_failures(prepared)
         if as_json:
-            console.print_json({**_report(prepared, output), "warnings": shown})
+            console.print_json({**make_report(prepared, output), "warnings": shown})
         else:
-            console.print_line(_line(prepared, output))
+            console.print_line(format_report(prepared, output))
 
 
-def list_clips(corpus: str, folder: Path) -> list[Clip]:
-    """List the clips of a corpus by its name on the command line."""
-    from avse_ppl.data import readers
-
-    return getattr(readers, LAYOUTS[corpus][0])(folder)
-
-
-def _face(text: str) -> int | Literal["largest", "auto"]:
+def parse_face(text: str) -> int | Literal["largest", "auto"]:
+    """Parse ``--face``; raises ``ValueError`` for what is no number, ``auto`` or ``largest``."""
     if text == "auto" or text == "largest":
         return text
     if not text.isdigit():
@@ -126,8 +113,8 @@ def _face(text: str) -> int | Literal["largest", "auto"]:
     return int(text)
 
 
-def _warn(prepared: Prepared) -> None:
-    """Tell what could not be read, and what is noteworthy, clip by clip."""
+def warn_of_failures(prepared: Prepared) -> None:
+    """Warn of what could not be read, and of what is noteworthy, clip by clip."""
     lists = (("left out", prepared.left_out), ("without mouth", prepared.without_lips))
     for what, pairs in lists:
         for clip, reason in pairs:
@@ -138,7 +125,8 @@ def _warn(prepared: Prepared) -> None:
         console.warn(line)
 
 
-def _report(prepared: Prepared, output: Path) -> dict:
+def make_report(prepared: Prepared, output: Path) -> dict:
+    """Make the report of a prepared corpus: amounts, and what could not be read."""
     lips = prepared.lips
     return {
         "output": str(output),
@@ -154,8 +142,9 @@ def _report(prepared: Prepared, output: Path) -> dict:
     }
 
 
-def _line(prepared: Prepared, output: Path) -> str:
-    report = _report(prepared, output)
+def format_report(prepared: Prepared, output: Path) -> str:
+    """Format the report as a line."""
+    report = make_report(prepared, output)
     splits = ", ".join(f"{count} {split}" for split, count in report["splits"].items() if count)
     text = f"{output}: {report['clips']} clips ({splits}), {report['duration_s'] / 60:.1f} min"
     if report["frames"]:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from avse_ppl.cli.commands import console
 from avse_ppl.cli.commands.console import Device, DeviceOption, SeedOption
@@ -17,7 +17,6 @@ from avse_ppl.cli.commands.train_options import (
     EncoderEpochsOption,
     EncoderOption,
     EpochsOption,
-    EyesOption,
     LipsOption,
     NoiseOption,
     NoResumeOption,
@@ -29,47 +28,37 @@ from avse_ppl.cli.commands.train_options import (
     SpeechOption,
     TeacherOption,
     ThreadsOption,
+    VisualEncoderOption,
     WorkersOption,
 )
-from avse_ppl.cli.commands.train_reliability import Asked, train_reliability
 from avse_ppl.cli.commands.training_data import (
     Sources,
-    card,
-    command,
+    describe_data,
+    format_command,
     list_noise,
     list_speech,
     parse_sources,
 )
 
-if TYPE_CHECKING:
-    from avse_ppl.data import SpeechCache
-    from avse_ppl.data.lips_cache import LipsCache
-    from avse_ppl.training import Recipe
-    from avse_ppl.training.recipes import AudioVisualRecipe
-
 HELP = """
-Fit a speech prior, vae, rvae or tcvae, to clean speech; one with dynamics or eyes, dkf, srnn,
-av-vae, av-cvae, av-dkf or av-rvae, on the latents of a tcvae; a diffusion, score on spectrograms
-or latent-diffusion on the latents of a tcvae, with or without eyes; or noise-vae to noise; or
-reliability, which says how far a video can be believed, to lips corrupted in known ways.
+Train a speech prior: vae, rvae or tcvae on clean speech; the dynamical dkf and srnn and the
+audio-visual av-vae, av-cvae, av-dkf and av-rvae on the latents of a tcvae; the diffusion priors
+score, of spectrograms, and latent-diffusion, of the latents of a tcvae, audio-only or audio-visual.
+Or train noise-vae on noise; or reliability, the network that scores how reliable a video is, on
+lips corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
 a model card, which states this command, the data and their licences.
 [bold]avse-ppl enhance --speech DIR[/], or --noise "learned('DIR')", uses them.
 
-[bold]Corpora[/] are folders as they were published:
+[bold]Corpora[/] are folders as they were published, and as [bold]avse-ppl prepare --help[/] lists
+them. Of grid, the last 100 clips of one speaker are held out, and all of a folder named *_unseen;
+of speechocean762, the speakers whose number ends in 7; of lrw-ar, five people.
 
-\b
-  grid            *.mkv of one speaker, the last 100 held out; in a folder
-                  named *_unseen, one clip each of others, all held out
-  speechocean762  list.tsv and <speaker>/<clip>.opus; speakers whose number
-                  ends in 7 are held out
-  lrw-ar          *.mp4; five of the people that their faces tell apart
-
-[bold]Lips[/] for the priors that see come from [bold]avse-ppl prepare[/]; clips without are
-learned from by ear. What one training has found, others can build on: --teacher, --eyes and
---encoder take the folders teacher/ and lips/ that it leaves, and its weights.
+[bold]Lips[/] for audio-visual priors come from [bold]avse-ppl prepare[/]; clips without video are
+learned from audio-only. Others can build on what one training leaves: --teacher, --visual-encoder
+and --encoder take its folders teacher/ and lips/, and its weights.
 
 [bold]Example[/]
 
@@ -80,6 +69,7 @@ learned from by ear. What one training has found, others can build on: --teacher
   avse-ppl train latent-diffusion --speech grid=grid_s1 --lips cache/grid_s1 -o diffusion/
   avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
 """
+PREPARE_HINT = "prepare a corpus that has video with 'avse-ppl prepare CORPUS DIR -o CACHE'"
 
 
 def train(
@@ -98,19 +88,15 @@ def train(
     workers: WorkersOption = 1,
     lips: LipsOption = None,
     teacher: TeacherOption = None,
-    eyes: EyesOption = None,
+    visual_encoder: VisualEncoderOption = None,
     encoder: EncoderOption = None,
 ) -> None:
-    """Fit a prior; see ``HELP``."""
-    if prior is Prior.reliability:
-        asked = Asked(
-            speech or (), noise, lips or (), output, cache, epochs, encoder_epochs, seed,
-            device.value, eyes, not no_resume, threads, workers,
-        )  # fmt: skip
-        return train_reliability(asked)
+    """Train a model; see ``HELP``."""
     with console.guarded():
         sources = parse_sources(speech or (), noise)
-        _check_given(prior, sources)
+        reused = {"lips": lips or [], "teacher": teacher}
+        reused |= {"visual-encoder": visual_encoder, "encoder": encoder}
+        check_sources(prior, sources, reused)
         if importlib.util.find_spec("pytorch_lightning") is None:
             raise ImportError("training needs an optional part: pip install 'avse-ppl[train]'")
         from avse_ppl.inference.core.setup import resolve_device
@@ -120,38 +106,61 @@ def train(
         cache = cache or output / "cache"
         check_folder(output)
         check_folder(cache)
-        passes = {"epochs": epochs, "encoder_epochs": encoder_epochs}
-        built_on = {"lips": lips or [], "teacher": teacher, "eyes": eyes, "encoder": encoder}
-        _check_built_on(prior, sources, built_on)
-        options = {f"--{key.replace('_', '-')}": value for key, value in passes.items()}
+        check_options(prior, sources, reused)
+        options: dict[str, object] = {"--epochs": epochs, "--encoder-epochs": encoder_epochs}
         options |= {"--seed": seed, "--precision": precision.value}
         options |= {"--lips": [Path(path).name for path in lips or ()]}
-        options |= {f"--{key}": Path(v).name for key, v in built_on.items() if v and key != "lips"}
-        stated = command(prior.value, sources, output, options)
-        _limit_threads(threads)
-        folder = _fit(
-            prior, passes, sources, output, cache, stated, built_on,
+        options |= {f"--{key}": Path(v).name for key, v in reused.items() if v and key != "lips"}
+        if threads is not None:
+            import torch
+
+            torch.set_num_threads(threads)
+        folder = train_model(
+            prior, {"epochs": epochs, "encoder_epochs": encoder_epochs}, sources, output, cache,
+            format_command(prior.value, sources, output, options), reused,
             seed=seed, device=kind, precision=precision.value, workers=workers,
             resume=not no_resume,
         )  # fmt: skip
-        use = f"--noise \"learned('{folder}')\"" if prior.of_noise else f"--speech {folder}"
-        console.print_line(f"{folder}: ready for avse-ppl enhance {use}")
+        use = f"enhance --speech {folder}"
+        use = f"enhance --noise \"learned('{folder}')\"" if prior.of_noise else use
+        use = f"reliability --network {folder}" if prior is Prior.reliability else use
+        console.print_line(f"{folder}: ready for avse-ppl {use}")
 
 
-def _check_given(prior: Prior, sources: Sources) -> None:
-    """Raise unless there is what the first phase learns from."""
-    if prior.of_noise and sources.noise is None:
+def check_sources(prior: Prior, sources: Sources, reused: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless there is what the first phase learns from."""
+    if prior is Prior.reliability:
+        if not sources.speech or sources.noise is None or not reused["lips"]:
+            raise ValueError(
+                f"reliability learns from lips, their speech and noise: {PREPARE_HINT}, then give "
+                "--speech CORPUS=DIR --lips CACHE --noise DIR"
+            )
+    elif prior.of_noise and sources.noise is None:
         raise ValueError(f"{prior.value} learns from noise: give its folder with --noise DIR")
-    if not prior.of_noise and not sources.speech:
+    elif not prior.of_noise and not sources.speech:
         raise ValueError(
             f"{prior.value} learns from speech: give a corpus with --speech CORPUS=DIR"
         )
 
 
-def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
-    """Raise unless the prior is one that builds on what it is given, and has what it needs."""
-    takes = _takes()
-    given = {key: f"--{key}" for key, value in built_on.items() if value}
+def list_reusable() -> dict[str, tuple[str, ...]]:
+    """List which options each prior takes for lips and for weights of other trainings."""
+    from avse_ppl.training import AUDIO_VISUAL_RECIPES
+
+    return {
+        **dict.fromkeys(AUDIO_VISUAL_RECIPES, ("lips", "teacher", "visual-encoder", "encoder")),
+        "score": ("lips", "visual-encoder"),
+        "latent-diffusion": ("lips", "teacher", "visual-encoder"),
+        "reliability": ("lips", "visual-encoder"),
+    }
+
+
+def check_options(prior: Prior, sources: Sources, reused: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless the prior takes the options, and has those that it needs."""
+    from avse_ppl.training import AUDIO_VISUAL_RECIPES, DIFFUSION_RECIPES
+
+    takes = list_reusable()
+    given = {key: f"--{key}" for key, value in reused.items() if value}
     wrong = [key for key in given if key not in takes.get(prior.value, ())]
     if wrong:
         able = [name for name, keys in takes.items() if set(wrong) <= set(keys)]
@@ -159,130 +168,77 @@ def _check_built_on(prior: Prior, sources: Sources, built_on: Mapping[str, Any])
             f"{prior.value} does not take {', '.join(given[key] for key in wrong)}; "
             f"{'this is' if len(wrong) == 1 else 'these are'} for {', '.join(able)}"
         )
-    recipe = _seeing(prior)
+    recipe = AUDIO_VISUAL_RECIPES.get(prior.value)
     if recipe is not None and sources.noise is None:
-        raise ValueError(f"{prior.value} learns to hear through noise: give it with --noise DIR")
-    if recipe is not None and recipe.sees and not built_on["lips"]:
         raise ValueError(
-            f"{prior.value} learns from lips: prepare a corpus that has video with 'avse-ppl "
-            "prepare CORPUS DIR -o CACHE' and give it with --lips CACHE"
+            f"the encoder of {prior.value} learns from noisy speech: give noise with --noise DIR"
         )
-    if prior.value in takes and recipe is None:
-        _check_diffusion(prior, sources, built_on)
-
-
-def _check_diffusion(prior: Prior, sources: Sources, built_on: Mapping[str, Any]) -> None:
-    if sources.noise is not None:
-        raise ValueError(f"{prior.value} learns from clean speech alone: leave --noise out")
-    if built_on["eyes"] and not built_on["lips"]:
+    if recipe is not None and recipe.audio_visual and not reused["lips"]:
         raise ValueError(
-            f"{prior.value} has nothing to see with --eyes: give prepared lips with --lips CACHE, "
-            "or leave --eyes out to learn by ear"
+            f"{prior.value} learns from lips: {PREPARE_HINT} and give it with --lips CACHE"
         )
+    if prior.value in DIFFUSION_RECIPES:
+        if sources.noise is not None:
+            raise ValueError(f"{prior.value} learns from clean speech alone: leave --noise out")
+        if reused["visual-encoder"] and not reused["lips"]:
+            raise ValueError(
+                f"{prior.value} has no video for --visual-encoder: give prepared lips with --lips "
+                "CACHE, or leave --visual-encoder out to train an audio-only prior"
+            )
 
 
-def _takes() -> dict[str, tuple[str, ...]]:
-    """Which priors build on others, and on what."""
-    from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES
-
-    seeing = dict.fromkeys(AUDIO_VISUAL_RECIPES, ("lips", "teacher", "eyes", "encoder"))
-    diffusion = {
-        "score": ("lips", "eyes"),
-        "latent-diffusion": ("lips", "teacher", "eyes"),
-    }
-    return {**seeing, **diffusion}
-
-
-def _seeing(prior: Prior) -> AudioVisualRecipe | None:
-    from avse_ppl.training.recipes import AUDIO_VISUAL_RECIPES
-
-    return AUDIO_VISUAL_RECIPES.get(prior.value)
-
-
-def _recipe(prior: Prior, passes: Mapping[str, int | None]) -> Recipe:
-    """The recipe, with the passes that were asked for."""
-    from avse_ppl.training.recipes import (
-        AUDIO_VISUAL_RECIPES,
-        DIFFUSION_RECIPES,
-        RECIPES,
-    )
+def make_recipe(prior: Prior, passes: Mapping[str, int | None]) -> Any:
+    """Make the recipe, with the passes that were asked for."""
+    from avse_ppl import training
 
     asked = {key: value for key, value in passes.items() if value is not None}
-    if prior.value in AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
+    if prior is Prior.reliability:
+        names = {"epochs": "sync_epochs", "encoder_epochs": "quality_epochs"}
+        return replace(training.ReliabilityRecipe(), **{names[k]: v for k, v in asked.items()})
+    if prior.value in training.AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
-    return replace({**RECIPES, **AUDIO_VISUAL_RECIPES, **DIFFUSION_RECIPES}[prior.value], **asked)
+    recipes = {**training.RECIPES, **training.AUDIO_VISUAL_RECIPES, **training.DIFFUSION_RECIPES}
+    return replace(recipes[prior.value], **asked)
 
 
-def _fit(
+def train_model(
     prior: Prior, passes: Mapping[str, int | None], sources: Sources, output: Path, cache: Path,
-    stated: str, built_on: Mapping[str, Any], **settings: Any,
+    stated: str, reused: Mapping[str, Any], **settings: Any,
 ) -> Path:  # fmt: skip
-    from avse_ppl.data import build_cache
+    """Decode the corpora, then train; what is missing raises before anything is decoded."""
+    from avse_ppl import training
+    from avse_ppl.data import build_cache, load_lips
+    from avse_ppl.models.weights.io import is_shipped
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
-    # What is missing is told before anything is decoded, which takes minutes.
-    built_on = {**built_on, "lips": _built_on(built_on)}
-    clips = list_speech(sources) if sources.speech else None
-    noise_clips = None if sources.noise is None else list_noise(sources.noise)
-    spoken = None if clips is None else build_cache(clips, cache / "speech")
-    noise = None if noise_clips is None else build_cache(noise_clips, cache / "noise")
-    settings |= {"name": output.resolve().name, "data": card(sources, spoken, noise, stated)}
-    settings |= {"progress": console.OUT.is_terminal}
-    recipe = _recipe(prior, passes)
-    if noise is not None and (spoken is None or prior.of_noise):
-        from avse_ppl.training.noise import train_noise
 
-        return train_noise(recipe, noise, output, speech=spoken, **settings)
-    if prior.value in _takes():
-        return _fit_built_on(recipe, spoken, noise, output, built_on, **settings)
-    from avse_ppl.training import train as fit
-
-    return fit(recipe, cast("SpeechCache", spoken), output, noise=noise, **settings)
-
-
-def _built_on(built_on: Mapping[str, Any]) -> list[LipsCache]:
-    """The prepared lips; raises if they, or weights to build on, are not there."""
-    from avse_ppl.data.lips_cache import load_lips
-    from avse_ppl.models.weights.io import is_shipped
-
-    for key in ("teacher", "eyes", "encoder"):
-        place = built_on[key]
-        if place and not is_shipped(place) and not (Path(place) / "config.json").is_file():
+    # What is there of other trainings.
+    weights = {key: value for key, value in reused.items() if value and key != "lips"}
+    for key, place in weights.items():
+        if not is_shipped(place) and not (Path(place) / "config.json").is_file():
             raise FileNotFoundError(
                 f"--{key} {place}: no config.json there; expected a folder written by "
                 "'avse-ppl train', or the name of weights of the library"
             )
-    return [load_lips(path) for path in built_on["lips"]]
+    lips = [load_lips(path) for path in reused["lips"]]
 
+    # The corpora.
+    clips = list_speech(sources) if sources.speech else None
+    noises = None if sources.noise is None else list_noise(sources.noise)
+    speech = None if clips is None else build_cache(clips, cache / "speech")
+    noise = None if noises is None else build_cache(noises, cache / "noise")
+    data = training.TrainingData(speech, noise, lips)
+    settings |= {"name": output.resolve().name, "progress": console.OUT.is_terminal}
+    settings |= {"card": describe_data(sources, speech, noise, stated)}
+    settings |= {key.replace("-", "_"): value for key, value in weights.items()}
 
-def _fit_built_on(
-    recipe: Any, spoken: Any, noise: Any, output: Path, built_on: Mapping[str, Any], **settings: Any
-) -> Path:
-    """Fit a prior that has eyes or a teacher."""
-    from avse_ppl.training.diffusion import (
-        train_latent_diffusion,
-        train_score,
-    )
-    from avse_ppl.training.recipes import AudioVisualRecipe
-    from avse_ppl.training.seeing import TrainingData, train_audio_visual
-
-    materials = TrainingData(spoken, noise, built_on["lips"])
-    teacher, eyes = built_on["teacher"], built_on["eyes"]
-    if isinstance(recipe, AudioVisualRecipe):
-        return train_audio_visual(
-            recipe, materials, output, teacher=teacher, lips=eyes, encoder=built_on["encoder"],
-            **settings,
-        )  # fmt: skip
-    if recipe.network == "latent-diffusion":
-        return train_latent_diffusion(
-            recipe, materials, output, teacher=teacher, eyes=eyes, **settings
-        )
-    return train_score(recipe, materials, output, eyes=eyes, **settings)
-
-
-def _limit_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    functions = {
+        "noise-vae": training.train_noise,
+        "reliability": training.train_reliability,
+        "score": training.train_score,
+        "latent-diffusion": training.train_latent_diffusion,
+        **dict.fromkeys(training.AUDIO_VISUAL_RECIPES, training.train_audio_visual),
+    }
+    fit = functions.get(prior.value, training.train_vae)
+    return fit(make_recipe(prior, passes), data, output, **settings)

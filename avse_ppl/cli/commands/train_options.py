@@ -1,4 +1,4 @@
-"""What ``avse-ppl train`` takes."""
+"""Options of ``avse-ppl train``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 class Prior(StrEnum):
-    """What can be trained."""
+    """Models that can be trained."""
 
     vae = "vae"
     rvae = "rvae"
@@ -28,24 +28,24 @@ class Prior(StrEnum):
 
     @property
     def of_noise(self) -> bool:
-        """Whether it is learned from noise alone."""
+        """Whether it is a prior of noise."""
         return self is Prior.noise_vae
 
 
 class Precision(StrEnum):
-    """What the matrices are multiplied in."""
+    """Floating-point precision of matrix products."""
 
     single = "32-true"
     mixed = "bf16-mixed"
 
 
-PriorArgument = Annotated[Prior, typer.Argument(help="Which prior to train.")]
+PriorArgument = Annotated[Prior, typer.Argument(help="Which model to train.")]
 SpeechOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CORPUS=DIR",
         help="A corpus of clean speech; give it again for each further one. noise-vae learns from "
-        "it to hear noise under speech.",
+        "it to infer noise under speech.",
         show_default=False,
     ),
 ]
@@ -56,17 +56,17 @@ NoiseOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Noise for a second phase, in which the encoder learns to see speech through it; of "
-        "noise-vae for the first: CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
+        help="Noise for a second phase, in which the encoder learns from noisy speech; for "
+        "noise-vae, the data of the first phase: CORPUS/CLASS/CLIP.ogg or CORPUS/CLASS.flac.",
     ),
 ]
 EpochsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Passes of the first phase.", show_default="that of the recipe"),
+    typer.Option(min=1, help="Epochs of the first phase.", show_default="that of the recipe"),
 ]
 EncoderEpochsOption = Annotated[
     int | None,
-    typer.Option(min=0, help="Passes of the second phase.", show_default="that of the recipe"),
+    typer.Option(min=0, help="Epochs of the second phase.", show_default="that of the recipe"),
 ]
 PrecisionOption = Annotated[
     Precision,
@@ -76,7 +76,7 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where the decoded speech is kept, about 110 MB an hour.",
+        help="Where the decoded audio is kept, about 110 MB an hour.",
         show_default="cache/ in the output",
     ),
 ]
@@ -97,12 +97,12 @@ LipsOption = Annotated[
 TeacherOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Teacher of another training.")
 ]
-EyesOption = Annotated[
+VisualEncoderOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Visual encoder of another training.")
 ]
 EncoderOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
 ]
 WorkersOption = Annotated[
-    int, typer.Option(min=0, help="Further processes, which cut and vary the crops.")
+    int, typer.Option(min=0, help="Processes that cut and augment the crops.")
 ]

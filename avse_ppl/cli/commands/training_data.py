@@ -1,54 +1,15 @@
-"""What ``avse-ppl train`` learns from: the corpora it reads, and what a model card says of them."""
+"""Training data of ``avse-ppl train``: corpora and noise, and their part of a model card."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from avse_ppl.data import Clip, SpeechCache
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A corpus of speech: its reader in ``avse_ppl.data``, licence and split."""
-
-    reader: str
-    licence: str
-    split: str
-
-
-CORPORA: Mapping[str, Corpus] = MappingProxyType(
-    {
-        "grid": Corpus(
-            "read_grid",
-            "CC BY 4.0 (Cooke, Barker, Cunningham and Shao, 2006)",
-            "last 100 clips of a speaker held out; all of a folder named *_unseen",
-        ),
-        "speechocean762": Corpus(
-            "read_speechocean762",
-            "free for commercial and non-commercial use (Zhang et al., 2021)",
-            "speakers whose number ends in 7 held out",
-        ),
-        "lrw-ar": Corpus(
-            "read_lrw_ar",
-            "broadcast footage, research use only: so are weights trained on it",
-            "five of the 35 people that their faces tell apart held out",
-        ),
-    }
-)
-NOISE_LICENCES: Mapping[str, str] = MappingProxyType(
-    {
-        "esc10": "CC BY 3.0 (Piczak, 2015)",
-        "kitchen20": "freesound clips, Creative Commons, stated clip by clip",
-        "speech_commands": "CC BY 4.0 (Warden, 2018)",
-    }
-)
-_UNSTATED = "as its authors state"
 
 
 @dataclass(frozen=True)
@@ -60,7 +21,7 @@ class Sources:
 
 
 def parse_sources(speech: Sequence[str], noise: Path | None) -> Sources:
-    """Take ``CORPUS=DIR`` apart.
+    """Parse ``CORPUS=DIR``.
 
     Raises
     ------
@@ -72,18 +33,21 @@ def parse_sources(speech: Sequence[str], noise: Path | None) -> Sources:
     >>> parse_sources(["grid=grid_s1"], None).speech[0][0]
     'grid'
     """
+    from avse_ppl.data.readers import CORPORA
+
+    known = [name for name, corpus in CORPORA.items() if corpus.is_speech]
     pairs = []
     for text in speech:
         name, _, folder = text.partition("=")
         if not folder:
             raise ValueError(
-                f"expected --speech CORPUS=DIR with CORPUS one of {', '.join(CORPORA)}; "
+                f"expected --speech CORPUS=DIR with CORPUS one of {', '.join(known)}; "
                 f"found '{text}'"
             )
-        if name not in CORPORA:
+        if name not in known:
             from avse_ppl.models.validation import unknown_name
 
-            raise unknown_name("corpus", name, CORPORA)
+            raise unknown_name("corpus", name, known)
         pairs.append((name, Path(folder)))
     return Sources(tuple(pairs), noise)
 
@@ -99,13 +63,10 @@ def list_speech(sources: Sources) -> list[Clip]:
     FileNotFoundError
         If a folder is missing.
     """
-    from avse_ppl import data as readers
+    from avse_ppl.data.readers import CORPORA
 
-    clips: list[Clip] = []
-    for name, folder in sources.speech:
-        reader: Callable[[Path], list[Clip]] = getattr(readers, CORPORA[name].reader)
-        clips += reader(folder)
-    return _with_both_splits(clips, "--speech speechocean762=DIR has both")
+    clips = [clip for name, folder in sources.speech for clip in CORPORA[name].reader(folder)]
+    return check_splits(clips, "--speech speechocean762=DIR has both")
 
 
 def list_noise(folder: Path) -> list[Clip]:
@@ -113,10 +74,11 @@ def list_noise(folder: Path) -> list[Clip]:
     from avse_ppl.data import DEV_NOISES, read_noise
 
     held_out = ", ".join(DEV_NOISES)
-    return _with_both_splits(read_noise(folder), f"the classes held out are {held_out}")
+    return check_splits(read_noise(folder), f"the classes held out are {held_out}")
 
 
-def _with_both_splits(clips: list[Clip], hint: str) -> list[Clip]:
+def check_splits(clips: list[Clip], hint: str) -> list[Clip]:
+    """Check that there are clips for training and for validation."""
     for split, use in (("train", "training"), ("dev", "validation")):
         if not any(clip.split == split for clip in clips):
             corpora = ", ".join(sorted({clip.corpus for clip in clips}))
@@ -124,15 +86,17 @@ def _with_both_splits(clips: list[Clip], hint: str) -> list[Clip]:
     return clips
 
 
-def command(prior: str, sources: Sources, output: Path, options: Mapping[str, object]) -> str:
-    """Write the command that a card states: folders by their names, not their places.
+def format_command(
+    prior: str, sources: Sources, output: Path, options: Mapping[str, object]
+) -> str:
+    """Format the command that a card states: folders by their names, not their paths.
 
     An option whose value is a list is given once for each.
 
     Examples
     --------
     >>> sources = parse_sources(["grid=/data/grid_s1"], None)
-    >>> command("vae", sources, Path("runs/vae"), {"--seed": 0, "--epochs": None})
+    >>> format_command("vae", sources, Path("runs/vae"), {"--seed": 0, "--epochs": None})
     'avse-ppl train vae --speech grid=grid_s1 -o vae --seed 0'
     """
     words = ["avse-ppl", "train", prior]
@@ -146,27 +110,28 @@ def command(prior: str, sources: Sources, output: Path, options: Mapping[str, ob
     return shlex.join(words)
 
 
-def card(
+def describe_data(
     sources: Sources, speech: SpeechCache | None, noise: SpeechCache | None, stated: str
 ) -> dict[str, Any]:
-    """Write what the model card says of the data, and the command that is `stated`."""
+    """Describe the data for a model card, with the command that is `stated`."""
+    from avse_ppl.data.readers import CORPORA, NOISE_LICENCES, UNSTATED_LICENCE
+
+    def measure(cache: SpeechCache, corpus: str) -> str:
+        lengths_s = (cache.offsets[1:] - cache.offsets[:-1]) / cache.sample_rate_hz
+        mine = [i for i, clip in enumerate(cache.clips) if clip.corpus == corpus]
+        used = [i for i in mine if cache.clips[i].split == "train"]
+        return (
+            f"{len(used)} clips, {float(lengths_s[used].sum()) / 60:.1f} min for training; "
+            f"{len(mine) - len(used)} clips held out"
+        )
+
     names = list(dict.fromkeys(name for name, _ in sources.speech))
-    amounts = {name: _amount(speech, name.replace("-", "_")) for name in names if speech}
+    amounts = {name: measure(speech, name.replace("-", "_")) for name in names if speech}
     licences = {name: CORPORA[name].licence for name in names}
     splits = {name: CORPORA[name].split for name in names}
     if noise is not None:
         for name in sorted({clip.corpus for clip in noise.clips}):
-            amounts[f"{name} (noise)"] = _amount(noise, name)
-            licences[f"{name} (noise)"] = NOISE_LICENCES.get(name, _UNSTATED)
-        splits["noise"] = "whole classes held out"
+            amounts[f"{name} (noise)"] = measure(noise, name)
+            licences[f"{name} (noise)"] = NOISE_LICENCES.get(name, UNSTATED_LICENCE)
+        splits["noise"] = CORPORA["noise"].split
     return {"corpora": amounts, "licence": licences, "split": splits, "command": f"`{stated}`"}
-
-
-def _amount(cache: SpeechCache, corpus: str) -> str:
-    lengths_s = (cache.offsets[1:] - cache.offsets[:-1]) / cache.sample_rate_hz
-    mine = [i for i, clip in enumerate(cache.clips) if clip.corpus == corpus]
-    used = [i for i in mine if cache.clips[i].split == "train"]
-    return (
-        f"{len(used)} clips, {float(lengths_s[used].sum()) / 60:.1f} min for training; "
-        f"{len(mine) - len(used)} clips held out"
-    )

@@ -1,4 +1,4 @@
-"""Random crops of cached speech, brought to a common level."""
+"""Random crops of cached speech and noise, scaled to a common power."""
 
 from __future__ import annotations
 
@@ -8,23 +8,32 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from avse_ppl.data.cache import SpeechCache
+from avse_ppl.data.mixing import active_power
 from avse_ppl.signal.stft import Stft
-from avse_ppl.training.augment import change_speed, equalise, samples_needed, steady
+from avse_ppl.training.augment import (
+    change_speed,
+    compute_source_length,
+    equalise,
+    randomise_phases,
+    scale_to_unit_power,
+)
+from avse_ppl.training.datasets.loaders import EpochSampler, Loaders, make_loader
 
 _BABBLE = 0.15  # share of the mixtures whose noise is other people talking
 _TALKERS = 5
-_STEADY = 0.3  # share of the other noises whose phases are drawn anew
-_SECOND = 0.3  # share of the noises that are two clips at once
+_STATIONARY = 0.3  # share of the other noises whose phases are drawn anew
+_TWO_CLIPS = 0.3  # share of the noises that are two clips at once
+_NOISE_TWO_CLIPS, _NOISE_STATIONARY = 0.2, 0.15  # the same shares where noise is what is learned
 
 
 class Crop(NamedTuple):
-    """What to cut, and what to make of it."""
+    """Where to cut one crop, and how to augment it."""
 
     clip: int
-    start: float  # fraction of the room
+    offset: float  # fraction of what the clip is longer than the crop
     gain_db: float = 0.0
     speed: float = 1.0
     seed: int = 0  # of the noise
@@ -42,16 +51,15 @@ class SpeechCrops(Dataset[Tensor]):
     crop
         Samples a crop; shorter clips are padded with zeros.
     stft
-        Fixes the level: a crop's mean ``|s_ft|^2`` over active frames is 1 before its gain.
+        Fixes the scale: a crop's mean ``|s_ft|^2`` over active frames is 1 before its gain.
     """
 
     def __init__(self, cache: SpeechCache, split: str, crop: int, stft: Stft) -> None:
-        """Measure the level of every clip once."""
         self.cache, self.crop = cache, crop
         self.clips = cache.indices(split)
         if len(self.clips) == 0:
             raise ValueError(f"the cache has no clip in the split {split!r}")
-        self.scales = np.array([_level_scale(cache[int(i)], stft) for i in self.clips])
+        self.scales = np.array([compute_power_scale(cache[int(i)], stft) for i in self.clips])
 
     def __len__(self) -> int:
         """Count the clips: one crop each an epoch."""
@@ -59,14 +67,14 @@ class SpeechCrops(Dataset[Tensor]):
 
     def __getitem__(self, which: Crop) -> Tensor:
         """Cut one crop, ``(sample,)``."""
-        wave = self.cut(which.clip, which.start, which.speed)
+        wave = self.cut(which.clip, which.offset, which.speed)
         return torch.from_numpy(wave * np.float32(10 ** (which.gain_db / 20)))
 
-    def cut(self, index: int, start: float, speed: float = 1.0) -> np.ndarray:
-        """One crop at unit level, ``(sample,)``, float32."""
+    def cut(self, index: int, offset: float, speed: float = 1.0) -> np.ndarray:
+        """Cut one crop of unit STFT power, ``(sample,)``, float32."""
         wave = self.cache[int(self.clips[index])]
-        wanted = samples_needed(self.crop, speed)
-        begin = int(start * max(0, len(wave) - wanted))
+        wanted = compute_source_length(self.crop, speed)
+        begin = int(offset * max(0, len(wave) - wanted))
         cut = wave[begin : begin + wanted] * self.scales[index]
         cut = np.pad(cut, (0, wanted - len(cut))).astype(np.float32)
         return change_speed(cut, self.crop)
@@ -93,7 +101,6 @@ class MixtureCrops(SpeechCrops):
         self, cache: SpeechCache, split: str, crop: int, stft: Stft, noise: SpeechCache,
         snr_db: tuple[float, float],
     ) -> None:  # fmt: skip
-        """List the noise clips of the split."""
         super().__init__(cache, split, crop, stft)
         self.noise, self.snr_db = noise, snr_db
         self.noise_clips = noise.indices(split)
@@ -103,39 +110,82 @@ class MixtureCrops(SpeechCrops):
     def __getitem__(self, which: Crop) -> Tensor:
         """Speech and noise, ``(2, sample)``."""
         speech = super().__getitem__(which).numpy()
-        return self.with_noise(speech, np.random.default_rng(which.seed), _BABBLE)
+        return self.pair_with_noise(speech, np.random.default_rng(which.seed), _BABBLE)
 
-    def with_noise(self, speech: np.ndarray, rng: np.random.Generator, babble: float) -> Tensor:
-        """Speech ``(sample,)`` and noise for it, ``(2, sample)``; babble in that share of them."""
-        noise = self._babble(rng) if rng.random() < babble else self._noise(rng)
+    def pair_with_noise(
+        self, speech: np.ndarray, rng: np.random.Generator, babble: float
+    ) -> Tensor:
+        """Pair speech ``(sample,)`` with noise: ``(2, sample)``; a share of the noise is babble."""
+        noise = self.draw_babble(rng) if rng.random() < babble else self.draw_noise(rng)
         ratio_db = rng.uniform(*self.snr_db)
         loudness = np.sqrt(np.mean(speech**2) / max(np.mean(noise**2), 1e-12))
         noise = noise * np.float32(loudness * 10 ** (-ratio_db / 20))
         return torch.from_numpy(np.stack((speech, noise)))
 
-    def _noise(self, rng: np.random.Generator) -> np.ndarray:
-        noise = self._clip(rng)
-        if rng.random() < _SECOND:
-            noise = noise + self._clip(rng)
+    def draw_noise(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw noise of one or two clips, equalised, some of it stationary; ``(sample,)``."""
+        noise = self.draw_noise_clip(rng)
+        if rng.random() < _TWO_CLIPS:
+            noise = noise + self.draw_noise_clip(rng)
         noise = equalise(noise, rng)
-        return steady(noise, rng) if rng.random() < _STEADY else noise
+        return randomise_phases(noise, rng) if rng.random() < _STATIONARY else noise
 
-    def _clip(self, rng: np.random.Generator) -> np.ndarray:
+    def draw_noise_clip(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a crop of a noise clip at a random speed, of unit power; ``(sample,)``."""
         wave = self.noise[int(rng.choice(self.noise_clips))]
-        wanted = samples_needed(self.crop, 2 ** rng.uniform(-0.5, 0.5))
+        wanted = compute_source_length(self.crop, 2 ** rng.uniform(-0.5, 0.5))
         begin = int(rng.integers(0, max(1, len(wave) - wanted)))
         cut = np.resize(wave[begin : begin + wanted], wanted).astype(np.float32)
-        cut = change_speed(cut, self.crop)
-        return cut / np.float32(np.sqrt(max(np.mean(cut**2), 1e-12)))
+        return scale_to_unit_power(change_speed(cut, self.crop))
 
-    def _babble(self, rng: np.random.Generator) -> np.ndarray:
+    def draw_babble(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw babble of speakers of the split; ``(sample,)``."""
         talkers = rng.integers(0, len(self.clips), _TALKERS)
         voices = [self.cut(int(i), rng.random()) for i in talkers]
         return np.stack(voices).sum(axis=0, dtype=np.float32)
 
 
-class CropBatches(Sampler[list[Crop]]):
-    """Shuffled batches of crops; epoch ``n`` is the same whether reached at once or resumed.
+class NoiseCrops(SpeechCrops):
+    """Crops of noise of unit mean STFT power, those for training augmented.
+
+    They are augmented by another speed, an equaliser, a second clip on top, or phases drawn anew.
+    Crops of the development split are left as they are.
+
+    Parameters
+    ----------
+    cache, split, crop, stft
+        As for `SpeechCrops`, of noise.
+    """
+
+    def __init__(self, cache: SpeechCache, split: str, crop: int, stft: Stft) -> None:
+        super().__init__(cache, split, crop, stft)
+        self.augmented, self.window_energy = split == "train", stft.n_fft / 2
+
+    def __getitem__(self, which: Crop) -> Tensor:
+        """Cut one crop, ``(sample,)``."""
+        noise = self.cut(which.clip, which.offset, which.speed)
+        if self.augmented:
+            rng, noise = np.random.default_rng(which.seed), scale_to_unit_power(noise)
+            if rng.random() < _NOISE_TWO_CLIPS:
+                other = self.cut(int(rng.integers(0, len(self))), rng.random())
+                gain_db = rng.uniform(-15, 5)
+                noise = noise + scale_to_unit_power(other) * np.float32(10 ** (gain_db / 20))
+            noise = equalise(noise, rng)
+            noise = randomise_phases(noise, rng) if rng.random() < _NOISE_STATIONARY else noise
+        scale = np.float32(10 ** (which.gain_db / 20) / np.sqrt(self.window_energy))
+        return torch.from_numpy(scale_to_unit_power(noise) * scale)
+
+
+class NoiseMixtureCrops(MixtureCrops):
+    """Crops of speech and noise where noise is what is learned: babble is speech there."""
+
+    def draw_babble(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw noise, as babble is none."""
+        return self.draw_noise(rng)
+
+
+class CropBatches(EpochSampler[Crop]):
+    """Shuffled batches of crops; long clips are cropped more often.
 
     Parameters
     ----------
@@ -145,7 +195,7 @@ class CropBatches(Sampler[list[Crop]]):
         Crops a batch.
     seed
         With the epoch, fixes order, position and gain.
-    level_jitter_db
+    gain_sd_db
         Standard deviation of the gains.
     speed
         Range of the speeds, drawn uniformly in twentieths.
@@ -156,12 +206,12 @@ class CropBatches(Sampler[list[Crop]]):
     """
 
     def __init__(
-        self, dataset: SpeechCrops, batch: int, seed: int, level_jitter_db: float = 0.0,
+        self, dataset: SpeechCrops, batch: int, seed: int, gain_sd_db: float = 0.0,
         speed: tuple[float, float] = (1.0, 1.0), share: float = 1.0, shuffle: bool = True,
     ) -> None:  # fmt: skip
-        """Store the settings."""
-        self.dataset, self.batch, self.seed, self.speed = dataset, batch, seed, speed
-        self.level_jitter_db, self.shuffle, self.epoch = level_jitter_db, shuffle, 0
+        super().__init__(seed)
+        self.dataset, self.batch, self.speed = dataset, batch, speed
+        self.gain_sd_db, self.shuffle = gain_sd_db, shuffle
         # Long clips are cropped more often, so that every second counts alike.
         lengths = np.diff(dataset.cache.offsets)[dataset.clips]
         self.weights = np.maximum(lengths / dataset.crop, 1.0)
@@ -173,15 +223,6 @@ class CropBatches(Sampler[list[Crop]]):
             return -(-len(self.dataset) // self.batch)
         return max(1, self.crops // self.batch)
 
-    @property
-    def sampler(self) -> CropBatches:
-        """Itself: Lightning tells the epoch to a batch sampler's sampler only."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
     def __iter__(self) -> Iterator[list[Crop]]:
         """Yield the batches of the current epoch."""
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -190,7 +231,7 @@ class CropBatches(Sampler[list[Crop]]):
         else:
             total = max(self.batch, self.crops)
             clips = rng.choice(len(self.dataset), total, p=self.weights / self.weights.sum())
-            gains = self.level_jitter_db * rng.standard_normal(total)
+            gains = self.gain_sd_db * rng.standard_normal(total)
             seeds = rng.integers(0, 2**31, total)
             low, high = (round(20 * bound) for bound in self.speed)
             # In steps, so that the lengths to resample are few and the transforms stay fast.
@@ -202,9 +243,39 @@ class CropBatches(Sampler[list[Crop]]):
             yield crops[start : start + self.batch]
 
 
-def _level_scale(wave: np.ndarray, stft: Stft) -> float:
+def compute_power_scale(wave: np.ndarray, stft: Stft) -> float:
     """Factor that brings a clip's active frames to unit mean STFT power."""
-    from avse_ppl.data.mixing import active_power
-
     window_energy = stft.n_fft / 2  # both windows: sine, and Hann up to a constant
     return 1.0 / np.sqrt(max(active_power(wave, stft.sample_rate_hz), 1e-12) * window_energy)
+
+
+def make_crop_loaders(
+    train: SpeechCrops,
+    dev: SpeechCrops,
+    batch: int,
+    seed: int,
+    *,
+    gain_sd_db: float = 0.0,
+    speed: tuple[float, float] = (1.0, 1.0),
+    share: float = 1.0,
+    workers: int = 0,
+) -> Loaders:
+    """Load shuffled batches of training crops, and the middle crop of every validation clip.
+
+    Parameters
+    ----------
+    train, dev
+        Crops of both splits.
+    batch, seed, gain_sd_db, speed, share
+        As for `CropBatches`; they vary the training crops only.
+    workers
+        Processes that cut and augment the training crops.
+
+    Returns
+    -------
+    Loaders
+        Of training and of validation.
+    """
+    batches = CropBatches(train, batch, seed, gain_sd_db, speed, share)
+    checks = CropBatches(dev, min(batch, len(dev)), seed, shuffle=False)
+    return Loaders(make_loader(train, batches, workers), make_loader(dev, checks))

@@ -1,0 +1,1 @@
+"""Training examples cut out of the caches: speech, audio-visual crops, clips of lips."""
