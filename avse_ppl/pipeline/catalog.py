@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from avse_ppl.inference import UDiffSE, presets
-from avse_ppl.inference.mcmc.hamiltonian import HamiltonianMonteCarlo
+from avse_ppl.inference.mcmc.hmc import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
