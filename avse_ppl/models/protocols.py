@@ -178,14 +178,25 @@ class HasEncoder(Protocol):
 
 @runtime_checkable
 class AudioVisual(Protocol):
-    """A speech prior that can take video; without a visual encoder it is audio-only."""
-
-    lips: LipEncoder | None
-    visual_weight: float
+    """A speech prior that can take video."""
 
     def visual_features(self, lips: Any, frames: Frames) -> Tensor:
         """Features of the lips on the frames of a recording, ``(1 + feature, time)``."""
         ...
+
+
+@runtime_checkable
+class HasVisualEncoder(Protocol):
+    """An audio-visual prior with its visual encoder; audio-only where that is None."""
+
+    lips: LipEncoder | None
+
+
+@runtime_checkable
+class HasVisualWeight(Protocol):
+    """A prior with a factor on the gates of all lips, in (0, 1]; see `LatentSpeech`."""
+
+    visual_weight: float
 
 
 @runtime_checkable
@@ -235,6 +246,8 @@ class Denoiser(Protocol):
 class HasSequencePrior(Protocol):
     """A network with a prior of its latent sequence, instead of a white one."""
 
+    latent: int
+
     def law(self, z: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each latent given those before it."""
         ...
@@ -254,7 +267,7 @@ class LatentDenoisingNetwork(Protocol):
 
 
 def is_audio_visual(speech: Any) -> bool:
-    """Whether a speech prior has a visual encoder.
+    """Whether a speech prior takes video.
 
     Examples
     --------
@@ -262,7 +275,19 @@ def is_audio_visual(speech: Any) -> bool:
     >>> is_audio_visual(GaussianSpeech())
     False
     """
-    return isinstance(speech, AudioVisual) and speech.lips is not None
+    if isinstance(speech, HasVisualEncoder):
+        return speech.lips is not None
+    return isinstance(speech, AudioVisual)
+
+
+def visual_weight_of(speech: Any) -> float:
+    """Factor on the gates of all lips that a speech prior asks for; 1 where it does not."""
+    return speech.visual_weight if isinstance(speech, HasVisualWeight) else 1.0
+
+
+def supports_switch(speech: Any) -> bool:
+    """Whether the switch of the lips can be summed out under a speech prior."""
+    return isinstance(speech, SupportsSwitch) and speech.supports_switch
 
 
 def receptive_field_of(prior: Any) -> int | None:

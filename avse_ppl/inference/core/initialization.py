@@ -12,6 +12,7 @@ from torch import Tensor
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.protocols import HasInitialValues
 from avse_ppl.models.visual.gate import Switch, gated, shown
 
 _NOISE_FITS = 20
@@ -37,7 +38,7 @@ def warm_start(
         seen = () if visual is None else (visual,)
         for name, (mean, sd) in encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
-    if noise is None and hasattr(density.scene.noise, "initial"):
+    if noise is None and isinstance(density.scene.noise, HasInitialValues):
         noise = _fit_noise(density, location, randoms)
     if noise is not None:
         location |= density.unconstrain(noise)

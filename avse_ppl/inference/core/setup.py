@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.models.protocols import move_model
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Spectrogram
 
@@ -68,8 +69,8 @@ def prepare(
             f"{len(seeds)} seeds for {spectrogram.recordings} recordings; give one whole number, "
             "or as many as there are recordings"
         )
-    scene = replace(scene, speech=_moved(scene.speech, target, dtype),
-                    noise=_moved(scene.noise, target, dtype))  # fmt: skip
+    scene = replace(scene, speech=move_model(scene.speech, target, dtype),
+                    noise=move_model(scene.noise, target, dtype))  # fmt: skip
     return scene, spectrogram, RandomStreams(seeds, spectrogram.recordings, target)
 
 
@@ -168,7 +169,3 @@ def _check_spectrogram(spectrogram: Spectrogram) -> None:
                 f"recording {i} of the spectrogram is silent (all zeros), so there is nothing to "
                 "infer"
             )
-
-
-def _moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    return model.to(device, dtype) if hasattr(model, "to") else model

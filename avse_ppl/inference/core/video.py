@@ -13,6 +13,7 @@ from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.protocols import is_audio_visual, supports_switch, visual_weight_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import name_of
 from avse_ppl.models.visual.gate import Switch, Switched, gate_features
@@ -92,7 +93,7 @@ def encode_video(
     if scene.reliability not in (None, ungated):
         if scores is None:
             scores = score_frames(lips, mixture)
-        features[:, 0] *= getattr(scene.speech, "visual_weight", 1.0) * scores.to(features.dtype)
+        features[:, 0] *= visual_weight_of(scene.speech) * scores.to(features.dtype)
     return features
 
 
@@ -126,9 +127,7 @@ def score_frames(lips: Sequence[Any], mixture: Spectrogram) -> Tensor:
 
 def check_audio_visual(speech: Any, video: Any) -> None:
     """Raise if there is a video and the prior would ignore it."""
-    if video is not None and (
-        not hasattr(speech, "visual_features") or getattr(speech, "lips", True) is None
-    ):
+    if video is not None and not is_audio_visual(speech):
         raise ValueError(
             f"speech prior {name_of(speech)!r} is audio-only and would ignore the video; "
             "leave the video out, or take an audio-visual prior, such as 'av-dkf'"
@@ -147,7 +146,7 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
     shape = (len(features), frames.time)
     with recording_plate(shape[0], isolated=True):
         found = scene.reliability(frames, features)  # type: ignore[misc]
-    if isinstance(found, Switch) and not getattr(scene.speech, "supports_switch", False):
+    if isinstance(found, Switch) and not supports_switch(scene.speech):
         raise ValueError(
             f"speech prior {name_of(scene.speech)!r} has no switch that can be summed out: its "
             "decoder, or its memory, sees the lips too; take the reliability 'score' or 'beta'"

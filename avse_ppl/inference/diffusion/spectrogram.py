@@ -13,7 +13,8 @@ from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.resources import free_memory
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.models.speech.diffusion import Denoises, renoising_coefficients
+from avse_ppl.models.protocols import Denoiser
+from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.signal.stft import Spectrogram
 
 # Numbers that a denoiser holds at once for each bin: 40 measured of the shipped one, in float32.
@@ -29,7 +30,7 @@ class GibbsSweep(NamedTuple):
 
 
 def reverse_run(
-    prior: Denoises,
+    prior: Denoiser,
     mixture: Spectrogram,
     noise: NoiseFit,
     levels: list[float],
@@ -110,7 +111,7 @@ def reverse_run(
 
 
 def denoised(
-    prior: Denoises, mixture: Spectrogram, state: Tensor, sigma: float
+    prior: Denoiser, mixture: Spectrogram, state: Tensor, sigma: float
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of all rows; as many at once as memory bears."""
     free = free_memory(state.device)

@@ -14,14 +14,13 @@ from torch import Tensor
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.noise.basic import stationary
 from avse_ppl.models.noise.sum import (
-    Noise,
     NoiseModelBase,
     initial_values,
-    moved,
     noise_floor,
     scaled,
     with_site,
 )
+from avse_ppl.models.protocols import NoiseModel, move_model
 from avse_ppl.models.validation import check_positive
 from avse_ppl.signal.stft import Frames
 
@@ -75,7 +74,7 @@ class AR1Gain(NoiseModelBase):
 
     gain_sd_db: float | None = None
     correlation_s: float | None = 0.2
-    noise: Noise = stationary
+    noise: NoiseModel = stationary
     site: str = "noise"
 
     def __post_init__(self) -> None:
@@ -98,7 +97,7 @@ class AR1Gain(NoiseModelBase):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AR1Gain:
         """Return the same model with what it holds on another device or dtype."""
-        noise = moved(self.noise, device, dtype)
+        noise = move_model(self.noise, device, dtype)
         return AR1Gain(self.gain_sd_db, self.correlation_s, noise, self.site)
 
 

@@ -14,13 +14,12 @@ from torch import Tensor
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.noise.basic import stationary
 from avse_ppl.models.noise.sum import (
-    Noise,
     NoiseModelBase,
     initial_values,
-    moved,
     scaled,
     with_site,
 )
+from avse_ppl.models.protocols import NoiseModel, move_model
 from avse_ppl.models.validation import check_positive
 from avse_ppl.signal.stft import Frames
 
@@ -68,7 +67,7 @@ class StudentT(NoiseModelBase):
     """
 
     df: float | None = None
-    noise: Noise = stationary
+    noise: NoiseModel = stationary
     site: str = "noise"
 
     def __post_init__(self) -> None:
@@ -98,7 +97,7 @@ class StudentT(NoiseModelBase):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> StudentT:
         """Return the same model with what it holds on another device or dtype."""
-        return StudentT(self.df, moved(self.noise, device, dtype), self.site)
+        return StudentT(self.df, move_model(self.noise, device, dtype), self.site)
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class AlphaStable(NoiseModelBase):
     """
 
     alpha: float | None = None
-    noise: Noise = stationary
+    noise: NoiseModel = stationary
     site: str = "noise"
 
     def __post_init__(self) -> None:
@@ -187,7 +186,7 @@ class AlphaStable(NoiseModelBase):
 
     def to(self, device: torch.device, dtype: torch.dtype) -> AlphaStable:
         """Return the same model with what it holds on another device or dtype."""
-        return AlphaStable(self.alpha, moved(self.noise, device, dtype), self.site)
+        return AlphaStable(self.alpha, move_model(self.noise, device, dtype), self.site)
 
 
 def positive_stable(index: Any, angle: Any, energy: Any) -> Any:

@@ -5,24 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import count
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.protocols import (
+    HasInitialBelow,
+    HasInitialValues,
+    HasInnerNoise,
+    HasMStep,
+    HasSite,
+    NoiseModel,
+    move_model,
+)
 from avse_ppl.signal.stft import Frames
 
 _FITS = 20  # of a part that has updates of its own
 _QUIET = 1e-6  # -60 dB below the recording
-
-
-class Noise(Protocol):
-    """A function of frames that samples its latents and returns the law of the noise."""
-
-    def __call__(self, frames: Frames, /) -> ComplexNormal:
-        """Law of the noise, broadcastable to ``(freq, time)``."""
-        ...
 
 
 class NoiseModelBase:
@@ -31,11 +32,11 @@ class NoiseModelBase:
     Each has a field ``site``, what the names of its latents begin with.
     """
 
-    def __add__(self, other: Noise) -> Sum:
+    def __add__(self, other: NoiseModel) -> Sum:
         """Add another model, of the library or a function of yours."""
         return Sum((self, other))  # type: ignore[arg-type]  # every one of ours is callable
 
-    def __radd__(self, other: Noise) -> Sum:
+    def __radd__(self, other: NoiseModel) -> Sum:
         """Add to a function of yours."""
         return Sum((other, self))  # type: ignore[arg-type]
 
@@ -74,7 +75,7 @@ class Sum(NoiseModelBase):
     torch.Size([513, 7])
     """
 
-    parts: tuple[Noise, ...]
+    parts: tuple[NoiseModel, ...]
 
     def __post_init__(self) -> None:
         """Check the parts, and give their latents names of their own."""
@@ -97,17 +98,20 @@ class Sum(NoiseModelBase):
         data too and so hold what rises above it; all others start as if they were alone.
         """
         found: dict[str, Tensor] = {}
-        above = [p for p in self.parts if hasattr(p, "initial") and not hasattr(p, "initial_below")]
+        above = any(
+            isinstance(part, HasInitialValues) and not isinstance(part, HasInitialBelow)
+            for part in self.parts
+        )
         for part in self.parts:
-            beneath = getattr(part, "initial_below", None) if above else None
-            found |= (
-                beneath(power) if beneath else initial_values(part, power, speech_power, generator)
-            )
+            if above and isinstance(part, HasInitialBelow):
+                found |= part.initial_below(power)
+            else:
+                found |= initial_values(part, power, speech_power, generator)
         return found
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Sum:
         """Return the same sum with its learned parts on another device or dtype."""
-        return Sum(tuple(moved(part, device, dtype) for part in self.parts))
+        return Sum(tuple(move_model(part, device, dtype) for part in self.parts))
 
 
 def with_site(model: Any, site: str) -> Any:
@@ -122,12 +126,7 @@ def with_site(model: Any, site: str) -> Any:
     if isinstance(model, Sum):
         names = [f"{site}.{i}" if i else site for i in range(len(model.parts))]
         return Sum(tuple(map(with_site, model.parts, names)))
-    return replace(model, site=site) if hasattr(model, "site") else model
-
-
-def moved(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Return a model on another device or dtype, if it holds anything there."""
-    return model.to(device, dtype) if hasattr(model, "to") else model
+    return replace(model, site=site) if isinstance(model, HasSite) else model  # type: ignore[type-var]
 
 
 def scaled(law: ComplexNormal, gain: Any) -> ComplexNormal:
@@ -165,10 +164,12 @@ def initial_values(
     model: Any, power: Tensor, speech_power: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Start of a model's latents, after a few of its own updates if it has them (NMF)."""
-    initial, maximise = getattr(model, "initial", None), getattr(model, "maximise", None)
-    values = initial(power, speech_power, generator) if initial else {}
-    for _ in range(_FITS if maximise else 0):
-        values = maximise(values, power, speech_power[None])  # type: ignore[misc]
+    values: dict[str, Tensor] = {}
+    if isinstance(model, HasInitialValues):
+        values = model.initial(power, speech_power, generator)
+    if isinstance(model, HasMStep):
+        for _ in range(_FITS):
+            values = model.maximise(values, power, speech_power[None])
     return values
 
 
@@ -181,7 +182,7 @@ def _check_parts(parts: list[Any]) -> None:
                 f"a part of a sum of noise models must be a function of frames, found "
                 f"{type(part).__name__}: {part!r}"
             )
-    own = [part for part in parts if not hasattr(part, "site")]
+    own = [part for part in parts if not isinstance(part, HasSite)]
     twice = [part for i, part in enumerate(own) if part in own[:i]]
     if twice:
         name = getattr(twice[0], "__name__", type(twice[0]).__name__)
@@ -206,13 +207,13 @@ def _sites(model: Any) -> set[str]:
     """What the names of a model's latents begin with, and of those inside it."""
     if isinstance(model, Sum):
         return set().union(*map(_sites, model.parts))
-    own = {model.site} if hasattr(model, "site") else set()
-    return own | (_sites(model.noise) if hasattr(model, "noise") else set())
+    own = {model.site} if isinstance(model, HasSite) else set()
+    return own | (_sites(model.noise) if isinstance(model, HasInnerNoise) else set())
 
 
 def _law(part: Any, frames: Frames) -> ComplexNormal:
     law = part(frames)
-    if not hasattr(law, "convolve"):
+    if not isinstance(law, ComplexNormal):
         name = getattr(part, "__name__", type(part).__name__)
         raise TypeError(
             f"{name!r}, a part of a sum of noise models, returned {type(law).__name__}; expected "

@@ -12,30 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
-from avse_ppl.models.speech.compression import Compression
+from avse_ppl.models.protocols import Denoiser
 from avse_ppl.models.validation import check_count, check_positive
-from avse_ppl.signal.stft import Stft
-
-
-class Denoises(Protocol):
-    """What a score prior offers instead of a density."""
-
-    stft: Stft
-    compression: Compression
-    sigma_min: float
-    sigma_max: float
-
-    def denoise(
-        self, noisy: Tensor, sigma: Tensor, visual: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and variance of compressed clean speech given it under noise.
-
-        ``noisy`` is ``(recording, freq, time)``, complex, ``sigma`` ``(recording,)``, ``visual``
-        ``(recording, 1 + feature, time)``.
-        """
-        ...
 
 
 class Sde(Protocol):
@@ -212,4 +191,4 @@ def renoising_coefficients(sigma: float, lower: float, memory: float) -> tuple[f
 
 def denoises(speech: Any) -> bool:
     """Whether a speech prior is one that denoises spectrograms."""
-    return hasattr(speech, "denoise") and hasattr(speech, "compression")
+    return isinstance(speech, Denoiser)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipEncoder, on_frames
+from avse_ppl.models.protocols import SupportsSwitch, receptive_field_of
 from avse_ppl.models.speech.decoding import decode
 from avse_ppl.models.speech.latent_sequence import sequence_prior
 from avse_ppl.models.visual.gate import Switched
@@ -106,12 +107,14 @@ class LatentSpeech:
     @property
     def supports_switch(self) -> bool:
         """Whether a switch of the lips can be summed out; see `avse_ppl.models.visual.switch`."""
-        return self.lips is not None and getattr(self.network, "supports_switch", False)
+        return self.lips is not None and (
+            isinstance(self.network, SupportsSwitch) and self.network.supports_switch
+        )
 
     @property
     def receptive_field(self) -> int | None:
         """Frames to either side whose law the latents of a frame change; None: any."""
-        return getattr(self.network, "receptive_field", None)
+        return receptive_field_of(self.network)
 
     def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
         """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.

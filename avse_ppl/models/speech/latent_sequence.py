@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from avse_ppl.distributions.backend import on_jax
+from avse_ppl.models.protocols import HasSequencePrior
 from avse_ppl.models.visual.gate import Switched
 from avse_ppl.models.visual.switch import draw_prior, evidence
 from avse_ppl.signal.stft import Frames
@@ -31,7 +32,7 @@ def sequence_prior(network: Any, frames: Frames, visual: Any = None) -> Any:
     visual
         What is seen, ``(recording, 1 + feature, time)``, or None; or `Switched`.
     """
-    if not hasattr(network, "law"):
+    if not isinstance(network, HasSequencePrior):
         return dist.Normal(frames.number(0.0), 1.0)
     if on_jax():
         from avse_ppl.models.speech.latent_sequence_jax import SequencePriorJax

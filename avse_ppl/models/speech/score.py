@@ -62,7 +62,7 @@ class ScoreSpeech:
     def denoise(
         self, noisy: Tensor, sigma: Tensor, visual: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mean and variance of compressed clean speech; see `Denoises`."""
+        """Mean and variance of compressed clean speech; see `Denoiser`."""
         with torch.no_grad():
             return self.network(noisy, sigma, visual if self.lips is not None else None)
 
