@@ -3,7 +3,7 @@
 The clips, noises and seeds of `av_quality`, at -5 dB. Corruptions are rendered on the real crops:
 of the whole clip, and in two bursts that make up half of it. The regret is SI-SDR by ear minus
 SI-SDR with the corrupted video; the gain kept is that of the corrupted video divided by that of
-the clean one, believed blindly (`always`).
+the clean one, believed blindly (`ungated`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips
 from avse_ppl.video.corruptions import corrupt
 
-MODELS = ("always", "score", "markov")
+MODELS = ("ungated", "soft", "switching")
 CORRUPTIONS: dict[str, tuple[str, float]] = {
     "hand": ("hand", 1.0),
     "half covered": ("patch", 0.5),
@@ -84,12 +84,12 @@ def main(
     how = {"speech": speech, "inference": inference}
     some = [case for case in cases((-5.0,)) if not noises or case.noise in noises]
     donors = [some[(i + len(some) // 2) % len(some)].lips for i in range(len(some))]
-    ear = si_sdr(some, None, "never", **how)
+    ear = si_sdr(some, None, "audio-only", **how)
     heads = [f"{m}: mean regret / worst clip / gain kept" for m in models]
     lines = [row("lips", *heads), row(*["---"] * (1 + len(models)))]
     lips = [case.lips for case in some]
-    clean = {m: si_sdr(some, lips, m, **how) for m in dict.fromkeys((*models, "always"))}
-    best = float(np.mean(clean["always"] - ear))
+    clean = {m: si_sdr(some, lips, m, **how) for m in dict.fromkeys((*models, "ungated"))}
+    best = float(np.mean(clean["ungated"] - ear))
     lines.append(_line("clean", ear, {m: clean[m] for m in models}, best))
     print("\n".join(lines), flush=True)
     for what in CORRUPTIONS:

@@ -68,7 +68,7 @@ def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
 
 
 def resolve_reliability(reliability: Any) -> Any:
-    """Model of visual reliability from a name, or itself; None: the default, ``"score"``.
+    """Model of visual reliability from a name, or itself; None: the default, ``"soft"``.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def resolve_reliability(reliability: Any) -> Any:
 
     Examples
     --------
-    >>> resolve_reliability("markov").persistence
+    >>> resolve_reliability("switching").persistence
     0.97
     """
-    reliability = "score" if reliability is None else reliability
+    reliability = "soft" if reliability is None else reliability
     if not isinstance(reliability, str):
         return reliability
     if reliability not in RELIABILITIES:

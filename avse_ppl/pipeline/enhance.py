@@ -135,9 +135,9 @@ def enhance(
     video_options
         How the video is read, see `avse_ppl.pipeline.inputs.VideoOptions`.
     reliability
-        Model of visual reliability, frame by frame: ``"markov"``, ``"score"``, ``"beta"``,
-        ``"always"``, ``"never"``, or a function, see `avse_ppl.models.visual.reliability`. None:
-        ``"score"``.
+        Model of visual reliability, frame by frame: ``"soft"``, ``"switching"``, ``"beta"``,
+        ``"ungated"``, ``"audio-only"``, or a function, see `avse_ppl.models.visual.reliability`.
+        None: ``"soft"``.
 
     Returns
     -------

@@ -79,14 +79,14 @@ def test_a_video_is_heard_and_seen(here, toy):
 def test_how_far_the_video_is_believed_is_a_choice(here, toy):
     soundfile.write("sound.wav", load_audio("mouth.mkv").mono().samples, 16000)
     given = ["--speech", toy, "--seed", "3"]
-    for name in ("never", "always", "markov"):
+    for name in ("audio-only", "ungated", "switching"):
         posterior = ["--posterior", f"{name}.nc"]
         found = enhance("mouth.mkv", "-o", f"{name}.wav", "--reliability", name, *given, *posterior)
         assert found.exit_code == 0, found.stderr
     assert enhance("sound.wav", "-o", "heard.wav", *given).exit_code == 0
-    assert np.allclose(samples("never.wav"), samples("heard.wav"), atol=1e-6)
-    assert not np.allclose(samples("always.wav"), samples("heard.wav"), atol=1e-4)
-    gate = Posterior.load("markov.nc").reliability
+    assert np.allclose(samples("audio-only.wav"), samples("heard.wav"), atol=1e-6)
+    assert not np.allclose(samples("ungated.wav"), samples("heard.wav"), atol=1e-4)
+    gate = Posterior.load("switching.nc").reliability
     assert gate is not None
     assert 0.0 <= gate.min() <= gate.max() <= 1.0
 
@@ -164,10 +164,10 @@ def test_lips_have_a_say_in_a_comparison_and_missing_ones_none(clip, toy):
     blind = compare(audio, NOISES, video=unseen(lips), **options)
     assert by_ear.models == blind.models
     np.testing.assert_array_equal(by_ear.elpd, blind.elpd)
-    seen = compare(audio, NOISES[:1], video=lips, reliability=["never", "always"], **options)
+    seen = compare(audio, NOISES[:1], video=lips, reliability=["audio-only", "ungated"], **options)
     elpd = dict(zip(seen.models, seen.elpd, strict=True))
-    np.testing.assert_array_equal(elpd["never"], by_ear.elpd[by_ear.models.index(NOISES[0])])
-    assert np.abs(elpd["always"] - elpd["never"]).max() > 0.01
+    np.testing.assert_array_equal(elpd["audio-only"], by_ear.elpd[by_ear.models.index(NOISES[0])])
+    assert np.abs(elpd["ungated"] - elpd["audio-only"]).max() > 0.01
     assert (by_ear.attrs["video"], seen.attrs["video"]) == (False, True)
 
 
@@ -178,7 +178,8 @@ def test_noise_models_and_models_of_reliability_are_paired():
     assert list(pairs) == [f"{n}, {r}" for n in NOISES for r in ("slow", "all")]
     assert pairs["nmf, all"].reliability is ungated and pairs["nmf, all"].noise is models["nmf"]
     assert (
-        list(pair_models(None, models, name_reliability_models("never"), with_video=True)) == NOISES
+        list(pair_models(None, models, name_reliability_models("audio-only"), with_video=True))
+        == NOISES
     )
     blind = pair_models(None, models, name_reliability_models(None), with_video=False)
     assert blind["nmf"].reliability is None
@@ -196,13 +197,13 @@ def test_chunks_of_a_long_recording_have_lips_on_their_clock(clip):
 def test_what_compare_refuses_to_look_at(clip, toy):
     audio, lips = clip
     with pytest.raises(ValueError, match="no video that they could be about"):
-        compare(audio, ["nmf"], reliability=["always", "never"])
+        compare(audio, ["nmf"], reliability=["ungated", "audio-only"])
     with pytest.raises(ValueError, match="is audio-only and would"):
         compare(audio, NOISES, video=lips, speech="gaussian")
     with pytest.raises(ValueError, match="unknown model of reliability 'blindly'"):
         compare(audio, NOISES, video=lips, speech=toy, reliability="blindly")
-    with pytest.raises(ValueError, match="model of reliability 'never' stands twice"):
-        compare(audio, NOISES, video=lips, speech=toy, reliability=["never", "never"])
+    with pytest.raises(ValueError, match="model of reliability 'audio-only' stands twice"):
+        compare(audio, NOISES, video=lips, speech=toy, reliability=["audio-only", "audio-only"])
 
 
 def command(*arguments):
@@ -213,13 +214,13 @@ def test_compare_looks_at_the_video(here, toy, clip, monkeypatch):
     monkeypatch.setitem(compare.__globals__, "_STEPS", 4)
     soundfile.write("sound.wav", clip[0].samples, 16000, subtype="FLOAT")
     seen = ("--video", "mouth.mkv", "--video-offset", "-0.5", "--speech", toy)
-    asked = ("--noise", "stationary", "--reliability", "never", "always")
+    asked = ("--noise", "stationary", "--reliability", "audio-only", "ungated")
     result = command("compare", "sound.wav", *seen, *asked, "--draws", 100, "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     elpd = {row["model"]: row["elpd"] for row in report["models"]}
-    assert set(elpd) == {"never", "always"} and report["settings"]["video"] is True
-    assert abs(elpd["always"] - elpd["never"]) > 1.0
+    assert set(elpd) == {"audio-only", "ungated"} and report["settings"]["video"] is True
+    assert abs(elpd["ungated"] - elpd["audio-only"]) > 1.0
 
 
 def test_compare_looks_at_a_clip_itself(here, toy, monkeypatch):
@@ -242,7 +243,10 @@ def test_compare_looks_at_a_clip_itself(here, toy, monkeypatch):
         (("speech.flac", "--video", "mouth.mkv", "--speech", "gaussian"), "audio-only and would"),
         (("mouth.mkv", "--video-offset", "soon"), "a number of seconds or 'auto'"),
         (("mouth.mkv", "--reliability", "blindly"), "unknown model of reliability 'blindly'"),
-        (("speech.flac", "--reliability", "never", "always"), "no video that they could be about"),
+        (
+            ("speech.flac", "--reliability", "audio-only", "ungated"),
+            "no video that they could be about",
+        ),
         (("speech.mkv",), "AVSE_PPL_FACE_MODEL"),
     ],
 )
@@ -296,7 +300,7 @@ def test_diagnose_looks_at_the_clip_again(here, toy):
     assert result.exit_code in (0, 1), result.stderr
     assert "p_law" in json.loads(result.stdout)["recordings"][0]
     assert (here / "t.png").stat().st_size > 1000
-    other = command("diagnose", "p.nc", *made, "--video", "mouth.mkv", "--reliability", "markov")
+    other = command("diagnose", "p.nc", *made, "--video", "mouth.mkv", "--reliability", "switching")
     assert other.exit_code == 2 and "the model of reliability" in " ".join(other.stderr.split())
 
 

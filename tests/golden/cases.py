@@ -333,7 +333,7 @@ def inverted(
 
 
 def seen(
-    routine: Callable[..., Posterior], speech: str = "av-dkf", reliability: str = "score",
+    routine: Callable[..., Posterior], speech: str = "av-dkf", reliability: str = "soft",
     length_s: float = 1.0,
 ) -> Values:  # fmt: skip
     scene = Scene(load_speech(speech), resolve_noise("nmf"), resolve_reliability(reliability))
@@ -347,7 +347,7 @@ case("svi-tempered", 1e-3, routine=SVI(tempering=0.25, **SVI_SHORT))(inverted)
 case("svi-float64", 1e-4, routine=SVI(dtype=torch.float64, **SVI_SHORT))(inverted)
 for _name in ("gaussian", *(n for n in HEARING if n != "tcvae"), *SEEING):
     case(f"svi-{_name}", 1e-3, routine=SVI(**SVI_SHORT), speech=_name)(inverted)
-for _name in ("score", "markov", "beta", "always", "never"):
+for _name in ("soft", "switching", "beta", "ungated", "audio-only"):
     case(f"svi-av-dkf-{_name}", 1e-3, routine=SVI(**SVI_SHORT), reliability=_name)(seen)
 for _name in ("av-cvae", "av-rvae", "av-vae", "latent-diffusion"):
     case(f"svi-{_name}-video", 1e-3, routine=SVI(**SVI_SHORT), speech=_name)(seen)
@@ -380,8 +380,8 @@ for _name, _routine in {
         )(inverted)
 case("nuts-float64", 1e-3, routine=NUTS(max_tree_depth=2, dtype=torch.float64, **CHAIN_SHORT),
      speech="gaussian", noise="stationary", length_s=0.3)(inverted)  # fmt: skip
-case("nuts-av-dkf-markov", 1e-2, routine=NUTS(max_tree_depth=2, **CHAIN_SHORT), length_s=0.3,
-     reliability="markov")(seen)  # fmt: skip
+case("nuts-av-dkf-switching", 1e-2, routine=NUTS(max_tree_depth=2, **CHAIN_SHORT), length_s=0.3,
+     reliability="switching")(seen)  # fmt: skip
 
 # What JAX compiles differs by more, from processor to processor, than torch does, and its short
 # adaptation makes more of it. Most of the time is spent compiling.
@@ -394,7 +394,7 @@ for _speech, _noise in (("gaussian", "stationary"), ("vae", "nmf")):
 _JAX = NumPyroNUTS(max_tree_depth=2, metrics=1, **CHAIN_SHORT)
 for _name in ("tcvae", "rvae", "dkf"):
     case(f"numpyro-nuts-{_name}", 0.1, slow=True, routine=_JAX, speech=_name, **_HELD)(inverted)
-for _name in ("score", "markov", "beta"):
+for _name in ("soft", "switching", "beta"):
     case(f"numpyro-nuts-av-dkf-{_name}", 0.1, slow=True, routine=_JAX, reliability=_name, **_HELD)(
         seen
     )
@@ -433,11 +433,11 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
 
 for _name in ("gaussian", "vae", "rvae", "tcvae", "dkf", "srnn"):
     case(f"jax-density-{_name}", 1e-4, speech=_name)(jax_joint)
-for _name in ("score", "markov", "beta"):
+for _name in ("soft", "switching", "beta"):
     case(
         f"jax-density-av-dkf-{_name}",
         1e-4,
-        slow=_name != "score",
+        slow=_name != "soft",
         speech="av-dkf",
         reliability=_name,
     )(jax_joint)
@@ -446,7 +446,7 @@ _LATENT = GuidedDiffusion(rounds=3, draws=4)
 case("guided-latent-diffusion", 1e-3, routine=_LATENT, speech="latent-diffusion")(inverted)
 case("guided-latent-diffusion-video", 1e-3, routine=_LATENT, speech="latent-diffusion")(seen)
 case(
-    "guided-latent-diffusion-markov", 1e-3, speech="latent-diffusion", reliability="markov",
+    "guided-latent-diffusion-switching", 1e-3, speech="latent-diffusion", reliability="switching",
     routine=GuidedDiffusion(rounds=3, draws=4, start_seeing="av-dkf"),
 )(seen)  # fmt: skip
 case("guided-gaussian", 1e-3, routine=GuidedDiffusion(steps=4, rounds=3, draws=4),
@@ -600,7 +600,7 @@ def settings() -> Values:
     noises = {name: told(resolve_noise(name)) for name in NOISE_MODELS if name != "learned"}
     classes = (SVI, EM, NUTS, HMC, NumPyroNUTS, GuidedDiffusion, UDiffSE, Exact, GaussianSpeech)
     own = {c.__name__: told(c()) for c in classes}
-    sights = {n: told(resolve_reliability(n)) for n in ("score", "markov", "beta", "always")}
+    sights = {n: told(resolve_reliability(n)) for n in ("soft", "switching", "beta", "ungated")}
     return {**routines, **{f"noise.{k}": v for k, v in noises.items()}, **own,
             **{f"reliability.{k}": v for k, v in sights.items()},
             "speech": ", ".join(speech_names())}  # fmt: skip

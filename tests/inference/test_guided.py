@@ -262,7 +262,7 @@ def test_visual_features_of_another_length():
 def test_a_gate_that_is_a_latent_is_refused():
     scene = Scene(ScoreSpeech(denoiser(5), LipEncoder(5, 4), stft=STFT), stationary, Beta())
     visual = torch.ones(1, 6, STFT.count_frames(N))
-    with pytest.raises(ValueError, match="take --reliability score"):
+    with pytest.raises(ValueError, match="take --reliability soft"):
         GuidedDiffusion(**SHORT)(scene, wave(), visual, seed=0)
 
 

@@ -60,31 +60,31 @@ def test_all_frames_missing_is_the_audio_only_answer_to_the_bit(prior, name):
     assert np.array_equal(dark.speech, heard.speech)
 
 
-def test_never_is_the_audio_only_answer_with_any_video(prior):
+def test_audio_only_is_the_audio_only_answer_with_any_video(prior):
     assert np.array_equal(invert(prior, seen(), audio_only).mean, invert(prior, None, None).mean)
 
 
-@pytest.mark.parametrize("model", [soft, Switching()], ids=["score", "markov"])
-def test_a_sure_score_is_always(prior, model):
+@pytest.mark.parametrize("model", [soft, Switching()], ids=["soft", "switching"])
+def test_a_sure_score_is_ungated(prior, model):
     sure = invert(prior, seen(), model)
     np.testing.assert_allclose(sure.mean, invert(prior, seen(), ungated).mean, atol=1e-4)
     np.testing.assert_allclose(sure.reliability, 1.0, atol=1e-5)
 
 
-def test_always_is_no_model_of_reliability(prior):
+def test_ungated_is_no_model_of_reliability(prior):
     ours = invert(prior, seen(), ungated)
     np.testing.assert_allclose(ours.mean, invert(prior, seen(), None).mean, atol=1e-5)
     assert invert(prior, seen(), None).reliability is None
 
 
-@pytest.mark.parametrize("name", ["score", "markov", "beta"])
+@pytest.mark.parametrize("name", ["soft", "switching", "beta"])
 def test_the_posterior_says_how_far_the_lips_counted(prior, name):
     scores = torch.linspace(0.1, 0.9, TIME)
     scores[:3] = 0.0
     found = invert(prior, seen(scores), RELIABILITIES[name])
     assert found.reliability.shape == (2, TIME)
     assert ((found.reliability >= 0) & (found.reliability <= 1)).all()
-    if name == "markov":
+    if name == "switching":
         assert set(np.unique(found.latents["reliability.switch"])) <= {0.0, 1.0}
         assert (found.latents["reliability.switch"][..., :3] == 0).all()
         assert found.latents["reliability"].shape == (1, 3, 2, TIME)
@@ -178,7 +178,7 @@ def _of_site(scene, mixture, values):
     ],
     ids=["structured", "em", "langevin", "nuts"],
 )
-@pytest.mark.parametrize("name", ["markov", "beta"])
+@pytest.mark.parametrize("name", ["switching", "beta"])
 def test_every_routine_runs_it(prior, routine, name):
     video = seen(0.7, 1)[..., :SHORT]
     found = invert(prior, video, RELIABILITIES[name], WAVES[:1, :320], routine=routine)
@@ -260,7 +260,7 @@ def test_a_gate_outside_its_range_or_of_another_length_is_refused(prior):
 
 @pytest.mark.parametrize("settings", [{"decoder_sees": True}, {"prior": "recurrent"}])
 def test_a_prior_that_cannot_switch_says_what_can(settings):
-    refused(make_prior(**settings), Switching(), "take the reliability 'score' or 'beta'")
+    refused(make_prior(**settings), Switching(), "take the reliability 'soft' or 'beta'")
 
 
 def test_settings_are_checked():

@@ -44,7 +44,7 @@ each.
 
 \b
   avse-ppl compare clip.mkv --noise stationary nmf
-  avse-ppl compare noisy.wav --video face.mp4 --noise nmf --reliability always never score markov
+  avse-ppl compare noisy.wav --video f.mp4 --noise nmf --reliability ungated audio-only soft switching
 """
 
 NoisyArgument = Annotated[Path, typer.Argument(metavar="NOISY", help="The recording.")]
@@ -57,9 +57,9 @@ ReliabilitiesOption = Annotated[
     typer.Option(
         "--reliability",
         metavar="NAME",
-        help="How far the video is believed, one or several to compare: always, never, score, "
-        "markov, beta.",
-        show_default="score",
+        help="Reliability models of the video, one or several to compare: soft, switching, beta, "
+        "ungated, audio-only.",
+        show_default="soft",
     ),
 ]
 SpeechOption = Annotated[

@@ -48,8 +48,8 @@ ReliabilityOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="How far the video is believed: always, never, score, markov, beta.",
-        show_default="score",
+        help="Reliability model of the video: soft, switching, beta, ungated, audio-only.",
+        show_default="soft",
     ),
 ]
 

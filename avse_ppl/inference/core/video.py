@@ -149,7 +149,7 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
     if isinstance(found, Switch) and not supports_switch(scene.speech):
         raise ValueError(
             f"speech prior {name_of(scene.speech)!r} has no switch that can be summed out: its "
-            "decoder, or its memory, sees the lips too; take the reliability 'score' or 'beta'"
+            "decoder, or its memory, sees the lips too; take the reliability 'soft' or 'beta'"
         )
     gate = found.score if isinstance(found, Switch) else found
     if not isinstance(gate, Tensor) or tuple(gate.shape) not in (shape, shape[1:]):
@@ -182,8 +182,8 @@ def gate_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
     if isinstance(seen, Switched) or tracer.trace.stochastic_nodes:
         raise ValueError(
             f"reliability {name_of(scene.reliability)!r} is a latent of the scene, which guided "
-            "diffusion does not infer; take --reliability score, always, never or a function that "
-            "samples nothing"
+            "diffusion does not infer; take --reliability soft, ungated, audio-only or a function "
+            "that samples nothing"
         )
     return replace(scene, reliability=None), mixture.with_visual(seen)
 

@@ -61,9 +61,9 @@ def find_switch(scene: Scene, start: Any) -> Switching | None:
         return None
     if not getattr(load_base_prior(start), "supports_switch", False):
         raise ValueError(
-            "the reliability 'markov' is a switch, which guided diffusion leaves to the prior that "
-            f"it starts from where there is video; found start_seeing={_said(start)}. Take "
-            "start_seeing='av-dkf', or the reliability 'score'"
+            "the reliability 'switching' is a switch, which guided diffusion leaves to the prior "
+            f"that it starts from where there is video; found start_seeing={_said(start)}. Take "
+            "start_seeing='av-dkf', or the reliability 'soft'"
         )
     return scene.reliability
 

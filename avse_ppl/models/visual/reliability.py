@@ -111,5 +111,11 @@ class Beta:
 
 
 RELIABILITIES: Mapping[str, Any] = MappingProxyType(
-    {"always": ungated, "never": audio_only, "score": soft, "markov": Switching(), "beta": Beta()}
+    {
+        "ungated": ungated,
+        "audio-only": audio_only,
+        "soft": soft,
+        "switching": Switching(),
+        "beta": Beta(),
+    }
 )
