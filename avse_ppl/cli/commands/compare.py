@@ -44,7 +44,7 @@ each.
 
 \b
   avse-ppl compare clip.mkv --noise stationary nmf
-  avse-ppl compare noisy.wav --video f.mp4 --noise nmf --reliability ungated audio-only soft switching
+  avse-ppl compare a.wav --video a.mp4 --noise nmf --reliability ungated audio-only soft switching
 """
 
 NoisyArgument = Annotated[Path, typer.Argument(metavar="NOISY", help="The recording.")]
