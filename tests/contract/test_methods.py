@@ -226,7 +226,7 @@ BAD_SETTINGS = [
       for name in ("draws", "chains", "init_steps", "warmup", "max_tree_depth")),
     ("nuts", "target_acceptance", (0.0, 1.0, float("nan")), "must be between 0 and 1"),
     ("nuts", "waveforms", (0, 2.5), "must be a whole number of at least"),
-    ("nuts", "start", ("encoder",), "must be one of"),
+    ("nuts", "init", ("encoder",), "must be one of"),
     ("hmc", "steps", *COUNT),
     ("exact", "nodes", (0, 8, 33.0), "must be a whole number of at least"),
     ("exact", "draws", *COUNT),
