@@ -135,7 +135,7 @@ def guides(scene: Scene) -> list[str]:
             checked, plain = (timed(partial(r, scene, wave, seed=seed)) for r in routines)
             posterior = checked[0]
             elbo = posterior.trace["elbo"][-20:].mean()
-            found.append((elbo, posterior.attrs["k_hat"][0], checked[2], checked[2] - plain[2]))
+            found.append((elbo, posterior.fit[0].k_hat, checked[2], checked[2] - plain[2]))
         elbo, k, cpu_s, check_s = np.median(found, axis=0)
         lines.append(row(guide, f"{elbo:.0f}", f"{k:.2f}", f"{cpu_s:.2f}", f"{check_s:.2f}"))
     return lines

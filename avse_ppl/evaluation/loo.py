@@ -125,7 +125,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
         "the scene that was inverted, and a recording that was not cut into chunks",
     )
     bins = pointwise_log_likelihood(density, posterior, seed)
-    tempering = float(posterior.attrs.get("tempering", 1.0))
+    tempering = posterior.kind.tempering
     logs, near = _log_densities(bins, _draws(posterior, density))
     elpd, k_hat, seen = _psis_loo(logs, tempering)
     return Loo(elpd - tempering * _covariance(logs, near - logs), k_hat, seen, _good_k(len(logs)),
@@ -197,7 +197,7 @@ def _draws(posterior: Posterior, density: LogDensity) -> Iterator[dict[str, Tens
 
 def check_kind(posterior: Posterior) -> None:
     """Raise unless the draws spread as a posterior does."""
-    if "point estimate" in posterior.kind:
+    if posterior.kind.has_point_estimate:
         raise ValueError(
             f"the posterior is of kind {posterior.kind!r}: leaving a bin out needs draws of all "
             "latents, not a point estimate; use inference='svi', 'exact' or a sampler"

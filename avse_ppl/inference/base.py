@@ -71,7 +71,7 @@ from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.combine import stack_recordings
-from avse_ppl.posterior.fit_info import FitInfo, fit_to_attrs, merge_rows, seed_of_recording
+from avse_ppl.posterior.fit_info import FitInfo, merge_rows, seed_of_recording
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
 
@@ -307,6 +307,5 @@ class InferenceMethod(ABC):
         )
         posterior = build_posterior(draws.problem or problem, draws)
         if draws.check is not None:
-            fit = merge_rows(draws.fit, draws.check())
-            posterior = replace(posterior, attrs={**posterior.attrs, **fit_to_attrs(fit)})
+            posterior = replace(posterior, fit=merge_rows(posterior.fit, draws.check()))
         return posterior

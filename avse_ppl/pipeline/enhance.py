@@ -42,7 +42,7 @@ from avse_ppl.pipeline.inputs import (
 )
 from avse_ppl.pipeline.jobs import Job, JobPlan, measure_duration
 from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
-from avse_ppl.posterior.chunks import crossfade_chunks, crossfade_waves, stack_channels
+from avse_ppl.posterior.combine import crossfade_chunks, crossfade_waves, stack_recordings
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
 
@@ -338,7 +338,7 @@ def assemble_chunks(
         else:
             speech[c] = crossfade_waves(parts, spans, audio.n_samples)
     samples = speech if audio.samples.ndim == 2 else speech[0]
-    whole = stack_channels(posteriors) if posteriors else None
+    whole = stack_recordings(posteriors) if posteriors else None
     return Audio(samples, audio.sample_rate_hz), whole
 
 

@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-_FIGURES = {"k_hat": "k_hat", "elbo_rise": "elbo_rise", "diagnostics": "chain_figures"}
+# Names in the attributes of a file, and of the fields.
+_COLUMNS = {
+    "seeds": "seed",
+    "k_hat": "k_hat",
+    "elbo_rise": "elbo_rise",
+    "diagnostics": "chain_figures",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class FitInfo:
     warnings: tuple[str, ...] = ()
     k_hat: float | None = None
     elbo_rise: float | None = None
-    chain_figures: Mapping[str, Any] | None = None
+    chain_figures: dict[str, Any] | None = None
 
     def merge(self, other: FitInfo) -> FitInfo:
         """Facts of both: warnings of one after the other, figures of the other where it has some.
@@ -49,7 +55,7 @@ class FitInfo:
         """
         figures = {
             name: getattr(other, name)
-            for name in ("seed", *_FIGURES.values())
+            for name in _COLUMNS.values()
             if getattr(other, name) is not None
         }
         return replace(self, warnings=(*self.warnings, *other.warnings), **figures)
@@ -68,6 +74,25 @@ def merge_rows(one: Sequence[FitInfo], other: Sequence[FitInfo]) -> tuple[FitInf
     return tuple(a.merge(b) for a, b in zip(one, other, strict=True))
 
 
+def combine_chunks(rows: Sequence[FitInfo]) -> FitInfo:
+    """Facts about a recording from those of its chunks: warnings of all, the worst figures.
+
+    Figures of chains stay behind, as each chunk has its own latents.
+
+    Examples
+    --------
+    >>> info = combine_chunks([FitInfo(k_hat=0.2, warnings=("far",)), FitInfo(k_hat=0.9)])
+    >>> info.k_hat, info.warnings
+    (0.9, ('far',))
+    """
+    worst = {
+        name: max((v for row in rows if (v := getattr(row, name)) is not None), default=None)
+        for name in ("k_hat", "elbo_rise")
+    }
+    texts = dict.fromkeys(text for row in rows for text in row.warnings)
+    return FitInfo(rows[0].seed, tuple(texts), **worst)
+
+
 def fit_to_attrs(fit: Sequence[FitInfo]) -> dict[str, list[Any]]:
     """Facts as lists with an entry for each recording, as a file of format 1 keeps them.
 
@@ -77,9 +102,9 @@ def fit_to_attrs(fit: Sequence[FitInfo]) -> dict[str, list[Any]]:
     {'warnings': [[], ['far']], 'k_hat': [0.4, 0.9]}
     """
     lists: dict[str, list[Any]] = {"warnings": [list(info.warnings) for info in fit]}
-    for key, name in _FIGURES.items():
+    for key, name in _COLUMNS.items():
         values = [getattr(info, name) for info in fit]
-        if fit and all(value is not None for value in values):
+        if any(value is not None for value in values):
             lists[key] = values
     return lists
 
@@ -87,7 +112,7 @@ def fit_to_attrs(fit: Sequence[FitInfo]) -> dict[str, list[Any]]:
 def fit_from_attrs(
     attrs: Mapping[str, Any], recordings: int
 ) -> tuple[dict[str, Any], tuple[FitInfo, ...]]:
-    """Settings, and facts of each recording, from the attributes of a file of format 1.
+    """Settings, and facts about each recording, from the attributes of a file of format 1.
 
     Examples
     --------
@@ -95,14 +120,14 @@ def fit_from_attrs(
     >>> settings, [info.seed for info in fit], fit[1].k_hat
     ({'routine': 'svi', 'seed': 5}, [5, 6], 0.9)
     """
-    settings = {key: value for key, value in attrs.items() if key not in ("warnings", *_FIGURES)}
+    settings = {key: value for key, value in attrs.items() if key not in ("warnings", *_COLUMNS)}
+    seeds = [seed_of_recording(attrs.get("seed"), r) for r in range(recordings)]
+    columns = {name: attrs.get(key) or [None] * recordings for key, name in _COLUMNS.items()}
+    columns["seed"] = attrs.get("seeds") or seeds
     warnings = attrs.get("warnings") or [()] * recordings
-    columns = {name: attrs.get(key) or [None] * recordings for key, name in _FIGURES.items()}
     return settings, tuple(
         FitInfo(
-            seed=seed_of_recording(attrs.get("seed"), r),
-            warnings=tuple(warnings[r]),
-            **{name: column[r] for name, column in columns.items()},
+            warnings=tuple(warnings[r]), **{name: column[r] for name, column in columns.items()}
         )
         for r in range(recordings)
     )

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse_ppl.posterior.axes import Axes, grid_of, on_grid
+from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.posterior.fit_info import fit_from_attrs, fit_to_attrs
 from avse_ppl.signal.stft import Stft
 
 if TYPE_CHECKING:
     import xarray
 
-    from avse_ppl.posterior.posterior import Posterior
+    from avse_ppl.posterior.posterior import Axes, Posterior
 
 _FORMAT = 1
 _GRID = ("recording", "freq_hz", "time_s")
@@ -62,10 +63,14 @@ def _draws_dataset(posterior: Posterior, coords: dict[str, np.ndarray]) -> xarra
     """
     import xarray
 
-    grid = grid_of(posterior)
+    from avse_ppl.posterior.posterior import name_grid_axes
+
     chains, waves, _, samples = posterior.speech.shape
     arrays = {
-        name: (_names(name, on_grid(posterior.axes.get(name), value.shape[3:], grid)), value)
+        name: (
+            _names(name, name_grid_axes(posterior.axes.get(name), value.shape[3:], posterior.grid)),
+            value,
+        )
         for name, value in posterior.latents.items()
     }
     if waves:
@@ -101,7 +106,7 @@ def attributes(posterior: Posterior) -> dict[str, Any]:
         "kind": str(posterior.kind),
         "avse_ppl_format": _FORMAT,
         "stft": json.dumps(asdict(posterior.stft)),
-        "settings": json.dumps(posterior.attrs, default=str),
+        "settings": json.dumps({**posterior.attrs, **fit_to_attrs(posterior.fit)}, default=str),
     }
 
 
@@ -136,6 +141,10 @@ def _arguments(tree: Any) -> dict[str, Any]:
     no_waves = np.zeros(
         (draws.sizes["chain"], 0, draws.sizes["recording"], draws.sizes["sample_s"]), np.float32
     )
+    attrs, fit = fit_from_attrs(json.loads(tree.attrs["settings"]), draws.sizes["recording"])
+    kind = Approximation.parse(str(tree.attrs["kind"]))
+    if kind.tempering != 1.0:  # to all digits
+        kind = kind.with_fields(tempering=attrs.get("tempering", kind.tempering))
     return {
         "mean": _join(constant, "speech_mean"),
         "variance": constant["speech_variance"].values,
@@ -144,8 +153,9 @@ def _arguments(tree: Any) -> dict[str, Any]:
         "latents": arrays,
         "n_samples": tuple(int(n) for n in constant["n_samples"].values),
         "stft": Stft(**json.loads(tree.attrs["stft"])),
-        "kind": str(tree.attrs["kind"]),
-        "attrs": json.loads(tree.attrs["settings"]),
+        "kind": kind,
+        "attrs": attrs,
+        "fit": fit,
         "trace": trace,
         "stats": stats,
         "axes": {name: _axes(name, value) for name, value in latents.items()},

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avse_ppl.signal.stft import Stft
+from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.posterior.fit_info import FitInfo
+from avse_ppl.signal.stft import Spectrogram, Stft
 from avse_ppl.utils.files import atomic_path
 
 if TYPE_CHECKING:
-    import xarray
-
     from avse_ppl.posterior.recalibration import Recalibration
 
 Arrays = dict[str, np.ndarray]
+Axes = tuple[str, ...]
+FREQ, TIME = "freq", "time"
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,21 @@ class Posterior:
     stft
         The front end.
     kind
-        How the draws came about: ``"exact"``, ``"variational"``, ``"point estimate"``,
-        ``"Langevin"``; with ``", tempered ..."`` behind it if the likelihood was tempered.
+        What the draws approximate: ``"exact"``, ``"variational"``, ``"point estimate"``,
+        ``"Langevin"``; with ``", tempered ..."`` behind it if the likelihood was tempered. A text
+        is parsed.
     attrs
-        Routine, settings, seed, cost.
+        Inference method (``"routine"``), settings, seed, cost.
     trace
-        What the routine logged at each step, ``(step, recording)`` each.
+        Logged by the method at each step, ``(step, recording)`` each.
     stats
-        What a sampler says of each draw, ``(chain, draw, recording)`` each, under arviz's names:
-        ``diverging``, ``energy``, ``lp``, ``n_steps``, ``acceptance_rate``.
+        Statistics of each draw of a sampler, ``(chain, draw, recording)`` each, under arviz's
+        names: ``diverging``, ``energy``, ``lp``, ``n_steps``, ``acceptance_rate``.
     axes
         Names of each latent's axes behind the recording: ``"freq"``, ``"time"``, another plate's,
         or ``""``. Of latents that it does not name, axes as long as the grid's are taken for those.
+    fit
+        Facts about the inference of each recording: seed, warnings, k-hat, figures of chains.
 
     Examples
     --------
@@ -80,22 +86,34 @@ class Posterior:
     latents: Arrays
     n_samples: tuple[int, ...]
     stft: Stft
-    kind: str
+    kind: Approximation
     attrs: dict[str, Any] = field(default_factory=dict)
     trace: Arrays = field(default_factory=dict)
     stats: Arrays = field(default_factory=dict)
-    axes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    axes: dict[str, Axes] = field(default_factory=dict)
+    fit: tuple[FitInfo, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Parse the kind if it is a text, and have facts about every recording."""
+        object.__setattr__(self, "kind", Approximation.parse(self.kind))
+        object.__setattr__(self, "fit", tuple(self.fit) or (FitInfo(),) * self.recordings)
+        if len(self.fit) != self.recordings:
+            raise ValueError(
+                f"expected facts about each of {self.recordings} recordings in fit, found "
+                f"{len(self.fit)}; leave it out if none are known"
+            )
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the routine found wrong with its own result; empty if nothing.
+        """Reasons to distrust the result, of all recordings; empty if there are none.
 
-        ``attrs["warnings"]`` holds a list of texts for each recording.
+        Those of each recording are in ``fit``.
         """
-        rows = self.attrs.get("warnings", [])
-        if len(rows) <= 1:
-            return tuple(text for row in rows for text in row)
-        return tuple(f"recording {i}: {text}" for i, row in enumerate(rows) for text in row)
+        if self.recordings == 1:
+            return self.fit[0].warnings
+        return tuple(
+            f"recording {i}: {t}" for i, info in enumerate(self.fit) for t in info.warnings
+        )
 
     @property
     def diagnostics(self) -> tuple[dict[str, Any], ...]:
@@ -104,13 +122,14 @@ class Posterior:
         R-hat, effective sample sizes, divergences and energy of log powers of speech and noise; see
         ``avse_ppl.evaluation.diagnostics.chain_figures``.
         """
-        return tuple(self.attrs.get("diagnostics", ()))
+        figures = [info.chain_figures for info in self.fit]
+        return tuple(one for one in figures if one is not None) if all(figures) else ()
 
     @property
     def reliability(self) -> np.ndarray | None:
-        """How far the lips counted, ``(recording, time)``, mean over draws; None without video.
+        """Posterior mean of the visual gate, ``(recording, time)``; None without video.
 
-        Under a switch, the posterior probability that they do.
+        Under a switch, the posterior probability that it is on.
         """
         gate = self.latents.get("reliability")
         if gate is None:
@@ -132,16 +151,47 @@ class Posterior:
 
         The mean minimises the expected squared error under the posterior.
         """
-        return self._wave(self.mean, recording)
+        return self.invert_stft(self.mean, recording)
 
     def noisy(self, recording: int = 0) -> np.ndarray:
         """Waveform of the recording itself, ``(sample,)``."""
-        return self._wave(self.mixture, recording)
+        return self.invert_stft(self.mixture, recording)
+
+    def invert_stft(self, values: np.ndarray, recording: int = 0) -> np.ndarray:
+        """Waveform ``(sample,)`` of one recording of STFT values ``(recording, freq, time)``."""
+        import torch
+
+        n = self.n_samples[recording]
+        tensor = torch.from_numpy(np.ascontiguousarray(values[recording]))
+        return self.stft.inverse(tensor, n).numpy().astype(np.float32)
 
     def draws(self, recording: int = 0) -> np.ndarray:
-        """Waveform draws of one recording, chains joined, ``(draw, sample)``."""
+        """Waveform draws of one recording, of all chains, ``(draw, sample)``."""
         n = self.n_samples[recording]
         return self.speech[:, :, recording, :n].reshape(-1, n)
+
+    def observed_spectrogram(self) -> Spectrogram:
+        """Spectrogram of the mixture, at unit mean power, as `Stft.analyse` made it.
+
+        A mixture that was not normalised (from `simulate`) cannot be had back from the posterior.
+
+        Examples
+        --------
+        >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
+        >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+        >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+        >>> round(float(posterior.observed_spectrogram().power.mean()), 3)
+        1.0
+        """
+        import torch
+
+        values = torch.from_numpy(np.ascontiguousarray(self.mixture))
+        counts = torch.tensor([self.stft.count_frames(n) for n in self.n_samples])
+        energy = values.abs().square().sum((1, 2))
+        scale = (energy / (counts * values.shape[1])).clamp_min(1e-20).sqrt()
+        frames = self.stft.frames(max(self.n_samples))
+        values = values / scale[:, None, None]
+        return Spectrogram(values, frames, self.n_samples, scale, self.stft)
 
     def interval(
         self, probability: float = 0.9, of: str = "waveform"
@@ -173,11 +223,17 @@ class Posterior:
         if chains * draws < 2:
             raise ValueError(
                 f"an interval needs at least 2 draws, this posterior holds {chains * draws}; run "
-                "the routine with draws=50 or more"
+                "the method with draws=50 or more"
             )
         tail = (1 - probability) / 2
-        bounds = [self._quantiles(i, (tail, 1 - tail), of) for i in range(self.recordings)]
-        low, high = np.stack(bounds, axis=1)
+        length = self.mean.shape[-1] if of == "magnitude" else max(self.n_samples)
+        rows = []
+        for recording in range(self.recordings):
+            values = self.magnitudes(recording) if of == "magnitude" else self.draws(recording)
+            bounds = np.quantile(values, (tail, 1 - tail), axis=0, method="weibull")
+            padding = (0, length - bounds.shape[-1])  # of the shorter recordings
+            rows.append(np.pad(bounds, [*[(0, 0)] * (bounds.ndim - 1), padding]))
+        low, high = np.stack(rows, axis=1)
         return low, high
 
     def magnitudes(self, recording: int = 0) -> np.ndarray:
@@ -196,10 +252,12 @@ class Posterior:
         """
         import arviz
 
-        groups = self._datasets()
+        from avse_ppl.posterior.netcdf import attributes, datasets
+
+        groups = datasets(self)
         if "InferenceData" in vars(arviz):  # arviz 0.x; 1.x reads trees, and warns if asked for it
             stats = groups.pop("routine_trace", None)
-            data = arviz.InferenceData(attrs=self._attributes(), **groups)  # type: ignore[arg-type]
+            data = arviz.InferenceData(attrs=attributes(self), **groups)  # type: ignore[arg-type]
             if stats is not None:
                 data.add_groups({"routine_trace": stats}, warn_on_custom_groups=False)
             return data
@@ -214,9 +272,11 @@ class Posterior:
         """
         import xarray
 
+        from avse_ppl.posterior.netcdf import attributes, datasets
+
         path = Path(path)
-        groups: dict[str, Any] = {f"/{name}": data for name, data in self._datasets().items()}
-        groups["/"] = xarray.Dataset(attrs=self._attributes())
+        groups: dict[str, Any] = {f"/{name}": data for name, data in datasets(self).items()}
+        groups["/"] = xarray.Dataset(attrs=attributes(self))
         packed = {
             key: {str(name): {"zlib": True, "complevel": 1} for name in data.data_vars}
             for key, data in groups.items()
@@ -249,7 +309,7 @@ class Posterior:
         Parameters
         ----------
         recalibration
-            From ``fit_recalibration``; by default the shipped one for this routine, prior and
+            From ``fit_recalibration``; by default the shipped one for this method, prior and
             noise model. The attribute ``"recalibration"`` says what it was fitted on.
         seed
             Of the order in which the draws get their scales.
@@ -265,30 +325,44 @@ class Posterior:
 
     def select(self, recording: int) -> Posterior:
         """Posterior of one recording of the batch, padding removed."""
-        from avse_ppl.posterior.axes import select
+        recording = range(self.recordings)[recording]
+        n, info = self.n_samples[recording], self.fit[recording]
+        time, one = self.stft.count_frames(n), slice(recording, recording + 1)
+        latents = {}
+        for name, value in self.latents.items():
+            axes = name_grid_axes(self.axes.get(name), value.shape[3:], self.grid)
+            cuts = [slice(time if axis == TIME else None) for axis in axes]
+            latents[name] = value[:, :, one][(..., *cuts)]
+        attrs = self.attrs if info.seed is None else {**self.attrs, "seed": info.seed}
+        return replace(
+            self, attrs=dict(attrs), mean=self.mean[one, :, :time],
+            variance=self.variance[one, :, :time], mixture=self.mixture[one, :, :time],
+            speech=self.speech[:, :, one, :n], latents=latents, n_samples=(n,), fit=(info,),
+            trace={key: value[:, one] for key, value in self.trace.items()},
+            stats={key: value[:, :, one] for key, value in self.stats.items()},
+        )  # fmt: skip
 
-        return select(self, recording)
+    @property
+    def grid(self) -> dict[str, int]:
+        """Length of the time-frequency grid along each of its axes."""
+        return dict(zip((FREQ, TIME), self.mean.shape[1:], strict=True))
 
-    def _wave(self, values: np.ndarray, recording: int) -> np.ndarray:
-        import torch
 
-        n = self.n_samples[recording]
-        tensor = torch.from_numpy(np.ascontiguousarray(values[recording]))
-        return self.stft.inverse(tensor, n).numpy().astype(np.float32)
+def name_grid_axes(axes: Axes | None, shape: tuple[int, ...], grid: Mapping[str, int]) -> Axes:
+    """Names of a latent's axes, those of the grid only where they are as long as the grid's.
 
-    def _quantiles(self, recording: int, levels: tuple[float, float], of: str) -> np.ndarray:
-        values = self.magnitudes(recording) if of == "magnitude" else self.draws(recording)
-        bounds = np.quantile(values, levels, axis=0, method="weibull")
-        length = self.mean.shape[-1] if of == "magnitude" else max(self.n_samples)
-        missing = length - bounds.shape[-1]  # padding of the shorter recordings
-        return np.pad(bounds, [(0, 0)] * (bounds.ndim - 1) + [(0, missing)])
+    An axis of no plate is the grid's if it has its place and its length.
 
-    def _datasets(self) -> dict[str, xarray.Dataset]:
-        from avse_ppl.posterior.netcdf import datasets
-
-        return datasets(self)
-
-    def _attributes(self) -> dict[str, Any]:
-        from avse_ppl.posterior.netcdf import attributes
-
-        return attributes(self)
+    Examples
+    --------
+    >>> grid = {"freq": 33, "time": 8}
+    >>> name_grid_axes(("freq", "component"), (33, 8), grid), name_grid_axes(None, (33, 8), grid)
+    (('freq', 'component'), ('freq', 'time'))
+    """
+    known = axes or ("",) * len(shape)
+    places = (FREQ, TIME, *[""] * len(shape))
+    named = [name or place for name, place in zip(known, places, strict=False)]
+    return tuple(
+        name if name not in grid or grid[name] == size else ""
+        for name, size in zip(named, shape, strict=True)
+    )

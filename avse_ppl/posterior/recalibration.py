@@ -98,12 +98,13 @@ class Recalibration:
         attrs = {**posterior.attrs, "recalibration": f"fitted on {self.fitted_on}"}
         return replace(
             posterior, variance=posterior.variance * factor, attrs=attrs,
-            kind=f"{posterior.kind}, recalibrated", speech=self._draws(posterior, factor, seed),
+            kind=posterior.kind.with_fields(recalibrated=True),
+            speech=self._draws(posterior, factor, seed),
         )  # fmt: skip
 
     def check(self, posterior: Posterior) -> None:
         """Raise ValueError unless a posterior is of the kind that this was fitted for."""
-        if "recalibration" in posterior.attrs:
+        if posterior.kind.recalibrated:
             raise ValueError("this posterior is recalibrated already; take the one before")
         found = origin(posterior)
         wanted = {name: getattr(self, name) for name in _ORIGIN}

@@ -14,6 +14,7 @@ import avse_ppl.pipeline.catalog
 from avse_ppl import SVI, Audio, enhance, enhance_batch
 from avse_ppl.cli.main import app
 from avse_ppl.plotting.posterior import plot_enhancement
+from avse_ppl.posterior import FitInfo
 from tests.helpers import RATE_HZ
 
 TEXT = "chains disagree: R-hat 1.90"
@@ -29,7 +30,7 @@ class Doubtful:
     def __call__(self, scene, mixture, video=None, *, seed=0):
         posterior = SVI(steps=2, draws=self.draws)(scene, mixture, seed=seed)
         rows = [[TEXT] if self.of_all or i else [] for i in range(posterior.recordings)]
-        return replace(posterior, attrs={**posterior.attrs, "warnings": rows})
+        return replace(posterior, fit=tuple(FitInfo(warnings=tuple(row)) for row in rows))
 
 
 def noise(seconds=1.0, seed=0):

@@ -13,7 +13,6 @@ import torch
 
 from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Posterior, Scene, Stft, stationary
 from avse_ppl.evaluation.diagnostics import (
-    chain_attrs,
     chain_figures,
     chain_warnings,
     diagnose,
@@ -24,6 +23,7 @@ from avse_ppl.evaluation.diagnostics import (
 from avse_ppl.evaluation.diagnostics.observed import observed_spectrogram
 from avse_ppl.evaluation.diagnostics.predictive import exponentiality, normal_scores, whiteness
 from avse_ppl.models.simulate import reference_scene, simulate
+from avse_ppl.posterior import FitInfo
 from tests.helpers import STFT
 
 N = 1600
@@ -102,8 +102,6 @@ def test_padding_and_constants_are_not_judged():
     values[..., 1], values[..., 2] = np.nan, 7.0
     [found] = chain_figures({"x": values}, {})
     assert found["quantities"] == 2
-    attrs = chain_attrs({"x": values}, {})
-    assert attrs == {"diagnostics": [found], "warnings": [[]]}
 
 
 def test_permuted_factors_are_not_held_against_a_chain():
@@ -163,6 +161,10 @@ def test_a_bound_that_rises():
     assert not measure_rise(noise, bins=1).rising
     assert not measure_rise(rising, bins=600).rising  # by 0.02: no rise that matters
     assert not measure_rise(100 * noise + 0.5 * np.arange(200), bins=1).rising  # none to be seen
+    alarms = [
+        measure_rise(row, bins=0).rising for row in np.random.default_rng(0).normal(size=(200, 90))
+    ]
+    assert sum(alarms) <= 2  # three standard errors, one side
     short = measure_rise(np.arange(9.0), bins=1)
     assert not short.rising and np.isnan(short.rise)
 
@@ -171,7 +173,7 @@ def test_svi_that_was_stopped_too_early():
     mixture = simulate(reference_scene(noise_known=False), n_samples=8000).mixture
     scene = reference_scene(noise_known=False)
     short, long = (SVI(steps=n, draws=4)(scene, mixture, seed=0) for n in (20, 250))
-    rising = "elbo still rose by"
+    rising = "the ELBO was still rising"
     assert any(text.startswith(rising) for text in diagnose(short).warnings[0])
     assert not diagnose(short).passed[0]
     assert not any(text.startswith(rising) for text in diagnose(long).warnings[0])
@@ -326,18 +328,18 @@ def test_without_the_scene_the_figures_are_those_that_the_routine_kept():
     kept = {"chains": 4, "draws": 50, "quantities": 3, "r_hat": 1.5, "r_hat_of": "noise.band[0]",
             "ess_bulk": 9.0, "ess_bulk_of": "a", "ess_tail": 9.0, "ess_tail_of": "a",
             "divergences": 0, "bfmi": 1.0}  # fmt: skip
-    said = {"warnings": [["chains disagree"]], "diagnostics": [kept]}
-    found = diagnose(replace(posterior, attrs={**posterior.attrs, **said}))
+    info = FitInfo(warnings=("chains disagree",), chain_figures=kept)
+    found = diagnose(replace(posterior, fit=(info,)))
     assert found.figures == (kept,) and found.warnings == (("chains disagree",),)
 
 
 def test_diagnose_repeats_what_the_routine_said_and_reads_k_hat():
     scene, mixture, posterior = chain_posterior()
-    attrs = {**posterior.attrs, "warnings": [["something odd"]], "k_hat": [0.9]}
-    found = diagnose(replace(posterior, attrs=attrs, stats={}))
+    info = FitInfo(warnings=("something odd",), k_hat=0.9)
+    found = diagnose(replace(posterior, fit=(info,), stats={}))
     assert found.warnings[0][0] == "something odd"
-    assert found.warnings[0][1].startswith("Pareto k-hat 0.90, expected below 0.7")
-    fine = diagnose(replace(posterior, attrs={"k_hat": [0.3]}, stats={}), scene, mixture)
+    assert found.warnings[0][1].startswith("k-hat is 0.90, above 0.7")
+    fine = diagnose(replace(posterior, fit=(FitInfo(k_hat=0.3),), stats={}), scene, mixture)
     assert fine.passed.all() and fine.figures[0]["k_hat"] == 0.3
     assert {"p_law", "p_time", "p_frequency"} <= set(fine.figures[0])
 

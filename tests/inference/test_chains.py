@@ -238,7 +238,8 @@ def test_chains_that_disagree_are():
 
 
 def test_warnings_come_after_those_of_the_method():
-    rows = sample(recordings=2, apart=5.0, warnings=("first", "second")).attrs["warnings"]
+    fit = sample(recordings=2, apart=5.0, warnings=("first", "second")).fit
+    rows = [info.warnings for info in fit]
     assert [row[0] for row in rows] == ["first", "second"]
     assert min(len(row) for row in rows) > 1
 
@@ -246,7 +247,7 @@ def test_warnings_come_after_those_of_the_method():
 def test_a_run_in_which_everything_diverged():
     diverging = np.zeros((2, 6, 2), bool)
     diverging[:, :, 1] = True
-    rows = sample(recordings=2, stats={"diverging": diverging}).attrs["warnings"]
+    rows = [info.warnings for info in sample(recordings=2, stats={"diverging": diverging}).fit]
     assert not any("every draw diverged" in text for text in rows[0])
     assert len(rows[1]) == 1
     assert rows[1][0].startswith("every draw diverged")
@@ -270,13 +271,13 @@ def test_recordings_of_different_length_are_padded():
     assert both.mean.shape == (2, 33, 14)
     assert both.latents["speech.gain"].shape == (2, 6, 2, 1, 14)
     assert np.isnan(both.latents["noise.activations"][:, :, 1, :, 9:]).all()
-    assert [row[0] for row in both.attrs["warnings"]] == ["200 samples", "120 samples"]
+    assert [info.warnings[0] for info in both.fit] == ["200 samples", "120 samples"]
     assert both.diagnostics == parts[0].diagnostics + parts[1].diagnostics
     for r, part in enumerate(parts):
         one = both.select(r)
         np.testing.assert_array_equal(one.mean, part.mean)
         np.testing.assert_array_equal(one.speech, part.speech)
-        assert one.attrs["warnings"] == part.attrs["warnings"]
+        assert one.warnings == part.warnings
         assert one.diagnostics == part.diagnostics and one.axes == part.axes
         for name, values in part.latents.items():
             np.testing.assert_array_equal(one.latents[name], values, err_msg=name)
@@ -321,7 +322,7 @@ def test_merging_compares_the_runs():
     }
     apart[1] = sample(values=shifted, recordings=2, waveforms=False)
     assert not any("chains disagree" in text for p in apart for text in p.warnings)
-    rows = merge(apart, SCENE).attrs["warnings"]
+    rows = [info.warnings for info in merge(apart, SCENE).fit]
     assert all(any("chains disagree" in text for text in row) for row in rows)
     assert len(rows) == 2
 

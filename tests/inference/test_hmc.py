@@ -244,7 +244,7 @@ def test_an_interrupt_leaves_every_recording_the_same():
     # The first chain of both recordings is done, the second of one of them.
     stopped = run("nuts", mixture=waves(2), progress=interrupt_at(3 * 7 + 2))
     assert stopped.speech.shape[:3] == (1, 4, 2)
-    assert [row[0][:11] for row in stopped.attrs["warnings"]] == ["interrupted"] * 2
+    assert [info.warnings[0][:11] for info in stopped.fit] == ["interrupted"] * 2
 
 
 @both

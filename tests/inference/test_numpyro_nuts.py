@@ -76,8 +76,8 @@ def test_it_runs_is_reproducible_and_a_batch_is_a_loop():
     )
     assert np.isfinite(batch.mean).all()
     assert (batch.variance > 0).all()
-    assert len(batch.attrs["warnings"]) == 2  # so few draws have to be warned of
-    assert all(batch.attrs["warnings"])
+    assert len(batch.fit) == 2
+    assert all(info.warnings for info in batch.fit)  # so few draws have to be warned of
     assert steps == [(25, 100), (50, 100), (75, 100), (100, 100)]
     alone = QUICK(nmf_scene(), mixtures[1], seed=6)
     np.testing.assert_array_equal(alone.latents["speech.gain"][:, :, 0],

@@ -226,7 +226,7 @@ def test_numpyro_runs_the_switch(prior):
 
 
 def test_long_recordings_keep_how_far_the_lips_counted(prior):
-    from avse_ppl.posterior.chunks import crossfade_chunks
+    from avse_ppl.posterior.combine import crossfade_chunks
 
     parts = [invert(prior, seen(0.6, 1), Switching(), WAVES[r : r + 1]) for r in range(2)]
     whole = crossfade_chunks(parts, [(0, 800), (640, 1440)], 1440)

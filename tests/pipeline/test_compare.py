@@ -133,7 +133,7 @@ def test_tempered_draws_are_reweighted_by_the_tempered_density():
     mixture = simulate(scene, n_samples=200).mixture
     routine = Exact(draws=1000, waveforms=False, tempering=0.05)
     posterior = routine(scene, mixture, seed=0)
-    plain_weights = replace(posterior, attrs={**posterior.attrs, "tempering": 1.0})
+    plain_weights = replace(posterior, kind=posterior.kind.with_fields(tempering=1.0))
     right, wrong = (loo(scene, mixture, p) for p in (posterior, plain_weights))
     assert 0 < right.p_loo < wrong.p_loo / 4
 

@@ -125,7 +125,7 @@ def test_a_batch_is_the_loop_and_padding_stays_empty():
         first, n_samples=(N, N // 2),
         **{name: np.concatenate([getattr(p, name) for p in (first, second)])
            for name in ("mean", "variance", "mixture")},
-        speech=np.concatenate([first.speech, second.speech], axis=2),
+        speech=np.concatenate([first.speech, second.speech], axis=2), fit=first.fit + second.fit,
     )  # fmt: skip
     both.speech[:, :, 1, N // 2 :] = 0.0
     better = both.recalibrated(table)
@@ -242,7 +242,7 @@ def test_what_cannot_be_fitted():
     pairs = posteriors(2, 1.0)
     (posterior, truth), (other, _) = pairs
     few = replace(posterior, speech=posterior.speech[:, :9])
-    two = replace(posterior, mean=np.concatenate([posterior.mean] * 2), n_samples=(N, N))
+    two = replace(posterior, mean=np.concatenate([posterior.mean] * 2), n_samples=(N, N), fit=())
     unlike = replace(other, kind="exact")
     for bad, text in [
         (iter(pairs), "gone through twice"), ([], "posteriors of one kind, found none"),

@@ -154,9 +154,9 @@ def test_k_hat_tells_the_guides_apart(name, guide):
             k_hat_draws=400,
         )  # fmt: skip
         posterior = routine(SCENES[name], mixture_of(name), seed=0)
-        found[tried] = posterior.attrs["k_hat"]
+        found[tried] = [info.k_hat for info in posterior.fit]
         high = [k > 0.7 for k in found[tried]]
-        told = [any("k-hat" in text for text in row) for row in posterior.attrs["warnings"]]
+        told = [any("k-hat" in text for text in info.warnings) for info in posterior.fit]
         assert told == high
     assert max(found[guide]) < 0.7 < max(found["mean-field"])
     assert all(k < other for k, other in zip(found[guide], found["mean-field"], strict=True))

@@ -156,7 +156,7 @@ def _check(posterior: Posterior) -> None:
     count = posterior.speech.shape[0] * posterior.speech.shape[1]
     if count < 10:
         raise ValueError(f"expected at least 10 waveform draws, found {count}")
-    if "recalibration" in posterior.attrs:
+    if posterior.kind.recalibrated:
         raise ValueError("a posterior of pairs is recalibrated already; take the one before")
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.evaluation.diagnostics.convergence import measure_rise
 from avse_ppl.evaluation.diagnostics.observed import (
     check_scene_of,
     latent_draws,
@@ -21,15 +20,16 @@ from avse_ppl.inference.core.convergence import (
     compute_bfmi,
     convergence_warnings,
     count_divergences,
+    measure_rise,
 )
 from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.inference.vi.khat import K_HAT_LIMIT, describe_k_hat
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
 
-_GOOD_K = 0.7
-TRACES = ("elbo", "log_joint")
+TRACES = {"elbo": "the ELBO", "log_joint": "the log joint density"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def diagnose(
         mixture = _looked(posterior, scene, mixture, video)
     rows = range(posterior.recordings)
     figures: list[Figures] = [{} for _ in rows]
-    texts = [_own(posterior, row) for row in rows]
+    texts = [list(posterior.fit[row].warnings) for row in rows]
     for row in rows:
         texts[row] += _bound(posterior, row, figures[row]) + _k_hat(posterior, row, figures[row])
     check = None
@@ -136,37 +136,22 @@ def _looked(
     return condition_on_video(scene, mixture or observed_spectrogram(posterior), video)
 
 
-def _own(posterior: Posterior, row: int) -> list[str]:
-    rows = posterior.attrs.get("warnings") or []
-    return list(rows[row]) if row < len(rows) else []
-
-
 def _bound(posterior: Posterior, row: int, figures: Figures) -> list[str]:
     name = next((name for name in TRACES if name in posterior.trace), None)
     if name is None:
         return []
     bins = posterior.mean.shape[1] * posterior.stft.count_frames(posterior.n_samples[row])
-    end = measure_rise(posterior.trace[name][:, row], bins)
+    end = measure_rise(posterior.trace[name][:, row], bins, posterior.kind.tempering)
     figures |= {"steps": end.steps, "rise": end.rise, "rise_se": end.error}
-    if not end.rising or any("ELBO" in text for text in _own(posterior, row)):
-        return []
-    return [
-        f"{name} still rose by {end.rise:.0f} nats ({end.rise / bins:.2g} a bin) over the last "
-        f"{end.window} of {end.steps} steps; run more steps"
-    ]
+    return [end.describe(TRACES[name])] if end.rising else []
 
 
 def _k_hat(posterior: Posterior, row: int, figures: Figures) -> list[str]:
-    found = posterior.attrs.get("k_hat")
-    if found is None:
+    k_hat = posterior.fit[row].k_hat
+    if k_hat is None:
         return []
-    figures["k_hat"] = k_hat = float(np.ravel(found)[row])
-    if k_hat <= _GOOD_K or any("k-hat" in text for text in _own(posterior, row)):
-        return []
-    return [
-        f"Pareto k-hat {k_hat:.2f}, expected below {_GOOD_K}: the approximation is far from the "
-        "posterior, and its intervals are not to be relied on; use a sampler"
-    ]
+    figures["k_hat"] = k_hat
+    return [describe_k_hat(k_hat)] if k_hat > K_HAT_LIMIT else []
 
 
 def _chains(

@@ -15,26 +15,8 @@ from avse_ppl.signal.stft import Spectrogram
 
 
 def observed_spectrogram(posterior: Posterior) -> Spectrogram:
-    """Return the spectrogram that a posterior is about, at unit mean power.
-
-    What `Stft.analyse` made of the waveform. A mixture that was not normalised (from `simulate`)
-    cannot be had back from the posterior.
-
-    Examples
-    --------
-    >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
-    >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
-    >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), wave, seed=0)
-    >>> round(float(observed_spectrogram(posterior).power.mean()), 3)
-    1.0
-    """
-    values = torch.from_numpy(np.ascontiguousarray(posterior.mixture))
-    counts = torch.tensor([posterior.stft.count_frames(n) for n in posterior.n_samples])
-    energy = values.abs().square().sum((1, 2))
-    scale = (energy / (counts * values.shape[1])).clamp_min(1e-20).sqrt()
-    frames = posterior.stft.frames(max(posterior.n_samples))
-    values = values / scale[:, None, None]
-    return Spectrogram(values, frames, posterior.n_samples, scale, posterior.stft)
+    """Spectrogram of a posterior's mixture; see ``Posterior.observed_spectrogram``."""
+    return posterior.observed_spectrogram()
 
 
 def observed_audio(posterior: Posterior) -> Audio:

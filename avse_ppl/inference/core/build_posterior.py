@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.core.visual_gate import AXES, gate_posterior
-from avse_ppl.models.scene import Scene
+from avse_ppl.models.scene import Scene, recording_plate
 from avse_ppl.models.validation import name_of
-from avse_ppl.posterior.axes import axes_of
-from avse_ppl.posterior.fit_info import fit_to_attrs
-from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.posterior.fit_info import FitInfo, fit_from_attrs
+from avse_ppl.posterior.posterior import Axes, Posterior
 from avse_ppl.signal.stft import Spectrogram
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
     """Posterior over speech from the draws of a method whose defaults are filled in."""
     return build_from_parts(
         problem.scene, problem.spectrogram, draws.values, problem.streams, kind=draws.kind,
-        attrs={**draws.attrs, **fit_to_attrs(draws.fit)}, waveforms=draws.waveforms or 0,
+        attrs=draws.attrs, fit=draws.fit, waveforms=draws.waveforms or 0,
         trace=draws.trace, moments=draws.moments, counted=draws.moment_draws, chains=draws.chains,
         stats=draws.stats, laws=draws.laws,
     )  # fmt: skip
@@ -77,6 +79,7 @@ def build_from_parts(
     chains: int = 1,
     stats: dict[str, np.ndarray] | None = None,
     laws: Sequence[ComplexNormal] | None = None,
+    fit: Sequence[FitInfo] = (),
 ) -> Posterior:
     """Posterior over speech from draws of the latents.
 
@@ -113,16 +116,17 @@ def build_from_parts(
     mean, variance = moments or running.result()
     scale = mixture.scale[:, None, None]
     attrs = {**attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)}
+    attrs, found = fit_from_attrs(attrs, mixture.recordings)
     latents = {name: _stack([d[name] for d in draws], chains) for name in draws[0]}
     seen = gate_posterior(scene, mixture, draws, randoms)
     latents |= {name: _stack(rows, chains) for name, rows in seen.items()}
-    axes = axes_of(scene, mixture, draws[0]) | {name: AXES[name] for name in seen}
+    axes = trace_axes(scene, mixture, draws[0]) | {name: AXES[name] for name in seen}
     return Posterior(
         mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
         mixture=_numpy(mixture.values * scale), latents=latents,
         speech=_stack(waves, chains) if waves else _no_waves(mixture, chains),
-        n_samples=mixture.n_samples, stft=mixture.stft, kind=kind, attrs=attrs, trace=trace or {},
-        stats=stats or {}, axes=axes,
+        n_samples=mixture.n_samples, stft=mixture.stft, kind=Approximation.parse(kind),
+        attrs=attrs, trace=trace or {}, stats=stats or {}, axes=axes, fit=tuple(fit) or found,
     )  # fmt: skip
 
 
@@ -181,3 +185,34 @@ def _stack(rows: Sequence[Tensor], chains: int) -> np.ndarray:
 def kind_of(kind: str, tempering: float) -> str:
     """Name of the approximation, saying so if the likelihood was tempered."""
     return kind if tempering == 1.0 else f"{kind}, tempered {tempering:g}"
+
+
+def trace_axes(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) -> dict[str, Axes]:
+    """Names of the axes of each latent behind the recording: those of the plates it lies in.
+
+    An axis without a plate, of length 1 or of a vector, has an empty name.
+
+    Examples
+    --------
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=False)
+    >>> simulated = simulate(scene, n_samples=4096)
+    >>> trace_axes(scene, simulated.mixture, simulated.latents)
+    {'speech.gain': ('', 'time'), 'noise.level': ('', '')}
+    """
+    found: dict[str, Axes] = {}
+
+    class PlateReader(Messenger):
+        def _pyro_post_sample(self, msg: Any) -> None:
+            if msg["name"] in values:
+                axes = values[msg["name"]].dim() - 1
+                names = {f.dim - msg["fn"].event_dim: f.name for f in msg["cond_indep_stack"]}
+                found[msg["name"]] = tuple(names.get(k, "") for k in range(-axes, 0))
+
+    with (
+        recording_plate(mixture.recordings),
+        PlateReader(),
+        poutine.condition(data=dict(values)),
+    ):
+        scene.laws(mixture.frames)
+    return found

@@ -1,8 +1,14 @@
-"""Convergence diagnostics of Markov chains: R-hat, effective sample size, divergences, energy."""
+"""Convergence diagnostics: of Markov chains, and of a bound or objective that is maximised.
+
+For chains: rank-normalised R-hat, effective sample sizes, divergences and energy. For a trace of
+the evidence lower bound (ELBO) or the log joint density: whether it was still rising.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +22,10 @@ from avse_ppl.signal.stft import Spectrogram
 R_HAT = 1.05
 ESS_PER_CHAIN = 100
 BFMI = 0.3
+# Nats a bin: what it costs on average that a power is wrong by 1 dB, from the second order of the
+# divergence log r + 1 / r - 1 between exponential laws whose means have the ratio r.
+NOTICEABLE = (math.log(10) / 10) ** 2 / 2
+_RISE_WINDOW = 25  # steps
 _MIN_DRAWS = 4  # of a chain; below that arviz computes nothing
 _ALL_DIVERGED = (
     "every draw diverged, so that these are no draws of the posterior: sample standard-normal "
@@ -116,26 +126,6 @@ def chain_warnings(
     'chains disagree: R-hat ... for speech.band[...], expected below 1.05; run longer chains'
     """
     return [convergence_warnings(figures) for figures in chain_figures(powers, stats)]
-
-
-def chain_attrs(
-    powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]
-) -> dict[str, list[Any]]:
-    """Figures and texts of each recording, as `Posterior.attrs` keeps them.
-
-    Returns
-    -------
-    dict
-        ``"diagnostics"`` from `chain_figures` and ``"warnings"`` from `chain_warnings`.
-
-    Examples
-    --------
-    >>> draws = np.random.default_rng(0).normal(size=(4, 500, 2, 3))
-    >>> chain_attrs({"speech.band": draws}, {})["warnings"]
-    [[], []]
-    """
-    figures = chain_figures(powers, stats)
-    return {"diagnostics": figures, "warnings": [convergence_warnings(one) for one in figures]}
 
 
 def convergence_warnings(figures: Figures) -> list[str]:
@@ -285,3 +275,68 @@ def _asked(function: str, values: np.ndarray, method: str) -> np.ndarray:
 
 def _nan(values: np.ndarray) -> np.ndarray:
     return np.full(values.shape[2], np.nan)
+
+
+@dataclass(frozen=True)
+class ElboRise:
+    """Rise of a trace at its end.
+
+    Parameters
+    ----------
+    steps
+        Length of the trace.
+    rise, error
+        Rise from the window before the last to the last one, and its standard error, nats; NaN
+        where the trace is shorter than two windows of 5 steps.
+    window
+        Length of a window, steps.
+    rising
+        Whether it rose by more than three standard errors and by more than is noticeable.
+    """
+
+    steps: int
+    rise: float
+    error: float
+    window: int
+    rising: bool
+
+    def describe(self, name: str) -> str:
+        """Warning that the optimisation was stopped too early."""
+        return (
+            f"{name} was still rising, by {self.rise:.0f} nats over the last {self.window} of "
+            f"{self.steps} steps: the result is not yet as close to the posterior as it gets; "
+            "allow more steps"
+        )
+
+
+def measure_rise(trace: np.ndarray, bins: int, tempering: float = 1.0) -> ElboRise:
+    """Test whether an evidence lower bound or log joint density was still rising.
+
+    Parameters
+    ----------
+    trace
+        Nats, ``(step,)``; NaN after the end of a run that stopped early.
+    bins
+        Number of time-frequency bins: a rise of under 0.0265 nats a bin, which is what powers cost
+        that are wrong by 1 dB, is not noticeable.
+    tempering
+        Power of the likelihood, by which the noticeable rise is scaled.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(size=100)
+    >>> measure_rise(noise, 500).rising, measure_rise(noise + np.arange(100), 500).rising
+    (False, True)
+    """
+    values = np.asarray(trace, float)
+    values = values[np.isfinite(values)]
+    window = min(_RISE_WINDOW, len(values) // 2)
+    if window < 5:
+        return ElboRise(len(values), np.nan, np.nan, window, False)
+    now, before = values[-window:], values[-2 * window : -window]
+    rise = float(now.mean() - before.mean())
+    # Variance about a trend, from successive differences.
+    scatter = [float(np.square(np.diff(part)).mean() / 2) for part in (now, before)]
+    error = float(np.sqrt(scatter[0] / window + scatter[1] / window))
+    rising = rise > 3.0 * error and rise > NOTICEABLE * bins * tempering
+    return ElboRise(len(values), rise, error, window, bool(rising))

@@ -1,8 +1,6 @@
-"""How far a guide is from the posterior that it stands for."""
+"""Pareto k-hat: distance of a guide from the posterior, by importance sampling."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 
@@ -12,20 +10,15 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
 
 K_HAT_DRAWS = 25  # fewer leave no tail to fit a shape to
-_LIMIT = 0.7
+K_HAT_LIMIT = 0.7
 # Latents up to which k-hat can tell a good guide from a bad one. Log ratios of n latents whose
 # scales are off by a share e have a standard deviation of e sqrt(2 n), and k-hat passes up to about
 # 2: 400 latents need scales that are right to 7 %, the thousands of a recording to 2 %, which no
 # ascent on noisy gradients reaches. There it would be said of every recording, and tell nothing.
-_TELLING = 400
-_HIGH = (
-    "k-hat is {k:.2f}, above 0.7: the guide is far from the posterior, and its intervals are not "
-    "those of the model. Sample instead (inference 'nuts' or 'numpyro-nuts'), or try "
-    "guide='structured' or 'low-rank'"
-)
+TELLING_LATENTS = 400
 
 
-def k_hat(
+def compute_k_hat(
     density: LogDensity, guide: Guide, randoms: RandomStreams, draws: int, tempering: float = 1.0
 ) -> list[float]:
     r"""Shape of the upper tail of the importance ratios of a guide, for each recording.
@@ -62,13 +55,16 @@ def k_hat(
     return [round(float(k), 3) for k in psis(log_ratios)[1]]
 
 
-def k_hat_warnings(k_hats: Sequence[float], latents: int) -> list[list[str]]:
-    """Warnings for each recording, if there are few enough latents for k-hat to tell.
+def describe_k_hat(k_hat: float) -> str:
+    """Warning that a guide is far from the posterior.
 
     Examples
     --------
-    >>> [len(texts) for texts in k_hat_warnings([0.3, 0.71], latents=50)]
-    [0, 1]
+    >>> describe_k_hat(0.81)
+    "k-hat is 0.81, above 0.7: the guide is far from the posterior, ..."
     """
-    telling = latents <= _TELLING
-    return [[_HIGH.format(k=k)] if telling and k > _LIMIT else [] for k in k_hats]
+    return (
+        f"k-hat is {k_hat:.2f}, above {K_HAT_LIMIT}: the guide is far from the posterior, and its "
+        "intervals are not those of the model. Sample instead (inference 'nuts' or "
+        "'numpyro-nuts'), or try guide='structured' or 'low-rank'"
+    )

@@ -1,8 +1,7 @@
-"""Gradient ascent of the evidence lower bound, and what its course says."""
+"""Maximise the evidence lower bound (ELBO) with Adam; convergence checks on its trace."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,18 +13,11 @@ from avse_ppl.inference.core.log_density import LogDensity, noise_log_prior
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
 
-# Nats a bin: what it costs on average that a power is wrong by 1 dB, from the second order of the
-# divergence log r + 1 / r - 1 between exponential laws whose means have the ratio r.
-NOTICEABLE = (math.log(10) / 10) ** 2 / 2
 _WINDOW = 25  # steps between looks at convergence
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
 _SETTLED = 4  # steps after which the speech of the start is much improved
 _FAR = 20.0  # prior standard deviations
 _FALL = 5.0  # nats
-_RISING = (
-    "the ELBO was still rising, by {rise:.0f} nats over the last {last} of {steps} steps: the "
-    "guide is not yet as close to the posterior as it gets; allow more steps"
-)
 
 
 class OptimizerSettings(NamedTuple):
@@ -157,46 +149,3 @@ def _improper(what: str) -> ValueError:
         "proper prior, keep powers above a floor (a power of 0 in a silent bin has infinite "
         "density), or lower learning_rate if the prior is proper"
     )
-
-
-def final_elbo_rise(course: ElboTrace) -> tuple[np.ndarray, np.ndarray]:
-    """Rise of each recording's ELBO from the middle third of the steps to the last, and its error.
-
-    Both in nats; NaN where a third is shorter than two steps.
-
-    Examples
-    --------
-    >>> rise, error = final_elbo_rise(ElboTrace(np.linspace(0, 900, 30)[:, None], False))
-    >>> rise.round(), error.round()
-    (array([310.]), array([0.]))
-    """
-    third = len(course.elbo) // 3
-    if third < 2:
-        unknown = np.full(course.elbo.shape[1], np.nan)
-        return unknown, unknown
-    last, middle = course.elbo[-third:], course.elbo[-2 * third : -third]
-    # Differences of neighbours: the noise of a step, without the rise.
-    error = np.sqrt(np.diff(course.elbo[-2 * third :], axis=0).var(axis=0) / third)
-    return last.mean(0) - middle.mean(0), error
-
-
-def elbo_rise_warnings(course: ElboTrace, size: float) -> list[list[str]]:
-    """Texts for each recording whose ELBO rose in the last third of the steps, beyond its noise.
-
-    Parameters
-    ----------
-    course
-        Of the ascent.
-    size
-        Rise, nats, below which more steps would not change the result noticeably.
-
-    Examples
-    --------
-    >>> elbo_rise_warnings(ElboTrace(np.linspace(0, 900, 30)[:, None], False), size=10.0)[0][0]
-    'the ELBO was still rising, by 310 nats over the last 10 of 30 steps: ...'
-    """
-    steps = len(course.elbo)
-    return [
-        [_RISING.format(rise=r, last=steps // 3, steps=steps)] if r > max(size, 3 * e) else []
-        for r, e in zip(*final_elbo_rise(course), strict=True)
-    ]

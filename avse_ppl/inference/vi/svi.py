@@ -10,20 +10,20 @@ import numpy as np
 import torch
 
 from avse_ppl.inference.base import Draws, InferenceMethod, Problem
+from avse_ppl.inference.core.convergence import measure_rise
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.resources import check_memory
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide, check_guide, make_guide
-from avse_ppl.inference.vi.khat import K_HAT_DRAWS, k_hat, k_hat_warnings
-from avse_ppl.inference.vi.optimize import (
-    NOTICEABLE,
-    ElboTrace,
-    OptimizerSettings,
-    elbo_rise_warnings,
-    final_elbo_rise,
-    maximise_elbo,
+from avse_ppl.inference.vi.khat import (
+    K_HAT_DRAWS,
+    K_HAT_LIMIT,
+    TELLING_LATENTS,
+    compute_k_hat,
+    describe_k_hat,
 )
+from avse_ppl.inference.vi.optimize import ElboTrace, OptimizerSettings, maximise_elbo
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
@@ -41,10 +41,10 @@ class SVI(InferenceMethod):
 
     What it approximates: a mean-field guide has no correlations, so variances come out too small
     where the posterior has them; the other guides have some. How far the guide is from the
-    posterior is in ``posterior.attrs["k_hat"]``, one for each recording: the shape of the tail of
-    the importance ratios ``p(x, u) / q(u)``. Above 0.7, ``posterior.warnings`` says so, if there
+    posterior is in ``posterior.fit[r].k_hat`` for recording r: the shape of the tail of the
+    importance ratios ``p(x, u) / q(u)``. Above 0.7, ``posterior.warnings`` says so, if there
     are at most 400 latents: with more no guide passes, and `diagnose` says it of all. By how many
-    nats the ELBO rose over the last third of the steps is in ``posterior.attrs["elbo_rise"]``;
+    nats the ELBO rose over the last 25 steps is in ``posterior.fit[r].elbo_rise``;
     ``posterior.warnings`` says so above 0.0265 nats a bin, what powers cost that are wrong by 1 dB.
 
     Parameters
@@ -137,21 +137,28 @@ class SVI(InferenceMethod):
         with torch.no_grad():
             values = [density.constrain(guide.draw(problem.streams))[0] for _ in range(self.draws)]
 
-        size = NOTICEABLE * density.mixture.values[0].numel() * self.tempering
-        rises = zip(final_elbo_rise(trace)[0], elbo_rise_warnings(trace, size), strict=True)
-        fit = [
-            FitInfo(
-                elbo_rise=round(float(rise), 3) if np.isfinite(rise) else None,
-                warnings=tuple(texts),
+        # Whether the ELBO of each recording was still rising.
+        fit = []
+        for row, n in enumerate(problem.spectrogram.n_samples):
+            bins = density.mixture.frames.freq * density.mixture.stft.count_frames(n)
+            end = measure_rise(trace.elbo[:, row], bins, self.tempering)
+            fit.append(
+                FitInfo(
+                    elbo_rise=None if np.isnan(end.rise) else round(end.rise, 3),
+                    warnings=(end.describe("the ELBO"),) if end.rising else (),
+                )
             )
-            for rise, texts in rises
-        ]
 
         def assess_guide() -> Sequence[FitInfo]:
-            k_hats = k_hat(density, guide, problem.streams, self.k_hat_draws, self.tempering)
-            texts = k_hat_warnings(k_hats, guide.layout.size)
+            k_hats = compute_k_hat(
+                density, guide, problem.streams, self.k_hat_draws, self.tempering
+            )
+            telling = guide.layout.size <= TELLING_LATENTS
             return [
-                FitInfo(k_hat=k, warnings=tuple(row)) for k, row in zip(k_hats, texts, strict=True)
+                FitInfo(
+                    k_hat=k, warnings=(describe_k_hat(k),) if telling and k > K_HAT_LIMIT else ()
+                )
+                for k in k_hats
             ]
 
         return Draws(

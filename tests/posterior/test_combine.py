@@ -1,9 +1,8 @@
-"""Long recordings in pieces, and back together."""
+"""Posteriors of recordings, chunks and runs combined into one."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,16 +10,14 @@ import torch
 
 from avse_ppl import SVI, ComplexNormal, Exact, GaussianSpeech, Scene, stationary
 from avse_ppl.models.simulate import reference_scene
-from avse_ppl.posterior.chunks import (
-    CHUNK_S,
-    LONG_S,
-    OVERLAP_S,
+from avse_ppl.pipeline.batching import split_recording
+from avse_ppl.posterior.combine import (
+    compute_fade_weights,
     crossfade_chunks,
     crossfade_waves,
-    fades,
-    split_chunks,
-    stack_channels,
+    stack_recordings,
 )
+from avse_ppl.posterior.fit_info import FitInfo
 from tests.helpers import STFT
 
 SPANS = [(0, 400), (304, 704), (608, 1000)]  # begins on frames; overlaps of 96 samples
@@ -31,45 +28,17 @@ def waves(count=1, n_samples=N, seed=0):
     return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
 
 
-# --- where to cut --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("rate", "hop"), [(16000, 256), (16000, 100), (8000, 128)])
-@pytest.mark.parametrize("seconds", [0.1, 14.9, 15.0, 15.0001, 15.5, 21.0, 21.01, 40.0, 599.7])
-def test_chunks_cover_the_recording(rate, hop, seconds):
-    n = int(seconds * rate)
-    spans = split_chunks(n, rate, hop)
-    assert spans[0][0] == 0
-    assert spans[-1][1] == n
-    assert all(begin % hop == 0 for begin, _ in spans)
-    if n <= LONG_S * rate:
-        assert spans == [(0, n)]
-        return
-    lengths = np.diff(spans, axis=1)[:, 0]
-    assert lengths.max() <= (CHUNK_S + OVERLAP_S) * rate + 2 * hop
-    assert lengths.max() - lengths.min() <= 2 * hop + 1  # no chunk is a stub
-    for (_, end), (begin, _) in pairwise(spans):
-        assert OVERLAP_S * rate <= end - begin <= OVERLAP_S * rate + 2 * hop
-    for (_, end), (begin, _) in zip(spans[:-2], spans[2:], strict=True):
-        assert end < begin  # at most two chunks at any place
-
-
-def test_chunks_are_as_many_as_the_length_asks_for():
-    counts = [len(split_chunks(minutes * 60 * 16000, 16000, 256)) for minutes in (1, 10, 100)]
-    assert counts == [6, 60, 600]
-
-
 # --- weights -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("spans", "n"),
-    [(SPANS, N), ([(0, 10)], 10), (split_chunks(16000 * 40, 16000, 256), 16000 * 40)],
+    [(SPANS, N), ([(0, 10)], 10), (split_recording(16000 * 40, 16000, 256), 16000 * 40)],
     ids=["three", "one", "40 s"],
 )
 def test_weights_add_up_to_one(spans, n):
     total = np.zeros(n)
-    for (begin, end), weight in zip(spans, fades(spans), strict=True):
+    for (begin, end), weight in zip(spans, compute_fade_weights(spans), strict=True):
         assert weight.shape == (end - begin,)
         assert (weight >= 0).all()
         assert (weight <= 1).all()
@@ -78,7 +47,7 @@ def test_weights_add_up_to_one(spans, n):
 
 
 def test_weights_rise_and_fall_in_overlaps_only():
-    first, middle, last = fades(SPANS)
+    first, middle, last = compute_fade_weights(SPANS)
     assert (first[:304] == 1).all()
     assert (np.diff(first[313:391]) < 0).all()
     assert (np.diff(middle[9:87]) > 0).all()
@@ -91,7 +60,7 @@ def test_weights_rise_and_fall_in_overlaps_only():
 
 
 def test_weights_beside_a_gap_stay_at_one():
-    first, last = fades([SPANS[0], SPANS[2]])
+    first, last = compute_fade_weights([SPANS[0], SPANS[2]])
     assert (first == 1).all()
     assert (last == 1).all()
 
@@ -157,9 +126,10 @@ def test_equal_posteriors_make_the_same_posterior(whole):
 @pytest.mark.parametrize("name", ["k_hat", "elbo_rise"])
 def test_the_worst_figure_of_a_fit_is_that_of_the_whole(whole, name):
     values = [0.2, 0.9, 0.4]
-    parts = [replace(p, attrs={name: [v]}) for p, v in zip(pieces(whole), values, strict=True)]
-    assert crossfade_chunks(parts, SPANS, N).attrs[name] == [0.9]
-    assert stack_channels(parts[:1] * 2).attrs[name] == [0.2, 0.2]
+    rows = [FitInfo(**{name: value}) for value in values]
+    parts = [replace(p, fit=(row,)) for p, row in zip(pieces(whole), rows, strict=True)]
+    assert getattr(crossfade_chunks(parts, SPANS, N).fit[0], name) == 0.9
+    assert stack_recordings(parts[:1] * 2).fit == (rows[0], rows[0])
 
 
 def test_one_chunk_is_returned_with_its_latents(whole):
@@ -198,7 +168,7 @@ def test_draws_keep_their_spread_where_chunks_meet():
         # 36 samples of 400 draws each, neighbours related: 5 % is more than four sd.
         assert spread[middle].mean() == pytest.approx(level, rel=0.05)
         naive = np.zeros((400, N))
-        for part, (b, e), fade in zip(parts, SPANS, fades(SPANS), strict=True):
+        for part, (b, e), fade in zip(parts, SPANS, compute_fade_weights(SPANS), strict=True):
             naive[:, b:e] += fade * part.draws()
         assert naive.var(0)[middle].mean() < 0.7 * level  # what this test would catch
     centre = found.draws().mean(0) - found.enhance()
@@ -218,7 +188,7 @@ def channel(steps=4, seed=0):
 
 def test_channels_become_recordings():
     left, right = channel(seed=0), channel(seed=1)
-    both = stack_channels([left, right])
+    both = stack_recordings([left, right])
     assert both.recordings == 2
     assert both.n_samples == (320, 320)
     for r, one in enumerate((left, right)):
@@ -232,12 +202,12 @@ def test_channels_become_recordings():
 
 def test_one_channel_is_itself():
     one = channel()
-    assert stack_channels([one]) is one
+    assert stack_recordings([one]) is one
 
 
 def test_channels_that_stopped_at_different_steps():
     short, long = channel(steps=3), channel(steps=5, seed=1)
-    elbo = stack_channels([short, long]).trace["elbo"]
+    elbo = stack_recordings([short, long]).trace["elbo"]
     assert elbo.shape == (5, 2)
     np.testing.assert_array_equal(elbo[:3, :1], short.trace["elbo"])
     assert np.isnan(elbo[3:, 0]).all()
