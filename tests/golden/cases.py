@@ -57,8 +57,8 @@ from avse_ppl.video.quality.score import score_lips
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 RATE_HZ = 16000
-HEARING = ("tcvae", "rvae", "vae", "dkf", "srnn")
-SEEING = ("av-dkf", "av-cvae", "av-rvae", "av-vae", "latent-diffusion")
+AUDIO_ONLY = ("tcvae", "rvae", "vae", "dkf", "srnn")
+AUDIO_VISUAL = ("av-dkf", "av-cvae", "av-rvae", "av-vae", "latent-diffusion")
 FRAMES = 24  # of the networks' made-up input
 Values = dict[str, Any]  # arrays, and texts
 
@@ -150,10 +150,10 @@ def mouth() -> Lips:
     return read_lips(DATA / "mouth.mkv")
 
 
-def noisy(length_s: float = 1.0, *, seen: bool = False) -> np.ndarray:
+def noisy(length_s: float = 1.0, *, av: bool = False) -> np.ndarray:
     """Speech from 0.6 s on, in as much rain."""
     begin, n = round(0.6 * RATE_HZ), round(length_s * RATE_HZ)
-    speech = sounds()[1 if seen else 0][begin : begin + n].astype("float32")
+    speech = sounds()[1 if av else 0][begin : begin + n].astype("float32")
     rain = sounds()[2][begin : begin + n].astype("float32")
     gain = np.sqrt(np.mean(speech.astype("float64") ** 2) / np.mean(rain.astype("float64") ** 2))
     return speech + np.float32(gain) * rain
@@ -220,12 +220,12 @@ def drawn(model: Callable[..., ComplexNormal], *given: Any) -> np.ndarray:
         return model(*given).power.log().expand(2, 513, FRAMES).numpy()
 
 
-def of_latents(name: str, *, sees: bool) -> Values:
-    """Encoder, decoder and law of the latents, by ear and, of priors that see, with features."""
+def of_latents(name: str, *, audio_visual: bool) -> Values:
+    """Encoder, decoder and law of the latents, without and with visual features."""
     prior = load_speech(name)
     given = made_up(prior.network.latent)  # type: ignore[union-attr]
     found: Values = {}
-    for how, visual in {"heard": None, **({"seen": given.visual} if sees else {})}.items():
+    for how, visual in {"heard": None, **({"seen": given.visual} if audio_visual else {})}.items():
         guess = prior.encode(given.power, visual)  # type: ignore[union-attr]
         for site, (mean, sd) in guess.items():
             found |= {f"{how}.{site}.mean": mean.numpy(), f"{how}.{site}.sd": sd.numpy()}
@@ -235,10 +235,10 @@ def of_latents(name: str, *, sees: bool) -> Values:
     return found
 
 
-for _name in HEARING:
-    case(f"network-{_name}", 1e-4, name=_name, sees=False)(of_latents)
-for _name in SEEING:
-    case(f"network-{_name}", 1e-4, name=_name, sees=True)(of_latents)
+for _name in AUDIO_ONLY:
+    case(f"network-{_name}", 1e-4, name=_name, audio_visual=False)(of_latents)
+for _name in AUDIO_VISUAL:
+    case(f"network-{_name}", 1e-4, name=_name, audio_visual=True)(of_latents)
 
 
 @case("network-latent-diffusion-denoiser", 1e-4)
@@ -332,12 +332,12 @@ def inverted(
     return answers(routine(scene, noisy(length_s), seed=0))
 
 
-def seen(
+def infer_av(
     routine: Callable[..., Posterior], speech: str = "av-dkf", reliability: str = "soft",
     length_s: float = 1.0,
 ) -> Values:  # fmt: skip
     scene = Scene(load_speech(speech), resolve_noise("nmf"), resolve_reliability(reliability))
-    return answers(routine(scene, noisy(length_s, seen=True), lips(), seed=0))
+    return answers(routine(scene, noisy(length_s, av=True), lips(), seed=0))
 
 
 SVI_SHORT = {"steps": 8, "draws": 3, "k_hat_draws": 0}
@@ -345,12 +345,12 @@ for _guide in ("mean-field", "structured", "low-rank"):
     case(f"svi-{_guide}", 1e-3, routine=SVI(guide=_guide, **SVI_SHORT))(inverted)
 case("svi-tempered", 1e-3, routine=SVI(tempering=0.25, **SVI_SHORT))(inverted)
 case("svi-float64", 1e-4, routine=SVI(dtype=torch.float64, **SVI_SHORT))(inverted)
-for _name in ("gaussian", *(n for n in HEARING if n != "tcvae"), *SEEING):
+for _name in ("gaussian", *(n for n in AUDIO_ONLY if n != "tcvae"), *AUDIO_VISUAL):
     case(f"svi-{_name}", 1e-3, routine=SVI(**SVI_SHORT), speech=_name)(inverted)
 for _name in ("soft", "switching", "beta", "ungated", "audio-only"):
-    case(f"svi-av-dkf-{_name}", 1e-3, routine=SVI(**SVI_SHORT), reliability=_name)(seen)
+    case(f"svi-av-dkf-{_name}", 1e-3, routine=SVI(**SVI_SHORT), reliability=_name)(infer_av)
 for _name in ("av-cvae", "av-rvae", "av-vae", "latent-diffusion"):
-    case(f"svi-{_name}-video", 1e-3, routine=SVI(**SVI_SHORT), speech=_name)(seen)
+    case(f"svi-{_name}-video", 1e-3, routine=SVI(**SVI_SHORT), speech=_name)(infer_av)
 for _name, _noise in {
     "stationary": "stationary", "sum": "nmf(4)+hum(50)+clicks", "learned": "learned", "ar1": "ar1",
     "student-t": "student-t", "student-t-4": "student-t(4)", "alpha-stable": "alpha-stable",
@@ -381,7 +381,7 @@ for _name, _routine in {
 case("nuts-float64", 1e-3, routine=NUTS(max_tree_depth=2, dtype=torch.float64, **CHAIN_SHORT),
      speech="gaussian", noise="stationary", length_s=0.3)(inverted)  # fmt: skip
 case("nuts-av-dkf-switching", 1e-2, routine=NUTS(max_tree_depth=2, **CHAIN_SHORT), length_s=0.3,
-     reliability="switching")(seen)  # fmt: skip
+     reliability="switching")(infer_av)  # fmt: skip
 
 # What JAX compiles differs by more, from processor to processor, than torch does, and its short
 # adaptation makes more of it. Most of the time is spent compiling.
@@ -396,7 +396,7 @@ for _name in ("tcvae", "rvae", "dkf"):
     case(f"numpyro-nuts-{_name}", 0.1, slow=True, routine=_JAX, speech=_name, **_HELD)(inverted)
 for _name in ("soft", "switching", "beta"):
     case(f"numpyro-nuts-av-dkf-{_name}", 0.1, slow=True, routine=_JAX, reliability=_name, **_HELD)(
-        seen
+        infer_av
     )
 
 
@@ -414,7 +414,7 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
 
     believed = None if reliability is None else resolve_reliability(reliability)
     scene = Scene(speech_named(speech), resolve_noise("nmf"), believed)
-    mixture = Stft().analyse(noisy(0.3, seen=reliability is not None))
+    mixture = Stft().analyse(noisy(0.3, av=reliability is not None))
     density = LogDensity(scene, condition_on_video(scene, mixture, lips() if reliability else None))
     made, recording = make_jax_log_density(density), list_recordings(density)[0]
     rng = np.random.default_rng(0)
@@ -444,11 +444,11 @@ for _name in ("soft", "switching", "beta"):
 
 _LATENT = GuidedDiffusion(rounds=3, draws=4)
 case("guided-latent-diffusion", 1e-3, routine=_LATENT, speech="latent-diffusion")(inverted)
-case("guided-latent-diffusion-video", 1e-3, routine=_LATENT, speech="latent-diffusion")(seen)
+case("guided-latent-diffusion-video", 1e-3, routine=_LATENT, speech="latent-diffusion")(infer_av)
 case(
     "guided-latent-diffusion-switching", 1e-3, speech="latent-diffusion", reliability="switching",
     routine=GuidedDiffusion(rounds=3, draws=4, start_seeing="av-dkf"),
-)(seen)  # fmt: skip
+)(infer_av)  # fmt: skip
 case("guided-gaussian", 1e-3, routine=GuidedDiffusion(steps=4, rounds=3, draws=4),
      speech="gaussian")(inverted)  # fmt: skip
 case("guided-vae", 1e-3, routine=_LATENT, speech="vae")(inverted)
@@ -456,13 +456,13 @@ _BINS = {"steps": 3, "rounds": 2, "chains": 1, "draws": 2}
 case("guided-score", 1e-3, routine=GuidedDiffusion(**_BINS), speech="score", length_s=0.5)(inverted)
 case("guided-score-warm", 1e-3, routine=GuidedDiffusion(start="latent-diffusion", **_BINS),
      speech="score", length_s=0.5)(inverted)  # fmt: skip
-case("guided-score-video", 1e-3, routine=GuidedDiffusion(**_BINS), speech="score")(seen)
+case("guided-score-video", 1e-3, routine=GuidedDiffusion(**_BINS), speech="score")(infer_av)
 _PUBLISHED = {"rounds": 2, "steps": 3, "chains": 1, "updates": 5}
 for _name, _routine in {
     "guided-udiffse": UDiffSE(**_PUBLISHED), "guided-udiffse-vp": UDiffSE(sde=Vp(), **_PUBLISHED),
 }.items():  # fmt: skip
     case(_name, 1e-3, routine=_routine, speech="score", length_s=0.5)(inverted)
-case("em-langevin-video", 2e-3, routine=EM("langevin", step_size=0.4, **EM_SHORT))(seen)
+case("em-langevin-video", 2e-3, routine=EM("langevin", step_size=0.4, **EM_SHORT))(infer_av)
 
 
 @case("guided-gaussian-score", 1e-3)
@@ -506,15 +506,15 @@ def enhance_default() -> Values:
 
 @case("enhance-default-video", 1e-3)
 def enhance_video() -> Values:
-    audio = Audio(noisy(seen=True), RATE_HZ)
+    audio = Audio(noisy(av=True), RATE_HZ)
     # The rest of the video is longer than the second that is enhanced.
-    return found_by(avse_ppl.enhance(audio, cut(lips(), audio.duration_s), seed=0, draws=5))
+    return found_by(avse_ppl.enhance(audio, cut_lips(lips(), audio.duration_s), seed=0, draws=5))
 
 
-def cut(seen: Lips, end_s: float) -> Lips:
-    """Pictures from 0 to a time."""
-    kept = (seen.time_s >= -1e-6) & (seen.time_s < end_s)
-    return Lips.from_crops(seen.roi[kept], rate_hz=25)
+def cut_lips(lips: Lips, end_s: float) -> Lips:
+    """Video frames from 0 to a time."""
+    kept = (lips.time_s >= -1e-6) & (lips.time_s < end_s)
+    return Lips.from_crops(lips.roi[kept], rate_hz=25)
 
 
 @case("enhance-chunks", 1e-3)
