@@ -97,7 +97,7 @@ def main(priors: Sequence[str | Path] = PRIORS, snrs_db: Sequence[float] = SNRS_
     costs = {"tcvae": cost}
     for prior in priors:
         name = Path(prior).name
-        for video, what in ((False, "by ear"), (True, "with lips")):
+        for video, what in ((False, "audio-only"), (True, "with lips")):
             columns[f"{name} {what}"], costs[f"{name} {what}"] = enhanced(some, prior, video)
     scores = {
         name: [score(c.mixture.speech, e) for c, e in zip(some, estimates, strict=True)]

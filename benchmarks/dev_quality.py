@@ -29,7 +29,7 @@ def main() -> list[str]:
     entries = dev_manifest(SHARED / "data")
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
     snrs = sorted({entry.snr_db for entry in entries})
-    lines = [row("speech prior", "routine", *(f"{s:+g} dB" for s in snrs), "all", "CPU s a clip"),
+    lines = [row("speech prior", "method", *(f"{s:+g} dB" for s in snrs), "all", "CPU s a clip"),
              row(*["---"] * (len(snrs) + 4))]  # fmt: skip
     groups = [[i for i, e in enumerate(entries) if e.snr_db == s] for s in snrs]
 

@@ -107,7 +107,7 @@ def main() -> list[str]:
         f"Input: {quality(mean_scores([score(clean, noisy)]))} (SI-SDR dB / PESQ / ESTOI). Means of"
         f" {len(SEEDS)} seeds; settings chosen on this clip.",
         "",
-        row("weights", "E-step (Langevin rounds before)", "SI-SDR / PESQ / ESTOI",
+        row("weights", "E-step (Langevin iterations before)", "SI-SDR / PESQ / ESTOI",
             "SI-SDR from - to", "acceptance", "CPU s", "peer", "peer's figures", "peer's CPU s",
             "ratio"),
         row(*["---"] * 10),

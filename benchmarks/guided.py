@@ -32,7 +32,7 @@ NOISES = ("babble", "white", "rain", "cutlery")
 
 def toy() -> Iterator[str]:
     """Speech and noise of known power: gap of the means in posterior sd, ratio of the sds."""
-    yield row("routine", "chains", "calls of the denoiser", "gap of means, sd", "ratio of sds")
+    yield row("method", "chains", "NFE", "gap of means, sd", "ratio of sds")
     yield row(*["---"] * 5)
     stft = Stft(n_fft=256, hop=64)
     scene = reference_scene(True, noise_power=0.5, gain_sd_db=0.0, stft=stft)
@@ -63,7 +63,7 @@ def dev(ship: bool) -> Iterator[str]:
         percent,
     )
 
-    yield row("speech prior", "routine", "-5 dB", "+0 dB", "+5 dB", "all", "real-time factor",
+    yield row("speech prior", "method", "-5 dB", "+0 dB", "+5 dB", "all", "real-time factor",
               "90 % regions", "recalibrated")  # fmt: skip
     yield row(*["---"] * 9)
     for speech, routine in RUNS:
@@ -93,7 +93,7 @@ def lips() -> Iterator[str]:
     audios = [Audio(case.mixture.mixture, 16000) for case in some]
     columns = {"input": [case.mixture.mixture for case in some]}
     for speech in ("latent-diffusion", "score"):
-        for name, videos in (("by ear", None), ("with lips", [case.lips for case in some])):
+        for name, videos in (("audio-only", None), ("with lips", [case.lips for case in some])):
             results = avse_ppl.enhance_batch(
                 audios, videos, speech=speech, inference="guided", device="cpu",
                 keep_posterior=False,

@@ -41,7 +41,7 @@ def main() -> list[str]:
     lines = [
         f"Input: {quality(mean_scores([score(clean, noisy)]))} (SI-SDR dB / PESQ / ESTOI).",
         "",
-        row("weights", "routine", "SI-SDR / PESQ / ESTOI", "CPU s", "peer", "peer's figures",
+        row("weights", "method", "SI-SDR / PESQ / ESTOI", "CPU s", "peer", "peer's figures",
             "peer's CPU s", "ratio"),
         row(*["---"] * 8),
     ]  # fmt: skip

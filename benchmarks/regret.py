@@ -1,9 +1,9 @@
-"""What bad video costs: enhanced speech with corrupted lips against the same prior by ear.
+"""What bad video costs: enhanced speech with corrupted lips against the same prior audio-only.
 
 The clips, noises and seeds of `av_quality`, at -5 dB. Corruptions are rendered on the real crops:
-of the whole clip, and in two bursts that make up half of it. The regret is SI-SDR by ear minus
+of the whole clip, and in two bursts that make up half of it. The regret is SI-SDR audio-only minus
 SI-SDR with the corrupted video; the gain kept is that of the corrupted video divided by that of
-the clean one, believed blindly (`ungated`).
+the clean one under `ungated`.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def main() -> list[str]:
 
 
 def _laws(clips: dict, waves: dict, lips: dict) -> Iterator[str]:
-    yield row("prior, nats a frame: by ear / gain of lips", *clips)
+    yield row("prior, nats a frame: audio-only / gain of lips", *clips)
     yield row(*["---"] * (1 + len(clips)))
     for name in SEEING:
         prior: Any = load_speech(name)
