@@ -33,6 +33,3 @@ def test_chunks_cover_the_recording(rate, hop, seconds):
 def test_chunks_are_as_many_as_the_length_asks_for():
     counts = [len(split_recording(minutes * 60 * 16000, 16000, 256)) for minutes in (1, 10, 100)]
     assert counts == [6, 60, 600]
-
-
-# --- weights -------------------------------------------------------------------------------------

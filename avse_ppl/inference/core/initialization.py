@@ -9,10 +9,11 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from avse_ppl.inference.core.fit_noise import fit_noise
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import HasInitialValues
+from avse_ppl.models.protocols import HasInitialValues, HasMStep
 from avse_ppl.models.visual.gate import Switch, gated, shown
 
 _NOISE_FITS = 20
@@ -70,9 +71,8 @@ def _fit_noise(density: LogDensity, location: Values, randoms: RandomStreams) ->
         for r, generator in enumerate(randoms.generators)
     ]
     found: Values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    maximise = getattr(noise, "maximise", None)
-    for _ in range(_NOISE_FITS if maximise else 0):
-        found = maximise(found, power, speech_power[None])  # type: ignore[misc]
+    if isinstance(noise, HasMStep):
+        found = fit_noise(density, found, speech_power[None], steps=_NOISE_FITS, masked=False)
     return found
 
 

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.fit_noise import fit_noise
 from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
+from avse_ppl.models.protocols import HasMStep
 
 _HALVINGS = 12
 
@@ -38,18 +40,9 @@ def maximise_noise(
     if not names:
         return {}
     here = {name: state[name].detach() for name in names}
-    maximise = getattr(density.scene.noise, "maximise", None)
-    if maximise is not None:
+    if isinstance(density.scene.noise, HasMStep):
         values, _ = density.constrain(here)
-        power = density.mixture.power
-        mask = density.mixture.mask
-        if mask is not None:  # an unobserved frame explains itself: its power is the model's own
-            model = (
-                speech_power.mean(0)
-                + density.scene.laws_given(density.constrain(state)[0], density.mixture).noise.power
-            )
-            power = torch.where(mask, power, model)
-        return density.unconstrain(maximise(values, power, speech_power, tempering))
+        return density.unconstrain(fit_noise(density, values, speech_power, tempering=tempering))
     return _climb(density, here, speech_power, tempering)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import LogDensity, noise_log_prior
+from avse_ppl.inference.core.fit_noise import fit_noise
+from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
+from avse_ppl.models.protocols import HasMStep
 
 _WINDOW = 25  # steps between looks at convergence
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
@@ -82,19 +84,14 @@ def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: flo
     Noise models without ``maximise`` stay where they are. What takes the gradient dozens of steps
     is done in the time of a few.
     """
-    maximise = getattr(density.scene.noise, "maximise", None)
-    if updates == 0 or maximise is None:
+    if updates == 0 or not isinstance(density.scene.noise, HasMStep):
         return
     location = guide.layout.split(guide.location.detach())
     values, _ = density.constrain(location)
     speech = density.scene.laws_given(values, density.mixture).speech.power
     speech = speech.expand(density.mixture.values.shape)
-    power, mask = density.mixture.power, density.mixture.mask
     noise = {name: values[name] for name in density.names(of_noise=True)}
-    for _ in range(updates):
-        if mask is not None:  # an unobserved frame explains itself
-            power = torch.where(mask, power, speech + noise_log_prior(density, noise)[1].power)
-        noise = maximise(noise, power, speech[None], tempering)
+    noise = fit_noise(density, noise, speech[None], steps=updates, tempering=tempering)
     for name, found in density.unconstrain(noise).items():
         # A factor that is best at 0 goes there; on the real line that is far from its mean.
         location[name].copy_(torch.maximum(found, location[name] - _FALL))
