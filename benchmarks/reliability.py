@@ -23,8 +23,7 @@ import torch
 from scipy.stats import rankdata, spearmanr
 
 from avse_ppl.data import load_cache
-from avse_ppl.data.cache import SpeechCache
-from avse_ppl.data.lips_cache import load_lips
+from avse_ppl.data.cache import SpeechCache, load_lips
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.weights.reliability import load_reliability
 from avse_ppl.signal.audio import Audio

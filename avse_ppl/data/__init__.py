@@ -1,10 +1,10 @@
-"""Real corpora: which clips there are, a decoded cache of them, and mixing at a stated SNR."""
+"""Corpora: their clips, caches of audio and mouth crops, mixing at a stated SNR."""
 
 from avse_ppl.data.babble import babble
-from avse_ppl.data.cache import SpeechCache, build_cache, load_cache
-from avse_ppl.data.clips import DEV_NOISES, Clip
+from avse_ppl.data.cache import LipsCache, SpeechCache, build_cache, load_cache, load_lips
+from avse_ppl.data.clip_features import FeatureSettings
+from avse_ppl.data.clips import DEV_NOISES, Clip, check_disjoint
 from avse_ppl.data.decoding import decode, highpass
-from avse_ppl.data.lips_cache import LipsCache, load_lips
 from avse_ppl.data.manifest import (
     DEV_SNRS_DB,
     ManifestEntry,
@@ -15,7 +15,6 @@ from avse_ppl.data.manifest import (
     save_manifest,
 )
 from avse_ppl.data.mixing import Mixture, active_mask, active_power, mix
-from avse_ppl.data.pieces import FeatureSettings
 from avse_ppl.data.prepare import Prepared, prepare
 from avse_ppl.data.readers import (
     read_avspeech,
@@ -29,8 +28,7 @@ from avse_ppl.data.readers import (
     read_voicebank_demand,
     read_wsj0_qut,
 )
-from avse_ppl.data.roi import read_roi
-from avse_ppl.data.splits import check_disjoint
+from avse_ppl.data.readers.ntcd_timit import read_roi
 
 __all__ = [
     "DEV_NOISES",

@@ -1,7 +1,8 @@
-"""One recording of a corpus: where its files are, who speaks, and on which side of the split."""
+"""Clips of a corpus: their files, speaker and split, and disjoint splits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,3 +74,40 @@ class Clip:
     def is_noise(self) -> bool:
         """Whether nobody speaks in this clip."""
         return self.speaker == ""
+
+
+def check_disjoint(clips: Iterable[Clip]) -> None:
+    """Check that no speaker and no class of noise is in two splits.
+
+    Parameters
+    ----------
+    clips : iterable of Clip
+        Speech and noise, of any corpora. Unknown speakers cannot be checked, and pass as long as
+        they all are on one side.
+
+    Raises
+    ------
+    ValueError
+        If somebody, or some noise, is on two sides.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> check_disjoint([Clip(Path(f"{s}.wav"), "c", s, s) for s in ("train", "dev")])
+    """
+    sides: dict[str, set[str]] = {}
+    for clip in clips:
+        who = f"the noise {clip.label!r}" if clip.is_noise else f"the speaker {clip.speaker!r}"
+        sides.setdefault(who, set()).add(clip.split)
+    torn = sorted(who for who, splits in sides.items() if len(splits) > 1)
+    if torn:
+        more = f" and {len(torn) - 1} more" if len(torn) > 1 else ""
+        hint = (
+            "; nobody knows whether they are the same people"
+            if torn[0] == f"the speaker {UNKNOWN_SPEAKER!r}"
+            else ""
+        )
+        raise ValueError(
+            f"{torn[0]}{more} is in {' and '.join(sorted(sides[torn[0]]))}{hint}; expected each "
+            "speaker and each class of noise in one split only"
+        )

@@ -11,8 +11,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 
-from avse_ppl.data.cache import SpeechCache
-from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.data.cache import LipsCache, SpeechCache
 from avse_ppl.training.datasets.loaders import Loaders
 from avse_ppl.training.objective import Objective
 

@@ -13,10 +13,18 @@ import soundfile
 
 import avse_ppl.video
 import avse_ppl.video.face_detector
-from avse_ppl.data import Clip, FeatureSettings, build_cache, decode, load_cache, load_lips, prepare
-from avse_ppl.data import pieces as pieces_module
-from avse_ppl.data.lips_cache import PER_FRAME, write_lips
-from avse_ppl.data.pieces import lips_file, sound_file
+from avse_ppl.data import (
+    Clip,
+    FeatureSettings,
+    build_cache,
+    clip_features,
+    decode,
+    load_cache,
+    load_lips,
+    prepare,
+)
+from avse_ppl.data.cache import PER_FRAME
+from avse_ppl.data.clip_features import name_audio_file, name_lips_file
 from avse_ppl.video import Lips
 from tests.helpers import RATE_HZ
 
@@ -68,7 +76,7 @@ def decoded(monkeypatch):
         names.append(clip.path.name)
         return decode(clip, *settings)
 
-    monkeypatch.setattr(pieces_module, "decode", counted)
+    monkeypatch.setattr(clip_features, "decode", counted)
     return names
 
 
@@ -128,7 +136,7 @@ def test_a_second_time_nothing_is_computed(clips, tmp_path, reads, decoded):
     np.testing.assert_array_equal(first.lips.frames, second.lips.frames)
 
 
-def test_pieces_may_be_removed_when_all_is_there(clips, tmp_path, reads, decoded):
+def test_clip_features_may_be_removed_when_the_caches_are_there(clips, tmp_path, reads, decoded):
     prepare(clips, tmp_path / "all")
     for path in sorted((tmp_path / "all.pieces").rglob("*.npz")):
         path.unlink()
@@ -177,17 +185,17 @@ def test_another_face_model_reads_the_videos_again(clips, tmp_path, reads):
 
 
 def test_a_run_that_is_cut_off_goes_on(clips, tmp_path, reads, decoded, monkeypatch):
-    stored = pieces_module._store
+    stored = clip_features.store_features
 
     def until_c(path, arrays):
         if len(decoded) == 3:
             raise KeyboardInterrupt
         stored(path, arrays)
 
-    monkeypatch.setattr(pieces_module, "_store", until_c)
+    monkeypatch.setattr(clip_features, "store_features", until_c)
     with pytest.raises(KeyboardInterrupt):
         prepare(clips, tmp_path / "all")
-    monkeypatch.setattr(pieces_module, "_store", stored)
+    monkeypatch.setattr(clip_features, "store_features", stored)
     prepare(clips, tmp_path / "all")
     assert decoded == ["a.wav", "b.wav", "c.wav", "c.wav"]
     assert reads == ["a.mp4", "fast.mp4"]
@@ -243,7 +251,7 @@ def test_crops_of_the_corpus_are_taken(clips, tmp_path):
     assert prepared.lips.offsets.tolist() == [0, 12, 12] and prepared.lips.found.all()
 
 
-def test_noisy_twins_are_in_the_same_order(clips, tmp_path, reads):
+def test_paired_noisy_recordings_are_in_the_same_order(clips, tmp_path, reads):
     pairs = [
         dataclasses.replace(clip, noisy=sound(tmp_path / f"n{i}.wav", 0.25, 700.0), video=None)
         for i, clip in enumerate(clips)
@@ -269,10 +277,10 @@ def test_clips_come_back_with_all_they_have(tmp_path):
 
 
 @pytest.mark.parametrize("damaged", ["sound", "lips"])
-def test_a_damaged_piece_is_made_again(clips, tmp_path, reads, decoded, damaged):
+def test_damaged_features_are_computed_again(clips, tmp_path, reads, decoded, damaged):
     prepare(clips, tmp_path / "all")
     folder, features = tmp_path / "all.pieces", FeatureSettings()
-    piece = (sound_file if damaged == "sound" else lips_file)(folder, clips[0], features)
+    piece = (name_audio_file if damaged == "sound" else name_lips_file)(folder, clips[0], features)
     piece.write_bytes(piece.read_bytes()[:200])
     (tmp_path / "all.npz").unlink(), (tmp_path / "all.lips.npz").unlink()
     prepared = prepare(clips, tmp_path / "all")
@@ -282,7 +290,7 @@ def test_a_damaged_piece_is_made_again(clips, tmp_path, reads, decoded, damaged)
 
 def test_a_damaged_piece_whose_clip_is_gone(clips, tmp_path, reads, monkeypatch):
     prepare(clips, tmp_path / "all")
-    piece = sound_file(tmp_path / "all.pieces", clips[1], FeatureSettings())
+    piece = name_audio_file(tmp_path / "all.pieces", clips[1], FeatureSettings())
     piece.write_bytes(b"")
     (tmp_path / "all.npz").unlink()
     clips[1].path.write_bytes(b"x" * clips[1].path.stat().st_size)
@@ -292,9 +300,11 @@ def test_a_damaged_piece_whose_clip_is_gone(clips, tmp_path, reads, monkeypatch)
 
 def test_sound_that_was_damaged_before_its_video_was_read(clips, tmp_path, reads):
     prepare(clips, tmp_path / "all", FeatureSettings(lips=False))
-    sound_file(tmp_path / "all.pieces", clips[0], FeatureSettings()).write_bytes(b"x")
-    outcome = pieces_module.make_pieces(clips[0], tmp_path / "all.pieces", FeatureSettings())
-    assert "stored sound" in outcome.lips_error and "damaged" in outcome.lips_error
+    name_audio_file(tmp_path / "all.pieces", clips[0], FeatureSettings()).write_bytes(b"x")
+    outcome = clip_features.compute_clip_features(
+        clips[0], tmp_path / "all.pieces", FeatureSettings()
+    )
+    assert "stored audio" in outcome.lips_error and "damaged" in outcome.lips_error
 
 
 def test_bad_settings_are_refused_before_anything_is_read(clips, tmp_path, reads, decoded):
@@ -328,7 +338,7 @@ def test_a_full_disk_is_no_fault_of_the_clip(clips, tmp_path, reads, monkeypatch
     def full(*_, **__):
         raise OSError("no space left")
 
-    monkeypatch.setattr(pieces_module.np, "savez", full)
+    monkeypatch.setattr(clip_features.np, "savez", full)
     with pytest.raises(OSError, match=r"cannot write .*no space left"):
         prepare(clips, tmp_path / "all")
     assert not [path for path in (tmp_path / "all.pieces").rglob("*") if path.is_file()]
@@ -390,19 +400,19 @@ def test_load_refuses_files_that_do_not_belong_together(clips, tmp_path, reads):
     with pytest.raises(ValueError, match=r"shape \(3, 88, 88\).*describes \(24, 88, 88\)"):
         load_lips(tmp_path / "all")
     (tmp_path / "all.lips.npz").write_bytes(b"none")
-    with pytest.raises(ValueError, match="is not an index of mouths of format"):
+    with pytest.raises(ValueError, match="is not an index of mouth crops of format"):
         load_lips(tmp_path / "all")
     assert len(prepare(clips, tmp_path / "all").lips) == 3
 
 
 def test_crops_of_another_size_are_refused(clips, tmp_path):
-    from avse_ppl.data.lips_cache import no_lips
+    from avse_ppl.data.cache import make_empty_lips_arrays, write_lips_cache
 
-    odd = {**no_lips(), "roi": np.zeros((2, 96, 96), np.uint8)}
+    odd = {**make_empty_lips_arrays(), "roi": np.zeros((2, 96, 96), np.uint8)}
     with pytest.raises(ValueError, match=r"\(2, 96, 96\); expected \(length, \*\(88, 88\)\)"):
-        write_lips(clips[:2], [no_lips(), odd], tmp_path / "all", "")
+        write_lips_cache(clips[:2], [make_empty_lips_arrays(), odd], tmp_path / "all", "")
     with pytest.raises(ValueError, match="no arrays"):
-        write_lips([], [], tmp_path / "all", "")
+        write_lips_cache([], [], tmp_path / "all", "")
     assert not list(tmp_path.glob("*.lips*"))
 
 

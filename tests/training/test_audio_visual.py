@@ -12,7 +12,7 @@ import torch
 
 from avse_ppl import load_speech
 from avse_ppl.data import Clip, SpeechCache
-from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.data.cache import LipsCache
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.weights.io import save_weights
 from avse_ppl.training import (

@@ -265,9 +265,8 @@ class TestTraining:
 
     @pytest.fixture
     def materials(self, tmp_path, mouth, sound):
-        from avse_ppl.data.cache import SpeechCache
+        from avse_ppl.data.cache import SpeechCache, make_lips_arrays, write_lips_cache
         from avse_ppl.data.clips import Clip
-        from avse_ppl.data.lips_cache import lips_piece, write_lips
         from avse_ppl.training import TrainingData
 
         splits = ("train", "train", "train", "dev", "dev")
@@ -278,7 +277,7 @@ class TestTraining:
         short = replace(
             mouth, **{n: getattr(mouth, n)[:30] for n in (*_columns(), "roi", "time_s")}
         )
-        lips = write_lips(clips, [lips_piece(short)] * 5, tmp_path / "lips", "")
+        lips = write_lips_cache(clips, [make_lips_arrays(short)] * 5, tmp_path / "lips", "")
         wave = sound.mono().resample(16000).samples[:19200]
         offsets = np.arange(6) * len(wave)
         speech = SpeechCache(np.tile(wave, 5), offsets, tuple(clips), 16000)
@@ -364,6 +363,6 @@ def _begun(settings):
 
 
 def _columns():
-    from avse_ppl.data.lips_cache import PER_FRAME
+    from avse_ppl.data.cache import PER_FRAME
 
     return tuple(PER_FRAME)

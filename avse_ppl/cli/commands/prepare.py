@@ -84,7 +84,7 @@ def prepare(
 ) -> None:
     """Compute the features of a corpus; see ``HELP``."""
     with console.guarded() as shown:
-        from avse_ppl.data.pieces import FeatureSettings
+        from avse_ppl.data.clip_features import FeatureSettings
         from avse_ppl.data.prepare import prepare as compute
         from avse_ppl.utils.files import check_folder
 

@@ -1,4 +1,4 @@
-"""AVSpeech: pieces of YouTube videos in which one person speaks."""
+"""AVSpeech: segments of YouTube videos in which one person speaks."""
 
 from __future__ import annotations
 

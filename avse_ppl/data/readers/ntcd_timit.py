@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from avse_ppl.data.clips import SPLITS, Clip
 from avse_ppl.data.readers.folders import found, require_folder
 from avse_ppl.data.readers.tcd_timit import SETS, speaker_of, split_of
@@ -11,6 +13,8 @@ from avse_ppl.data.readers.tcd_timit import SETS, speaker_of, split_of
 NOISES = ("Babble", "Cafe", "Car", "LR", "Street", "White")
 SNRS_DB = (-5, 0, 5, 10, 15, 20)
 _CLEAN = ("clean", "audio_clean")
+ROI_HZ = 30.0
+_ROI_PX = 67
 _ROI_SUFFIXES = (".mat", ".npy")
 _LAYOUT = (
     "NTCD-TIMIT: <folder>/Clean/volunteers/01M/straightcam/sa1.wav, "
@@ -21,7 +25,7 @@ _LAYOUT = (
 def read_ntcd_timit(
     folder: str | Path, noise: str | None = None, snr_db: int | None = None
 ) -> list[Clip]:
-    """List the NTCD-TIMIT clips: clean, with their noisy twins in one noise if it is named.
+    """List the NTCD-TIMIT clips: clean, paired with recordings in one noise if it is named.
 
     Split by speaker: 39 volunteers and the lipspeakers train, 8 are the development and 9 the test
     split, which is how the corpus sorts its mouth crops.
@@ -40,7 +44,7 @@ def read_ntcd_timit(
     Returns
     -------
     list of Clip
-        Sorted by speaker and clip. With a noise, only those that have the noisy twin.
+        Sorted by speaker and clip. With a noise, only those that have the paired noisy recording.
 
     Raises
     ------
@@ -59,10 +63,10 @@ def read_ntcd_timit(
     _check_noise(noise, snr_db)
     sounds = [path for path in folder.rglob("*.wav") if path.is_file()]
     clean = {_key(path): path for path in sounds if _is_clean(path, folder)}
-    twins = {} if noise is None else _twins(sounds, folder, noise, snr_db)
+    paired = {} if noise is None else _pair_noisy(sounds, folder, noise, snr_db)
     rois = _rois(folder)
     splits = {speaker: split for (speaker, _), path in rois.items() if (split := _named(path))}
-    keys = sorted(clean.keys() & twins.keys() if noise else clean.keys())
+    keys = sorted(clean.keys() & paired.keys() if noise else clean.keys())
     found(keys, folder, _LAYOUT if noise is None else f"{_LAYOUT}, with {noise} at {snr_db} dB")
     return [
         Clip(
@@ -71,7 +75,7 @@ def read_ntcd_timit(
             f"tcd_timit_{key[0]}",
             splits.get(key[0]) or split_of(key[0]),
             roi=rois.get(key),
-            noisy=twins.get(key),
+            noisy=paired.get(key),
         )
         for key in keys
     ]
@@ -95,15 +99,15 @@ def _is_clean(path: Path, folder: Path) -> bool:
     return any(part.lower() in _CLEAN for part in path.relative_to(folder).parts[:-1])
 
 
-def _twins(
+def _pair_noisy(
     sounds: list[Path], folder: Path, noise: str, snr_db: int | None
 ) -> dict[tuple[str, str], Path]:
-    twins = {}
+    paired = {}
     for path in sounds:
         parts = path.relative_to(folder).parts[:-1]
         if noise in parts and str(snr_db) in parts[parts.index(noise) + 1 :]:
-            twins[_key(path)] = path
-    return twins
+            paired[_key(path)] = path
+    return paired
 
 
 def _rois(folder: Path) -> dict[tuple[str, str], Path]:
@@ -120,3 +124,55 @@ def _named(roi: Path) -> str | None:
     """Find the split in ``<split>/<speaker>/<clip>.mat``, as the corpus sorts its crops."""
     above = roi.parents[1].name
     return above if above in SPLITS else None
+
+
+def read_roi(path: str | Path) -> np.ndarray:
+    """Read the mouth crops of one NTCD-TIMIT clip.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.mat`` (MATLAB 7.3) or ``.npy`` with one array, ``(4489, frame)`` or ``(frame, 4489)``:
+        each frame 67 x 67 pixels, column by column, in [0, 1] or [0, 255].
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape ``(frame, 67, 67)``, uint8, upright; 30 frames a second.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no mouth crops in {path}; copy the corpus again")
+    pixels = np.load(path) if path.suffix.lower() == ".npy" else read_mat(path)
+    if pixels.ndim != 2 or _ROI_PX**2 not in pixels.shape:
+        raise ValueError(
+            f"{path} holds an array of the shape {pixels.shape}; expected (frame, {_ROI_PX**2}) or "
+            f"({_ROI_PX**2}, frame), which are crops of {_ROI_PX} x {_ROI_PX} pixels"
+        )
+    pixels = pixels if pixels.shape[1] == _ROI_PX**2 else pixels.T
+    if not np.isfinite(pixels).all():
+        raise ValueError(f"{path} has NaN or infinite pixels; copy the corpus again")
+    scale = 255.0 if pixels.size and pixels.max() <= 1.0 else 1.0
+    upright = pixels.reshape(-1, _ROI_PX, _ROI_PX).transpose(0, 2, 1)  # MATLAB goes down columns
+    return np.clip(np.round(upright * scale), 0, 255).astype(np.uint8)
+
+
+def read_mat(path: Path) -> np.ndarray:
+    """Read the only array of a file of MATLAB 7.3."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            arrays = [np.asarray(item) for item in file.values() if isinstance(item, h5py.Dataset)]
+    except OSError as error:
+        raise ValueError(f"{path} is no file of MATLAB 7.3: {error}") from error
+    if len(arrays) != 1:
+        raise ValueError(f"{path} holds {len(arrays)} arrays; expected the mouth crops only")
+    return arrays[0]

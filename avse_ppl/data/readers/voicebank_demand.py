@@ -15,7 +15,7 @@ _LAYOUT = (
 
 
 def read_voicebank_demand(folder: str | Path) -> list[Clip]:
-    """List the VoiceBank-DEMAND clips, clean with their noisy twins.
+    """List the VoiceBank-DEMAND clips, clean with their paired noisy recordings.
 
     The test set is the test split; the speakers p226 and p287 of the training set are the
     development split, as is usual.
@@ -29,8 +29,8 @@ def read_voicebank_demand(folder: str | Path) -> list[Clip]:
     Returns
     -------
     list of Clip
-        Sorted by path. Where the noisy twin is missing, `Clip.noisy` names the file that should
-        be there: `prepare` tells.
+        Sorted by path. Where the paired noisy recording is missing, `Clip.noisy` names the file
+        that should be there, and `prepare` reports it.
 
     Raises
     ------

@@ -12,12 +12,12 @@ from avse_ppl.data.readers.folders import found, is_media, require_folder
 _SPLITS = {"si_tr_s": "train", "si_dt_05": "dev", "si_et_05": "test"}
 _LAYOUT = (
     "WSJ0-QUT: <folder>/WSJ0_SE/wsj0_si_tr_s/011/011a0101.wav (also si_dt_05, si_et_05) and, for "
-    "the noisy twins, <folder>/QUT_WSJ0/ or <folder>/noisy/ with files of the same names"
+    "the noisy recordings, <folder>/QUT_WSJ0/ or <folder>/noisy/ with files of the same names"
 )
 
 
 def read_wsj0_qut(folder: str | Path) -> list[Clip]:
-    """List the WSJ0-QUT clips: each noisy recording with its clean twin.
+    """List the WSJ0-QUT clips: each noisy recording with its paired clean recording.
 
     ``si_tr_s`` is the training, ``si_dt_05`` the development and ``si_et_05`` the test split; they
     have no speaker in common.
@@ -41,7 +41,7 @@ def read_wsj0_qut(folder: str | Path) -> list[Clip]:
     FileNotFoundError
         If the folder is missing.
     ValueError
-        If it holds no clean speech, or noisy speech but none with a clean twin.
+        If it holds no clean speech, or noisy speech but none with a paired clean recording.
 
     References
     ----------

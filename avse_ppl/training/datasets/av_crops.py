@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.data.cache import SpeechCache
-from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.data.cache import LipsCache, SpeechCache
 from avse_ppl.models.networks.lip_encoder import CROP, RATE_HZ, LipEncoder, downsample_crops
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.augment import augment_crops

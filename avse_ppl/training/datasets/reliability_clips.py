@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from avse_ppl.data.cache import SpeechCache
-from avse_ppl.data.lips_cache import LipsCache
+from avse_ppl.data.cache import LipsCache, SpeechCache
 from avse_ppl.models.networks.av_sync import BANDS, STEPS
 from avse_ppl.models.networks.lip_encoder import downsample_crops
 from avse_ppl.training.augment import augment_lips
