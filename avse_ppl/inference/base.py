@@ -269,8 +269,12 @@ class InferenceMethod(ABC):
         MemoryError
             If the memory is not likely to be enough, or was spent.
         """
+        return self.infer(self.pose(scene, mixture, video, seed))
+
+    def pose(self, scene: Scene, mixture: Mixture, video: Any, seed: Seed) -> Problem:
+        """Check the arguments of a call; a method that infers a part of them first adds it here."""
         device, dtype = self.device, self.dtype
-        return self.infer(Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype))
+        return Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
 
     def infer(self, problem: Problem) -> Posterior:
         """Posterior of a problem that is checked, seeded and on its device."""

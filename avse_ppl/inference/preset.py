@@ -88,7 +88,7 @@ presets: Mapping[str, Preset] = MappingProxyType(
         "guided": Preset(
             GuidedDiffusion,
             "reverse diffusion; for the speech priors score and latent-diffusion",
-            {"start": "latent-diffusion", "start_seeing": "av-dkf"},
+            {"base_prior": "latent-diffusion", "base_prior_av": "av-dkf"},
         ),
         "guided-udiffse": Preset(
             UDiffSE, "the published guided diffusion, for comparison; tempered, slow"

@@ -12,7 +12,6 @@ import numpy as np
 
 from avse_ppl.evaluation.comparison import Comparison, stacking_weights
 from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
-from avse_ppl.inference import GuidedDiffusion, UDiffSE
 from avse_ppl.inference.base import InferenceMethod
 from avse_ppl.inference.core.setup import check_seeds, prepare
 from avse_ppl.inference.core.video import check_audio_visual, condition_on_video
@@ -185,9 +184,7 @@ def check_draws_all(method: Any, scene: Scene) -> None:
     ValueError
         If some are point estimates. Functions are taken to draw all; their posterior says.
     """
-    if isinstance(method, (InferenceMethod, GuidedDiffusion, UDiffSE)) and (
-        not method.draws_all_latents(scene)
-    ):
+    if isinstance(method, InferenceMethod) and (not method.draws_all_latents(scene)):
         raise ValueError(
             f"{type(method).__name__} makes a point estimate of the noise {name_of(scene.noise)!r}:"
             " leaving a bin out needs draws of all latents, not a point estimate; use "

@@ -112,9 +112,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nuts": {**_CHAINS, "max_tree_depth": 2},
     "hmc": {**_CHAINS, "steps": 2},
     "numpyro-nuts": {**_CHAINS, "max_tree_depth": 2, "metrics": 1},
-    "guided": {"steps": 4, "rounds": DRAWS, "chains": 1, "draws": DRAWS, "updates": 3, "moves": 2,
-               "start": None, "start_seeing": None},
-    "guided-udiffse": {"rounds": 2, "steps": 4, "chains": DRAWS, "updates": 3},
+    "guided": {"steps": 4, "sweeps": DRAWS, "chains": 1, "draws": DRAWS, "noise_updates": 3,
+               "langevin_steps": 2, "base_prior": None, "base_prior_av": None},
+    "guided-udiffse": {"em_iterations": 2, "steps": 4, "chains": DRAWS, "noise_updates": 3},
     "exact": {"nodes": 17, "draws": DRAWS},
 }  # fmt: skip
 ITERATIONS = {name: STEPS for name in SETTINGS if name.startswith(("svi", "em"))}

@@ -442,22 +442,22 @@ for _name in ("soft", "switching", "beta"):
         reliability=_name,
     )(jax_joint)
 
-_LATENT = GuidedDiffusion(rounds=3, draws=4)
+_LATENT = GuidedDiffusion(sweeps=3, draws=4)
 case("guided-latent-diffusion", 1e-3, routine=_LATENT, speech="latent-diffusion")(inverted)
 case("guided-latent-diffusion-video", 1e-3, routine=_LATENT, speech="latent-diffusion")(infer_av)
 case(
     "guided-latent-diffusion-switching", 1e-3, speech="latent-diffusion", reliability="switching",
-    routine=GuidedDiffusion(rounds=3, draws=4, start_seeing="av-dkf"),
+    routine=GuidedDiffusion(sweeps=3, draws=4, base_prior_av="av-dkf"),
 )(infer_av)  # fmt: skip
-case("guided-gaussian", 1e-3, routine=GuidedDiffusion(steps=4, rounds=3, draws=4),
+case("guided-gaussian", 1e-3, routine=GuidedDiffusion(steps=4, sweeps=3, draws=4),
      speech="gaussian")(inverted)  # fmt: skip
 case("guided-vae", 1e-3, routine=_LATENT, speech="vae")(inverted)
-_BINS = {"steps": 3, "rounds": 2, "chains": 1, "draws": 2}
+_BINS = {"steps": 3, "sweeps": 2, "chains": 1, "draws": 2}
 case("guided-score", 1e-3, routine=GuidedDiffusion(**_BINS), speech="score", length_s=0.5)(inverted)
-case("guided-score-warm", 1e-3, routine=GuidedDiffusion(start="latent-diffusion", **_BINS),
+case("guided-score-warm", 1e-3, routine=GuidedDiffusion(base_prior="latent-diffusion", **_BINS),
      speech="score", length_s=0.5)(inverted)  # fmt: skip
 case("guided-score-video", 1e-3, routine=GuidedDiffusion(**_BINS), speech="score")(infer_av)
-_PUBLISHED = {"rounds": 2, "steps": 3, "chains": 1, "updates": 5}
+_PUBLISHED = {"em_iterations": 2, "steps": 3, "chains": 1, "noise_updates": 5}
 for _name, _routine in {
     "guided-udiffse": UDiffSE(**_PUBLISHED), "guided-udiffse-vp": UDiffSE(sde=Vp(), **_PUBLISHED),
 }.items():  # fmt: skip
@@ -470,7 +470,7 @@ def closed_form() -> Values:
     wave = noisy()
     power = GaussianSpeech(gain_sd_db=0.0)
     scene = Scene(GaussianScore.of(power, Stft().analyse(wave).frames), stationary)
-    return answers(GuidedDiffusion(steps=6, rounds=3, draws=4)(scene, wave, seed=0))
+    return answers(GuidedDiffusion(steps=6, sweeps=3, draws=4)(scene, wave, seed=0))
 
 
 def known(frames: Any) -> ComplexNormal:

@@ -37,7 +37,7 @@ from avse_ppl.models.visual.reliability import Beta, Switching, soft
 from tests.helpers import STFT
 
 N = 640
-SHORT = {"steps": 3, "rounds": 2, "draws": 4}
+SHORT = {"steps": 3, "sweeps": 2, "draws": 4}
 
 
 def denoiser(visual=0):
@@ -190,8 +190,8 @@ def test_a_unet_is_a_speech_prior():
 @pytest.mark.parametrize(
     ("routine", "settings", "text"),
     [
-        *((GuidedDiffusion, {k: 0}, f"{k} must be") for k in ("steps", "rounds", "chains")),
-        (GuidedDiffusion, {"moves": 0}, "moves must be"),
+        *((GuidedDiffusion, {k: 0}, f"{k} must be") for k in ("steps", "sweeps", "chains")),
+        (GuidedDiffusion, {"langevin_steps": 0}, "langevin_steps must be"),
         (GuidedDiffusion, {"sigma_last": 0.0}, "sigma_last must be"),
         (GuidedDiffusion, {"sigma_start": 0.0}, "sigma_start must be"),
         (
@@ -199,12 +199,13 @@ def test_a_unet_is_a_speech_prior():
             {"sigma_start": 0.05, "sigma_last": 0.1},
             r"sigma_start must be at least sigma_last=0\.1",
         ),
-        (GuidedDiffusion, {"memory": 1.5}, r"memory must be within \[0, 1\]"),
-        (GuidedDiffusion, {"updates": -1}, "updates must be"),
+        (GuidedDiffusion, {"noise_retention": 1.5}, r"noise_retention must be within \[0, 1\]"),
+        (GuidedDiffusion, {"noise_updates": -1}, "noise_updates must be"),
         (UDiffSE, {"steps": 0}, "steps must be"),
-        (UDiffSE, {"guidance": 0.0}, "guidance must be"),
-        (UDiffSE, {"corrector": -0.1}, "corrector must be at least 0"),
-        (UDiffSE, {"t_last": 1.0}, r"t_last must be within \(0, 1\)"),
+        (UDiffSE, {"guidance_weight": 0.0}, "guidance_weight must be"),
+        (UDiffSE, {"corrector_snr": -0.1}, "corrector_snr must be at least 0"),
+        (UDiffSE, {"tempering": 0.5}, "tempered by guidance_weight"),
+        (UDiffSE, {"t_epsilon": 1.0}, r"t_epsilon must be within \(0, 1\)"),
     ],
 )
 def test_a_bad_setting(routine, settings, text):
@@ -233,14 +234,14 @@ def test_the_published_setting_wants_a_score_prior():
         UDiffSE()(scene, wave(), seed=0)
 
 
-@pytest.mark.parametrize("routine", [GuidedDiffusion(**SHORT), UDiffSE(steps=3, rounds=1)])
+@pytest.mark.parametrize("routine", [GuidedDiffusion(**SHORT), UDiffSE(steps=3, em_iterations=1)])
 def test_another_front_end(routine):
     mixture = Stft(n_fft=32, hop=8).analyse(wave())
     with pytest.raises(ValueError, match="the speech prior was made for"):
         routine(scored(), mixture, seed=0)
 
 
-@pytest.mark.parametrize("routine", [GuidedDiffusion(**SHORT), UDiffSE(steps=3, rounds=1)])
+@pytest.mark.parametrize("routine", [GuidedDiffusion(**SHORT), UDiffSE(steps=3, em_iterations=1)])
 def test_a_denoiser_that_loses_its_numbers(routine):
     class Broken(ScoreSpeech):
         def denoise(self, noisy, sigma, visual=None):
@@ -314,9 +315,9 @@ def test_it_starts_from_another_prior():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         start = LatentSpeech(TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8), stft=STFT)
-    routine = GuidedDiffusion(start=start, **SHORT)
+    routine = GuidedDiffusion(base_prior=start, **SHORT)
     warm = routine(scored(NMF(2)), wave(), seed=0)
-    cold = replace(routine, start=None)(scored(NMF(2)), wave(), seed=0)
+    cold = replace(routine, base_prior=None)(scored(NMF(2)), wave(), seed=0)
     assert not np.array_equal(warm.mean, cold.mean)
     assert cold.kind == "guided diffusion of bins, noise a point estimate"
     assert warm.kind == "guided diffusion of bins from latent speech, noise a point estimate"
@@ -332,9 +333,9 @@ def test_a_start_that_sees_otherwise_is_refused():
     visual = torch.ones(1, 6, STFT.count_frames(N))
     scene = scored(NMF(2), denoiser(5), lips=eyes)
     start = LatentSpeech(network, lips=eyes, stft=STFT)
-    assert np.isfinite(GuidedDiffusion(start=start, **SHORT)(scene, wave(), visual).mean).all()
-    with pytest.raises(ValueError, match="see through different visual encoders"):
-        GuidedDiffusion(start=replace(start, lips=others), **SHORT)(scene, wave(), visual)
+    assert np.isfinite(GuidedDiffusion(base_prior=start, **SHORT)(scene, wave(), visual).mean).all()
+    with pytest.raises(ValueError, match="have different visual encoders"):
+        GuidedDiffusion(base_prior=replace(start, lips=others), **SHORT)(scene, wave(), visual)
 
 
 def test_interrupted_it_keeps_the_rounds_so_far():
@@ -342,8 +343,8 @@ def test_interrupted_it_keeps_the_rounds_so_far():
         if step == 4:
             raise KeyboardInterrupt
 
-    routine = GuidedDiffusion(steps=3, rounds=5, progress=stop)
-    with pytest.warns(UserWarning, match="interrupted after 2 of 5 rounds"):
+    routine = GuidedDiffusion(steps=3, sweeps=5, progress=stop)
+    with pytest.warns(UserWarning, match="interrupted after 2 of 5 sweeps"):
         posterior = routine(scored(NMF(2)), wave(), seed=0)
     assert posterior.latents["noise.activations"].shape[1] == 2
     assert posterior.attrs["interrupted"]
@@ -354,7 +355,7 @@ def test_the_published_setting_runs_for_any_noise():
         return ComplexNormal(0.0, 0.1)
 
     for noise in (NMF(2), stationary, hiss):
-        posterior = UDiffSE(steps=3, rounds=2)(scored(noise), wave(), seed=0)
+        posterior = UDiffSE(steps=3, em_iterations=2)(scored(noise), wave(), seed=0)
         assert posterior.kind == "UDiffSE, spread of chains, tempered 1.5"
         assert np.isfinite(posterior.mean).all()
         assert posterior.speech.shape == (2, 1, 1, N)
@@ -391,14 +392,14 @@ def av_priors(latent=3):
 def test_under_a_switch_lips_count_as_far_as_the_start_finds_out():
     speech, start, visual = av_priors()
     scene = Scene(speech, NMF(2), Switching())
-    posterior = GuidedDiffusion(start_seeing=start, **SHORT)(scene, wave(), visual, seed=2)
+    posterior = GuidedDiffusion(base_prior_av=start, **SHORT)(scene, wave(), visual, seed=2)
     by_start = SVI(steps=13, draws=10, k_hat_draws=0, tempering=1.0, waveforms=False)(
         Scene(start, NMF(2), Switching()), wave(), visual, seed=2
     )
     np.testing.assert_allclose(posterior.reliability, by_start.reliability, rtol=1e-5)
     assert (by_start.reliability < 0.55).any()
     plain = replace(scene, reliability=soft)
-    other = GuidedDiffusion(start_seeing=start, **SHORT)(plain, wave(), visual, seed=2)
+    other = GuidedDiffusion(base_prior_av=start, **SHORT)(plain, wave(), visual, seed=2)
     np.testing.assert_allclose(other.reliability, 0.6, rtol=1e-6)
     assert not np.array_equal(posterior.mean, other.mean)
 
@@ -418,7 +419,7 @@ def test_under_a_switch_lips_never_count_for_more_than_their_score():
 
 def test_under_a_switch_nothing_seen_is_by_ear():
     speech, start, visual = av_priors()
-    routine = GuidedDiffusion(start_seeing=start, **SHORT)
+    routine = GuidedDiffusion(base_prior_av=start, **SHORT)
     scene, visual[:, 0] = Scene(speech, NMF(2), Switching()), 0.0
     by_ear = routine(Scene(speech, NMF(2)), wave(), seed=2)
     np.testing.assert_array_equal(routine(scene, wave(), visual, seed=2).mean, by_ear.mean)
@@ -427,15 +428,17 @@ def test_under_a_switch_nothing_seen_is_by_ear():
 @pytest.mark.parametrize("start", [None, "tcvae"])
 def test_a_switch_that_nobody_can_find_out(start):
     speech, _, visual = av_priors()
-    with pytest.raises(ValueError, match=f"found start_seeing={start!r}. Take start_seeing='av-d"):
-        GuidedDiffusion(start_seeing=start)(Scene(speech, NMF(2), Switching()), wave(), visual)
+    with pytest.raises(
+        ValueError, match=f"found base_prior_av={start!r}. Take base_prior_av='av-d"
+    ):
+        GuidedDiffusion(base_prior_av=start)(Scene(speech, NMF(2), Switching()), wave(), visual)
 
 
 def test_latents_start_where_another_encoder_looks():
     speech, start, visual = av_priors()
     fewer = av_priors(latent=2)[1].network
     scene = Scene(speech, NMF(2))
-    routine = GuidedDiffusion(start_seeing=start, **SHORT)
+    routine = GuidedDiffusion(base_prior_av=start, **SHORT)
     plain = GuidedDiffusion(**SHORT)
     assert not np.array_equal(
         routine(scene, wave(), visual).mean, plain(scene, wave(), visual).mean
@@ -443,7 +446,7 @@ def test_latents_start_where_another_encoder_looks():
     np.testing.assert_array_equal(routine(scene, wave()).mean, plain(scene, wave()).mean)
     for other, text in (
         (replace(start, lips=LipEncoder(5, 4)), "different visual encoders"),
-        (replace(start, network=fewer), "the start has 2 latents, the speech prior 3"),
+        (replace(start, network=fewer), "the base prior has 2 latents, the speech prior 3"),
     ):
         with pytest.raises(ValueError, match=text):
-            GuidedDiffusion(start_seeing=other, **SHORT)(scene, wave(), visual)
+            GuidedDiffusion(base_prior_av=other, **SHORT)(scene, wave(), visual)

@@ -1,7 +1,7 @@
 """Guided diffusion against exact posteriors, and the published setting beside it.
 
 The mean over draws is off by ``sd / sqrt(n)`` for n draws that know nothing of each other; chains
-do not, rounds of one chain do. Under a Gaussian prior of known power nothing is approximated but
+do not, sweeps of one chain do. Under a Gaussian prior of known power nothing is approximated but
 the ends of the run, so that more chains bring the error down as far as one likes.
 """
 
@@ -29,10 +29,10 @@ def errors(posterior, exact):
     return np.sqrt(np.mean(gap**2)), np.mean(posterior.sd / exact.sd)
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.5, 1.0])
-def test_bins_of_known_power(memory):
+@pytest.mark.parametrize("retention", [0.0, 0.5, 1.0])
+def test_bins_of_known_power(retention):
     scene, mixture, exact = ruler(0.0)
-    routine = GuidedDiffusion(chains=CHAINS, rounds=4, memory=memory, waveforms=False)
+    routine = GuidedDiffusion(chains=CHAINS, sweeps=4, noise_retention=retention, waveforms=False)
     gap, ratio = errors(routine(scene, mixture, seed=1), exact)
     # Between one and four independent draws a chain, each a law and not a point.
     assert gap < 1.2 / np.sqrt(CHAINS)
@@ -42,15 +42,15 @@ def test_bins_of_known_power(memory):
 def test_the_start_is_forgotten():
     scene, mixture, exact = ruler(0.0)
     routine = GuidedDiffusion(
-        chains=CHAINS, rounds=20, steps=1, sigma_start=1.0, sigma_last=0.7, waveforms=False
+        chains=CHAINS, sweeps=20, steps=1, sigma_start=1.0, sigma_last=0.7, waveforms=False
     )
     low, _ = errors(routine(scene, mixture, seed=1), exact)
-    assert low < 0.25  # of 20 rounds at one high level, from a start that knows nothing
+    assert low < 0.25  # of 20 sweeps at one high level, from a start that knows nothing
 
 
 def test_latents_of_frames():
     scene, mixture, exact = ruler(10.0)
-    routine = GuidedDiffusion(chains=CHAINS, rounds=12, memory=0.0, waveforms=False)
+    routine = GuidedDiffusion(chains=CHAINS, sweeps=12, noise_retention=0.0, waveforms=False)
     posterior = routine(scene, mixture, seed=1)
     gap, ratio = errors(posterior, exact)
     assert gap < 0.1
@@ -66,7 +66,7 @@ def test_a_noise_level_that_is_unknown():
     scene = reference_scene(False, gain_sd_db=0.0, stft=STFT)
     simulated = simulate(scene, n_samples=6400, seed=2)
     exact = Exact(waveforms=False)(scene, simulated.mixture, seed=0)
-    routine = GuidedDiffusion(chains=4, rounds=8, updates=20, waveforms=False)
+    routine = GuidedDiffusion(chains=4, sweeps=8, noise_updates=20, waveforms=False)
     posterior = routine(scene, simulated.mixture, seed=0)
     level, truth = (np.log(p.latents["noise.level"]) for p in (posterior, exact))
     # A guide of one number, after some 400 steps; the chains share the recording.
@@ -76,6 +76,8 @@ def test_a_noise_level_that_is_unknown():
 
 def test_the_published_setting_is_no_posterior():
     scene, mixture, exact = ruler(0.0)
-    published, _ = errors(UDiffSE(chains=4, steps=15, rounds=3)(scene, mixture, seed=1), exact)
+    published, _ = errors(
+        UDiffSE(chains=4, steps=15, em_iterations=3)(scene, mixture, seed=1), exact
+    )
     ours, _ = errors(GuidedDiffusion(chains=4, waveforms=False)(scene, mixture, seed=1), exact)
     assert published > 1.4 * ours

@@ -1,29 +1,27 @@
-"""Guided diffusion: the reverse of a diffusion, bent towards the mixture."""
+"""Guided diffusion: posterior sampling by the reverse diffusion of the speech prior."""
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
-
-import torch
+from typing import Any, ClassVar, NamedTuple
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.build_posterior import kind_of
-from avse_ppl.inference.core.resources import explain_out_of_memory, limit_threads
-from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.base import Draws, InferenceMethod, Problem
+from avse_ppl.inference.core.setup import Mixture, Seed
 from avse_ppl.inference.core.video import gate_once
 from avse_ppl.inference.diffusion.chains import (
-    build_from_sweeps,
+    GibbsSweep,
+    collect_sweeps,
     repeat_for_chains,
-    streams_of_chains,
+    split_streams,
 )
-from avse_ppl.inference.diffusion.latent import LatentRun
+from avse_ppl.inference.diffusion.latent import LatentDiffusion
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.inference.diffusion.spectrogram import GibbsSweep, reverse_run
+from avse_ppl.inference.diffusion.spectrogram import diffuse_spectrogram, use_gaussian_score
 from avse_ppl.inference.diffusion.warm_start import (
+    SILENCE,
     check_visual_encoder,
     compute_warm_start,
     find_switch,
@@ -31,36 +29,41 @@ from avse_ppl.inference.diffusion.warm_start import (
     load_base_prior,
 )
 from avse_ppl.inference.vi.svi import SVI
+from avse_ppl.models.protocols import Denoiser, HasEncoder, HasMStep, LatentDenoisingNetwork
 from avse_ppl.models.scene import Scene
-from avse_ppl.models.speech.diffusion import denoises, noise_levels
-from avse_ppl.models.speech.gaussian import GaussianSpeech
-from avse_ppl.models.speech.score import GaussianScore
+from avse_ppl.models.speech.diffusion import noise_levels
 from avse_ppl.models.validation import check_count, check_front_end, check_positive
 from avse_ppl.models.visual.reliability import soft
-from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.stft import Spectrogram
-
-_SILENCE = 1e-12  # variance of a bin that is said to be known
+from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.posterior.fit_info import FitInfo
 
 
-class _Plan(NamedTuple):
-    """How a run goes down the noise levels; see `GuidedDiffusion`."""
+class NoiseSchedule(NamedTuple):
+    """Noise levels of a run and what is retained between them; see `GuidedDiffusion`."""
 
     steps: int
-    rounds: int
+    sweeps: int
     sigma_start: float
     sigma_last: float
-    memory: float = 1.0
+    noise_retention: float = 1.0
 
     @property
-    def levels(self) -> list[float]:
-        """Noise level of each step and of each round after the last one."""
+    def sigmas(self) -> list[float]:
+        """Noise level of each step, and of each sweep after the last one."""
         down = noise_levels(self.sigma_start, self.sigma_last, self.steps)
-        return down + [down[-1]] * (self.rounds - 1)
+        return down + [down[-1]] * (self.sweeps - 1)
+
+
+class ReverseRun(NamedTuple):
+    """A reverse diffusion that is ready to run: what it approximates, its levels, its sweeps."""
+
+    kind: Approximation
+    schedule: NoiseSchedule
+    sweeps: Iterator[GibbsSweep]
 
 
 @dataclass(frozen=True)
-class GuidedDiffusion:
+class GuidedDiffusion(InferenceMethod):
     r"""Draws from the posterior by running the prior's diffusion backwards.
 
     Two kinds of speech prior run under it, with any noise model:
@@ -74,45 +77,42 @@ class GuidedDiffusion:
     What it approximates: that clean bins (or latents), given noisy ones, are independent and
     normal, with the mean and variance of the denoiser, and that the run starts and ends at finite
     noise. The noise model is fitted on the way, see `avse_ppl.inference.diffusion.noise`. After the
-    last level has been reached it is repeated: a Gibbs sampler, whose rounds are the draws and
-    over whose posterior laws mean and variance are taken.
+    last level has been reached it is repeated: a Gibbs sampler, whose sweeps are the draws and
+    over whose conditional posteriors mean and variance are taken.
 
     Parameters
     ----------
     steps
         Noise levels on the way down, each with one call of the denoiser. By default 16; of bins
         from a warm start 4, of latents that an encoder guesses 2.
-    rounds
-        Rounds at the last level that count, the first of them its first visit. By default, of bins
-        4, or 8 from a warm start; of latents 10.
+    sweeps
+        Gibbs sweeps at the last level, the first of them its first visit. By default, of bins 4, or
+        8 from a warm start; of latents 10.
     chains
         Runs from different noise, all at once.
     sigma_start, sigma_last
         First and last noise level. By default, of bins the prior's highest, or 0.2 from a warm
         start, and 0.1; of latents 0.5 and 0.3. Bins are compressed amplitudes of a mixture of unit
         power; latents have about unit variance.
-    memory
+    noise_retention
         :math:`\eta` in [0, 1]: how much of the noise of one level is kept at the next. By default,
         of bins all, of latents none.
-    start
-        Another speech prior, or its name: where bins are diffused, the run starts from its
-        posterior under a few steps of `SVI`, or of this routine if it is a diffusion itself, with
-        its noise: so near to it that the result leans on it, which `kind` says. One that sees has
-        to see through the same visual encoder. Latents start where their own encoder says.
-    start_seeing
-        The same where there is video; of a latent diffusion, too, which then starts where the
-        encoder of that prior says, of the same latents. Under the reliability ``markov`` how far
-        the lips count is what a few steps of `SVI` find out under this prior.
-    updates
+    base_prior
+        Another speech prior, or its name: where bins are diffused, a warm start from its posterior
+        by a few steps of `SVI`, or of this method if it is a diffusion itself, with its noise: so
+        near to it that the result leans on it, which `kind` says. An audio-visual one needs the
+        same visual encoder. Latents start at the guess of their own encoder.
+    base_prior_av
+        The same where there is video; of a latent diffusion, too, which then starts at the guess of
+        this prior's encoder, of the same latents. Under the reliability ``switching`` the gate is
+        the posterior probability of the switch under this prior, by a few steps of `SVI`.
+    noise_updates
         Of the noise at each level.
-    moves, move_size
+    langevin_steps, langevin_step_size
         Langevin steps at each level, and their size, where latents are diffused.
-    draws, waveforms
-        Waveforms in the posterior, spread over the chains, and whether to draw them at all.
-    tempering
-        Power of the likelihood; flagged in ``posterior.kind`` unless 1.
-    device, dtype, progress
-        As for `SVI`.
+    draws, waveforms, tempering, device, dtype, progress
+        Common to all methods; see `avse_ppl.inference.base.InferenceMethod`. Draws are spread over
+        the chains.
 
     Raises
     ------
@@ -132,39 +132,33 @@ class GuidedDiffusion:
     >>> import numpy as np
     >>> from avse_ppl import GaussianSpeech, Scene, stationary
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
-    >>> routine = GuidedDiffusion(steps=5, rounds=2, draws=4)
-    >>> posterior = routine(Scene(GaussianSpeech(), stationary), wave, seed=0)
+    >>> method = GuidedDiffusion(steps=5, sweeps=2, draws=4)
+    >>> posterior = method(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> posterior.speech.shape, posterior.kind
     ((2, 2, 1, 4000), 'guided diffusion of latents, noise variational')
     """
 
     steps: int | None = None
-    rounds: int | None = None
+    sweeps: int | None = None
     chains: int = 2
     sigma_start: float | None = None
     sigma_last: float | None = None
-    memory: float | None = None
-    start: Any = None
-    start_seeing: Any = None
-    updates: int = 5
-    moves: int = 1
-    move_size: float = 0.5
-    draws: int = 50
-    waveforms: bool = True
-    tempering: float = 1.0
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    progress: Callable[[int, int], None] | None = None
+    noise_retention: float | None = None
+    base_prior: Any = None
+    base_prior_av: Any = None
+    noise_updates: int = 5
+    langevin_steps: int = 1
+    langevin_step_size: float = 0.5
+
+    name: ClassVar[str] = "guided"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
-        for what in ("steps", "rounds", "chains", "moves", "draws"):
+        super().__post_init__()
+        for what in ("steps", "sweeps", "chains", "langevin_steps"):
             if getattr(self, what) is not None:
                 check_count(what, getattr(self, what))
-        check_count("updates", self.updates, minimum=0)
-        for what in ("move_size", "tempering"):
-            check_positive(what, getattr(self, what))
-        for what in ("sigma_start", "sigma_last"):
+        check_count("noise_updates", self.noise_updates, minimum=0)
+        for what in ("langevin_step_size", "sigma_start", "sigma_last"):
             if getattr(self, what) is not None:
                 check_positive(what, getattr(self, what))
         last = self.sigma_last or 0.0
@@ -172,132 +166,127 @@ class GuidedDiffusion:
             raise ValueError(
                 f"sigma_start must be at least sigma_last={last:g}, found {self.sigma_start!r}"
             )
-        if self.memory is not None and not 0.0 <= self.memory <= 1.0:
-            raise ValueError(f"memory must be within [0, 1], found {self.memory!r}")
+        if self.noise_retention is not None and not 0.0 <= self.noise_retention <= 1.0:
+            raise ValueError(
+                f"noise_retention must be within [0, 1], found {self.noise_retention!r}"
+            )
 
     def draws_all_latents(self, scene: Scene) -> bool:
         """Whether the prior has latents, and the noise model no M-step that estimates its own."""
-        return not (denoises(scene.speech) or hasattr(scene.noise, "maximise"))
+        return not isinstance(scene.speech, Denoiser) and not isinstance(scene.noise, HasMStep)
 
-    def __call__(
-        self,
-        scene: Scene,
-        mixture: Mixture,
-        video: Any = None,
-        *,
-        seed: Seed = 0,
-    ) -> Posterior:
-        """Invert a scene; see `SVI` for the arguments."""
-        switch = None if video is None else find_switch(scene, self.start_seeing)
-        if switch is not None:
-            scene = replace(scene, reliability=soft)
-        scene, spectrogram, randoms = prepare(scene, mixture, video, seed, self.device, self.dtype)
-        with limit_threads(spectrogram), explain_out_of_memory(spectrogram):
-            if switch is not None and spectrogram.frames.visual is not None:
-                speech = load_base_prior(self.start_seeing)
-                first = Scene(speech, scene.noise, switch)
-                spectrogram = infer_gate(first, spectrogram, self._first(speech), check_seed(seed))
-            return self._invert(scene, spectrogram, randoms, check_seed(seed))
+    def pose(self, scene: Scene, mixture: Mixture, video: Any, seed: Seed) -> Problem:
+        """Problem whose visual gate, under a switch, is inferred with the base prior."""
+        switch = None if video is None else find_switch(scene, self.base_prior_av)
+        if switch is None:
+            return super().pose(scene, mixture, video, seed)
+        problem = super().pose(replace(scene, reliability=soft), mixture, video, seed)
+        if problem.spectrogram.frames.visual is None:
+            return problem
+        speech = load_base_prior(self.base_prior_av)
+        switching = Scene(speech, problem.scene.noise, switch)
+        with problem.resources():
+            gated = infer_gate(
+                switching, problem.spectrogram, self.make_base_method(speech), problem.seed
+            )
+        return replace(problem, spectrogram=gated)
 
-    def _invert(
-        self, scene: Scene, spectrogram: Spectrogram, randoms: RandomStreams, seed: int | list[int]
-    ) -> Posterior:
-        begin = time.perf_counter()
-        check_front_end(scene, spectrogram)
-        if isinstance(scene.speech, GaussianSpeech) and scene.speech.gain_sd_db == 0:
-            scene = replace(scene, speech=GaussianScore.of(scene.speech, spectrogram.frames))
-        given, looking = gate_once(scene, spectrogram)
-        rows = repeat_for_chains(looking, self.chains)
-        own = streams_of_chains(randoms, self.chains)
-        run = self._bins if denoises(scene.speech) else self._latents
-        kind, plan, kept = run(given, rows, own, looking, seed)
-        attrs = {
-            "routine": "guided", "seed": seed, "steps": plan.steps, "rounds": plan.rounds,
-            "tempering": self.tempering, "inference_s": round(time.perf_counter() - begin, 3),
-        }  # fmt: skip
-        if len(kept) < plan.rounds:
-            texts = [[_cut(len(kept), plan.rounds)] for _ in range(spectrogram.recordings)]
-            attrs |= {"warnings": texts, "interrupted": True}
-        return build_from_sweeps(
-            scene, spectrogram, kept, randoms, self.chains,
-            kind=kind_of(f"guided diffusion of {kind}", self.tempering), attrs=attrs,
-            waveforms=-(-self.draws // self.chains) * self.waveforms,
-        )  # fmt: skip
+    def _run(self, problem: Problem) -> Draws:
+        """Draws from the sweeps at the last noise level; Ctrl-C keeps those that there are."""
+        check_front_end(problem.scene, problem.spectrogram)
+        scene = use_gaussian_score(problem.scene, problem.spectrogram.frames)
+        problem = replace(problem, scene=scene)
+        scene, mixture = gate_once(scene, problem.spectrogram)
+        gated = replace(problem, scene=scene, spectrogram=mixture)
+        diffuses_bins = isinstance(scene.speech, Denoiser)
+        run = self.prepare_bins(gated) if diffuses_bins else self.prepare_latents(gated)
 
-    def _bins(
-        self, scene: Scene, rows: Spectrogram, own: RandomStreams, one: Spectrogram,
-        seed: int | list[int],
-    ) -> tuple[str, _Plan, list[GibbsSweep]]:  # fmt: skip
-        prior: Any = scene.speech
-        sees = one.frames.visual is not None
-        start = (self.start_seeing if sees else None) or self.start
-        warm = start is not None
-        plan = self._plan(_Plan(4, 8, 0.2, 0.1) if warm else _Plan(16, 4, prior.sigma_max, 0.1))
-        levels, started = plan.levels, None
-        if start is not None:
-            speech = load_base_prior(start)
-            started = compute_warm_start(speech, self._first(speech), scene, one, seed)
-        clean = rows.values.new_zeros(rows.values.shape)
-        law = ComplexNormal(0.0, rows.power.clamp_min(_SILENCE))
-        if started is not None:
-            clean = prior.compression.compress(started.mean.repeat(self.chains, 1, 1))
-            law = ComplexNormal(0.0, started.power.repeat(self.chains, 1, 1))
-        latents = None if started is None else started.noise
-        latents = latents and {n: v.repeat(self.chains, 1, 1) for n, v in latents.items()}
-        noise = NoiseFit(scene.noise, rows, own, law, self.tempering, latents)
-        state = clean + levels[0] * own.normal(clean.shape, clean.dtype)
-        rounds = reverse_run(
-            prior, rows, noise, levels, state, own, updates=self.updates, memory=plan.memory,
-            tempering=self.tempering,
-        )  # fmt: skip
-        whence = "" if started is None else f" from {started.name}"
-        return f"bins{whence}, {noise.kind}", plan, self._kept(rounds, plan)
-
-    def _latents(
-        self, scene: Scene, rows: Spectrogram, own: RandomStreams, one: Spectrogram,
-        _seed: int | list[int],
-    ) -> tuple[str, _Plan, list[GibbsSweep]]:  # fmt: skip
-        steps = 2 if hasattr(scene.speech, "encode") else 16  # from a guess it is not far
-        plan = self._plan(_Plan(steps, 10, 0.5, 0.3, memory=0.0))
-        start = None if one.frames.visual is None else load_base_prior(self.start_seeing)
-        if start is not None:
-            check_visual_encoder(start, scene)
-        run = LatentRun(scene, rows, own, self.tempering, self.move_size, start)
-        rounds = run.run(plan.levels, self.moves, self.updates, plan.memory)
-        return f"latents, {run.noise.kind}", plan, self._kept(rounds, plan)
-
-    def _kept(self, rounds: Iterator[GibbsSweep], plan: _Plan) -> list[GibbsSweep]:
-        """Go through the rounds, and keep those that count; interrupted, those that there are."""
-        kept: list[GibbsSweep] = []
+        # Go down the noise levels; sweeps at the last one count.
+        schedule, kept = run.schedule, []
+        attrs: dict[str, Any] = {"steps": schedule.steps, "sweeps": schedule.sweeps}
+        fit = []
         try:
-            for step, found in enumerate(rounds):
-                if step >= plan.steps - 1:
-                    kept.append(found)
+            for step, sweep in enumerate(run.sweeps):
+                if step >= schedule.steps - 1:
+                    kept.append(sweep)
                 if self.progress is not None:
-                    self.progress(step + 1, len(plan.levels))
+                    self.progress(step + 1, schedule.steps + schedule.sweeps - 1)
         except KeyboardInterrupt:
             if not kept:
                 raise
-            warnings.warn(_cut(len(kept), plan.rounds), UserWarning, stacklevel=5)
-        return kept
+        if len(kept) < schedule.sweeps:
+            text = (
+                f"interrupted after {len(kept)} of {schedule.sweeps} sweeps; the result is of those"
+            )
+            warnings.warn(text, UserWarning, stacklevel=4)
+            fit = [FitInfo(warnings=(text,)) for _ in range(problem.recordings)]
+            attrs["interrupted"] = True
+        return collect_sweeps(problem, kept, self.chains, run.kind, fit=fit, attrs=attrs)
 
-    def _plan(self, usual: _Plan) -> _Plan:
-        """What is usual for what is diffused, where nothing else was asked for."""
-        asked = {name: getattr(self, name) for name in _Plan._fields}
-        plan = usual._replace(**{name: value for name, value in asked.items() if value is not None})
-        return plan._replace(sigma_last=min(plan.sigma_last, plan.sigma_start))
+    def prepare_bins(self, problem: Problem) -> ReverseRun:
+        """Reverse diffusion of the spectrogram, from noise or from a warm start."""
+        scene, mixture = problem.scene, problem.spectrogram
+        prior: Any = scene.speech
+        rows = repeat_for_chains(mixture, self.chains)
+        streams = split_streams(problem.streams, self.chains)
+        has_video = mixture.frames.visual is not None
+        base_prior = (self.base_prior_av if has_video else None) or self.base_prior
+        if base_prior is None:
+            schedule = self.schedule(NoiseSchedule(16, 4, prior.sigma_max, 0.1))
+            origin, init = "", None
+            clean = rows.values.new_zeros(rows.values.shape)
+            law = ComplexNormal(0.0, rows.power.clamp_min(SILENCE))
+        else:
+            schedule = self.schedule(NoiseSchedule(4, 8, 0.2, 0.1))
+            speech = load_base_prior(base_prior)
+            method = self.make_base_method(speech)
+            start = compute_warm_start(speech, method, scene, mixture, problem.seed)
+            origin = f" from {start.name}"
+            clean = prior.compression.compress(start.mean.repeat(self.chains, 1, 1))
+            law = ComplexNormal(0.0, start.power.repeat(self.chains, 1, 1))
+            init = {name: v.repeat(self.chains, 1, 1) for name, v in start.noise.items()}
+        noise = NoiseFit(scene.noise, rows, streams, law, self.tempering, init)
+        sigmas = schedule.sigmas
+        state = clean + sigmas[0] * streams.normal(clean.shape, clean.dtype)
+        sweeps = diffuse_spectrogram(
+            prior, rows, noise, sigmas, state, streams, noise_updates=self.noise_updates,
+            noise_retention=schedule.noise_retention, tempering=self.tempering,
+        )  # fmt: skip
+        kind = Approximation(f"guided diffusion of bins{origin}", noise=noise.inference)
+        return ReverseRun(kind, schedule, sweeps)
 
-    def _first(self, speech: Any) -> Any:
-        """Routine of a few steps for the prior that this run is to start from."""
-        own: dict[str, Any] = {
-            "tempering": self.tempering, "device": self.device,
-            "dtype": self.dtype, "waveforms": False,
+    def prepare_latents(self, problem: Problem) -> ReverseRun:
+        """Reverse diffusion of the latents, from the guess of an encoder or the prior's median."""
+        scene, mixture = problem.scene, problem.spectrogram
+        rows = repeat_for_chains(mixture, self.chains)
+        streams = split_streams(problem.streams, self.chains)
+        steps = 2 if isinstance(scene.speech, HasEncoder) else 16  # from a guess it is not far
+        schedule = self.schedule(NoiseSchedule(steps, 10, 0.5, 0.3, noise_retention=0.0))
+        has_video = mixture.frames.visual is not None
+        base_prior = load_base_prior(self.base_prior_av) if has_video else None
+        if base_prior is not None:
+            check_visual_encoder(base_prior, scene)
+        diffusion = LatentDiffusion(
+            scene, rows, streams, self.tempering, self.langevin_step_size, base_prior
+        )
+        sweeps = diffusion.run(
+            schedule.sigmas, self.langevin_steps, self.noise_updates, schedule.noise_retention
+        )
+        kind = Approximation("guided diffusion of latents", noise=diffusion.noise.inference)
+        return ReverseRun(kind, schedule, sweeps)
+
+    def schedule(self, default: NoiseSchedule) -> NoiseSchedule:
+        """Fill in the settings over the default of what is diffused."""
+        asked = {name: getattr(self, name) for name in NoiseSchedule._fields}
+        filled = default._replace(**{k: value for k, value in asked.items() if value is not None})
+        return filled._replace(sigma_last=min(filled.sigma_last, filled.sigma_start))
+
+    def make_base_method(self, speech: Any) -> InferenceMethod:
+        """Inference method of a few steps for a base prior."""
+        common: dict[str, Any] = {
+            "tempering": self.tempering, "device": self.device, "dtype": self.dtype,
+            "waveforms": False,
         }  # fmt: skip
-        short: Any = SVI(steps=13, draws=10, k_hat_draws=0, **own)
-        if hasattr(getattr(speech, "network", None), "denoise"):
-            short = GuidedDiffusion(chains=self.chains, **own)
-        return short
-
-
-def _cut(rounds: int, planned: int) -> str:
-    return f"interrupted after {rounds} of {planned} rounds; the result is of those"
+        if isinstance(getattr(speech, "network", None), LatentDenoisingNetwork):
+            return GuidedDiffusion(chains=self.chains, **common)
+        return SVI(steps=13, draws=10, k_hat_draws=0, **common)

@@ -1,4 +1,4 @@
-"""The noise inside a guided diffusion: fitted to what the denoiser leaves of the mixture."""
+"""Noise inference inside a guided diffusion, given what the denoiser knows of speech."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.m_step import maximise_noise
-from avse_ppl.models.scene import NoiseModel, Scene
+from avse_ppl.models.protocols import HasMStep, NoiseModel
+from avse_ppl.models.scene import Scene
+from avse_ppl.posterior.approximation import NoiseInference
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
-_RATE = 0.1  # Adam's
+_LEARNING_RATE = 0.1
 _BETAS = (0.5, 0.9)
 
 
 class FixedSpeech:
-    """Speech prior without latents: the law that a denoiser has just given."""
+    """Speech prior without latents: the distribution that a denoiser has just given."""
 
     def __init__(self, law: ComplexNormal, stft: Stft, name: str) -> None:
-        """Start with a first law."""
         self.law, self.stft, self.name = law, stft, name
 
     def __call__(self, frames: Frames, visual: Any = None) -> ComplexNormal:
@@ -35,13 +36,13 @@ class FixedSpeech:
 
 
 class NoiseFit:
-    r"""Latents b of a noise model, the law of speech :math:`N_c(m, v)` being given.
+    r"""Posterior of the latents b of a noise model, speech given as :math:`N_c(m, v)`.
 
     .. math:: \log p(x | m, v, b) = \sum_{ft} \log N_c(x_{ft};\; m_{ft} + m^b_{ft},\;
         v_{ft} + B_{ft}(b))
 
     that is, of the mixture itself and not of a cleaned one: the variance of the denoiser takes the
-    part in it that Tweedie's formula says it must. Models with ``maximise``, as NMF, go up it by
+    part in it that Tweedie's formula says it must. Models with an M-step, as NMF, maximise it by
     their own updates (a point estimate); others by Adam on the evidence lower bound of a normal
     guide, one draw a step.
 
@@ -51,81 +52,76 @@ class NoiseFit:
         The model.
     mixture
         Of all chains, one row each.
-    randoms
-        One generator a row.
+    streams
+        Random numbers of each row.
     law
-        First law of speech, of zero mean.
+        First distribution of speech, of zero mean.
     tempering
         Power of the likelihood.
-    start
-        Values of latents to start from in place of the library's own.
+    init
+        Initial values of latents in place of the library's own.
     """
 
     def __init__(
-        self, noise: NoiseModel, mixture: Spectrogram, randoms: RandomStreams, law: ComplexNormal,
-        tempering: float = 1.0, start: Mapping[str, Tensor] | None = None,
+        self, noise: NoiseModel, mixture: Spectrogram, streams: RandomStreams, law: ComplexNormal,
+        tempering: float = 1.0, init: Mapping[str, Tensor] | None = None,
     ) -> None:  # fmt: skip
-        """Check the model and start its latents."""
-        self.said, self.mixture = FixedSpeech(law, mixture.stft, "speech"), mixture
-        self.noise, self.randoms, self.tempering = noise, randoms, tempering
-        self.density = LogDensity(Scene(self.said, noise), mixture.with_visual(None))
-        location, log_sd = warm_start(self.density, randoms, start)
-        self.own = hasattr(noise, "maximise")
+        self.speech, self.mixture = FixedSpeech(law, mixture.stft, "speech"), mixture
+        self.noise, self.streams, self.tempering = noise, streams, tempering
+        self.density = LogDensity(Scene(self.speech, noise), mixture.with_visual(None))
+        location, log_sd = warm_start(self.density, streams, init)
         self.location = {name: u.detach() for name, u in location.items()}
         self.log_sd = {name: s.detach().clone() for name, s in log_sd.items()}
-        self.adam: torch.optim.Adam | None = None
-        if self.location and not self.own:
+        self.optimiser: torch.optim.Adam | None = None
+        if self.location and not isinstance(noise, HasMStep):
             parameters = [*self.location.values(), *self.log_sd.values()]
             for parameter in parameters:
                 parameter.requires_grad_()
-            self.adam = torch.optim.Adam(parameters, _RATE, betas=_BETAS)
+            self.optimiser = torch.optim.Adam(parameters, _LEARNING_RATE, betas=_BETAS)
 
     @property
-    def kind(self) -> str:
-        """What is known of the latents afterwards."""
+    def inference(self) -> NoiseInference:
+        """How the latents are inferred."""
         if not self.location:
-            return "noise known"
-        return "noise a point estimate" if self.own else "noise variational"
+            return "known"
+        return "point estimate" if self.optimiser is None else "variational"
 
     def fit(self, law: ComplexNormal, updates: int) -> None:
-        """Go up so many times, given the law of speech ``(row, freq, time)``."""
-        self.said.law = law
+        """Update so many times, given the distribution of speech ``(row, freq, time)``."""
+        self.speech.law = law
         residual = replace(self.mixture.with_visual(None), values=self.mixture.values - law.mean)
         self.density.mixture = residual
         for _ in range(updates if self.location else 0):
-            if self.adam is not None:
-                self._climb(law, self.adam)
-            else:
+            if self.optimiser is None:
                 self.location |= maximise_noise(
                     self.density, self.location, law.power[None], self.tempering
                 )
+                continue
+
+            # One step up the evidence lower bound.
+            values, log_jacobian = self.density.constrain(self.draw_unconstrained())
+            prior, noise = noise_log_prior(self.density, values)
+            with pyro.validation_enabled(False):
+                terms = ComplexNormal(noise.mean, law.power + noise.power).log_prob(residual.values)
+            if self.mixture.mask is not None:
+                terms = torch.where(self.mixture.mask, terms, terms.new_zeros(()))
+            entropy = sum(s.flatten(1).sum(1) for s in self.log_sd.values())
+            bound = self.tempering * terms.flatten(1).sum(1) + prior + log_jacobian + entropy
+            self.optimiser.zero_grad()
+            (-bound.sum()).backward()
+            self.optimiser.step()
 
     def draw(self) -> tuple[Values, ComplexNormal]:
-        """Latents on their supports, and the law of the noise: of the guide if there is one."""
+        """Latents on their supports, and the noise given them: of the guide if there is one."""
         with torch.no_grad():
-            values, _ = self.density.constrain(self._drawn())
+            values, _ = self.density.constrain(self.draw_unconstrained())
             return values, self.density.scene.laws_given(values, self.density.mixture).noise
 
-    def _drawn(self) -> Values:
-        if self.adam is None:
+    def draw_unconstrained(self) -> Values:
+        """Latents on the real line."""
+        if self.optimiser is None:
             return self.location
         return {
-            name: mean + self.log_sd[name].exp() * self.randoms.normal(mean.shape, mean.dtype)
+            name: mean + self.log_sd[name].exp() * self.streams.normal(mean.shape, mean.dtype)
             for name, mean in self.location.items()
         }
-
-    def _climb(self, law: ComplexNormal, adam: torch.optim.Adam) -> None:
-        values, log_jacobian = self.density.constrain(self._drawn())
-        prior, noise = noise_log_prior(self.density, values)
-        with pyro.validation_enabled(False):
-            terms = ComplexNormal(noise.mean, law.power + noise.power).log_prob(
-                self.density.mixture.values
-            )
-        mask = self.mixture.mask
-        if mask is not None:
-            terms = torch.where(mask, terms, terms.new_zeros(()))
-        entropy = sum(s.flatten(1).sum(1) for s in self.log_sd.values())
-        bound = self.tempering * terms.flatten(1).sum(1) + prior + log_jacobian + entropy
-        adam.zero_grad()
-        (-bound.sum()).backward()
-        adam.step()

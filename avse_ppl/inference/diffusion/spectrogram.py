@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.resources import free_memory
 from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.protocols import Denoiser
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
-from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.models.speech.gaussian import GaussianSpeech
+from avse_ppl.models.speech.score import GaussianScore
+from avse_ppl.signal.stft import Frames, Spectrogram
 
 # Numbers that a denoiser holds at once for each bin: 40 measured of the shipped one, in float32.
 _HELD = 60
 _SHARE = 0.5  # of what memory is free
 
 
-class GibbsSweep(NamedTuple):
-    """What one noise level leaves: posterior law of speech, and the latents it was found with."""
+def use_gaussian_score(scene: Scene, frames: Frames) -> Scene:
+    """Scene whose Gaussian prior, if its power is known, is replaced by its denoiser."""
+    speech = scene.speech
+    if isinstance(speech, GaussianSpeech) and speech.gain_sd_db == 0:
+        return replace(scene, speech=GaussianScore.of(speech, frames))
+    return scene
 
-    law: ComplexNormal
-    values: Values
 
-
-def reverse_run(
+def diffuse_spectrogram(
     prior: Denoiser,
     mixture: Spectrogram,
     noise: NoiseFit,
-    levels: list[float],
+    sigmas: Sequence[float],
     state: Tensor,
-    randoms: RandomStreams,
+    streams: RandomStreams,
     *,
-    updates: int,
-    memory: float,
+    noise_updates: int,
+    noise_retention: float,
     tempering: float = 1.0,
 ) -> Iterator[GibbsSweep]:
     r"""Go down the noise levels, from :math:`y = c + \sigma_0 \epsilon`.
@@ -63,18 +68,18 @@ def reverse_run(
     prior
         The denoiser.
     mixture
-        Of all chains, one row each, with what is seen.
+        Of all chains, one row each, with visual features.
     noise
         The noise model, fitted on the way.
-    levels
-        :math:`\sigma`, not rising.
+    sigmas
+        Noise levels :math:`\sigma`, not rising.
     state
         y at the first of them.
-    randoms
-        One generator a row.
-    updates
+    streams
+        Random numbers of each row.
+    noise_updates
         Of the noise at each level.
-    memory
+    noise_retention
         :math:`\eta` in [0, 1].
     tempering
         Power of the likelihood.
@@ -92,25 +97,25 @@ def reverse_run(
     annealing", CVPR 2025.
     """
     compression = prior.compression
-    for step, sigma in enumerate(levels):
-        mean, variance = denoised(prior, mixture, state, sigma)
-        check_finite(mean, variance, step, levels)
+    for step, sigma in enumerate(sigmas):
+        mean, variance = denoise_rows(prior, mixture, state, sigma)
+        check_finite(mean, variance, step, sigmas)
         speech = compression.law(mean, variance)
-        noise.fit(speech, updates)
+        noise.fit(speech, noise_updates)
         values, law = noise.draw()
-        wide = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
-        posterior = speech.condition(wide, mixture.values)
+        tempered = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
+        posterior = speech.condition(tempered, mixture.values)
         yield GibbsSweep(posterior, values)
-        if step + 1 == len(levels):
+        if step + 1 == len(sigmas):
             return
-        unit = randoms.normal(posterior.mean.shape, posterior.mean.dtype)
+        unit = streams.normal(posterior.mean.shape, posterior.mean.dtype)
         clean = compression.compress(posterior.mean + posterior.power.sqrt() * unit)
-        kept, fresh = renoising_coefficients(sigma, levels[step + 1], memory)
+        kept, fresh = renoising_coefficients(sigma, sigmas[step + 1], noise_retention)
         state = clean + kept * (state - clean)
-        state = state + fresh * randoms.normal(state.shape, state.dtype)
+        state = state + fresh * streams.normal(state.shape, state.dtype)
 
 
-def denoised(
+def denoise_rows(
     prior: Denoiser, mixture: Spectrogram, state: Tensor, sigma: float
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of all rows; as many at once as memory bears."""
@@ -121,19 +126,19 @@ def denoised(
     parts = []
     for begin in range(0, len(state), at_once):
         rows = slice(begin, begin + at_once)
-        seen = None if visual is None else visual[rows]
-        levels = state.real.new_full((len(state[rows]),), sigma)
-        parts.append(prior.denoise(state[rows], levels, seen))
+        features = None if visual is None else visual[rows]
+        sigmas = state.real.new_full((len(state[rows]),), sigma)
+        parts.append(prior.denoise(state[rows], sigmas, features))
     means, variances = zip(*parts, strict=True)
     return torch.cat(means), torch.cat(variances)
 
 
-def check_finite(mean: Tensor, variance: Tensor, step: int, levels: list[float]) -> None:
+def check_finite(mean: Tensor, variance: Tensor, step: int, sigmas: Sequence[float]) -> None:
     """Raise ValueError unless a denoiser's answer is numbers."""
     numbers = torch.isfinite(torch.view_as_real(mean)).all() & torch.isfinite(variance).all()
     if bool(numbers):
         return
     raise ValueError(
-        f"the denoiser returned NaN or infinity at step {step + 1} of {len(levels)} (noise level "
-        f"{levels[step]:.3g}); expected finite numbers. Take a lower sigma_start, or other weights"
+        f"the denoiser returned NaN or infinity at step {step + 1} of {len(sigmas)} (noise level "
+        f"{sigmas[step]:.3g}); expected finite numbers. Take a lower sigma_start, or other weights"
     )

@@ -1,4 +1,4 @@
-"""Where a guided diffusion starts: from the posterior of another prior."""
+"""Warm start of a guided diffusion, from the posterior under another prior."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
+from avse_ppl.models.protocols import SupportsSwitch, is_audio_visual
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.load import load_speech
 from avse_ppl.models.validation import name_of
 from avse_ppl.models.visual.reliability import Switching
 from avse_ppl.signal.stft import Spectrogram
 
-_SILENCE = 1e-12  # variance of a bin that is said to be known
+SILENCE = 1e-12  # variance of a bin that is taken as known
 
 
 class WarmStart(NamedTuple):
-    """Prior that a run starts from: its name, mean and second moment of speech, noise latents."""
+    """Posterior under the base prior: its name, mean and second moment of speech, noise latents."""
 
     name: str
     mean: Tensor
@@ -28,80 +29,76 @@ class WarmStart(NamedTuple):
 
 
 def compute_warm_start(
-    speech: Any, routine: Any, scene: Scene, mixture: Spectrogram, seed: int | list[int]
+    speech: Any, method: Any, scene: Scene, mixture: Spectrogram, seed: int | list[int]
 ) -> WarmStart:
-    """Posterior of the prior that a run is to start from, by a routine."""
-    sees = mixture.frames.visual is not None and getattr(speech, "lips", None) is not None
-    if sees:
+    """Posterior under a base prior, by an inference method."""
+    with_video = mixture.frames.visual is not None and is_audio_visual(speech)
+    if with_video:
         check_visual_encoder(speech, scene)
-    first = Scene(speech, scene.noise)
-    found = routine(first, mixture if sees else mixture.with_visual(None), seed=seed)
+    observed = mixture if with_video else mixture.with_visual(None)
+    posterior = method(Scene(speech, scene.noise), observed, seed=seed)
     scale = mixture.scale[:, None, None]
     device = mixture.values.device
     noise = {
         name: torch.from_numpy(values.mean((0, 1))).to(device, mixture.frames.dtype)
-        for name, values in found.latents.items()
+        for name, values in posterior.latents.items()
         if not name.startswith(("speech.", "reliability"))
     }
-    mean = torch.from_numpy(found.mean).to(mixture.values) / scale
-    power = torch.from_numpy(found.variance).to(mixture.scale) / scale.square()
-    whole = power + mean.real.square() + mean.imag.square()
-    return WarmStart(name_of(speech), mean, whole.clamp_min(_SILENCE), noise)
+    mean = torch.from_numpy(posterior.mean).to(mixture.values) / scale
+    variance = torch.from_numpy(posterior.variance).to(mixture.scale) / scale.square()
+    power = variance + mean.real.square() + mean.imag.square()
+    return WarmStart(name_of(speech), mean, power.clamp_min(SILENCE), noise)
 
 
-def find_switch(scene: Scene, start: Any) -> Switching | None:
+def find_switch(scene: Scene, base_prior: Any) -> Switching | None:
     """The switch of a scene, if it has one.
 
     Raises
     ------
     ValueError
-        If no prior was named that could find out where it is on.
+        If no prior was named under which the switch can be inferred.
     """
     if not isinstance(scene.reliability, Switching):
         return None
-    if not getattr(load_base_prior(start), "supports_switch", False):
+    speech = load_base_prior(base_prior)
+    if not (isinstance(speech, SupportsSwitch) and speech.supports_switch):
+        unnamed = isinstance(base_prior, str) or base_prior is None
+        found = repr(base_prior) if unnamed else name_of(base_prior)
         raise ValueError(
-            "the reliability 'switching' is a switch, which guided diffusion leaves to the prior "
-            f"that it starts from where there is video; found start_seeing={_said(start)}. Take "
-            "start_seeing='av-dkf', or the reliability 'soft'"
+            "the reliability 'switching' is a switch, which guided diffusion infers under its base "
+            f"prior where there is video; found base_prior_av={found}. Take "
+            "base_prior_av='av-dkf', or the reliability 'soft'"
         )
     return scene.reliability
 
 
 def infer_gate(
-    scene: Scene, mixture: Spectrogram, routine: Any, seed: int | list[int]
-) -> Spectrogram:  # fmt: skip
-    """The mixture, the lips in it scored by what a scene with a switch finds out about them.
+    scene: Scene, mixture: Spectrogram, method: Any, seed: int | list[int]
+) -> Spectrogram:
+    """Mixture whose visual gate is the posterior probability of the switch of a scene.
 
     Never higher than before: a switch sums over frames in which lips do not matter, where it may be
     on though they are covered.
     """
     visual: Any = mixture.frames.visual
-    found = routine(scene, mixture, seed=seed).reliability
-    gate = torch.from_numpy(found).to(visual)[:, None].minimum(visual[:, :1])
+    probability = method(scene, mixture, seed=seed).reliability
+    gate = torch.from_numpy(probability).to(visual)[:, None].minimum(visual[:, :1])
     return mixture.with_visual(torch.cat((gate, visual[:, 1:]), 1))
 
 
-def load_base_prior(start: Any) -> Any:
-    """The prior to start from, if it was named."""
-    return load_speech(start) if isinstance(start, (str, Path)) else start
+def load_base_prior(base_prior: Any) -> Any:
+    """Speech prior from a name or a folder of weights, or itself."""
+    return load_speech(base_prior) if isinstance(base_prior, (str, Path)) else base_prior
 
 
-def check_visual_encoder(start: Any, scene: Scene) -> None:
-    """Raise ValueError unless a start sees through the same visual encoder."""
-    if not _same(start.lips, getattr(scene.speech, "lips", None)):
+def check_visual_encoder(base_prior: Any, scene: Scene) -> None:
+    """Raise ValueError unless a base prior has the same visual encoder as the speech prior."""
+    encoder = scene.speech.lips if is_audio_visual(scene.speech) else None  # type: ignore[attr-defined]
+    one = base_prior.lips.state_dict()
+    other = {} if encoder is None else encoder.state_dict()
+    if one.keys() != other.keys() or not all(torch.equal(one[k], other[k]) for k in one):
         raise ValueError(
-            f"the start, {name_of(start)!r}, and the speech prior, {name_of(scene.speech)!r}, see "
-            "through different visual encoders; take a start that is audio-only, or was trained "
-            "with the same --eyes"
+            f"the base prior, {name_of(base_prior)!r}, and the speech prior, "
+            f"{name_of(scene.speech)!r}, have different visual encoders; take a base prior that is "
+            "audio-only, or was trained with the same --visual-encoder"
         )
-
-
-def _said(start: Any) -> str:
-    return repr(start) if isinstance(start, str) or start is None else name_of(start)
-
-
-def _same(one: torch.nn.Module, other: torch.nn.Module | None) -> bool:
-    """Whether two networks have the same weights."""
-    mine, theirs = one.state_dict(), {} if other is None else other.state_dict()
-    return mine.keys() == theirs.keys() and all(torch.equal(v, theirs[k]) for k, v in mine.items())
