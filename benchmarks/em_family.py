@@ -23,7 +23,7 @@ import torch
 from common import PEERS, imported, mean_scores, quality, row, score, timed
 
 from avse_ppl import EM, NMF, Scene, load_speech
-from avse_ppl.models.weights.published import VISUAL_FEATURES
+from avse_ppl.models.weights.import_published import VISUAL_FEATURES
 from avse_ppl.signal.audio import load_audio
 from avse_ppl.video import Lips
 

@@ -25,7 +25,7 @@ from scipy.stats import rankdata, spearmanr
 from avse_ppl.data import load_cache
 from avse_ppl.data.cache import SpeechCache, load_lips
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.weights.reliability import load_reliability
+from avse_ppl.models.weights.io import load_reliability
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips
 from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, corruption_kinds, truth

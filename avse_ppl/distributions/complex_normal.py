@@ -189,3 +189,18 @@ def _kl_complex_normal(p: ComplexNormal, q: ComplexNormal) -> Tensor:
     gap = (p.mean - q.mean).abs().square()
     ratio = p.power / q.power
     return ratio - 1.0 - ratio.log() + gap / q.power
+
+
+def is_complex_normal(value: object) -> bool:
+    """Whether a value is a `ComplexNormal` of the side that is running, torch or JAX.
+
+    Examples
+    --------
+    >>> is_complex_normal(ComplexNormal(0.0, 1.0)), is_complex_normal(1.0)
+    (True, False)
+    """
+    if on_jax():
+        from avse_ppl.distributions.complex_normal_jax import ComplexNormalJax
+
+        return isinstance(value, ComplexNormalJax)
+    return isinstance(value, ComplexNormal)

@@ -1,16 +1,13 @@
 """Generative models of speech and noise; everything here is a Pyro program or a part of one."""
 
-if __name__ == "models":
-    raise ImportError("import avse_ppl.models")
-
 from avse_ppl.models.noise.basic import NMF, Stationary, stationary
 from avse_ppl.models.noise.clicks import Clicks, clicks
-from avse_ppl.models.noise.gain import AR1Gain, Wind, wind
-from avse_ppl.models.noise.heavy_tailed import AlphaStable, StudentT
 from avse_ppl.models.noise.hum import Hum, hum
 from avse_ppl.models.noise.learned import NoiseVae, load_noise
+from avse_ppl.models.noise.modulated import AlphaStable, AR1Gain, StudentT
 from avse_ppl.models.noise.parse import parse_noise
 from avse_ppl.models.noise.sum import Sum
+from avse_ppl.models.noise.wind import Wind, wind
 from avse_ppl.models.speech.diffusion import Ouve, Vp
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.latent import LatentSpeech

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.weights.reliability import save_reliability
+from avse_ppl.models.weights.io import save_reliability
 from avse_ppl.signal.audio import load_audio
 from tests.helpers import ROOT, run_cli
 

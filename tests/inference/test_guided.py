@@ -30,7 +30,6 @@ from avse_ppl.models import Ouve, Vp
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
-from avse_ppl.models.networks.score_unet import ScoreUnet
 from avse_ppl.models.speech.compression import Compression
 from avse_ppl.models.speech.diffusion import noise_levels
 from avse_ppl.models.visual.reliability import Beta, Switching, soft
@@ -46,15 +45,6 @@ def denoiser(visual=0):
         network = ScoreNetwork(33, visual, bins=8, hidden=8, blocks=2, wide=8, wide_blocks=1)
         for layer in (network.leave.weight, network.whole.leave.weight):
             torch.nn.init.normal_(layer, std=0.05)
-    return network
-
-
-def unet(visual=0):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = ScoreUnet(33, visual, hidden=8, widths=(1, 2, 2), blocks=2)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)  # no layer is without a say
     return network
 
 
@@ -148,7 +138,6 @@ def test_lips_whose_gate_is_shut_are_no_lips():
     "network",
     [
         ScoreNetwork(33, bins=8, hidden=8, blocks=1, wide=8, wide_blocks=1, spread=0.5),
-        ScoreUnet(33, hidden=8, widths=(1, 2), blocks=1, spread=0.5),
     ],
 )
 def test_an_untrained_network_is_the_wiener_filter_of_white_bins(network):
@@ -156,32 +145,6 @@ def test_an_untrained_network_is_the_wiener_filter_of_white_bins(network):
     mean, variance = network(noisy, sigma)
     torch.testing.assert_close(mean, 0.5 * noisy)
     torch.testing.assert_close(variance, torch.full((1, 33, 4), 0.125))
-
-
-@pytest.mark.parametrize("frames", [1, 7, 8])
-def test_a_unet_sees_and_is_by_ear_where_nothing_is_seen(frames):
-    noisy, sigma = torch.randn(2, 33, frames, dtype=torch.complex64), torch.tensor([0.5, 1.0])
-    network, visual = unet(visual=4), torch.randn(2, 5, frames)
-    by_ear, seen = network(noisy, sigma)[0], network(noisy, sigma, visual)[0]
-    assert seen.shape == noisy.shape
-    assert (seen - by_ear).abs().max() > 1e-3
-    assert torch.equal(network(noisy, sigma, torch.zeros_like(visual))[0], by_ear)
-
-
-def test_a_unet_looks_at_the_whole_recording_and_at_the_level():
-    noisy = torch.randn(1, 33, 16, dtype=torch.complex64).requires_grad_()
-    found = unet()(noisy, torch.tensor([0.5]))[0]
-    (reached,) = torch.autograd.grad(found[0, 0, 0].real, noisy)
-    assert (reached.abs() > 0).all()
-    with torch.no_grad():
-        gains = [unet()(noisy, torch.tensor([s]))[0] / noisy for s in (0.1, 3.0)]
-    assert gains[0].abs().median() > 2 * gains[1].abs().median()
-
-
-def test_a_unet_is_a_speech_prior():
-    posterior = GuidedDiffusion(**SHORT)(scored(NMF(2), unet()), wave(), seed=0)
-    assert np.isfinite(posterior.mean).all()
-    assert posterior.kind.startswith("guided diffusion of bins")
 
 
 # --- settings and refusals -----------------------------------------------------------------------

@@ -12,8 +12,11 @@ from torch.nn import functional
 from avse_ppl import EM, NMF, Scene, Stft, load_speech
 from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
-from avse_ppl.models.weights.import_published import PEAK_NORMALISED_LEVEL_DB, import_weights
-from avse_ppl.models.weights.published import VISUAL_FEATURES
+from avse_ppl.models.weights.import_published import (
+    PEAK_NORMALISED_LEVEL_DB,
+    VISUAL_FEATURES,
+    import_weights,
+)
 
 STFT = "[STFT]\nwlen_sec = 4e-3\nhop_percent = 0.25\nfs = 16000\n"
 DKF = f"""{STFT}
@@ -318,7 +321,7 @@ def test_published_weights_become_a_prior(name, shared, tmp_path):
     assert isinstance(prior.network, network)
     assert prior.name == f"imported {kind}"
     assert prior.stft == Stft(1024, 256, "sine", 16000)
-    assert prior.level_db == PEAK_NORMALISED_LEVEL_DB
+    assert prior.gain_db == PEAK_NORMALISED_LEVEL_DB
     assert sum(p.numel() for p in prior.network.parameters()) == count
     ours = sorted(float(t.double().sum()) for t in prior.network.state_dict().values())
     assert ours == sorted(float(t.double().sum()) for t in raw.values())

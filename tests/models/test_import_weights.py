@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from avse_ppl import LatentSpeech, Stft, load_speech
-from avse_ppl.models.weights.import_published import PEAK_NORMALISED_LEVEL_DB, import_weights
-from avse_ppl.models.weights.published import KINDS
+from avse_ppl.models.weights.import_published import KINDS, PEAK_NORMALISED_LEVEL_DB, import_weights
 
 CONFIG = """
 [STFT]
@@ -84,7 +83,7 @@ def test_published_weights_become_a_prior(peer):
     assert isinstance(prior, LatentSpeech)
     assert prior.name == f"imported {name}"
     assert prior.stft == Stft(1024, 256, "sine", 16000)
-    assert prior.level_db == PEAK_NORMALISED_LEVEL_DB == 11.0
+    assert prior.gain_db == PEAK_NORMALISED_LEVEL_DB == 11.0
     assert prior.start_gain_db == -4.0  # their encoders have seen clean speech only
     assert prior.network.latent == 16
     assert sum(p.numel() for p in prior.network.parameters()) == count

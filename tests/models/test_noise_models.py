@@ -26,9 +26,8 @@ from avse_ppl.models import (
 )
 from avse_ppl.models.handlers import reuse_plates
 from avse_ppl.models.networks import TcvaeNetwork, VaeNetwork
-from avse_ppl.models.noise.gain import log_gain
-from avse_ppl.models.noise.heavy_tailed import positive_stable
 from avse_ppl.models.noise.hum import line_shape
+from avse_ppl.models.noise.modulated import positive_stable, sample_log_gain
 from avse_ppl.signal.stft import Spectrogram
 from tests.helpers import STFT
 
@@ -204,7 +203,7 @@ def test_the_gain_is_an_ar1_sequence():
     innovations = torch.randn(1, 1, 8, dtype=torch.float64)
     values = {"noise.innovations": innovations}
     with poutine.condition(data=values):
-        found = log_gain(frames, "noise", 7.0, 6.0, 0.1)[0, 0] / (7.0 * DB)
+        found = sample_log_gain(frames, "noise", 7.0, 6.0, 0.1)[0, 0] / (7.0 * DB)
     g = innovations[0, 0, 0]
     for t in range(8):
         if t:
@@ -401,7 +400,7 @@ def test_wind_starts_at_the_floor_of_the_lowest_bins():
 
 
 def test_the_learned_prior_is_its_decoder_with_a_gain():
-    model = NoiseVae(NETWORK, level_sd_db=6.0, equaliser_sd_db=4.0, stft=STFT)
+    model = NoiseVae(NETWORK, gain_sd_db=6.0, equaliser_sd_db=4.0, stft=STFT)
     values, sites, law = trace_of(model)
     knots = np.linspace(0.0, math.log2(33), 9)
     octaves = np.log2(np.arange(1, 34))

@@ -14,7 +14,7 @@ from avse_ppl import NMF, SVI, ComplexNormal, Frames, GaussianSpeech, Scene, sta
 from avse_ppl.models import AR1Gain, Hum, StudentT, Sum, clicks, hum, wind
 from avse_ppl.models.handlers import reuse_plates
 from avse_ppl.models.noise.basic import Stationary
-from avse_ppl.models.noise.sum import initial_values, noise_floor, residual_spectrum, with_site
+from avse_ppl.models.noise.sum import initial_values, noise_floor, rename_sites, residual_spectrum
 from tests.helpers import STFT
 
 FRAMES = Frames(freq=33, time=9, hop=16, n_fft=64)
@@ -85,12 +85,12 @@ def test_names_follow_the_place_in_the_sum():
 
 
 def test_the_inner_model_is_renamed_with_the_outer():
-    model = with_site(AR1Gain(noise=NMF(2) + hiss + stationary), "fan")
+    model = rename_sites(AR1Gain(noise=NMF(2) + hiss + stationary), "fan")
     assert sites(model) == [
         "fan.spectra", "fan.activations", "hiss", "fan.2.power", "fan.gain_sd_db",
         "fan.innovations",
     ]  # fmt: skip
-    assert with_site(hiss, "fan") is hiss
+    assert rename_sites(hiss, "fan") is hiss
 
 
 def test_a_sum_inverts_under_svi():

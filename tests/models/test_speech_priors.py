@@ -262,7 +262,7 @@ def test_gradients_reach_every_parameter(network):
 
 
 def test_the_law_is_decoded_power_at_the_level(network):
-    prior = LatentSpeech(network, level_db=11.0, level_sd_db=5.0, stft=STFT)
+    prior = LatentSpeech(network, gain_db=11.0, gain_sd_db=5.0, stft=STFT)
     z = torch.randn(2, LATENT, TIME)
     level = torch.tensor([0.0, 1.0])[:, None, None]
     law = law_given(prior, {"speech.z": z, "speech.level": level})
@@ -296,7 +296,7 @@ def test_the_law_of_a_batch_is_that_of_its_recordings(network):
 
 
 def test_encode_is_the_networks_guess_at_its_own_level(network):
-    prior = LatentSpeech(network, level_db=11.0, stft=STFT)
+    prior = LatentSpeech(network, gain_db=11.0, stft=STFT)
     power = power_of(3, FREQ, TIME)
     guess = prior.encode(power)
     mean, logvar, _ = network.encode(power * 10**1.1)
@@ -336,10 +336,10 @@ def test_improbable_latents_decode_to_a_power_that_is_a_number():
 
 
 def test_the_level_starts_at_the_stated_gain(network):
-    prior = LatentSpeech(network, level_sd_db=4.0, start_gain_db=-6.0, stft=STFT)
+    prior = LatentSpeech(network, gain_sd_db=4.0, start_gain_db=-6.0, stft=STFT)
     power = power_of(2, FREQ, TIME)
     guess = prior.encode(power)
-    plain = LatentSpeech(network, level_sd_db=4.0, stft=STFT).encode(power)
+    plain = LatentSpeech(network, gain_sd_db=4.0, stft=STFT).encode(power)
     assert guess["speech.level"][0].flatten().tolist() == [-1.5, -1.5]
     assert torch.equal(guess["speech.z"][0], plain["speech.z"][0])
     ratio = (
@@ -350,10 +350,10 @@ def test_the_level_starts_at_the_stated_gain(network):
 
 
 def test_a_decoded_spectrum_is_encoded_at_the_level_it_was_decoded_at():
-    # The two uses of level_db undo each other: what a network with level L calls unit power is
+    # The two uses of gain_db undo each other: what a network with level L calls unit power is
     # 10^(L/10) of its own, both ways.
     network = make("vae", log_input=False)
-    prior = LatentSpeech(network, level_db=11.0, stft=STFT)
+    prior = LatentSpeech(network, gain_db=11.0, stft=STFT)
     z = torch.randn(1, LATENT, TIME)
     law = law_given(prior, {"speech.z": z, "speech.level": torch.zeros(1, 1, 1)})
     direct = network.encode(torch.exp(network.decode(z)))[0]
@@ -361,12 +361,12 @@ def test_a_decoded_spectrum_is_encoded_at_the_level_it_was_decoded_at():
 
 
 def test_to_moves_a_copy(network):
-    prior = LatentSpeech(network, level_db=3.0, stft=STFT, name="mine")
+    prior = LatentSpeech(network, gain_db=3.0, stft=STFT, name="mine")
     moved = prior.to(torch.device("cpu"), torch.float64)
     assert moved is not prior
     assert {p.dtype for p in moved.network.parameters()} == {torch.float64}
     assert {p.dtype for p in prior.network.parameters()} == {torch.float32}
-    assert (moved.level_db, moved.stft, moved.name) == (3.0, STFT, "mine")
+    assert (moved.gain_db, moved.stft, moved.name) == (3.0, STFT, "mine")
     frames = Frames(FREQ, TIME, hop=16, n_fft=64, dtype=torch.float64)
     data = {"speech.z": torch.randn(1, LATENT, TIME), "speech.level": torch.randn(1, 1, 1)}
     precise = law_given(moved, {k: v.double() for k, v in data.items()}, frames).power

@@ -49,7 +49,7 @@ def names(folder):
 
 @pytest.mark.parametrize("kind", ["vae", "rvae", "tcvae"])
 def test_weights_come_back_bit_for_bit(kind, tmp_path):
-    network, folder = write(tmp_path / "deep" / "er", kind, level_db=11.5)
+    network, folder = write(tmp_path / "deep" / "er", kind, gain_db=11.5)
     assert folder == tmp_path / "deep" / "er"
     assert names(folder) == FILES
     again, config = load_network(folder)
@@ -85,11 +85,11 @@ def test_extreme_numbers_survive(tmp_path):
 
 
 def test_load_speech_reads_the_folder_as_a_prior(tmp_path):
-    network, folder = write(tmp_path / "mine", "rvae", level_db=3.0, start_gain_db=-5.0)
+    network, folder = write(tmp_path / "mine", "rvae", gain_db=3.0, start_gain_db=-5.0)
     for where in (folder, str(folder)):
         prior = load_speech(where)
         assert isinstance(prior, LatentSpeech)
-        assert (prior.level_db, prior.stft, prior.name) == (3.0, STFT, "tiny")
+        assert (prior.gain_db, prior.stft, prior.name) == (3.0, STFT, "tiny")
         assert prior.start_gain_db == -5.0
         z = torch.randn(1, 3, 9)
         torch.testing.assert_close(prior.network.decode(z), network.decode(z))

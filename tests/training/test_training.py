@@ -411,7 +411,7 @@ class TestRuns:
         assert after < before - 20  # nats a frame, of 65 bins
         prior = load_speech(out)
         assert isinstance(prior, LatentSpeech)
-        assert (prior.stft, prior.name, prior.level_db) == (STFT, "tiny", 0.0)
+        assert (prior.stft, prior.name, prior.gain_db) == (STFT, "tiny", 0.0)
         assert prior.start_gain_db == -4.0  # no second phase: the encoder knows no noise
         config = json.loads((out / "config.json").read_text())
         assert config["network"] == "vae"

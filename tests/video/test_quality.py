@@ -19,7 +19,7 @@ from avse_ppl.models.networks.av_sync import (
     windowed,
 )
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
-from avse_ppl.models.weights.reliability import (
+from avse_ppl.models.weights.io import (
     init_from_lip_encoder,
     load_reliability,
     save_reliability,

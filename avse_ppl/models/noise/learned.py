@@ -1,7 +1,8 @@
-"""A noise prior decoded from a network that has learned what noises sound like."""
+"""Deep latent-variable noise prior: power decoded from a latent sequence."""
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +15,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.noise.sum import NoiseModelBase
-from avse_ppl.models.speech.decoding import decode
-from avse_ppl.models.speech.latent import DB, PowerDecoder
+from avse_ppl.models.speech.latent import DB, PowerDecoder, decode_latents
 from avse_ppl.models.validation import unknown_name
 from avse_ppl.models.weights.io import PRETRAINED, load_network
 from avse_ppl.signal.stft import Frames, Stft
@@ -25,7 +25,7 @@ _KNOTS = 9
 
 @dataclass(frozen=True)
 class NoiseVae(NoiseModelBase):
-    r"""Noise prior decoded from standard-normal innovations, equalised for the recording.
+    r"""Deep latent-variable noise prior with an equaliser for the recording.
 
     .. math:: z_{lt}, \ell, e_k \sim N(0, 1), \quad b_{ft} \sim N_c\left(0,
         10^{(\sigma \ell + \kappa \sum_k B_{fk} e_k) / 10} \exp d_f(z_{1:T})\right)
@@ -39,11 +39,10 @@ class NoiseVae(NoiseModelBase):
     ----------
     network
         Encoder and decoder.
-    level_sd_db
-        :math:`\sigma`, how uncertain the level is, dB.
+    gain_sd_db
+        :math:`\sigma`, prior standard deviation of the gain, dB.
     equaliser_sd_db
-        :math:`\kappa`, how far the spectrum may differ from what was learned, dB; 0 for no
-        equaliser.
+        :math:`\kappa`, prior standard deviation of the equaliser, dB; 0 for no equaliser.
     stft
         Front end that the network was trained with.
     name
@@ -71,48 +70,14 @@ class NoiseVae(NoiseModelBase):
     """
 
     network: PowerDecoder
-    level_sd_db: float = 6.0
+    gain_sd_db: float = 6.0
     equaliser_sd_db: float = 5.0
     stft: Stft = field(default_factory=Stft)
     name: str = "learned noise"
     site: str = "noise"
 
     def __call__(self, frames: Frames) -> ComplexNormal:
-        """Sample the innovations, return the law of the noise, ``(freq, time)``."""
-        self._check(frames)
-        zero = frames.number(0.0)
-        gain_db: Any = self.level_sd_db * pyro.sample(f"{self.site}.level", dist.Normal(zero, 1.0))
-        if self.equaliser_sd_db > 0:
-            with pyro.plate("knot", _KNOTS, dim=-2):
-                knots = pyro.sample(f"{self.site}.equaliser", dist.Normal(zero, 1.0))
-            bands = ops.asarray(_bands(frames.freq), device=frames.device, dtype=frames.dtype)
-            gain_db = gain_db + self.equaliser_sd_db * (bands @ knots)
-        with (
-            pyro.plate("latent", self.network.latent, dim=-2),
-            pyro.plate("time", frames.time, dim=-1),
-        ):
-            z = pyro.sample(f"{self.site}.z", dist.Normal(zero, 1.0))
-        return ComplexNormal(0.0, ops.exp(decode(self.network, z) + DB * gain_db))
-
-    def initial(
-        self, power: Tensor, speech_power: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Start at what the encoder, which has heard noise under speech, makes of the mixture."""
-        with torch.no_grad():
-            z = self.network.encode(power)[0]
-        return {f"{self.site}.z": z}
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> NoiseVae:
-        """Return the same prior with its network on another device or dtype."""
-        import copy
-
-        network: Any = self.network
-        first = next(network.parameters())
-        if first.device == device and first.dtype == dtype:
-            return self
-        return replace(self, network=copy.deepcopy(network).to(device, dtype))
-
-    def _check(self, frames: Frames) -> None:
+        """Sample the innovations; the distribution of the noise, ``(freq, time)``."""
         found = (frames.sample_rate_hz, frames.n_fft, frames.hop)
         expected = (self.stft.sample_rate_hz, self.stft.n_fft, self.stft.hop)
         if found != expected:
@@ -120,6 +85,35 @@ class NoiseVae(NoiseModelBase):
                 f"{self.name} was trained on frames of (sample rate, n_fft, hop) = {expected}, "
                 f"found {found}; use a speech prior of that front end, or train another noise prior"
             )
+        zero = frames.number(0.0)
+        gain_db: Any = self.gain_sd_db * pyro.sample(f"{self.site}.level", dist.Normal(zero, 1.0))
+        if self.equaliser_sd_db > 0:
+            with pyro.plate("knot", _KNOTS, dim=-2):
+                knots = pyro.sample(f"{self.site}.equaliser", dist.Normal(zero, 1.0))
+            bands = ops.asarray(octave_bands(frames.freq), device=frames.device, dtype=frames.dtype)
+            gain_db = gain_db + self.equaliser_sd_db * (bands @ knots)
+        with (
+            pyro.plate("latent", self.network.latent, dim=-2),
+            pyro.plate("time", frames.time, dim=-1),
+        ):
+            z = pyro.sample(f"{self.site}.z", dist.Normal(zero, 1.0))
+        return ComplexNormal(0.0, ops.exp(decode_latents(self.network, z) + DB * gain_db))
+
+    def initial(
+        self, power: Tensor, speech_power: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Initial latents by the encoder, which was trained on noise under speech."""
+        with torch.no_grad():
+            z = self.network.encode(power)[0]
+        return {f"{self.site}.z": z}
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> NoiseVae:
+        """Return the same prior with its network on another device or dtype."""
+        network: Any = self.network
+        first = next(network.parameters())
+        if first.device == device and first.dtype == dtype:
+            return self
+        return replace(self, network=copy.deepcopy(network).to(device, dtype))
 
 
 def load_noise(name: str | Path = "noise_vae") -> NoiseVae:
@@ -160,7 +154,7 @@ def load_noise(name: str | Path = "noise_vae") -> NoiseVae:
     )  # fmt: skip
 
 
-def _bands(freq: int) -> np.ndarray:
+def octave_bands(freq: int) -> np.ndarray:
     """Triangles evenly spaced over octaves, ``(freq, knot)``; each row sums to 1."""
     octave = np.log2(np.arange(1, freq + 1))
     place = octave / octave[-1] * (_KNOTS - 1)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from avse_ppl.models.noise.basic import NMF, Stationary, stationary
 from avse_ppl.models.noise.clicks import Clicks
-from avse_ppl.models.noise.gain import AR1Gain, Wind
-from avse_ppl.models.noise.heavy_tailed import AlphaStable, StudentT
 from avse_ppl.models.noise.hum import Hum
 from avse_ppl.models.noise.learned import load_noise
+from avse_ppl.models.noise.modulated import AlphaStable, AR1Gain, StudentT
 from avse_ppl.models.noise.sum import Sum
+from avse_ppl.models.noise.wind import Wind
 from avse_ppl.models.validation import unknown_name
 
 

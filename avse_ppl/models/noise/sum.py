@@ -1,4 +1,4 @@
-"""Sums of noise models, and what the parts of a sum have in common."""
+"""Sums of noise models; noise floor, residual spectrum and initial values of the parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.distributions.complex_normal import ComplexNormal, is_complex_normal
 from avse_ppl.models.protocols import (
     HasInitialBelow,
     HasInitialValues,
@@ -20,6 +20,7 @@ from avse_ppl.models.protocols import (
     NoiseModel,
     move_model,
 )
+from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Frames
 
 _FITS = 20  # of a part that has updates of its own
@@ -27,7 +28,7 @@ _QUIET = 1e-6  # -60 dB below the recording
 
 
 class NoiseModelBase:
-    """What ``+`` makes a `Sum` of: all noise models of the library.
+    """Base of the library's noise models: ``+`` makes a `Sum` of them.
 
     Each has a field ``site``, what the names of its latents begin with.
     """
@@ -43,7 +44,7 @@ class NoiseModelBase:
 
 @dataclass(frozen=True)
 class Sum(NoiseModelBase):
-    r"""Several independent noises at once.
+    r"""Sum of independent noise models.
 
     .. math:: b_{ft} = \sum_i b^{(i)}_{ft} \sim N_c\left(\sum_i m^{(i)}_{ft},
         \sum_i v^{(i)}_{ft}\right)
@@ -82,79 +83,100 @@ class Sum(NoiseModelBase):
         parts: list[Any] = []
         for part in self.parts:
             parts += part.parts if isinstance(part, Sum) else [part]
-        _check_parts(parts)
+        if not parts:
+            raise ValueError("a sum of noise models needs at least one part, found none")
+        for part in parts:
+            if not callable(part):
+                raise TypeError(
+                    f"a part of a sum of noise models must be a function of frames, found "
+                    f"{type(part).__name__}: {part!r}"
+                )
+        functions = [part for part in parts if not isinstance(part, HasSite)]
+        twice = [part for i, part in enumerate(functions) if part in functions[:i]]
+        if twice:
+            raise ValueError(
+                f"{name_of(twice[0])!r} is in the sum twice, and its latents would have the same "
+                "names; write a second function with names of its own"
+            )
         object.__setattr__(self, "parts", tuple(make_sites_unique(parts)))
 
     def __call__(self, frames: Frames) -> ComplexNormal:
-        """Sample the latents of all parts, return the law of their sum."""
-        return reduce(ComplexNormal.convolve, (_law(part, frames) for part in self.parts))
+        """Sample the latents of all parts; the distribution of their sum."""
+        laws = [part(frames) for part in self.parts]
+        for part, law in zip(self.parts, laws, strict=True):
+            if not is_complex_normal(law):
+                raise TypeError(
+                    f"{name_of(part)!r}, a part of a sum of noise models, returned "
+                    f"{type(law).__name__}; expected ComplexNormal(mean, power)"
+                )
+        return reduce(ComplexNormal.convolve, laws)
 
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Starts of the parts that have one.
+        """Initial values of the parts that have any.
 
-        Stationary noise starts beneath the others, at the floor, if there are any that start at the
-        data too and so hold what rises above it; all others start as if they were alone.
+        Stationary noise starts at the noise floor, if there are other parts that start at the
+        data and so hold what rises above it; all others start as if they were alone.
         """
-        found: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         above = any(
             isinstance(part, HasInitialValues) and not isinstance(part, HasInitialBelow)
             for part in self.parts
         )
         for part in self.parts:
             if above and isinstance(part, HasInitialBelow):
-                found |= part.initial_below(power)
+                values |= part.initial_below(power)
             else:
-                found |= initial_values(part, power, speech_power, generator)
-        return found
+                values |= initial_values(part, power, speech_power, generator)
+        return values
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Sum:
         """Return the same sum with its learned parts on another device or dtype."""
         return Sum(tuple(move_model(part, device, dtype) for part in self.parts))
 
 
-def with_site(model: Any, site: str) -> Any:
-    """Return a model of the library with its latents renamed; a function as it is.
+def rename_sites(model: Any, site: str) -> Any:
+    """Rename the latents of a model of the library; a function stays as it is.
 
     Examples
     --------
     >>> from avse_ppl.models import NMF
-    >>> with_site(NMF(rank=2), "hiss").site
+    >>> rename_sites(NMF(rank=2), "hiss").site
     'hiss'
     """
     if isinstance(model, Sum):
         names = [f"{site}.{i}" if i else site for i in range(len(model.parts))]
-        return Sum(tuple(map(with_site, model.parts, names)))
+        return Sum(tuple(map(rename_sites, model.parts, names)))
     return replace(model, site=site) if isinstance(model, HasSite) else model  # type: ignore[type-var]
 
 
-def scaled(law: ComplexNormal, gain: Any) -> ComplexNormal:
-    """Law of the same noise, its deviation from the mean with ``gain`` times the power."""
+def scale_power(law: ComplexNormal, gain: Any) -> ComplexNormal:
+    """Multiply the power of a distribution around its mean by a gain."""
     return ComplexNormal(0.0 if law.zero_mean else law.mean, law.power * gain)
 
 
 def noise_floor(power: Tensor) -> Tensor:
-    """Level of each bin that bursts hardly move: ``(recording, freq, time)`` to ``(..., 1)``.
+    """Noise floor of each bin, robust to bursts: ``(recording, freq, time)`` to ``(..., 1)``.
 
     The geometric mean over the frames that hold sound.
     """
-    heard = (power > 0).any(-2, keepdim=True)
-    logs = torch.where(heard, power.clamp_min(_QUIET).log(), 0.0)
-    return (logs.sum(-1, keepdim=True) / heard.sum(-1, keepdim=True).clamp_min(1)).exp()
+    audible = (power > 0).any(-2, keepdim=True)
+    logs = torch.where(audible, power.clamp_min(_QUIET).log(), 0.0)
+    return (logs.sum(-1, keepdim=True) / audible.sum(-1, keepdim=True).clamp_min(1)).exp()
 
 
 def residual_spectrum(power: Tensor, speech_power: Tensor) -> Tensor:
-    r"""Spectrum that is left over beside speech, ``(recording, freq, 1)``, from the floor upwards.
+    r"""Spectrum that is left over beside speech, ``(recording, freq, 1)``.
 
-    By multiplicative updates, those of `NMF` with one constant activation:
+    From the noise floor by multiplicative updates, those of `NMF` with one constant activation:
     :math:`v \leftarrow v \, (\sum_t |x|^2 / \hat V^2 / \sum_t 1 / \hat V)^{1/2}`,
     :math:`\hat V = S + v`.
     """
-    heard = (power > 0).any(-2, keepdim=True).to(power.dtype)
+    audible = (power > 0).any(-2, keepdim=True).to(power.dtype)
     spectrum = noise_floor(power)
     for _ in range(_FITS):
-        inverse = heard / (speech_power + spectrum)
+        inverse = audible / (speech_power + spectrum)
         ratio = (power * inverse.square()).sum(-1, keepdim=True) / inverse.sum(-1, keepdim=True)
         spectrum = (spectrum * ratio.sqrt()).clamp_min(_QUIET)
     return spectrum
@@ -163,7 +185,7 @@ def residual_spectrum(power: Tensor, speech_power: Tensor) -> Tensor:
 def initial_values(
     model: Any, power: Tensor, speech_power: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Start of a model's latents, after a few of its own updates if it has them (NMF)."""
+    """Initial values of a model's latents, after a few of its M-steps if it has them (NMF)."""
     values: dict[str, Tensor] = {}
     if isinstance(model, HasInitialValues):
         values = model.initial(power, speech_power, generator)
@@ -173,50 +195,20 @@ def initial_values(
     return values
 
 
-def _check_parts(parts: list[Any]) -> None:
-    if not parts:
-        raise ValueError("a sum of noise models needs at least one part, found none")
-    for part in parts:
-        if not callable(part):
-            raise TypeError(
-                f"a part of a sum of noise models must be a function of frames, found "
-                f"{type(part).__name__}: {part!r}"
-            )
-    own = [part for part in parts if not isinstance(part, HasSite)]
-    twice = [part for i, part in enumerate(own) if part in own[:i]]
-    if twice:
-        name = getattr(twice[0], "__name__", type(twice[0]).__name__)
-        raise ValueError(
-            f"{name!r} is in the sum twice, and its latents would have the same names; write a "
-            "second function with names of its own"
-        )
-
-
 def make_sites_unique(parts: list[Any]) -> list[Any]:
-    """Parts whose latents all begin differently."""
-    taken: set[str] = set()
+    """Rename latents of parts until no two parts share a prefix of their names."""
+    used: set[str] = set()
     for i, part in enumerate(parts):
         names = (f"noise.{k}" for k in count(i))
-        while _sites(parts[i]) & taken:
-            parts[i] = with_site(part, next(names))
-        taken |= _sites(parts[i])
+        while list_site_prefixes(parts[i]) & used:
+            parts[i] = rename_sites(part, next(names))
+        used |= list_site_prefixes(parts[i])
     return parts
 
 
-def _sites(model: Any) -> set[str]:
-    """What the names of a model's latents begin with, and of those inside it."""
+def list_site_prefixes(model: Any) -> set[str]:
+    """Prefixes of the names of a model's latents, and of those inside it."""
     if isinstance(model, Sum):
-        return set().union(*map(_sites, model.parts))
+        return set().union(*map(list_site_prefixes, model.parts))
     own = {model.site} if isinstance(model, HasSite) else set()
-    return own | (_sites(model.noise) if isinstance(model, HasInnerNoise) else set())
-
-
-def _law(part: Any, frames: Frames) -> ComplexNormal:
-    law = part(frames)
-    if not isinstance(law, ComplexNormal):
-        name = getattr(part, "__name__", type(part).__name__)
-        raise TypeError(
-            f"{name!r}, a part of a sum of noise models, returned {type(law).__name__}; expected "
-            "ComplexNormal(mean, power)"
-        )
-    return law
+    return own | (list_site_prefixes(model.noise) if isinstance(model, HasInnerNoise) else set())

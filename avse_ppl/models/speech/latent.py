@@ -1,9 +1,10 @@
-"""What all learned speech priors with one Gaussian latent sequence share."""
+"""Deep latent-variable speech priors: complex Gaussians of decoded power."""
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -11,10 +12,10 @@ from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 from torch import Tensor
 
+from avse_ppl.distributions.backend import on_jax
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipEncoder, on_frames
 from avse_ppl.models.protocols import SupportsSwitch, receptive_field_of
-from avse_ppl.models.speech.decoding import decode
 from avse_ppl.models.speech.latent_sequence import sequence_prior
 from avse_ppl.models.visual.gate import Switched
 from avse_ppl.signal.stft import Frames, Stft
@@ -31,26 +32,26 @@ class PowerDecoder(Protocol):
     latent: int
 
     def encode(
-        self, power: Tensor, sample: bool = False, **seen: Tensor
+        self, power: Tensor, sample: bool = False, **visual: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Map ``(recording, freq, time)`` to mean, log-variance and draw of the latents."""
         ...
 
-    def decode(self, z: Tensor, *seen: Tensor) -> Tensor:
+    def decode(self, z: Tensor, *visual: Tensor) -> Tensor:
         """Map ``(recording, latent, time)`` to log power ``(recording, freq, time)``."""
         ...
 
 
 @dataclass(frozen=True)
 class LatentSpeech:
-    r"""Speech prior decoded from a latent sequence.
+    r"""Deep latent-variable speech prior: power decoded from a latent sequence.
 
     .. math:: z_{1:T} \sim p(z | v), \quad \ell \sim N(0, 1), \quad
         s_{ft} \sim N_c\left(0, 10^{(\sigma \ell - L) / 10} \exp d_f(z_{1:T})\right)
 
-    with :math:`z_{lt} \sim N(0, 1)` unless the network has a law of its latents, dynamical or
-    driven by the lips, see `avse_ppl.models.speech.latent_sequence`. The level is one gain for the
-    recording.
+    with :math:`z_{lt} \sim N(0, 1)` unless the network has a prior of its latents, dynamical or
+    conditioned on the lips, see `avse_ppl.models.speech.latent_sequence`; :math:`\ell` is one gain
+    for the recording.
 
     Sites: ``speech.z``, ``(latent, time)``; ``speech.level``, one per recording.
 
@@ -58,20 +59,20 @@ class LatentSpeech:
     ----------
     network
         Encoder and decoder.
-    level_db
-        L, level of the recording at which the decoder's own scale is right, dB.
-    level_sd_db
-        :math:`\sigma`, how uncertain the level is, dB.
+    gain_db
+        L, mean power of active speech at which the decoder's own scale is right, dB.
+    gain_sd_db
+        :math:`\sigma`, prior standard deviation of the gain, dB.
     start_gain_db
-        Gain on the encoder's guess where inference starts, dB. An encoder that has only seen clean
-        speech takes a whole mixture for speech: from a quieter start, a noise model explains its
-        share first. 0 for encoders that were trained on mixtures.
+        Initial gain on the encoder's guess, dB. An encoder that was trained on clean speech takes a
+        whole mixture for speech: from a lower gain, a noise model explains its share first. 0 for
+        encoders that were trained on mixtures.
     lips
-        Visual encoder through which the prior sees the speaker; None for an audio-only prior. The
-        network then takes features as a second argument.
-    trust
-        Factor of the score of all lips, in (0, 1]: how far what the visual encoder learned of its
-        own speakers holds for others.
+        Visual encoder; None for an audio-only prior. The network of an audio-visual one takes
+        features as a second argument.
+    visual_weight
+        Reliability discount: a factor on the score of all lips, in (0, 1], for how far what was
+        learned of the training speakers holds for others.
     stft
         Front end that the network was trained with.
     name
@@ -79,8 +80,8 @@ class LatentSpeech:
     """
 
     network: PowerDecoder
-    level_db: float = 0.0
-    level_sd_db: float = 6.0
+    gain_db: float = 0.0
+    gain_sd_db: float = 6.0
     start_gain_db: float = 0.0
     lips: LipEncoder | None = None
     visual_weight: float = 1.0
@@ -88,21 +89,21 @@ class LatentSpeech:
     name: str = "latent speech"
 
     def __call__(self, frames: Frames, visual: Any = None) -> ComplexNormal:
-        """Sample the latents, return the law of speech, ``(freq, time)``.
+        """Sample the latents; the distribution of speech, ``(freq, time)``.
 
-        ``visual`` is ``(recording, 1 + feature, time)``, or `Switched` if the prior `switches`.
+        ``visual`` is ``(recording, 1 + feature, time)``, or `Switched` if `supports_switch`.
         """
-        seen = visual if self.lips is not None else None
+        visual = visual if self.lips is not None else None
         zero = frames.number(0.0)
-        level = pyro.sample("speech.level", dist.Normal(zero, 1.0))
+        gain = pyro.sample("speech.level", dist.Normal(zero, 1.0))
         with (
             pyro.plate("latent", self.network.latent, dim=-2),
             pyro.plate("time", frames.time, dim=-1),
         ):
-            z = pyro.sample("speech.z", sequence_prior(self.network, frames, seen))
-        gain_db = self.level_sd_db * level - self.level_db
-        decoded = decode(self.network, z, None if isinstance(seen, Switched) else seen)
-        return ComplexNormal(0.0, ops.exp(decoded + DB * gain_db))
+            z = pyro.sample("speech.z", sequence_prior(self.network, frames, visual))
+        total_db = self.gain_sd_db * gain - self.gain_db
+        decoded = decode_latents(self.network, z, None if isinstance(visual, Switched) else visual)
+        return ComplexNormal(0.0, ops.exp(decoded + DB * total_db))
 
     @property
     def supports_switch(self) -> bool:
@@ -113,7 +114,7 @@ class LatentSpeech:
 
     @property
     def receptive_field(self) -> int | None:
-        """Frames to either side whose law the latents of a frame change; None: any."""
+        """Receptive field: frames to either side that a frame's latents change; None: any."""
         return receptive_field_of(self.network)
 
     def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
@@ -131,34 +132,29 @@ class LatentSpeech:
     def encode(
         self, power: Tensor, visual: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Amortised guess of the latents: mean and standard deviation of each site.
+        """Amortised inference: mean and standard deviation of each site.
 
         Parameters
         ----------
         power
             ``(recording, freq, time)``: of speech, or of a mixture for a warm start.
         visual
-            ``(recording, 1 + feature, time)``, see `see`.
+            ``(recording, 1 + feature, time)``, see `visual_features`.
         """
-        seen: Any = {} if visual is None or self.lips is None else {"visual": visual}
+        conditions: Any = {} if visual is None or self.lips is None else {"visual": visual}
         with torch.no_grad():
-            mean, logvar, _ = self.network.encode(power * math.exp(DB * self.level_db), **seen)
-        start = self.start_gain_db / self.level_sd_db
-        level = torch.full_like(power[:, :1, :1], start)
+            mean, logvar, _ = self.network.encode(power * math.exp(DB * self.gain_db), **conditions)
+        gain = torch.full_like(power[:, :1, :1], self.start_gain_db / self.gain_sd_db)
         return {
             "speech.z": (mean, torch.exp(0.5 * logvar)),
-            "speech.level": (level, torch.full_like(level, 0.3)),
+            "speech.level": (gain, torch.full_like(gain, 0.3)),
         }
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LatentSpeech:
         """Return the same prior with its network on another device or dtype."""
-        from dataclasses import replace
-
         first = next(self.network.parameters())  # type: ignore[attr-defined]
         if first.device == device and first.dtype == dtype:
             return self
-        import copy
-
         network = copy.deepcopy(self.network).to(device, dtype)  # type: ignore[attr-defined]
         return replace(self, network=network)
 
@@ -172,9 +168,26 @@ def encode_lips(network: LipEncoder | None, lips: Lips, frames: Frames, name: st
         If the prior of that name has no visual encoder.
     """
     if network is None:
-        raise ValueError(f"speech prior {name!r} is audio-only and sees nothing")
+        raise ValueError(f"speech prior {name!r} is audio-only: it has no visual encoder")
     steady = lips.resample(RATE_HZ)
     found = torch.from_numpy(steady.found.astype("float32"))
     with torch.no_grad():
         features = network(torch.from_numpy(steady.roi[None]))
         return on_frames(features, found[None], frames.time_s.cpu())[0]
+
+
+def decode_latents(network: Any, z: Any, visual: Any = None) -> Any:
+    """Decode ``(..., latent, time)`` to log power ``(..., freq, time)`` by torch or by JAX.
+
+    ``visual`` are gated visual features, ``(..., 1 + feature, time)``, for audio-visual networks.
+
+    Raises
+    ------
+    NotImplementedError
+        If the network has no decoder on JAX.
+    """
+    if not on_jax():
+        return network.decode(z) if visual is None else network.decode(z, visual)
+    from avse_ppl.models.networks.jax.decoders import jax_decoder
+
+    return jax_decoder(network)(z) if visual is None else jax_decoder(network)(z, visual)

@@ -64,7 +64,7 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
             stft=Stft(**config["stft"]), name=config.get("name", folder.name),
         )  # fmt: skip
     return LatentSpeech(
-        network=cast(PowerDecoder, network), level_db=config["level_db"],
+        network=cast(PowerDecoder, network), gain_db=config["level_db"],
         start_gain_db=config["start_gain_db"], lips=_lips(config, folder),
         visual_weight=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),

@@ -1,4 +1,4 @@
-"""Weights of learned priors on disk: safetensors, a config and a model card; never a pickle."""
+"""Weights of networks on disk: safetensors, a config and a model card; never a pickle."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ from avse_ppl.models.networks import (
     TcvaeNetwork,
     VaeNetwork,
 )
-from avse_ppl.models.networks.distilled_flow import FewCallsNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
-from avse_ppl.models.networks.score_unet import ScoreUnet
 from avse_ppl.signal.stft import Stft
 from avse_ppl.utils.files import atomic_path
 
@@ -41,13 +39,12 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "lips": LipEncoder,
         "reliability": ReliabilityNetwork,
         "score": ScoreNetwork,
-        "score-unet": ScoreUnet,
         "latent-diffusion": LatentDiffusionNetwork,
-        "few-calls": FewCallsNetwork,
     }
 )
-_SEEING = {"lips": "Visual encoder", "reliability": "Reliability network"}  # know no STFT
-CLEAN_START_GAIN_DB = -4.0  # for encoders that have seen clean speech only
+_WITHOUT_STFT = {"lips": "Visual encoder", "reliability": "Reliability network"}
+DEFAULT_RELIABILITY = "reliability"
+CLEAN_START_GAIN_DB = -4.0  # for encoders that were trained on clean speech only
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -60,7 +57,7 @@ def save_weights(
     *,
     name: str,
     card: Mapping[str, Any],
-    level_db: float = 0.0,
+    gain_db: float = 0.0,
     start_gain_db: float = 0.0,
     use: str = "speech",
     lips: str | None = None,
@@ -80,17 +77,18 @@ def save_weights(
         What it is called.
     card
         What the model card says.
-    level_db
-        Mean power of active speech in the training data, dB, relative to unit STFT power.
+    gain_db
+        Mean power of active speech in the training data, dB, relative to unit STFT power. Key
+        ``level_db`` of the config.
     start_gain_db
         See `LatentSpeech`.
     use
         What it is: a prior of ``"speech"`` or ``"noise"``, or an encoder of ``"lips"``.
     lips
-        Name of the visual encoder that a speech prior sees through: a folder within its own, or
-        shipped weights.
-    trust
-        See `LatentSpeech`.
+        Name of the visual encoder of an audio-visual prior: a folder within its own, or shipped
+        weights.
+    visual_weight
+        See `LatentSpeech`. Key ``trust`` of the config.
 
     Returns
     -------
@@ -104,17 +102,20 @@ def save_weights(
     }
     config = {
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
-        "level_db": level_db, "start_gain_db": start_gain_db, "use": use,
+        "level_db": gain_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
     config |= {} if lips is None else {"lips": lips, "trust": visual_weight}
     files = {
         "weights.safetensors": save(tensors),
         "config.json": f"{json.dumps(config, indent=2)}\n".encode(),
-        "README.md": _card_text(config, card, network).encode(),
+        "README.md": format_card(config, card, network).encode(),
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_together(folder, files)
+    # All files are written before any is renamed, so that they appear together or not at all.
+    with ExitStack() as stack:
+        for file, content in files.items():
+            stack.enter_context(atomic_path(folder / file)).write_bytes(content)
     return folder
 
 
@@ -129,9 +130,20 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         If a file is corrupt, or weights and config do not belong together.
     """
     folder = Path(folder)
-    config = _read_config(folder)
-    network = _build(config, folder)
-    tensors = _read_tensors(folder / "weights.safetensors")
+    config = read_config(folder)
+    # Build the network.
+    kind, settings = config["network"], dict(config["settings"])
+    try:
+        if kind not in _WITHOUT_STFT:
+            settings = {"freq": Stft(**config["stft"]).freq, **settings}
+        network = NETWORKS[kind](**settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'}: its settings do not make a {kind!r} network: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    # Read the weights, and check that they are its own.
+    tensors = read_tensors(folder / "weights.safetensors")
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:
@@ -160,14 +172,14 @@ def save_lip_encoder(
 
 def load_lip_encoder(folder: str | Path) -> tuple[LipEncoder, dict[str, Any]]:
     """Read a visual encoder by name or folder; raises as `load_network` does."""
-    network, config = load_network(_place(folder))
+    network, config = load_network(locate_weights(folder))
     if not isinstance(network, LipEncoder):
         raise ValueError(f"{folder} holds a {config['network']!r} network; expected 'lips'")
     return network, config
 
 
 def load_shared(network: nn.Module, source: str | Path | nn.Module, only: str = "") -> None:
-    """Start a network from those weights of another that have the same names and shapes.
+    """Initialise a network with those weights of another that have the same names and shapes.
 
     Parameters
     ----------
@@ -183,7 +195,7 @@ def load_shared(network: nn.Module, source: str | Path | nn.Module, only: str = 
     ValueError
         If they have nothing in common.
     """
-    other = source if isinstance(source, nn.Module) else load_network(_place(source))[0]
+    other = source if isinstance(source, nn.Module) else load_network(locate_weights(source))[0]
     mine = network.state_dict()
     shared = {
         key: value
@@ -195,6 +207,72 @@ def load_shared(network: nn.Module, source: str | Path | nn.Module, only: str = 
     network.load_state_dict({**mine, **shared})
 
 
+def save_reliability(
+    folder: str | Path, network: ReliabilityNetwork, *, name: str, card: Mapping[str, Any]
+) -> Path:
+    """Write the network as `save_weights` writes a prior; returns the folder."""
+    return save_weights(
+        folder, network, "reliability", network.settings, Stft(), name=name, card=card,
+        use="reliability",
+    )  # fmt: skip
+
+
+def load_reliability(folder: str | Path = DEFAULT_RELIABILITY) -> ReliabilityNetwork:
+    """Read a reliability network by name or folder, frozen and in evaluation mode.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder or one of its two files is missing.
+    ValueError
+        If a file is corrupt, or it holds another network.
+
+    Examples
+    --------
+    >>> sum(p.numel() for p in load_reliability().parameters()) < 1_000_000
+    True
+    """
+    network, config = load_network(locate_weights(folder))
+    if not isinstance(network, ReliabilityNetwork):
+        raise ValueError(f"{folder} holds a {config['network']!r} network; expected 'reliability'")
+    return network
+
+
+def init_from_lip_encoder(network: ReliabilityNetwork, encoder: str | Path) -> list[str]:
+    """Initialise the lip tower from those weights of a visual encoder that fit it.
+
+    Parameters
+    ----------
+    network
+        Changed in place.
+    encoder
+        Name or folder of the visual encoder, see `save_lip_encoder`.
+
+    Returns
+    -------
+    list of str
+        Names of the weights that were copied.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no weights.
+    ValueError
+        If none of them fits.
+    """
+    tensors = read_tensors(locate_weights(encoder) / "weights.safetensors")
+    tower = network.agreement.lips
+    mine = tower.state_dict()
+    shared = {k: v for k, v in tensors.items() if k in mine and mine[k].shape == v.shape}
+    if not shared:
+        raise ValueError(
+            f"no weight of '{encoder}' fits the tower of the lips; expected a visual encoder with "
+            f"{network.settings['features']} features and width {network.settings['tower']}"
+        )
+    tower.load_state_dict({**mine, **shared})
+    return sorted(shared)
+
+
 def is_shipped(name: object) -> bool:
     """Whether weights of that name come with the library; a path is not a name."""
     if name is None or Path(str(name)).name != str(name):
@@ -202,23 +280,13 @@ def is_shipped(name: object) -> bool:
     return (PRETRAINED / str(name) / "config.json").is_file()
 
 
-def _place(folder: str | Path) -> Path:
+def locate_weights(folder: str | Path) -> Path:
+    """Folder of shipped weights by their name; any other folder as it is."""
     return PRETRAINED / str(folder) if is_shipped(folder) else Path(folder)
 
 
-def _build(config: Mapping[str, Any], folder: Path) -> nn.Module:
-    try:
-        if config["network"] in _SEEING:
-            return NETWORKS[config["network"]](**config["settings"])
-        return NETWORKS[config["network"]](freq=Stft(**config["stft"]).freq, **config["settings"])
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder / 'config.json'}: its settings do not make a {config['network']!r} network: "
-            f"{str(error).splitlines()[0]}"
-        ) from None
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check the ``config.json`` of a folder of weights; raises as `load_network` does."""
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -240,7 +308,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file; raises as `load_network` does."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -254,16 +323,10 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         ) from None
 
 
-def _write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files before any is renamed, so that they appear together or not at all."""
-    with ExitStack() as stack:
-        for name, content in files.items():
-            stack.enter_context(atomic_path(folder / name)).write_bytes(content)
-
-
-def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:
+def format_card(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:
+    """Model card of a network, Markdown."""
     parameters = sum(p.numel() for p in network.parameters())
-    kind = _SEEING.get(config["use"], f"{config['use'].capitalize()} prior")
+    kind = _WITHOUT_STFT.get(config["use"], f"{config['use'].capitalize()} prior")
     lines = [
         f"# {config['name']}",
         "",
@@ -275,11 +338,8 @@ def _card_text(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.M
             value = asdict(value)
         if isinstance(value, Mapping):
             lines += [f"**{key}**", ""]
-            lines += [f"- {k}: {_round(v)}" for k, v in value.items()] + [""]
+            rounded = {k: f"{v:.7g}" if isinstance(v, float) else v for k, v in value.items()}
+            lines += [f"- {k}: {v}" for k, v in rounded.items()] + [""]
         else:
             lines += [f"**{key}**: {value}", ""]
     return "\n".join(lines)
-
-
-def _round(value: object) -> object:
-    return f"{value:.7g}" if isinstance(value, float) else value

@@ -27,7 +27,7 @@ from avse_ppl.models.networks.reliability import (
     PRIOR_APART,
     ReliabilityNetwork,
 )
-from avse_ppl.models.weights.reliability import init_from_lip_encoder, save_reliability
+from avse_ppl.models.weights.io import init_from_lip_encoder, save_reliability
 from avse_ppl.training.augment import augment_crops
 from avse_ppl.training.datasets.loaders import Loaders, make_loader
 from avse_ppl.training.datasets.reliability_clips import (

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from avse_ppl.models.networks.lip_encoder import downsample_crops
-from avse_ppl.models.weights.reliability import SHIPPED, load_reliability
+from avse_ppl.models.weights.io import DEFAULT_RELIABILITY, load_reliability
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video.corruptions.kind import CAUSES
 from avse_ppl.video.lips import Lips
@@ -166,7 +166,11 @@ def score_lips(
     samples = _samples(audio)
     if not lips.found.any():
         return _nothing_seen(lips)
-    model = network if isinstance(network, torch.nn.Module) else _loaded(str(network or SHIPPED))
+    model = (
+        network
+        if isinstance(network, torch.nn.Module)
+        else _loaded(str(network or DEFAULT_RELIABILITY))
+    )
     steady, index = _at_rate(lips)
     score, causes, together = _judged(model, steady, samples)
     found = lips.found & steady.found[index]
