@@ -234,16 +234,19 @@ class AlphaStable(NoiseModelBase):
     def __call__(self, frames: Frames) -> ComplexNormal:
         """Sample the textures; the distribution of the noise, ``(freq, time)``."""
         law = self.noise(frames)
-        if self.alpha is None:
-            tail = pyro.sample(f"{self.site}.tail", dist.Normal(frames.number(0.0), 1.0))
-            half: Any = 0.5 * (1.0 + 0.99 / (1.0 + ops.exp(-1.7 * tail)))
-        else:
-            half = 0.5 * frames.number(self.alpha)
+        half = 0.5 * self.sample_alpha(frames)
         zero, one = frames.number(0.0), frames.number(1.0)
         with pyro.plate("freq", frames.freq, dim=-2), pyro.plate("time", frames.time, dim=-1):
             angle = pyro.sample(f"{self.site}.angle", dist.Uniform(zero, one))
             energy = pyro.sample(f"{self.site}.energy", dist.Exponential(one))
         return scale_power(law, positive_stable(half, angle, energy))
+
+    def sample_alpha(self, frames: Frames) -> Any:
+        """Sample the characteristic exponent, or return the given one."""
+        if self.alpha is not None:
+            return frames.number(self.alpha)
+        tail = pyro.sample(f"{self.site}.tail", dist.Normal(frames.number(0.0), 1.0))
+        return 1.0 + 0.99 / (1.0 + ops.exp(-1.7 * tail))
 
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator

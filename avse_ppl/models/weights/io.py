@@ -132,11 +132,10 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     folder = Path(folder)
     config = read_config(folder)
     # Build the network.
-    kind, settings = config["network"], dict(config["settings"])
+    kind = config["network"]
+    grid = {} if kind in _WITHOUT_STFT else {"freq": Stft(**config["stft"]).freq}
     try:
-        if kind not in _WITHOUT_STFT:
-            settings = {"freq": Stft(**config["stft"]).freq, **settings}
-        network = NETWORKS[kind](**settings)
+        network = NETWORKS[kind](**grid, **config["settings"])
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{folder / 'config.json'}: its settings do not make a {kind!r} network: "
