@@ -25,7 +25,7 @@ MONTE_CARLO = 4 * np.sqrt(2 / DRAWS)  # sd; see above
 DB = np.log(10) / 10
 
 
-def spectrum():
+def make_spectrum():
     """0 dB up to 500 Hz, -9 dB an octave above, unit mean, ``(freq, 1)``."""
     octaves = np.log2(np.maximum(np.arange(33) * 250.0, 500.0) / 500.0)
     power = 10 ** (-0.9 * octaves)
@@ -36,7 +36,7 @@ def waves(count=2, n_samples=480, seed=0):
     return np.random.default_rng(seed).normal(size=(count, n_samples)).astype("float32")
 
 
-def near(one, other, tolerance):
+def are_near(one, other, tolerance):
     """Whether two posteriors agree, tolerance in sd of the mean and as a fraction of the sd."""
     gap = np.abs(one.mean - other.mean) / other.sd
     ratio = np.abs(one.sd / other.sd - 1)
@@ -55,7 +55,7 @@ def test_without_latents_it_is_the_wiener_filter():
     scene = reference_scene(True, noise_power=0.3, gain_sd_db=0.0, stft=STFT)
     wave = 0.01 * waves()
     posterior = Exact(draws=2)(scene, wave, seed=0)
-    gain = spectrum() / (spectrum() + 0.3)
+    gain = make_spectrum() / (make_spectrum() + 0.3)
     values = STFT.forward(torch.from_numpy(wave)).numpy()
     scale_squared = (np.abs(values) ** 2).mean(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(posterior.mean, gain * values, rtol=1e-4, atol=1e-7)
@@ -74,7 +74,7 @@ def test_a_noise_with_a_mean_is_taken_off_first():
     mixture = STFT.analyse(waves(1))
     posterior = Exact(draws=2)(scene, mixture, seed=0)
     noise = 0.3 + 0.01 * np.arange(33)[:, None] * 2.5
-    gain = spectrum() / (spectrum() + noise)
+    gain = make_spectrum() / (make_spectrum() + noise)
     expected = float(mixture.scale) * gain * (mixture.values[0].numpy() - (0.5 + 0.2j))
     np.testing.assert_allclose(posterior.mean[0], expected, rtol=1e-4, atol=1e-6)
 
@@ -100,7 +100,7 @@ def test_a_frame_is_a_one_dimensional_integral(tempering):
     z = posterior.latents["speech.gain"][0, :, 0, 0]  # (draw, time)
     for t in (0, 20):
         x = simulated.mixture.values[0, :, t].numpy()
-        norm, e_z, e_zz, mean, second, within = by_quadrature(x, 0.3, 8.0, tempering)
+        norm, e_z, e_zz, mean, second, within = integrate_gain(x, 0.3, 8.0, tempering)
         assert norm > 0
         variance = within + second - np.abs(mean) ** 2
         np.testing.assert_allclose(posterior.mean[0, :, t], mean, rtol=1e-4, atol=1e-5)
@@ -111,9 +111,9 @@ def test_a_frame_is_a_one_dimensional_integral(tempering):
         assert z[:, t].std() == pytest.approx(sd, rel=2 * 4.5 / np.sqrt(2 * draws))
 
 
-def by_quadrature(x, noise, gain_sd_db, tempering):
+def integrate_gain(x, noise, gain_sd_db, tempering):
     """Norm, E[z], E[z^2] and, by bin, E[Gx], E[|Gx|^2] and E[c] of one frame, by scipy."""
-    s = spectrum()[:, 0]
+    s = make_spectrum()[:, 0]
     top = max(log_weight(z, x, s, noise, gain_sd_db, tempering) for z in np.linspace(-8, 8, 101))
 
     def integrand(z):
@@ -145,7 +145,7 @@ def test_an_unknown_level_adds_an_outer_integral(gain_sd_db):
     draws = 1000
     posterior = Exact(draws=draws, waveforms=False)(scene, simulated.mixture, seed=0)
     for r, values in enumerate(simulated.mixture.values.numpy()):
-        mean, variance, level, level_sd = by_double_sum(values, gain_sd_db)
+        mean, variance, level, level_sd = sum_over_grid(values, gain_sd_db)
         np.testing.assert_allclose(posterior.mean[r], mean, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(posterior.variance[r], variance, rtol=1e-3)
         log_level = np.log(posterior.latents["noise.level"][0, :, r, 0, 0])
@@ -153,11 +153,11 @@ def test_an_unknown_level_adds_an_outer_integral(gain_sd_db):
         assert log_level.std() == pytest.approx(level_sd, rel=9 / np.sqrt(2 * draws))
 
 
-def by_double_sum(values, gain_sd_db):
+def sum_over_grid(values, gain_sd_db):
     """Mean and variance of speech, and of the log noise level, on one dense fixed grid."""
     log_b = np.log(0.4) + 5.0 * DB * np.linspace(-6, 6, 121)
     z = np.linspace(-6, 6, 101) if gain_sd_db else np.zeros(1)
-    speech = spectrum() * np.exp(DB * gain_sd_db * z)[:, None, None]  # (z, freq, 1)
+    speech = make_spectrum() * np.exp(DB * gain_sd_db * z)[:, None, None]  # (z, freq, 1)
     prior_b = -0.5 * ((log_b - np.log(0.4)) / (5.0 * DB)) ** 2
     mass, rows = [], []
     for b in np.exp(log_b):
@@ -182,7 +182,7 @@ def test_more_nodes_do_not_change_it(known, few, many):
     scene = reference_scene(known, gain_sd_db=10.0, stft=STFT)
     mixture = simulate(scene, 64, recordings=2, seed=5).mixture
     coarse, fine = (Exact(nodes=n, draws=1, waveforms=False)(scene, mixture) for n in (few, many))
-    assert near(coarse, fine, 1e-4 if known else 1e-3)
+    assert are_near(coarse, fine, 1e-4 if known else 1e-3)
 
 
 def test_single_precision_is_near():
@@ -192,7 +192,7 @@ def test_single_precision_is_near():
         Exact(nodes=17, draws=1, dtype=dtype)(scene, mixture)
         for dtype in (torch.float32, torch.float64)
     )
-    assert near(single, double, 0.01)
+    assert are_near(single, double, 0.01)
 
 
 def test_a_padded_recording_is_what_it_is_alone():
@@ -200,7 +200,7 @@ def test_a_padded_recording_is_what_it_is_alone():
     long, short = waves(2)[0][:160], waves(2)[1][:80]
     both = Exact(nodes=17, draws=2)(scene, [long, short], seed=0).select(1)
     alone = Exact(nodes=17, draws=2)(scene, short, seed=1)
-    assert near(both, alone, 1e-3)
+    assert are_near(both, alone, 1e-3)
 
 
 def test_a_known_level_is_the_limit_of_a_narrow_prior():
@@ -210,7 +210,7 @@ def test_a_known_level_is_the_limit_of_a_narrow_prior():
     )
     mixture = simulate(known, 200, seed=6).mixture
     one, other = (Exact(draws=1, nodes=17)(scene, mixture) for scene in (known, narrow))
-    assert near(one, other, 0.01)
+    assert are_near(one, other, 0.01)
 
 
 def two_levels(frames):
@@ -256,33 +256,33 @@ settings = pytest.mark.parametrize(
 
 
 @lru_cache
-def scene_and_mixture(known):
+def simulate_reference(known):
     scene = reference_scene(known, stft=STFT)
     return scene, simulate(scene, 320, recordings=2, seed=1).mixture
 
 
 @lru_cache
-def exact(known, tempering):
+def infer_exactly(known, tempering):
     nodes = 33 if known else 17
     routine = Exact(nodes=nodes, draws=DRAWS, waveforms=False, tempering=tempering)
-    return routine(*scene_and_mixture(known), seed=0)
+    return routine(*simulate_reference(known), seed=0)
 
 
 @lru_cache
-def found(name, known, tempering):
-    return ROUTINES[name](tempering)(*scene_and_mixture(known), seed=0)
+def infer(name, known, tempering):
+    return ROUTINES[name](tempering)(*simulate_reference(known), seed=0)
 
 
 def speech_gap(name, known, tempering):
     """Distance of the posterior means of speech, sd, ``(recording, freq, time)``."""
-    truth = exact(known, tempering)
-    return np.abs(found(name, known, tempering).mean - truth.mean) / truth.sd
+    truth = infer_exactly(known, tempering)
+    return np.abs(infer(name, known, tempering).mean - truth.mean) / truth.sd
 
 
 def latent_gaps(name, known, tempering):
     """For each latent: distance of the means in sd, and ratio of the sd."""
-    truth, gaps = exact(known, tempering).latents, {}
-    for site, values in found(name, known, tempering).latents.items():
+    truth, gaps = infer_exactly(known, tempering).latents, {}
+    for site, values in infer(name, known, tempering).latents.items():
         scale = np.log if site == "noise.level" else np.asarray
         ours, its = scale(values[0]), scale(truth[site][0])
         gaps[site] = np.abs(ours.mean(0) - its.mean(0)) / its.std(0), ours.std(0) / its.std(0)
@@ -298,7 +298,7 @@ def test_svi_recovers_speech(known, tempering):
     gap = speech_gap("svi", known, tempering)
     assert rms(gap) < 0.05
     assert gap.max() < 0.4
-    ratio = found("svi", known, tempering).sd / exact(known, tempering).sd
+    ratio = infer("svi", known, tempering).sd / infer_exactly(known, tempering).sd
     assert 0.95 < np.median(ratio) < 1.05
     low, high = np.quantile(ratio, [0.02, 0.98])
     assert 0.85 < low < high < 1.15
@@ -319,13 +319,13 @@ def test_svi_recovers_latents(known, tempering):
 
 
 def test_the_bound_of_svi_is_just_below_the_evidence():
-    _, mixture = scene_and_mixture(True)
+    _, mixture = simulate_reference(True)
     z = np.linspace(-7, 7, 401)
-    power = spectrum() * np.exp(DB * 6.0 * z)[:, None, None, None] + 0.3
+    power = make_spectrum() * np.exp(DB * 6.0 * z)[:, None, None, None] + 0.3
     log_p = log_likelihood(power, mixture.values.numpy()) - 0.5 * z[:, None, None] ** 2
     step = (z[1] - z[0]) / np.sqrt(2 * np.pi)
     evidence = (np.logaddexp.reduce(log_p, axis=0) + np.log(step)).sum(axis=-1)
-    elbo = found("svi", True, 1.0).trace["elbo"][-100:]
+    elbo = infer("svi", True, 1.0).trace["elbo"][-100:]
     gap = evidence - elbo.mean(0)  # Kullback-Leibler divergence of the guide, nats
     error = 4 * elbo.std(0) / 10
     frames = mixture.frames.time
@@ -347,7 +347,7 @@ def test_em_is_near_the_mode(known, tempering):
         assert distance.max() < 0.5 + MONTE_CARLO
         assert (ratio == 0).all()  # a point
     # What is left is the variance of the Wiener filter: never more, up to the shift of the point.
-    ratio = found("em", known, tempering).sd / exact(known, tempering).sd
+    ratio = infer("em", known, tempering).sd / infer_exactly(known, tempering).sd
     assert 0.75 < np.median(ratio) < 1.0
     assert ratio.max() < 1.1
 
@@ -358,7 +358,7 @@ def test_langevin_is_near(known, tempering):
     # error of 0.26 sd for each gain and more where the preconditioner is slow.
     gap = speech_gap("em-langevin", known, tempering)
     assert rms(gap) < 0.2
-    ratio = found("em-langevin", known, tempering).sd / exact(known, tempering).sd
+    ratio = infer("em-langevin", known, tempering).sd / infer_exactly(known, tempering).sd
     assert 0.9 < np.median(ratio) < 1.1
     gaps = latent_gaps("em-langevin", known, tempering)
     distance, ratio = gaps["speech.gain"]
@@ -373,7 +373,7 @@ def test_langevin_is_near(known, tempering):
 
 def test_the_distances_can_tell():
     # The exact posterior at one power of the likelihood fails the checks at the other.
-    truth, other = exact(False, 1.0), exact(False, 0.25)
+    truth, other = infer_exactly(False, 1.0), infer_exactly(False, 0.25)
     assert rms(np.abs(truth.mean - other.mean) / truth.sd) > 0.08
     ratio = other.latents["speech.gain"].std(1) / truth.latents["speech.gain"].std(1)
     assert np.median(ratio) > 1.5
@@ -381,15 +381,15 @@ def test_the_distances_can_tell():
 
 @pytest.mark.parametrize("name", ROUTINES)
 def test_a_tempered_routine_says_so(name):
-    assert found(name, False, 0.25).kind.endswith(", tempered 0.25")
-    assert "tempered" not in found(name, True, 1.0).kind
-    assert exact(False, 0.25).kind == "exact, tempered 0.25"
+    assert infer(name, False, 0.25).kind.endswith(", tempered 0.25")
+    assert "tempered" not in infer(name, True, 1.0).kind
+    assert infer_exactly(False, 0.25).kind == "exact, tempered 0.25"
 
 
 # --- calibration, in the model's own world --------------------------------------------------------
 
 
-def ranks(truth, draws):
+def ranks_of(truth, draws):
     """Number of draws below the truth, uniform on 0..D if the draws are from the posterior."""
     return (draws < truth).sum(axis=0)
 
@@ -408,7 +408,7 @@ def check_coverage(rank, draws, probability, independent):
     assert inside == pytest.approx(probability, abs=allowed)
 
 
-def speech_draws(scene, mixture, posterior, seed=0):
+def draw_speech(scene, mixture, posterior, seed=0):
     """Draws of each coefficient by its own law, ``(draw, recording, freq, time)``."""
     rows = []
     torch.manual_seed(seed)
@@ -431,13 +431,13 @@ def test_exact_intervals_cover():
     # Given the noise, frames are independent: 30 recordings x 21 frames.
     draws = 99
     scene, simulated, posterior = calibrate(True, recordings=30, draws=draws)
-    gains = ranks(simulated.latents["speech.gain"].numpy(), posterior.latents["speech.gain"][0])
+    gains = ranks_of(simulated.latents["speech.gain"].numpy(), posterior.latents["speech.gain"][0])
     check_uniform(gains, draws)
     for probability in (0.5, 0.9):
         check_coverage(gains, draws, probability, gains.size)
-    speech = speech_draws(scene, simulated.mixture, posterior)
+    speech = draw_speech(scene, simulated.mixture, posterior)
     for part in (np.real, np.imag):
-        rank = ranks(part(simulated.speech.numpy()), part(speech))
+        rank = ranks_of(part(simulated.speech.numpy()), part(speech))
         one_bin_a_frame = rank[:, np.arange(rank.shape[-1]) % 33, np.arange(rank.shape[-1])]
         check_uniform(one_bin_a_frame, draws)
         check_coverage(rank, draws, 0.9, one_bin_a_frame.size)
@@ -457,7 +457,7 @@ def test_the_check_of_coverage_can_fail():
     _, simulated, posterior = calibrate(True, recordings=30, draws=draws)
     values = posterior.latents["speech.gain"][0]
     narrow = values.mean(0) + 0.7 * (values - values.mean(0))
-    rank = ranks(simulated.latents["speech.gain"].numpy(), narrow)
+    rank = ranks_of(simulated.latents["speech.gain"].numpy(), narrow)
     with pytest.raises(AssertionError):
         check_uniform(rank, draws)
     with pytest.raises(AssertionError):
@@ -469,7 +469,7 @@ def test_exact_intervals_cover_with_an_unknown_level():
     draws = 99
     _, simulated, posterior = calibrate(False, recordings=100, draws=draws)
     for name, values in posterior.latents.items():
-        rank = ranks(simulated.latents[name].numpy(), values[0])
+        rank = ranks_of(simulated.latents[name].numpy(), values[0])
         check_uniform(rank[:, :, :1], draws)  # one a recording: those of a recording are related
         check_coverage(rank, draws, 0.9, 100)
 
@@ -484,6 +484,6 @@ def test_svi_intervals_cover(known):
     routine = SVI(steps=1000, learning_rate=0.02, tolerance=0, draws=draws, waveforms=False)
     posterior = routine(scene, simulated.mixture, seed=0)
     for name, values in posterior.latents.items():
-        rank = ranks(simulated.latents[name].numpy(), values[0])
+        rank = ranks_of(simulated.latents[name].numpy(), values[0])
         inside = ((rank >= 10) & (rank <= draws - 10)).mean()
         assert 0.8 < inside < 0.96, name

@@ -27,7 +27,7 @@ TINY = Stft(n_fft=8, hop=2)
 
 
 @cache
-def ruler(tempering):
+def infer_reference(tempering):
     """Recordings of the ruler's world, and the exact posterior of their gains."""
     scene = reference_scene(True, stft=STFT)
     mixture = simulate(scene, 480, recordings=3, seed=5).mixture
@@ -35,7 +35,7 @@ def ruler(tempering):
     return scene, mixture, exact.latents["speech.gain"][0], exact
 
 
-def effective(draws):
+def effective_sample_size(draws):
     """Number of independent draws that a chain is worth, by batch means, ``(draw, ...)``."""
     batches = draws[: len(draws) // 20 * 20].reshape(20, -1, *draws.shape[1:]).mean(1)
     return len(draws) * np.mean(draws.var(0)) / np.mean(len(draws) / 20 * batches.var(0, ddof=1))
@@ -52,14 +52,14 @@ def effective(draws):
 )
 @pytest.mark.slow
 def test_metropolis_draws_are_from_the_posterior(e_step, tempering):
-    scene, mixture, truth, exact = ruler(tempering)
+    scene, mixture, truth, exact = infer_reference(tempering)
     routine = EM(
         e_step, rounds=400, e_steps=3, step_size=1.0, draws=200, waveforms=False,
         tempering=tempering,
     )  # fmt: skip
     posterior = routine(scene, mixture, seed=0)
     draws = posterior.latents["speech.gain"][0]
-    worth = effective(draws)
+    worth = effective_sample_size(draws)
     assert worth > 60  # so that the lines below can fail
     gap = (draws.mean(0) - truth.mean(0)) / truth.std(0)
     error = np.sqrt(1 / worth + 1 / len(truth))
@@ -80,7 +80,7 @@ def test_metropolis_draws_are_from_the_posterior(e_step, tempering):
 
 def test_the_guide_is_near_the_posterior():
     # Frames are independent given the noise, so that a mean field loses nothing but the shape.
-    scene, mixture, truth, _ = ruler(1.0)
+    scene, mixture, truth, _ = infer_reference(1.0)
     routine = EM(
         "variational", rounds=300, e_steps=1, step_size=0.05, draws=400, waveforms=False
     )  # fmt: skip
@@ -94,7 +94,7 @@ def test_the_guide_is_near_the_posterior():
 
 
 @cache
-def prior(kind):
+def make_prior(kind):
     """A small prior whose decoder makes much of its latents."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -112,7 +112,7 @@ def prior(kind):
     return LatentSpeech(network.requires_grad_(False), stft=TINY, name=kind)
 
 
-def by_importance(scene, mixture, draws=200_000):
+def importance_sample(scene, mixture, draws=200_000):
     """Posterior mean and sd of the latents of one recording, by weighting draws of the prior."""
     generator = torch.Generator().manual_seed(0)
     time = mixture.frames.time
@@ -129,7 +129,7 @@ def by_importance(scene, mixture, draws=200_000):
     return mean.numpy(), sd.numpy(), float(1 / weight.square().sum())
 
 
-def metropolis(scene, mixture, e_step, plans=None, step_size=0.7, seed=0):
+def run_metropolis(scene, mixture, e_step, plans=None, step_size=0.7, seed=0):
     score = FrameLogDensity(LogDensity(scene, mixture))
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = LangevinWalk(ones) if e_step == "mala" else RandomWalk(ones)
@@ -142,16 +142,16 @@ def metropolis(scene, mixture, e_step, plans=None, step_size=0.7, seed=0):
 @pytest.mark.parametrize("e_step", ["mala", "mh"])
 def test_coupled_frames_against_importance_sampling(e_step):
     # Four frames in two windows that reach far into each other; 64 chains of one recording.
-    scene = Scene(prior("rvae"), known_noise)
+    scene = Scene(make_prior("rvae"), known_noise)
     one = simulate(scene, 8, seed=2).mixture
     many = TINY.analyse([np.ones(8, "float32")] * 64)
     mixture = type(many)(one.values.expand(64, -1, -1), one.frames, many.n_samples,
                          torch.ones(64), TINY)  # fmt: skip
-    mean, sd, worth = by_importance(scene, one)
+    mean, sd, worth = importance_sample(scene, one)
     assert worth > 1000
     time = one.frames.time
     plans = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
-    mover = metropolis(scene, mixture, e_step, plans if e_step == "mh" else None)
+    mover = run_metropolis(scene, mixture, e_step, plans if e_step == "mh" else None)
     state = {"speech.z": torch.zeros(64, 2, time), "speech.level": torch.zeros(64, 1, 1)}
     mover.moves(state, 100, burn_in=True)
     rows = []
@@ -175,15 +175,15 @@ CASES = [  # each move among the fast ones
 ]  # fmt: skip
 
 
-def shifts(e_step, kind, plans=None, moves=60, recordings=700):
+def simulate_shifts(e_step, kind, plans=None, moves=60, recordings=700):
     """z scores of how statistics of latents and mixture change when latents move.
 
     Latents and mixture are drawn from the scene, so that the latents are from their posterior;
     moves that leave it invariant leave all means where they are.
     """
-    scene = Scene(prior(kind), known_noise)
+    scene = Scene(make_prior(kind), known_noise)
     world = simulate(scene, 50, recordings=recordings, seed=7)
-    mover = metropolis(scene, world.mixture, e_step, plans, step_size=0.4)
+    mover = run_metropolis(scene, world.mixture, e_step, plans, step_size=0.4)
     state = {name: world.latents[name].clone() for name in mover.sizes}
     before = statistics(mover, state)
     mover.moves(state, moves, burn_in=False)
@@ -193,7 +193,7 @@ def shifts(e_step, kind, plans=None, moves=60, recordings=700):
     return z.numpy(), float(moved)
 
 
-def close_windows(certain):
+def make_overlapping_blocks(certain):
     """Every third frame moves: with a recurrent decoder, all windows reach into each other."""
     time = TINY.count_frames(50)
     return [*striped_blocks(time, 3, certain, CPU), single_block(time, CPU, frames=False)]
@@ -214,19 +214,19 @@ def statistics(mover, state):
 @pytest.mark.parametrize(("e_step", "kind"), CASES)
 def test_moves_leave_the_joint_law_invariant(e_step, kind):
     # Eight statistics, six cases: 4.5 sd are exceeded by chance once in 3000 times.
-    plans = close_windows(certain=False) if (e_step, kind) == ("mh", "rvae") else None
-    z, moved = shifts(e_step, kind, plans)
+    plans = make_overlapping_blocks(certain=False) if (e_step, kind) == ("mh", "rvae") else None
+    z, moved = simulate_shifts(e_step, kind, plans)
     assert moved > 0.3
     assert np.abs(z).max() < 4.5, z
 
 
 def test_windows_wrongly_taken_for_independent_would_be_found_out():
-    z, _ = shifts("mh", "rvae", close_windows(certain=True))
+    z, _ = simulate_shifts("mh", "rvae", make_overlapping_blocks(certain=True))
     assert np.abs(z).max() > 6
 
 
 @pytest.mark.parametrize("e_step", ["mh", "mala"])
 def test_a_reach_that_is_understated_would_be_found_out(e_step, monkeypatch):
-    monkeypatch.setattr(prior("tcvae").network, "receptive_field", 0)
-    z, _ = shifts(e_step, "tcvae")
+    monkeypatch.setattr(make_prior("tcvae").network, "receptive_field", 0)
+    z, _ = simulate_shifts(e_step, "tcvae")
     assert np.abs(z).max() > 10

@@ -17,7 +17,7 @@ STFT = Stft(n_fft=256, hop=64)
 CHAINS = 12
 
 
-def ruler(gain_sd_db, seed=0):
+def infer_reference(gain_sd_db, seed=0):
     scene = reference_scene(True, noise_power=0.5, gain_sd_db=gain_sd_db, stft=STFT)
     mixture = simulate(scene, n_samples=6400, seed=seed).mixture
     return scene, mixture, Exact(waveforms=False, draws=400)(scene, mixture, seed=seed)
@@ -31,7 +31,7 @@ def errors(posterior, exact):
 
 @pytest.mark.parametrize("retention", [0.0, 0.5, 1.0])
 def test_bins_of_known_power(retention):
-    scene, mixture, exact = ruler(0.0)
+    scene, mixture, exact = infer_reference(0.0)
     routine = GuidedDiffusion(chains=CHAINS, sweeps=4, noise_retention=retention, waveforms=False)
     gap, ratio = errors(routine(scene, mixture, seed=1), exact)
     # Between one and four independent draws a chain, each a law and not a point.
@@ -40,7 +40,7 @@ def test_bins_of_known_power(retention):
 
 
 def test_the_start_is_forgotten():
-    scene, mixture, exact = ruler(0.0)
+    scene, mixture, exact = infer_reference(0.0)
     routine = GuidedDiffusion(
         chains=CHAINS, sweeps=20, steps=1, sigma_start=1.0, sigma_last=0.7, waveforms=False
     )
@@ -49,7 +49,7 @@ def test_the_start_is_forgotten():
 
 
 def test_latents_of_frames():
-    scene, mixture, exact = ruler(10.0)
+    scene, mixture, exact = infer_reference(10.0)
     routine = GuidedDiffusion(chains=CHAINS, sweeps=12, noise_retention=0.0, waveforms=False)
     posterior = routine(scene, mixture, seed=1)
     gap, ratio = errors(posterior, exact)
@@ -75,7 +75,7 @@ def test_a_noise_level_that_is_unknown():
 
 
 def test_the_published_setting_is_no_posterior():
-    scene, mixture, exact = ruler(0.0)
+    scene, mixture, exact = infer_reference(0.0)
     published, _ = errors(
         UDiffSE(chains=4, steps=15, em_iterations=3)(scene, mixture, seed=1), exact
     )

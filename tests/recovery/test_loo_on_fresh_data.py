@@ -23,7 +23,7 @@ def level(frames):
     return ComplexNormal(0.0, pyro.sample("level", dist.LogNormal(0.0, 2.0)))
 
 
-def densities(noise, seed):
+def score_new_data(noise, seed):
     """Sums over bins: left out with their neighbours, seen, and of a fresh recording."""
     seen, fresh = np.random.default_rng(seed).normal(size=(2, 1600)).astype("float32")
     scene, mixture = Scene(QUIET, noise), STFT.analyse(seen)
@@ -45,7 +45,8 @@ def test_a_model_is_not_credited_for_copies_of_what_is_left_out():
     # NMF has 266 latents too many for white noise; what they cost on fresh data is what
     # leaving out says they cost, to a quarter of it. In-sample densities see none of it.
     gaps = np.array([
-        np.subtract(densities(NMF(2), seed), densities(level, seed)) for seed in range(RECORDINGS)
+        np.subtract(score_new_data(NMF(2), seed), score_new_data(level, seed))
+        for seed in range(RECORDINGS)
     ])  # fmt: skip
     left_out, in_sample, fresh = gaps.T
     cost = -fresh.mean()

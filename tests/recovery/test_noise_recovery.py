@@ -27,7 +27,7 @@ LOW = slice(32)  # below 500 Hz, where wind is
 FLOOR = 1e-3  # 30 dB below speech: what lies lower cannot be heard, or found
 
 
-def network():
+def make_network():
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         vae = VaeNetwork(STFT.freq, 3, hidden=(8,))
@@ -43,7 +43,7 @@ MODELS = {
     "hum": Hum(freq_hz=500.0, harmonics=8),
     "clicks": stationary + clicks,
     "wind": stationary + Wind(gain_sd_db=8.0, correlation_s=0.2),
-    "learned": NoiseVae(network(), equaliser_sd_db=3.0, stft=STFT),
+    "learned": NoiseVae(make_network(), equaliser_sd_db=3.0, stft=STFT),
     "sum": NMF(1) + Hum(freq_hz=500.0, harmonics=8) + clicks,
 }
 
@@ -62,15 +62,15 @@ def decibels(power):
     return 10 * np.log10(np.maximum(power.numpy(), FLOOR))
 
 
-def scene_of(name, noise):
+def make_scene(name, noise):
     # Wind is a matter of a few bins of the coarse front end, too few to tell how loud it is.
     return Scene(GaussianSpeech(gain_sd_db=6.0, stft=FINE if name == "wind" else STFT), noise)
 
 
 @lru_cache
-def simulated(name):
+def simulate_noise(name):
     """Three mixtures of a scene, and the level of their noise, dB."""
-    scene = scene_of(name, MODELS[name])
+    scene = make_scene(name, MODELS[name])
     made = simulate(scene, 64 * scene.stft.hop, recordings=3, seed=1)
     law = scene.laws_given(made.latents, made.mixture).noise
     return made.mixture, decibels(law.power.expand(made.noise.shape))
@@ -78,8 +78,8 @@ def simulated(name):
 
 def error_db(name, noise):
     """RMS error of the level of the noise, dB."""
-    mixture, truth = simulated(name)
-    scene = scene_of(name, noise)
+    mixture, truth = simulate_noise(name)
+    scene = make_scene(name, noise)
     routine = SVI(steps=100, learning_rate=0.1, tolerance=0, draws=20, waveforms=False)
     posterior = routine(scene, mixture, seed=0)
     gap = noise_db(scene, mixture, posterior.latents) - truth

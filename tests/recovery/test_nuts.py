@@ -32,31 +32,31 @@ slow = pytest.mark.slow
 
 
 @lru_cache
-def scene_and_mixture(known):
+def simulate_reference(known):
     scene = reference_scene(known, stft=STFT)
     return scene, simulate(scene, 320, recordings=2, seed=1).mixture
 
 
 @lru_cache
-def exact(known, tempering):
+def infer_exactly(known, tempering):
     nodes = 33 if known else 17
     routine = Exact(nodes=nodes, draws=EXACT_DRAWS, waveforms=False, tempering=tempering)
-    return routine(*scene_and_mixture(known), seed=0)
+    return routine(*simulate_reference(known), seed=0)
 
 
 @lru_cache
-def found(name, known, tempering):
-    return ROUTINES[name](tempering)(*scene_and_mixture(known), seed=0)
+def infer(name, known, tempering):
+    return ROUTINES[name](tempering)(*simulate_reference(known), seed=0)
 
 
-def on_the_real_line(site, values):
+def unconstrain(site, values):
     return np.log(values) if site == "noise.level" else values
 
 
-def latent_figures(one, truth):
+def compare_latents(one, truth):
     """For each latent: distance of the means in sd, ratio of the sd, and ESS."""
     for site, values in one.latents.items():
-        ours, its = (on_the_real_line(site, v) for v in (values, truth.latents[site]))
+        ours, its = (unconstrain(site, v) for v in (values, truth.latents[site]))
         size = ess(ours.reshape(*ours.shape[:2], -1), "bulk").reshape(ours.shape[2:])
         sd = its.std((0, 1))
         gap = np.abs(ours.mean((0, 1)) - its.mean((0, 1))) / sd
@@ -67,8 +67,8 @@ def latent_figures(one, truth):
 @cases
 def test_chains_recover_the_latents(name, known, tempering):
     sites = set()
-    for site, gap, ratio, size in latent_figures(
-        found(name, known, tempering), exact(known, tempering)
+    for site, gap, ratio, size in compare_latents(
+        infer(name, known, tempering), infer_exactly(known, tempering)
     ):
         sites.add(site)
         error = np.sqrt(1 / size + 1 / EXACT_DRAWS)
@@ -84,7 +84,7 @@ def test_chains_recover_the_latents(name, known, tempering):
 @slow
 @cases
 def test_chains_recover_speech(name, known, tempering):
-    ours, truth = found(name, known, tempering), exact(known, tempering)
+    ours, truth = infer(name, known, tempering), infer_exactly(known, tempering)
     gap = np.abs(ours.mean - truth.mean) / truth.sd
     assert np.sqrt(np.mean(gap**2)) < 0.02
     assert gap.max() < 0.25
@@ -96,11 +96,11 @@ def test_chains_recover_speech(name, known, tempering):
 @slow
 def test_chains_are_nearer_than_svi():
     # What chains are for: mean-field variances are too small where latents are related.
-    truth = exact(False, 1.0)
-    svi = SVI(steps=400, draws=500, waveforms=False)(*scene_and_mixture(False), seed=0)
+    truth = infer_exactly(False, 1.0)
+    svi = SVI(steps=400, draws=500, waveforms=False)(*simulate_reference(False), seed=0)
     gaps = {
         name: np.sqrt(np.mean((np.abs(p.mean - truth.mean) / truth.sd) ** 2))
-        for name, p in (("svi", svi), ("hmc", found("hmc", False, 1.0)))
+        for name, p in (("svi", svi), ("hmc", infer("hmc", False, 1.0)))
     }
     assert gaps["hmc"] < gaps["svi"]
 
@@ -108,7 +108,7 @@ def test_chains_are_nearer_than_svi():
 @slow
 def test_the_checks_can_fail():
     # Chains under another power of the likelihood are not taken for the right ones.
-    figures = list(latent_figures(found("hmc", False, 1.0), exact(False, 0.25)))
+    figures = list(compare_latents(infer("hmc", False, 1.0), infer_exactly(False, 0.25)))
     [(_, gap, ratio, size)] = [f for f in figures if f[0] == "speech.gain"]
     assert np.sqrt(np.mean((gap / np.sqrt(1 / size + 1 / EXACT_DRAWS)) ** 2)) > 3
     assert np.median(ratio) < 0.8
@@ -117,21 +117,21 @@ def test_the_checks_can_fail():
 @slow
 def test_the_chains_say_that_they_agree():
     for name, known, tempering in CASES:
-        posterior = found(name, known, tempering)
+        posterior = infer(name, known, tempering)
         assert not posterior.stats["diverging"].any()
         assert not any("disagree" in text for text in posterior.warnings)
 
 
 def test_few_draws_are_already_near():
     # The fast one of the lot: half a minute of the above in a second or two.
-    scene, mixture = scene_and_mixture(True)
-    truth = exact(True, 1.0)
+    scene, mixture = simulate_reference(True)
+    truth = infer_exactly(True, 1.0)
     posterior = NUTS(
         draws=40, warmup=30, chains=2, init_steps=80, max_tree_depth=3, waveforms=False
     )(scene, mixture.select(0), seed=0)
     gap = np.abs(posterior.mean[0] - truth.mean[0]) / truth.sd[0]
     assert np.sqrt(np.mean(gap**2)) < 0.05
     assert gap.max() < 0.25
-    for _, gap, ratio, size in latent_figures(posterior, truth.select(0)):
+    for _, gap, ratio, size in compare_latents(posterior, truth.select(0)):
         assert (gap < 0.25 + 4 * np.sqrt(1 / size.clip(10))).all()
         assert 0.85 < np.median(ratio) < 1.15

@@ -16,7 +16,7 @@ from tests.helpers import STFT
 INSIDE = 0.999
 
 
-def calibrated(routine, known=False, simulations=200, keep=99, **settings):
+def calibrate(routine, known=False, simulations=200, keep=99, **settings):
     scene = reference_scene(known, stft=STFT)
     return simulation_based_calibration(routine, scene, simulations, seed=5, keep=keep, **settings)
 
@@ -25,7 +25,7 @@ def calibrated(routine, known=False, simulations=200, keep=99, **settings):
 @pytest.mark.parametrize("known", [True, False], ids=["noise known", "level unknown"])
 def test_exact_is_uniform(known):
     routine = Exact(nodes=65 if known else 33, draws=99, waveforms=False)
-    result = calibrated(routine, known, batch=50)
+    result = calibrate(routine, known, batch=50)
     assert all(result.uniform(INSIDE).values()), result.distance()
 
 
@@ -40,7 +40,7 @@ def test_nuts_is_uniform(engine):
     # Effective draws are fewer than draws: every fourth of 100 is nearly independent. So few
     # simulations, about ten seconds each, still see a posterior under a quarter of the likelihood's
     # power: the log joint of the exact one is then 0.8 from the diagonal, far out of the band.
-    result = calibrated(routine, simulations=20, keep=24, n_samples=128)
+    result = calibrate(routine, simulations=20, keep=24, n_samples=128)
     assert all(result.uniform(INSIDE).values()), result.distance()
 
 
@@ -48,16 +48,16 @@ def test_nuts_is_uniform(engine):
 def test_svi_is_near():
     # Mean field: not uniform by promise. Gains are nearly independent here, the level is not.
     routine = SVI(steps=600, learning_rate=0.02, tolerance=0, draws=99, waveforms=False)
-    gaps = calibrated(routine, batch=50).distance()
+    gaps = calibrate(routine, batch=50).distance()
     assert max(gaps.values()) < 0.3, gaps
     assert gaps["speech power"] < 0.15
 
 
 @pytest.mark.slow
 def test_a_point_estimate_and_a_tempered_posterior_are_not():
-    point = calibrated(EM(rounds=50, waveforms=False), True, simulations=50, keep=19)
+    point = calibrate(EM(rounds=50, waveforms=False), True, simulations=50, keep=19)
     assert point.distance()["speech.gain[0,3]"] > 0.3
-    tempered = calibrated(
+    tempered = calibrate(
         Exact(nodes=33, draws=49, waveforms=False, tempering=0.25), True, 100, keep=49
     )
     assert not tempered.uniform(INSIDE)["log joint"]

@@ -53,14 +53,14 @@ each = pytest.mark.parametrize(
 
 
 @lru_cache
-def mixture_of(name):
+def simulate_mixture(name):
     return simulate(SCENES[name], 320, recordings=2, seed=3).mixture
 
 
 @lru_cache
-def exact(name):
+def infer_exactly(name):
     """Means ``(recording, latent)`` and covariance of the latents; a shared one comes last."""
-    mixture = mixture_of(name)
+    mixture = simulate_mixture(name)
     frames = mixture.frames
     speech = SPEECH(frames).power.numpy()
     sharpness = 2.0 / (speech + POWER)  # a real mean is seen by the real part, of power v / 2
@@ -76,11 +76,11 @@ def exact(name):
 
 
 @lru_cache
-def fitted(name, guide):
+def fit_guide(name, guide):
     return SVI(
         guide=guide, rank=1, steps=STEPS, learning_rate=0.1, tolerance=0, draws=DRAWS,
         moment_draws=1, waveforms=False,
-    )(SCENES[name], mixture_of(name), seed=0)  # fmt: skip
+    )(SCENES[name], simulate_mixture(name), seed=0)  # fmt: skip
 
 
 def draws_of(posterior, recording=0):
@@ -99,9 +99,9 @@ def correlations(covariance):
 def test_the_guide_that_holds_the_posterior_finds_it(name, guide):
     # From 1500 draws a mean is known to 0.03 sd, an sd to 0.02, a correlation to 0.03 at most; the
     # worst of forty is off by three times that.
-    means, covariance = exact(name)
+    means, covariance = infer_exactly(name)
     for r in range(2):
-        draws = draws_of(fitted(name, guide), r)
+        draws = draws_of(fit_guide(name, guide), r)
         gap = (draws.mean(0) - means[r]) / np.sqrt(np.diag(covariance))
         assert np.abs(gap).max() < 0.25
         found = np.cov(draws.T)
@@ -115,10 +115,10 @@ def test_the_guide_that_holds_the_posterior_finds_it(name, guide):
 @pytest.mark.parametrize("name", SCENES)
 def test_the_mean_field_cannot(name):
     # What it finds is known as well: the conditional deviations, 1 / sqrt of the precision.
-    _, covariance = exact(name)
+    _, covariance = infer_exactly(name)
     conditional = 1.0 / np.sqrt(np.diag(np.linalg.inv(covariance)))
     sd = np.sqrt(np.diag(covariance))
-    found = draws_of(fitted(name, "mean-field"))
+    found = draws_of(fit_guide(name, "mean-field"))
     ratio = found.std(0) / conditional
     assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
     assert (found.std(0) / sd).min() < 0.5
@@ -134,14 +134,16 @@ def test_each_structure_has_its_scene():
     for name, wrong, right in (
         ("chain", "low-rank", "structured"), ("shared", "structured", "low-rank")
     ):  # fmt: skip
-        sd = np.sqrt(np.diag(exact(name)[1]))
-        low, high = ((draws_of(fitted(name, guide)).std(0) / sd).min() for guide in (wrong, right))
+        sd = np.sqrt(np.diag(infer_exactly(name)[1]))
+        low, high = (
+            (draws_of(fit_guide(name, guide)).std(0) / sd).min() for guide in (wrong, right)
+        )
         assert low < 0.7 * high
 
 
 def test_the_elbo_orders_the_guides():
     for name, right in RIGHT.items():
-        means = {guide: fitted(name, guide).trace["elbo"][-200:].mean(0) for guide in GUIDES}
+        means = {guide: fit_guide(name, guide).trace["elbo"][-200:].mean(0) for guide in GUIDES}
         assert (means[right] > means["mean-field"] + 1.0).all()
 
 
@@ -153,7 +155,7 @@ def test_k_hat_tells_the_guides_apart(name, guide):
             guide=tried, rank=1, steps=STEPS, learning_rate=0.1, tolerance=0, draws=2,
             k_hat_draws=400,
         )  # fmt: skip
-        posterior = routine(SCENES[name], mixture_of(name), seed=0)
+        posterior = routine(SCENES[name], simulate_mixture(name), seed=0)
         found[tried] = [info.k_hat for info in posterior.fit]
         high = [k > 0.7 for k in found[tried]]
         told = [any("k-hat" in text for text in info.warnings) for info in posterior.fit]
