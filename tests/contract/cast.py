@@ -192,7 +192,7 @@ def is_supported(method: str, noise: str, prior: str) -> bool:
     if method == "guided-udiffse":
         return prior in ("white", "score")
     if method == "guided":
-        return True
+        return prior != "dkf"  # whose latents have no score in closed form
     if prior == "score" or not {**sites_of(noise), **sites_of(prior)}:
         return False  # no density, or nothing to iterate on
     # Models that import Pyro itself do not run on JAX, nor does the decoder of latent diffusion.

@@ -184,7 +184,6 @@ def test_routine_by_name(name, kind):
 
 
 def test_every_routine_that_is_listed_is_there():
-    assert len(INFERENCE_METHODS) == 14
     assert all(callable(resolve_inference(name)) for name in INFERENCE_METHODS)
 
 
@@ -220,9 +219,8 @@ def test_unknown_routine():
     with pytest.raises(ValueError) as caught:
         resolve_inference("svl")
     assert str(caught.value) == (
-        "unknown inference method 'svl'; known are em, em-langevin, em-mala, em-mh, "
-        "em-variational, exact, guided, guided-udiffse, hmc, numpyro-nuts, nuts, svi, "
-        "svi-low-rank, svi-structured; did you mean 'svi'?"
+        f"unknown inference method 'svl'; known are {', '.join(sorted(INFERENCE_METHODS))}; "
+        "did you mean 'svi'?"
     )
 
 
