@@ -1,4 +1,4 @@
-"""What this machine offers: versions, devices, and which optional parts are there."""
+"""Check of the installation: versions, devices, optional parts and shipped weights."""
 
 from __future__ import annotations
 
@@ -54,27 +54,35 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
 )
 
 
-def examine() -> dict[str, Any]:
-    """Look at versions, devices, threads, optional parts and shipped weights.
+def examine_installation() -> dict[str, Any]:
+    """Versions, devices, threads, optional parts and shipped weights, and what is wrong with them.
 
-    Packages are imported, not just looked up: one that is installed but broken is found out.
+    Packages are imported, not just looked up, so that one that is installed but broken shows.
 
     Returns
     -------
     dict
         ``avse_ppl``, ``python``, ``platform``, ``required``, ``extras``, ``device``, ``threads``,
-        ``weights``, and ``problems``: what keeps the library from working, in words.
+        ``weights``, and ``problems``: texts on what keeps the library from working.
 
     Examples
     --------
-    >>> examine()["required"]["numpy"]["error"] is None
+    >>> examine_installation()["required"]["numpy"]["error"] is None
     True
     """
     from avse_ppl import __version__
 
-    required = {name: _probe(name, module) for name, module in REQUIRED.items()}
-    extras = {name: _extra(name, extra) for name, extra in EXTRAS.items()}
-    weights = _weights()
+    required = {name: probe_package(name, module) for name, module in REQUIRED.items()}
+    extras = {}
+    for name, extra in EXTRAS.items():
+        packages = {p: probe_package(p, module) for p, module in extra.packages.items()}
+        there = all(at["error"] is None for at in packages.values())
+        command = f"pip install 'avse-ppl[{name}]'" + (f" ({extra.hint})" if extra.hint else "")
+        install = None if there else command
+        extras[name] = {
+            "for": extra.purpose, "there": there, "packages": packages, "install": install,
+        }  # fmt: skip
+    weights = check_weights()
     problems = [f"{name}: {at['error']}" for name, at in required.items() if at["error"]]
     problems += [f"weights {name}: {error}" for name, error in weights.items() if error]
     return {
@@ -84,14 +92,13 @@ def examine() -> dict[str, Any]:
         "platform": platform.platform(),
         "required": required,
         "extras": extras,
-        "device": _device(),
-        "threads": _threads(),
+        **examine_machine(),
         "weights": weights,
         "problems": problems,
     }
 
 
-def _probe(distribution: str, module: str) -> dict[str, str | None]:
+def probe_package(distribution: str, module: str) -> dict[str, str | None]:
     """Version of a package, and why it cannot be imported."""
     try:
         version = importlib.metadata.version(distribution)
@@ -107,44 +114,25 @@ def _probe(distribution: str, module: str) -> dict[str, str | None]:
     return {"version": version, "error": None}
 
 
-def _extra(name: str, extra: Extra) -> dict[str, Any]:
-    packages = {package: _probe(package, module) for package, module in extra.packages.items()}
-    there = all(at["error"] is None for at in packages.values())
-    command = f"pip install 'avse-ppl[{name}]'" + (f" ({extra.hint})" if extra.hint else "")
-    return {
-        "for": extra.purpose,
-        "there": there,
-        "packages": packages,
-        "install": None if there else command,
-    }
-
-
-def _device() -> dict[str, Any]:
+def examine_machine() -> dict[str, Any]:
+    """``device`` and ``threads`` that torch computes with."""
     import torch
 
-    found: dict[str, Any] = {"cuda": torch.cuda.is_available(), "built_for": torch.version.cuda}
-    if found["cuda"]:
+    device: dict[str, Any] = {"cuda": torch.cuda.is_available(), "built_for": torch.version.cuda}
+    if device["cuda"]:
         properties = torch.cuda.get_device_properties(0)
-        found |= {
+        device |= {
             "name": properties.name,
             "count": torch.cuda.device_count(),
             "memory_gb": round(properties.total_memory / 1e9, 1),
         }
-    return found
-
-
-def _threads() -> dict[str, Any]:
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cores": cores,
-        "torch": torch.get_num_threads(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
-    }
+    limit = os.environ.get("OMP_NUM_THREADS")
+    threads = {"cores": cores, "torch": torch.get_num_threads(), "OMP_NUM_THREADS": limit}
+    return {"device": device, "threads": threads}
 
 
-def _weights() -> dict[str, str | None]:
+def check_weights() -> dict[str, str | None]:
     """Shipped weights by name, and why they cannot be read."""
     from avse_ppl.models.speech.load import load_speech, pretrained_names
 

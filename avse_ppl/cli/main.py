@@ -1,4 +1,4 @@
-"""The command line: ``avse-ppl``, or ``python -m avse_ppl``."""
+"""Command line ``avse-ppl``, or ``python -m avse_ppl``: its commands and their help."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Enhance noisy speech with generative models, and get a posterior over the clean 
 [bold]To start[/]
 
 \b
-  avse-ppl doctor                               what this machine offers
+  avse-ppl doctor                               check the installation
   avse-ppl enhance noisy.wav -o enhanced.wav    enhance a recording
-  avse-ppl models                               what there is to choose from
+  avse-ppl models                               list models and methods
 
 Results go to stdout, or as JSON with [bold]--json[/]; warnings and errors go to stderr, one line
 each. Exit code 2 means that the input was refused or that something failed. With AVSE_PPL_DEBUG=1
@@ -37,7 +37,7 @@ in the environment, an error comes with its traceback.
 """
 
 
-def _flowing(text: str) -> str:
+def join_lines(text: str) -> str:
     """Join the lines of each paragraph, but of those that start with a backspace (tables)."""
     paragraphs = text.strip().split("\n\n")
     return "\n\n".join(p if p.startswith("\b") else " ".join(p.split()) for p in paragraphs)
@@ -45,7 +45,7 @@ def _flowing(text: str) -> str:
 
 app = typer.Typer(
     name="avse-ppl",
-    help=_flowing(HELP),
+    help=join_lines(HELP),
     rich_markup_mode="rich",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -53,7 +53,8 @@ app = typer.Typer(
 )
 
 
-def _show_version(asked: bool) -> None:
+def show_version(asked: bool) -> None:
+    """Print the version and exit."""
     if asked:
         from avse_ppl import __version__
 
@@ -63,12 +64,12 @@ def _show_version(asked: bool) -> None:
 
 VersionOption = Annotated[
     bool,
-    typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    typer.Option("--version", callback=show_version, is_eager=True, help="Show the version."),
 ]
 
 
 @app.callback()
-def _top(version: VersionOption = False) -> None:
+def take_global_options(version: VersionOption = False) -> None:
     """Take the options that stand before a command."""
 
 
@@ -86,7 +87,7 @@ for _name, _function, _help in (
     ("models", models.models, models.HELP),
     ("doctor", doctor.doctor, doctor.HELP),
 ):
-    app.command(_name, help=_flowing(_help))(_function)
+    app.command(_name, help=join_lines(_help))(_function)
 
 
 def main() -> None:

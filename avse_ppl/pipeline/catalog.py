@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,12 @@ from avse_ppl.models.visual.reliability import RELIABILITIES
 DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
 NOISE_MODELS: Mapping[str, str] = MappingProxyType(
     {name: entry.description for name, entry in MODELS.items()}
+)
+RELIABILITY_MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        name: (inspect.getdoc(model) or "").partition("\n")[0]
+        for name, model in RELIABILITIES.items()
+    }
 )
 INFERENCE_METHODS: Mapping[str, str] = MappingProxyType(
     {name: preset.description for name, preset in presets.items()}

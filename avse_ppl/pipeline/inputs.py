@@ -16,6 +16,7 @@ from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.pipeline.batching import Chunk
 from avse_ppl.pipeline.catalog import resolve_speech
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
+from avse_ppl.signal.media import list_video_tracks
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 if TYPE_CHECKING:
@@ -325,14 +326,24 @@ def match_prior_to_videos(
 
 def has_video_stream(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds a video stream, and not only a cover image."""
-    from av import open as open_media
+    import av
     from av.error import FFmpegError
-    from av.stream import Disposition
 
     try:
-        with open_media(str(path)) as container:
-            streams = container.streams.video
-            return any(not stream.disposition & Disposition.attached_pic for stream in streams)
+        with av.open(str(path)) as container:
+            return bool(list_video_tracks(container))
+    except (FFmpegError, OSError, IndexError):
+        return False
+
+
+def has_audio_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds an audio stream; False for what cannot be read."""
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(path)) as container:
+            return bool(container.streams.audio)
     except (FFmpegError, OSError, IndexError):
         return False
 

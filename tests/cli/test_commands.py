@@ -197,7 +197,7 @@ def weights(here):
 def test_models_lists_everything(here):
     result = run_cli("models")
     listed = json.loads(run_cli("models", "--json").stdout)
-    assert set(listed) == {"speech", "noise", "inference"}
+    assert set(listed) == {"speech", "noise", "inference", "reliability"}
     for names in listed.values():
         for name in names:
             assert f"  {name} " in result.stdout
@@ -215,7 +215,9 @@ def test_models_shows_a_card(weights):
 
 
 def test_models_shows_the_line_of_what_has_no_weights(here):
-    assert run_cli("models", "svi").stdout.startswith("--inference svi: ")
+    lines = run_cli("models", "em-mala").stdout.splitlines()
+    assert lines[0].startswith("--inference em-mala: ")
+    assert lines[1].startswith("EM(e_step='mala', ")
     entry = json.loads(run_cli("models", "gaussian", "--json").stdout)
     assert (entry["name"], entry["option"]) == ("gaussian", "--speech")
 

@@ -14,7 +14,7 @@ import soundfile
 import typer
 
 from avse_ppl import Posterior
-from avse_ppl.cli.commands import console
+from avse_ppl.cli import console
 from avse_ppl.pipeline.enhance import Enhancer
 from tests.helpers import RATE_HZ, run_cli
 
@@ -294,7 +294,7 @@ def test_silence_is_returned_with_a_warning(here):
 
 def outcome_of(action, capsys):
     try:
-        with console.guarded() as remarks:
+        with console.guard_errors() as remarks:
             action()
     except typer.Exit as leaving:
         return leaving.exit_code, capsys.readouterr().err, remarks

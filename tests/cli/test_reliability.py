@@ -41,7 +41,7 @@ def test_a_video_is_judged(here, toy):
         "reliability", "mouth.mkv", "--network", toy, "--csv", "a.csv", "--plot", "a.png"
     )
     assert result.exit_code == 0, result.stderr
-    assert "of 75 pictures can be believed" in result.stdout
+    assert "of 75 frames are reliable" in result.stdout
     rows = list(csv.DictReader((here / "a.csv").read_text().splitlines()))
     assert len(rows) == 75
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
@@ -58,9 +58,9 @@ def test_as_json_with_another_sound_or_none(here, toy):
     apart, own, silent = (json.loads(result.stdout) for result in (apart, own, silent))
     scores = [[frame["score"] for frame in one["frames"]] for one in (apart, own, silent)]
     assert np.allclose(scores[0], scores[1], atol=1e-3)
-    assert own["heard"]
-    assert not silent["heard"]
-    assert silent["frames"][0]["agreement"] is None
+    assert own["with_audio"]
+    assert not silent["with_audio"]
+    assert silent["frames"][0]["synchrony"] is None
     assert own["spans"][0]["start_s"] == 0
 
 
@@ -76,8 +76,8 @@ def test_a_video_without_sound_says_so(here, toy):
         made.mux(track.encode(None))
     result = run_cli("reliability", "mute.mkv", "--network", toy)
     assert result.exit_code == 0, result.stderr
-    assert "has no sound" in result.stderr
-    assert "judged without sound" in result.stdout
+    assert "has no audio" in result.stderr
+    assert "scored without audio" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_video_is_corrupted(here):
     result = run_cli(*command, "--seed", 3, "--json")
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
-    assert (told["first_picture"], told["end_picture"]) == (25, 50)
+    assert (told["first_frame"], told["end_frame"]) == (25, 50)
     assert len(told["reliability"]) == len(told["cause"]) == 75
     first = (here / "a.mkv").read_bytes()
-    assert "hand in 25 of 75 pictures" in run_cli(*command, "--seed", 3).stdout
+    assert "hand in 25 of 75 frames" in run_cli(*command, "--seed", 3).stdout
     assert (here / "a.mkv").read_bytes() == first
     run_cli(*command, "--seed", 4)
     assert (here / "a.mkv").read_bytes() != first

@@ -308,7 +308,7 @@ def test_diagnose_looks_at_the_clip_again(here, toy):
     ("arguments", "text"),
     [
         (("--noise", "nmf", "--video", "face.mp4"), "expected a video at 'face.mp4'"),
-        (("--video", "mouth.mkv"), "only looked at with the models; add --noise"),
+        (("--video", "mouth.mkv"), "conditions the models only; add --noise"),
         (("--noise", "nmf", "--video-offset", "soon"), "a number of seconds or 'auto'"),
         (("--noise", "nmf", "--reliability", "blindly"), "unknown model of reliability"),
     ],

@@ -1,15 +1,29 @@
-"""From the video of a recording to lips in time with it."""
+"""Recordings and videos made ready for inference, each once."""
 
+import sys
 import warnings
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
+import torch
 
-from avse_ppl import Audio, Stft
+import avse_ppl.video.quality.score
+from avse_ppl import Audio, ComplexNormal, Exact, GaussianSpeech, Stft, compare, enhance
+from avse_ppl.pipeline.enhance import enhance_files
 from avse_ppl.pipeline.inputs import VideoOptions, has_video_stream, observe_all, prepare_lips
+from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.video import Lips
+from tests.helpers import known_noise
 
 SOUND = Audio(np.random.default_rng(0).normal(size=16000).astype("float32"), 16000)
+
+
+def louder_noise(frames):
+    return ComplexNormal(0.0, 0.5)
 
 
 def lips(frames=25):
@@ -74,3 +88,78 @@ def test_what_is_no_video_is_refused():
 
 def test_a_clip_has_video_stream(shared):
     assert has_video_stream(next((shared / "data" / "grid_unseen").glob("*.mkv")))
+
+
+# --- each once -----------------------------------------------------------------------------------
+
+
+class AudioVisualPrior(GaussianSpeech):
+    """A Gaussian prior that takes lips, and leaves them unused."""
+
+    def visual_features(self, lips, frames):
+        return torch.ones(2, frames.time)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Number of calls of everything that loads, checks, resamples, tracks, scores or analyses."""
+    counted = Counter()
+
+    def count(owner, name, result=None):
+        real = getattr(owner, name)
+
+        def counting(*arguments, **settings):
+            counted[name] += 1
+            return real(*arguments, **settings) if result is None else result
+
+        for module in [m for key, m in sys.modules.items() if key.startswith("avse_ppl")]:
+            if vars(module).get(name) is real:
+                monkeypatch.setattr(module, name, counting)
+        monkeypatch.setattr(owner, name, counting)
+
+    count(avse_ppl.signal.audio, "load_audio")
+    count(avse_ppl.signal.audio, "check_audio")
+    count(soxr, "resample")
+    count(avse_ppl.video, "read_lips", lips(13))
+    count(avse_ppl.video, "estimate_offset", (0.0, 0.0))
+    scored = SimpleNamespace(time_s=np.arange(13) / 25, score=np.full(13, 0.5))
+    count(avse_ppl.video.quality.score, "score_lips", scored)
+    count(Stft, "analyse")
+    return counted
+
+
+ONCE = dict.fromkeys(("load_audio", "check_audio", "resample", "read_lips", "estimate_offset", "score_lips", "analyse"), 1)  # fmt: skip
+MODELS = {"speech": AudioVisualPrior(gain_sd_db=0.0)}
+
+
+def record(path):
+    """Half a second at another rate than the prior's."""
+    soundfile.write(path, 0.1 * SOUND.samples[:12000], 24000)
+    return path
+
+
+@pytest.mark.filterwarnings("ignore:resampled")
+def test_enhance_prepares_every_input_once(tmp_path, calls):
+    settings = {**MODELS, "noise": known_noise, "inference": Exact(draws=2)}
+    enhance(record(tmp_path / "noisy.wav"), tmp_path / "face.mkv", **settings)
+    assert calls == ONCE
+
+
+def test_enhance_files_prepares_every_input_once(tmp_path, calls):
+    plan = plan_jobs([record(tmp_path / "noisy.wav")], tmp_path / "out.wav", tmp_path / "out.nc")
+    settings = {**MODELS, "noise": known_noise, "inference": Exact(draws=2)}
+    (tmp_path / "face.mkv").touch()
+    [outcome] = enhance_files(plan, video=tmp_path / "face.mkv", **settings)
+    assert outcome.status == "enhanced", outcome.error
+    assert calls == ONCE
+
+
+@pytest.mark.filterwarnings("ignore:resampled")
+def test_compare_prepares_every_input_once_for_all_models(tmp_path, calls):
+    found = compare(
+        record(tmp_path / "noisy.wav"), {"one": known_noise, "other": louder_noise},
+        video=tmp_path / "face.mkv", reliability=["soft", "ungated", "audio-only"],
+        inference=Exact(draws=1), **MODELS,
+    )  # fmt: skip
+    assert len(found.models) == 6
+    assert calls == ONCE

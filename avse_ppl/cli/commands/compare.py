@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import Device, DeviceOption, JsonOption, SeedOption
-from avse_ppl.cli.commands.video_options import (
+from avse_ppl.cli import console
+from avse_ppl.cli.console import Device, DeviceOption, JsonOption, SeedOption
+from avse_ppl.cli.options import (
     FaceModelOption,
     FaceOption,
+    FrontaliseOption,
     OffsetOption,
     OptionalOption,
+    SpeechOption,
     VideoOption,
-    existing,
+    check_plot_folder,
+    check_video_exists,
     parse_video_options,
 )
 
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
     from avse_ppl.evaluation.comparison import Comparison
 
 HELP = """
-Compare noise models on one recording, or how far a video of it is to be believed.
+Compare noise models on one recording, or models of the reliability of its video.
 
-Each model is inverted together with the speech prior, and judged by how well it predicts each
+Each model is inferred together with the speech prior, and scored by how well it predicts each
 time-frequency bin from all others that share no samples with it: the expected log predictive
 density (elpd), by Pareto-smoothed importance sampling. The table has the best model first, the
 differences to it with their standard errors, and the weights of the best mixture (stacking).
@@ -36,11 +39,12 @@ differences to it with their standard errors, and the weights of the best mixtur
   avse-ppl compare noisy.wav --noise stationary nmf nmf+clicks
   avse-ppl compare noisy.wav --noise nmf my_noise:hiss --plot where.png
 
-The picture shows where in time and frequency the best model gains on each of the others.
+The plot shows where in time and frequency the best model gains on each of the others. Methods that
+make a point estimate of the noise (em, guided) cannot be used.
 
-[bold]Video[/] of the speaker's face is looked at as in avse-ppl enhance. Several names after
---reliability are compared, too; then one noise model is enough, and of several each is paired with
-each.
+[bold]Video[/] of the speaker's face conditions the prior as in avse-ppl enhance. Several names
+after --reliability are compared, too; then one noise model is enough, and of several each is paired
+with each.
 
 \b
   avse-ppl compare clip.mkv --noise stationary nmf
@@ -62,20 +66,14 @@ ReliabilitiesOption = Annotated[
         show_default="soft",
     ),
 ]
-SpeechOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME|DIR", help="Speech prior.", show_default="tcvae, or av-dkf with video"
-    ),
-]
 InferenceOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Routine that inverts each; not a point estimate.")
+    str, typer.Option(metavar="NAME", help="Inference method; not a point estimate.")
 ]
 # Lets several names stand after one --noise or --reliability: what is left over on the line.
 MoreArgument = Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)]
 DrawsOption = Annotated[int, typer.Option(help="Draws of the latents, 100 or more.")]
 PlotOption = Annotated[
-    Path | None, typer.Option(metavar="WHERE.png", help="Also draw where the best model gains.")
+    Path | None, typer.Option(metavar="WHERE.png", help="Also plot where the best model gains.")
 ]
 
 
@@ -93,72 +91,59 @@ def compare(
     video: VideoOption = None,
     face_model: FaceModelOption = None,
     face: FaceOption = "auto",
+    frontalise: FrontaliseOption = False,
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
     reliability: ReliabilitiesOption = None,
 ) -> None:
     """Compare noise models; see ``HELP``."""
-    with console.guarded() as remarks:
-        from avse_ppl.pipeline.compare import compare as run
+    with console.guard_errors() as remarks:
+        from avse_ppl.models.visual.reliability import RELIABILITIES
+        from avse_ppl.pipeline.compare import compare as compare_models
         from avse_ppl.pipeline.inputs import find_video, match_prior_to_videos
 
-        if plot is not None and not plot.absolute().parent.is_dir():
-            raise ValueError(f"--plot {plot}: no folder {plot.parent}; make the folder first")
-        video_options = parse_video_options(face_model, face, video_offset, video_optional)
-        own = find_video(noisy, existing(video))
-        prior, shown = match_prior_to_videos(speech, {noisy: own}, video)
-        noises, beliefs = _told_apart(noise, reliability, more or [])
-        with console.stdout_kept_clean():
-            comparison = run(
+        check_plot_folder(plot)
+        video_options = parse_video_options(
+            face_model, face, frontalise, video_offset, video_optional
+        )
+        # Names left over on the line belong to --noise, or if they are of one to --reliability.
+        more = more or []
+        gates = [name for name in more if reliability and name in RELIABILITIES]
+        noises = [*noise, *(name for name in more if name not in gates)]
+        videos = {noisy: find_video(noisy, check_video_exists(video))}
+        prior, videos = match_prior_to_videos(speech, videos, video)
+        with console.redirect_stdout():
+            comparison = compare_models(
                 noisy, noises, speech=prior, inference=inference, seed=seed, device=device.value,
-                draws=draws, video=shown[noisy], video_options=video_options, reliability=beliefs,
+                draws=draws, video=videos[noisy], video_options=video_options,
+                reliability=[*reliability, *gates] if reliability else None,
             )  # fmt: skip
             if plot is not None:
                 from avse_ppl.plotting.comparison import plot_comparison
 
                 plot_comparison(comparison, plot)
         for text in comparison.warnings:
-            console.warn(text)
+            console.print_warning(text)
         if as_json:
-            console.print_json(_report(comparison, plot, [*remarks, *comparison.warnings]))
-        else:
-            _print(comparison, plot)
+            report = {
+                "best": comparison.best,
+                "models": comparison.table(),
+                "kind": comparison.kind,
+                "plot": None if plot is None else str(plot),
+                "settings": comparison.attrs,
+                "warnings": [*remarks, *comparison.warnings],
+            }
+            console.print_json(report)
+            return
+        for line in format_table(comparison):
+            console.print_line(line)
+        bins = comparison.power.size
+        console.print_line(f"nats, of {bins} time-frequency bins; draws: {comparison.kind}")
+        if plot is not None:
+            console.print_line(f"{plot}: where {comparison.best} gains on the others")
 
 
-def _told_apart(
-    noise: list[str], reliability: list[str] | None, more: list[str]
-) -> tuple[list[str], list[str] | None]:
-    """Names after ``--noise`` and after ``--reliability``, what is left over among them."""
-    from avse_ppl.models.visual.reliability import RELIABILITIES
-
-    if not reliability:
-        return [*noise, *more], None
-    beliefs = [name for name in more if name in RELIABILITIES]
-    return [*noise, *(name for name in more if name not in beliefs)], [*reliability, *beliefs]
-
-
-def _report(comparison: Comparison, plot: Path | None, said: list[str]) -> dict[str, Any]:
-    return {
-        "best": comparison.best,
-        "models": comparison.table(),
-        "kind": comparison.kind,
-        "plot": None if plot is None else str(plot),
-        "settings": comparison.attrs,
-        "warnings": said,
-    }
-
-
-def _print(comparison: Comparison, plot: Path | None) -> None:
-    for line in table_lines(comparison):
-        console.print_line(line)
-    console.print_line(
-        f"nats, of {comparison.power.size} time-frequency bins; draws: {comparison.kind}"
-    )
-    if plot is not None:
-        console.print_line(f"{plot}: where {comparison.best} gains on the others")
-
-
-def table_lines(comparison: Comparison) -> list[str]:
+def format_table(comparison: Comparison) -> list[str]:
     """Lines of a table of the models, the best first."""
     rows = comparison.table()
     width = max(5, *(len(row["model"]) for row in rows))

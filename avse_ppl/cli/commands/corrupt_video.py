@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import JsonOption, SeedOption
-from avse_ppl.cli.commands.reliability import FaceModelOption, FaceOption, which_face
-
-if TYPE_CHECKING:
-    from avse_ppl.video.corruptions.video import CorruptedVideo
+from avse_ppl.cli import console
+from avse_ppl.cli.console import JsonOption, SeedOption
+from avse_ppl.cli.options import FaceModelOption, FaceOption, parse_face
 
 HELP = """
-Corrupt a video in a known way, to see what enhancement and [bold]avse-ppl reliability[/] make of
-it. The mouth is tracked, and the corruption drawn onto it; what concerns time changes whole
-pictures. The sound is copied. The same seed gives the same file.
+Corrupt a video in a known way, to test enhancement and [bold]avse-ppl reliability[/] on it. The
+mouth is tracked, and the corruption composited onto it; what concerns time changes whole frames.
+The audio is copied. The same seed gives the same file.
 
 [bold]Kinds[/]
 
 \b
   hand, patch, bar, microphone, item, scarf        cover the mouth
   blur, noise, dark, compression, motion-blur,
-  pixelation, dead-pixels                          spoil the picture
+  pixelation, dead-pixels                          degrade the frame
   yaw, pitch, roll                                 turn the head
-  freeze, stutter                                  hold the picture
-  drop, flicker                                    black pictures
+  freeze, stutter                                  hold the frame
+  drop, flicker                                    black frames
   shift, backwards                                 lose the sync, 0.2 to 1 s
   other-speaker                                    with --with FILE
 
@@ -41,9 +38,9 @@ InputArgument = Annotated[Path, typer.Argument(metavar="IN", help="Video of one 
 OutputArgument = Annotated[
     Path, typer.Argument(metavar="OUT", help="Where to: .mkv, .mp4, .mov or .avi.")
 ]
-KindOption = Annotated[str, typer.Option(metavar="NAME", help="What is done; see above.")]
+KindOption = Annotated[str, typer.Option(metavar="NAME", help="Kind of corruption; see above.")]
 SeverityOption = Annotated[
-    float, typer.Option(metavar="S", help="From 0, hardly noticed, to 1, nothing left.")
+    float, typer.Option(metavar="S", help="From 0, hardly visible, to 1, mouth lost.")
 ]
 StartOption = Annotated[float, typer.Option("--start", metavar="S", help="From when, seconds.")]
 EndOption = Annotated[
@@ -69,7 +66,7 @@ def corrupt_video(
     as_json: JsonOption = False,
 ) -> None:
     """Corrupt a video; see ``HELP``."""
-    with console.guarded() as shown:
+    with console.guard_errors() as remarks:
         from avse_ppl.utils.files import check_apart, check_writable
         from avse_ppl.video import read_lips
         from avse_ppl.video.corruptions.video import SUFFIXES, check_kind
@@ -80,7 +77,7 @@ def corrupt_video(
         check_kind(kind, severity, other is not None)
         if end_s is not None and end_s <= start_s:
             raise ValueError(f"expected --end after --start, found {start_s:g} s to {end_s:g} s")
-        chosen = which_face(face)
+        chosen = parse_face(face)
         lips = read_lips(source, face_model=face_model, face=chosen)
         pair = None
         if other is not None:
@@ -89,26 +86,23 @@ def corrupt_video(
             source, output, kind, lips, severity=severity, start_s=start_s, end_s=end_s,
             seed=seed, other=pair,
         )  # fmt: skip
-        report = _report(made, kind, severity, seed)
+        known, rows = made.known, slice(made.start, made.stop)
+        mean = float(known.reliability[rows].mean())
         if as_json:
-            console.print_json({**report, "warnings": shown})
+            report = {
+                "output": str(made.path),
+                "kind": kind,
+                "severity": severity,
+                "seed": seed,
+                "first_frame": made.start,
+                "end_frame": made.stop,
+                "mean_reliability": mean,
+                "reliability": known.reliability.tolist(),
+                "cause": known.cause.tolist(),
+            }
+            console.print_json({**report, "warnings": remarks})
         else:
             console.print_line(
-                f"{output}: {kind} in {made.stop - made.start} of {len(lips)} pictures, of which "
-                f"{report['mean_reliability']:.2f} is left to believe"
+                f"{output}: {kind} in {made.stop - made.start} of {len(lips)} frames, mean "
+                f"reliability there {mean:.2f}"
             )
-
-
-def _report(made: CorruptedVideo, kind: str, severity: float, seed: int) -> dict[str, Any]:
-    known, rows = made.known, slice(made.start, made.stop)
-    return {
-        "output": str(made.path),
-        "kind": kind,
-        "severity": severity,
-        "seed": seed,
-        "first_picture": made.start,
-        "end_picture": made.stop,
-        "mean_reliability": float(known.reliability[rows].mean()),
-        "reliability": known.reliability.tolist(),
-        "cause": known.cause.tolist(),
-    }

@@ -7,11 +7,11 @@ from typing import Any
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import JsonOption
+from avse_ppl.cli import console
+from avse_ppl.cli.console import JsonOption
 
 HELP = """
-Say what this machine offers: versions, device, threads, optional parts and how to get them.
+Check the installation: versions, device, threads, optional parts and how to get them.
 
 Worth a look before anything else, and worth pasting into a report of a problem.
 
@@ -20,66 +20,59 @@ Exit code: 0 if the library can work here, 2 if not.
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine offers; see ``HELP``."""
-    with console.guarded():
-        from avse_ppl.cli.doctor import examine
+    """Check the installation; see ``HELP``."""
+    with console.guard_errors():
+        from rich.table import Table
 
-        with console.stdout_kept_clean():
-            found = examine()
+        from avse_ppl.cli.doctor import examine_installation
+
+        with console.redirect_stdout():
+            found = examine_installation()
         if as_json:
             console.print_json(found)
         else:
-            _print(found)
+            table = Table(box=None, show_header=False, pad_edge=False)
+            table.add_column(style="cyan", no_wrap=True)
+            table.add_column()
+            for name, text in list_rows(found):
+                table.add_row(name, text)
+            console.OUT.print(table, highlight=False, markup=False)
         for problem in found["problems"]:
-            console.say("error:", problem, "bold red")
+            console.print_message("error:", problem, "bold red")
         if found["problems"]:
             raise typer.Exit(console.BAD_INPUT)
 
 
-def _print(found: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
-    for name, text in _rows(found):
-        table.add_row(name, text)
-    console.OUT.print(table, highlight=False, markup=False)
-
-
-def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def list_rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Rows of the table: a name and what was found."""
     yield "avse-ppl", found["avse_ppl"]
     yield "Python", f"{found['python']} in {found['environment']}"
     yield "platform", found["platform"]
-    yield "device", _device(found["device"])
-    threads = found["threads"]
-    limit = threads["OMP_NUM_THREADS"]
-    yield (
-        "threads",
-        f"{threads['torch']} of {threads['cores']} cores"
-        + (f" (OMP_NUM_THREADS={limit})" if limit else ""),
-    )
-    yield "weights", ", ".join(found["weights"]) or "none shipped"
-    for name, at in found["required"].items():
-        yield name, at["version"] or "missing"
-    for name, extra in found["extras"].items():
-        yield f"[{name}]", _extra(extra)
 
-
-def _device(device: dict[str, Any]) -> str:
+    # Device and threads.
+    device, threads = found["device"], found["threads"]
     if device["cuda"]:
-        return f"CUDA: {device['count']} x {device['name']}, {device['memory_gb']} GB"
-    built = f"; torch is built for CUDA {device['built_for']}" if device["built_for"] else ""
-    return f"CPU (no CUDA device found{built})"
+        yield "device", f"CUDA: {device['count']} x {device['name']}, {device['memory_gb']} GB"
+    else:
+        built = f"; torch is built for CUDA {device['built_for']}" if device["built_for"] else ""
+        yield "device", f"CPU (no CUDA device found{built})"
+    limit = threads["OMP_NUM_THREADS"]
+    more = f" (OMP_NUM_THREADS={limit})" if limit else ""
+    yield "threads", f"{threads['torch']} of {threads['cores']} cores{more}"
+    yield "weights", ", ".join(found["weights"]) or "none shipped"
 
-
-def _extra(extra: dict[str, Any]) -> str:
-    if extra["there"]:
-        versions = ", ".join(f"{name} {at['version']}" for name, at in extra["packages"].items())
-        return f"{versions} (for {extra['for']})"
-    broken = [
-        f"{name} {at['error']}"
-        for name, at in extra["packages"].items()
-        if at["version"] and at["error"]
-    ]
-    return "; ".join([f"not there: {extra['install']} for {extra['for']}", *broken])
+    # Packages.
+    for name, package in found["required"].items():
+        yield name, package["version"] or "missing"
+    for name, extra in found["extras"].items():
+        packages = extra["packages"].items()
+        if extra["there"]:
+            versions = ", ".join(f"{package} {at['version']}" for package, at in packages)
+            yield f"[{name}]", f"{versions} (for {extra['for']})"
+        else:
+            broken = [
+                f"{package} {at['error']}"
+                for package, at in packages if at["version"] and at["error"]
+            ]  # fmt: skip
+            missing = f"not there: {extra['install']} for {extra['for']}"
+            yield f"[{name}]", "; ".join([missing, *broken])

@@ -3,51 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import Device, DeviceOption, JsonOption, SeedOption
-from avse_ppl.cli.commands.enhance_options import (
-    DrawsOption,
-    ForceOption,
-    InferenceOption,
-    LipsPictureOption,
-    NoiseOption,
-    NoisyArgument,
-    OutputOption,
-    PosteriorOption,
-    RecalibrateOption,
-    SpeechOption,
-)
-from avse_ppl.cli.commands.video_options import (
+from avse_ppl.cli import console
+from avse_ppl.cli.console import Device, DeviceOption, JsonOption, SeedOption
+from avse_ppl.cli.options import (
     FaceModelOption,
     FaceOption,
+    FrontaliseOption,
     OffsetOption,
     OptionalOption,
     ReliabilityOption,
+    SpeechOption,
     VideoOption,
-    existing,
+    check_video_exists,
     parse_video_options,
 )
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from avse_ppl.pipeline.enhance import Outcome
     from avse_ppl.pipeline.jobs import JobPlan
-    from avse_ppl.video import Lips
 
 HELP = """
 Enhance a noisy recording: write the posterior mean of the clean speech.
 
-Speech and noise are generative models, and what you hear is what they make of the recording
-together. The output has the length and the channels of the input, at the sampling rate of the
+Speech and noise are generative models, whose posterior given the recording is inferred. The output
+has the length and the channels of the input, at the sampling rate of the
 speech prior (16 kHz for the shipped ones). Input may be WAV, FLAC, OGG, MP3 and others, or the
-sound of a video.
+audio of a video.
 
 [bold]Examples[/]
 
@@ -58,10 +45,10 @@ sound of a video.
   avse-ppl enhance clip.mkv -o enhanced.wav --show-lips lips.png
   avse-ppl enhance recordings/ -o enhanced/ --device cuda --json > report.json
 
-[bold]Video[/] of the speaker's face is looked at where the recording is one, or --video gives it:
-the prior is then av-dkf unless --speech says otherwise. The face is found with weights that do not
-come with the package: see --face-model. With --video-optional, a recording whose video cannot be
-used is enhanced by ear.
+[bold]Video[/] of the speaker's face conditions the speech prior where the recording is a video, or
+--video gives one: the prior is then av-dkf unless --speech names another. The face is detected with
+weights that do not come with the package: see --face-model. With --video-optional, a recording
+whose video cannot be used is enhanced audio-only.
 
 [bold]Several recordings[/], or a folder of them, go to a folder: a/b.flac becomes OUT/b.wav.
 Recordings of like length are enhanced together. OUT/enhance.jsonl lists what is finished:
@@ -73,6 +60,57 @@ folder: a function of frames that returns ComplexNormal(mean, power).
 
 Exit code: 0 if all went well, 2 if a recording failed or the input was refused.
 """
+
+
+NoisyArgument = Annotated[
+    list[Path], typer.Argument(metavar="NOISY", help="Recordings, or a folder of them.")
+]
+OutputOption = Annotated[
+    str,  # a slash at its end says that it is a folder, which a Path would drop
+    typer.Option(
+        "--output", "-o", metavar="OUT",
+        help="File ending in .wav (float), .flac (24 bits) or .ogg; a folder for several.",
+    ),
+]  # fmt: skip
+LipsFigureOption = Annotated[
+    Path | None, typer.Option("--show-lips", metavar="OUT.png", help="Plot the tracked lips.")
+]
+NoiseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|module:function",
+        help='Noise model, by name or your own, or a sum: "nmf(8)+hum(50)".',
+    ),
+]
+InferenceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Inference method: a name listed by [bold]avse-ppl models[/].",
+        show_default="svi, or guided where the prior has no density",
+    ),
+]
+PosteriorOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT.nc",
+        help="Also write the posterior (draws, mean, variance) as NetCDF: a file, or a folder for "
+        "several recordings.",
+    ),
+]
+DrawsOption = Annotated[int, typer.Option(min=1, help="Draws of speech in the posterior.")]
+RecalibrateOption = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate",
+        help="Scale the uncertainty of the posterior so that its intervals cover as they state, as "
+        "fitted on recordings of known speech. Goes with --posterior.",
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option("--force", help="Redo what is finished; overwrite files of other origin in OUT."),
+]
 
 
 def enhance(
@@ -91,110 +129,96 @@ def enhance(
     force: ForceOption = False,
     face_model: FaceModelOption = None,
     face: FaceOption = "auto",
+    frontalise: FrontaliseOption = False,
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
-    show_lips: LipsPictureOption = None,
+    show_lips: LipsFigureOption = None,
     reliability: ReliabilityOption = None,
 ) -> None:
     """Enhance recordings; see ``HELP``."""
-    with console.guarded() as remarks:
+    with console.guard_errors() as remarks:
         from avse_ppl.pipeline.jobs import plan_jobs
+        from avse_ppl.utils.files import check_writable
 
+        # Check what was asked for.
         if recalibrate and posterior is None:
             raise ValueError(
                 "--recalibrate changes the posterior only, which is not asked for; add --posterior "
                 "OUT.nc"
             )
-        todo = plan_jobs(noisy, output, posterior)
-        looking = {
-            "video": existing(video), "on_lips": _plot_lips(show_lips),
-            "video_options": parse_video_options(face_model, face, video_offset, video_optional),
-        }  # fmt: skip
+        plan = plan_jobs(noisy, output, posterior)
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,
                     "reliability": reliability}  # fmt: skip
-        outcomes = _run(todo, {**settings, **looking}, force)
-        _report(todo, outcomes, settings, remarks, as_json)
+        options: dict[str, Any] = {
+            "force": force,
+            "video": check_video_exists(video),
+            "video_options": parse_video_options(
+                face_model, face, frontalise, video_offset, video_optional
+            ),
+        }
+        if show_lips is not None:
+            from avse_ppl.plotting.lips import save_lips_picture
+
+            check_writable(show_lips, suffixes=(".png",))
+            options["on_lips"] = lambda lips: save_lips_picture(lips, show_lips)
+
+        # Enhance, and report.
+        outcomes = run_jobs(plan, {**settings, **options})
+        failures = [
+            (str(o.job.input), console.describe_error(o.error))
+            for o in outcomes if o.error is not None
+        ]  # fmt: skip
+        warnings = [
+            (str(o.job.input), text) for o in outcomes if o.status != "kept" for text in o.warnings
+        ]
+        single = plan.folder is None
+        for line in [t for _, t in warnings] if single else console.group_remarks(warnings):
+            console.print_warning(line)
+        if as_json:
+            report = {"files": [describe_outcome(o) for o in outcomes], "failed": len(failures)}
+            console.print_json({**report, "settings": settings, "warnings": remarks})
+        else:
+            print_summary(plan, outcomes)
+        for line in [t for _, t in failures] if single else console.group_remarks(failures):
+            console.print_message("error:", line, "bold red")
+        if failures:
+            raise typer.Exit(console.BAD_INPUT)
 
 
-def _plot_lips(path: Path | None) -> Callable[[Lips], object] | None:
-    """Function that plots lips to a file, which is checked at once."""
-    if path is None:
-        return None
-    from avse_ppl.plotting.lips import save_lips_picture
-    from avse_ppl.utils.files import check_writable
+def run_jobs(plan: JobPlan, options: dict[str, Any]) -> list[Outcome]:
+    """Run `enhance_files` with a progress bar; an interruption reports what is finished."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    check_writable(path, suffixes=(".png",))
-    return lambda lips: save_lips_picture(lips, path)
-
-
-def _run(todo: JobPlan, settings: dict[str, Any], force: bool) -> list[Outcome]:
     from avse_ppl.pipeline.enhance import enhance_files
 
     outcomes: list[Outcome] = []
-    with console.stdout_kept_clean(), _progress() as progress:
-        task = progress.add_task("enhancing", total=len(todo.jobs) if todo.folder else None)
+    with ExitStack() as stack:
+        stack.enter_context(console.redirect_stdout())
+        progress = stack.enter_context(Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TimeElapsedColumn(), console=console.ERR, transient=True,
+            disable=not console.ERR.is_terminal,
+        ))  # fmt: skip
+        task = progress.add_task("enhancing", total=len(plan.jobs) if plan.folder else None)
         try:
-            for outcome in enhance_files(todo, force=force, **settings):
-                if outcome.error is not None and console.debugging():
+            for outcome in enhance_files(plan, **options):
+                if outcome.error is not None and console.is_debugging():
                     raise outcome.error
                 outcomes.append(outcome)
                 progress.advance(task)
         except KeyboardInterrupt:
             progress.stop()
-            _interrupted(outcomes, todo)
+            done = sum(outcome.status != "failed" for outcome in outcomes)
+            after = "; the same command goes on from there" if plan.folder else ""
+            text = f"{done} of {len(plan.jobs)} recordings are finished{after}"
+            console.print_message("interrupted:", text)
+            raise typer.Exit(console.INTERRUPTED) from None
     return outcomes
 
 
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console.ERR, transient=True, disable=not console.ERR.is_terminal,
-    )  # fmt: skip
-
-
-def _interrupted(outcomes: list[Outcome], todo: JobPlan) -> None:
-    done = sum(outcome.status != "failed" for outcome in outcomes)
-    after = "; the same command goes on from there" if todo.folder else ""
-    console.say("interrupted:", f"{done} of {len(todo.jobs)} recordings are finished{after}")
-    raise typer.Exit(console.INTERRUPTED)
-
-
-def _report(
-    todo: JobPlan,
-    outcomes: list[Outcome],
-    settings: dict[str, Any],
-    remarks: list[str],
-    as_json: bool,
-) -> None:
-    alone = todo.folder is None
-    fresh = [outcome for outcome in outcomes if outcome.status != "kept"]
-    said = [(str(o.job.input), text) for o in fresh for text in o.warnings]
-    failures = [
-        (str(o.job.input), console.reason(o.error)) for o in outcomes if o.error is not None
-    ]
-    for line in _lines(said, alone):
-        console.warn(line)
-    if as_json:
-        files = [_as_dict(outcome) for outcome in outcomes]
-        report = {"files": files, "failed": len(failures), "settings": settings}
-        console.print_json({**report, "warnings": remarks})
-    else:
-        _summary(todo, outcomes)
-    for line in _lines(failures, alone):
-        console.say("error:", line, "bold red")
-    if failures:
-        raise typer.Exit(console.BAD_INPUT)
-
-
-def _lines(pairs: list[tuple[str, str]], alone: bool) -> list[str]:
-    """Texts about the one recording there is, or grouped by text and naming recordings."""
-    return [text for _, text in pairs] if alone else console.grouped(pairs)
-
-
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
+def describe_outcome(outcome: Outcome) -> dict[str, Any]:
+    """Outcome of one recording, as the JSON report has it."""
     entry: dict[str, Any] = {
         "input": str(outcome.job.input),
         "output": None if outcome.error else str(outcome.job.output),
@@ -203,33 +227,33 @@ def _as_dict(outcome: Outcome) -> dict[str, Any]:
         "warnings": list(outcome.warnings),
     }
     if outcome.error is not None:
-        entry["error"] = console.reason(outcome.error)
+        entry["error"] = console.describe_error(outcome.error)
     return entry
 
 
-def _summary(todo: JobPlan, outcomes: list[Outcome]) -> None:
+def print_summary(plan: JobPlan, outcomes: list[Outcome]) -> None:
+    """Print a line on the single recording, or on how many of several were enhanced."""
     counts = Counter(outcome.status for outcome in outcomes)
-    if todo.folder is None:
-        for outcome in outcomes:
-            if outcome.status == "enhanced":
-                console.print_line(_sentence(outcome))
+    if plan.folder is not None:
+        parts = [f"{counts['enhanced']} enhanced"]
+        if counts["kept"]:
+            parts.append(
+                f"{counts['kept']} finished before and left as they are (--force redoes them)"
+            )
+        if counts["failed"]:
+            parts.append(f"{counts['failed']} failed")
+        console.print_line(f"{plan.folder}: {', '.join(parts)}")
         return
-    parts = [f"{counts['enhanced']} enhanced"]
-    if counts["kept"]:
-        parts.append(f"{counts['kept']} finished before and left as they are (--force redoes them)")
-    if counts["failed"]:
-        parts.append(f"{counts['failed']} failed")
-    console.print_line(f"{todo.folder}: {', '.join(parts)}")
-
-
-def _sentence(outcome: Outcome) -> str:
-    details = outcome.details
-    parts = [
-        f"{details['duration_s']:.2f} s at {details['sample_rate_hz']} Hz",
-        f"real-time factor {details['cost']['real_time_factor']:.2f}",
-    ]
-    if details["kind"]:
-        parts.append(f"posterior {details['kind']}")
-    if details["posterior"]:
-        parts.append(f"written to {details['posterior']}")
-    return f"{outcome.job.output}: {', '.join(parts)}"
+    for outcome in outcomes:
+        if outcome.status != "enhanced":
+            continue
+        details = outcome.details
+        parts = [
+            f"{details['duration_s']:.2f} s at {details['sample_rate_hz']} Hz",
+            f"real-time factor {details['cost']['real_time_factor']:.2f}",
+        ]
+        if details["kind"]:
+            parts.append(f"posterior {details['kind']}")
+        if details["posterior"]:
+            parts.append(f"written to {details['posterior']}")
+        console.print_line(f"{outcome.job.output}: {', '.join(parts)}")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import JsonOption
-
-if TYPE_CHECKING:
-    from avse_ppl.evaluation.metrics import Scores
+from avse_ppl.cli import console
+from avse_ppl.cli.console import JsonOption
 
 HELP = """
 Score an enhancement against the clean recording, beside the noisy input.
@@ -33,47 +30,45 @@ NAMES = {
     "estoi": ("ESTOI", 3),
 }
 
-CleanOption = Annotated[Path, typer.Option(metavar="C", help="What was said, without noise.")]
-NoisyOption = Annotated[Path, typer.Option(metavar="N", help="What was recorded.")]
-EnhancedOption = Annotated[Path, typer.Option(metavar="E", help="What came of it.")]
+CleanOption = Annotated[Path, typer.Option(metavar="C", help="Speech without noise.")]
+NoisyOption = Annotated[Path, typer.Option(metavar="N", help="Speech as it was recorded.")]
+EnhancedOption = Annotated[Path, typer.Option(metavar="E", help="Result of the enhancement.")]
 
 
 def evaluate(
     clean: CleanOption, noisy: NoisyOption, enhanced: EnhancedOption, as_json: JsonOption = False
 ) -> None:
     """Score an enhancement; see ``HELP``."""
-    with console.guarded() as remarks:
+    with console.guard_errors() as remarks:
         from avse_ppl.evaluation.metrics import evaluate_pair
 
-        with console.stdout_kept_clean():
+        with console.redirect_stdout():
             pair = evaluate_pair(clean, noisy, enhanced)
+        scores: dict[str, Any] = {name: one.as_dict() for name, one in pair.items()}
+        before, after = scores["input"], scores["enhanced"]
+        scores["gain"] = {
+            name: None if None in (before[name], after[name]) else after[name] - before[name]
+            for name in NAMES
+        }
         if as_json:
-            scores = {name: one.as_dict() for name, one in pair.items()}
-            console.print_json({**scores, "gain": _gain(pair), "warnings": remarks})
+            console.print_json({**scores, "warnings": remarks})
         else:
-            _print_table(pair)
+            print_scores(scores)
 
 
-def _gain(pair: dict[str, Scores]) -> dict[str, float | None]:
-    before, after = pair["input"].as_dict(), pair["enhanced"].as_dict()
-    return {
-        name: None if None in (before[name], after[name]) else after[name] - before[name]  # pyright: ignore[reportOperatorIssue]
-        for name in NAMES
-    }
-
-
-def _print_table(pair: dict[str, Scores]) -> None:
+def print_scores(scores: dict[str, dict[str, float | None]]) -> None:
+    """Print a table of the scores of input and enhancement, and of the gain."""
     from rich.table import Table
 
-    table = Table("", *("input", "enhanced", "gain"), box=None, pad_edge=False)
+    columns = ("input", "enhanced", "gain")
+    table = Table("", *columns, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    before, after, gain = pair["input"].as_dict(), pair["enhanced"].as_dict(), _gain(pair)
     for key, (name, digits) in NAMES.items():
-        cells = [_number(before[key], digits), _number(after[key], digits)]
-        table.add_row(name, *cells, _number(gain[key], digits, sign="+"))
+        values = [scores[column][key] for column in columns]
+        signs = ("", "", "+")
+        table.add_row(name, *(
+            "n/a" if value is None else f"{value:{sign}.{digits}f}"
+            for value, sign in zip(values, signs, strict=True)
+        ))  # fmt: skip
     console.OUT.print(table)
-
-
-def _number(value: float | None, digits: int, sign: str = "") -> str:
-    return "n/a" if value is None else f"{value:{sign}.{digits}f}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from avse_ppl.cli.commands import console
+from avse_ppl.cli import console
 
 HELP = """
 Convert published A-VAE, RVAE, A-DKF or AV-VAE weights into a folder of weights of this library.
@@ -34,7 +34,7 @@ OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", hel
 
 def import_weights(file: FileArgument, config: ConfigOption, output: OutputOption) -> None:
     """Convert published weights; see ``HELP``."""
-    with console.guarded():
+    with console.guard_errors():
         from avse_ppl.models.weights.import_published import import_weights as convert
         from avse_ppl.utils.files import check_folder
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import JsonOption, SeedOption
+from avse_ppl.cli import console
+from avse_ppl.cli.console import JsonOption, SeedOption
 
 if TYPE_CHECKING:
     from avse_ppl.signal.audio import Audio
@@ -60,7 +60,7 @@ def mix(
     as_json: JsonOption = False,
 ) -> None:
     """Mix speech with noise; see ``HELP``."""
-    with console.guarded() as remarks:
+    with console.guard_errors() as remarks:
         from avse_ppl.data.mixing import mix as mix_arrays
         from avse_ppl.signal.audio import SAVE_SUBTYPES, Audio, convert_rate, save_audio
         from avse_ppl.utils.files import check_apart, check_writable
@@ -69,9 +69,9 @@ def mix(
         for path in outputs:
             check_writable(path, suffixes=SAVE_SUBTYPES)
         check_apart(outputs, [speech, noise])
-        clean = _read_speech(speech, highpass_hz)
+        clean = read_speech(speech, highpass_hz)
         rate_hz = clean.sample_rate_hz
-        mixed = mix_arrays(clean, convert_rate(_read_mono(noise), rate_hz), snr_db, rate_hz, seed)
+        mixed = mix_arrays(clean, convert_rate(read_mono(noise), rate_hz), snr_db, rate_hz, seed)
         parts = ((save_speech, mixed.speech), (save_noise, mixed.noise), (output, mixed.mixture))
         for path, samples in parts:
             if path is not None:
@@ -89,11 +89,12 @@ def mix(
             )
 
 
-def _read_speech(path: Path, highpass_hz: float) -> Audio:
+def read_speech(path: Path, highpass_hz: float) -> Audio:
+    """Read clean speech, averaged to mono and high-passed."""
     from avse_ppl.data.decoding import highpass
     from avse_ppl.signal.audio import Audio
 
-    audio = _read_mono(path)
+    audio = read_mono(path)
     if highpass_hz == 0 or audio.n_samples == 0:
         return audio
     if highpass_hz >= audio.sample_rate_hz / 2:
@@ -104,7 +105,8 @@ def _read_speech(path: Path, highpass_hz: float) -> Audio:
     return Audio(highpass(audio.samples, audio.sample_rate_hz, highpass_hz), audio.sample_rate_hz)
 
 
-def _read_mono(path: Path) -> Audio:
+def read_mono(path: Path) -> Audio:
+    """Read a recording, averaged to mono with a warning."""
     from avse_ppl.signal.audio import check_finite, load_audio
 
     audio = load_audio(path)

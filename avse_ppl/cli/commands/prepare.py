@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import JsonOption
+from avse_ppl.cli import console
+from avse_ppl.cli.console import JsonOption
 from avse_ppl.data.readers import CORPORA
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def prepare(
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a corpus; see ``HELP``."""
-    with console.guarded() as shown:
+    with console.guard_errors() as shown:
         from avse_ppl.data.clip_features import FeatureSettings
         from avse_ppl.data.prepare import prepare as compute
         from avse_ppl.utils.files import check_folder
@@ -118,11 +118,11 @@ def warn_of_failures(prepared: Prepared) -> None:
     lists = (("left out", prepared.left_out), ("without mouth", prepared.without_lips))
     for what, pairs in lists:
         for clip, reason in pairs:
-            console.say(
+            console.print_message(
                 f"{what}:", reason if str(clip.path) in reason else f"{clip.path}: {reason}"
             )
-    for line in console.grouped([(str(clip.path), text) for clip, text in prepared.remarks]):
-        console.warn(line)
+    for line in console.group_remarks([(str(clip.path), text) for clip, text in prepared.remarks]):
+        console.print_warning(line)
 
 
 def make_report(prepared: Prepared, output: Path) -> dict:

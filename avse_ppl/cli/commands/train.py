@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from avse_ppl.cli.commands import console
-from avse_ppl.cli.commands.console import Device, DeviceOption, SeedOption
+from avse_ppl.cli import console
+from avse_ppl.cli.console import Device, DeviceOption, SeedOption
 from avse_ppl.cli.commands.train_options import (
     CacheOption,
     EncoderEpochsOption,
@@ -92,7 +92,7 @@ def train(
     encoder: EncoderOption = None,
 ) -> None:
     """Train a model; see ``HELP``."""
-    with console.guarded():
+    with console.guard_errors():
         sources = parse_sources(speech or (), noise)
         reused = {"lips": lips or [], "teacher": teacher}
         reused |= {"visual-encoder": visual_encoder, "encoder": encoder}

@@ -1,4 +1,4 @@
-"""How every command speaks: results on stdout; warnings, errors and progress on stderr."""
+"""Console: results go to stdout; warnings, errors and progress to stderr."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ JsonOption = Annotated[
 
 
 @contextlib.contextmanager
-def guarded() -> Iterator[list[str]]:
+def guard_errors() -> Iterator[list[str]]:
     """Show warnings and expected errors as one line each; yields the warnings shown so far.
 
     Raises
@@ -55,7 +55,7 @@ def guarded() -> Iterator[list[str]]:
         text = str(message)
         if category is UserWarning and text not in shown:
             shown.append(text)
-            warn(text)
+            print_warning(text)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -66,12 +66,12 @@ def guarded() -> Iterator[list[str]]:
         except BrokenPipeError:
             raise
         except Exception as error:
-            if debugging() or not is_expected(error):
+            if is_debugging() or not is_expected(error):
                 raise
-            fail(error)
+            exit_with_error(error)
 
 
-def debugging() -> bool:
+def is_debugging() -> bool:
     """Whether errors should come with their traceback."""
     return bool(os.environ.get("AVSE_PPL_DEBUG"))
 
@@ -81,39 +81,39 @@ def is_expected(error: BaseException) -> bool:
     return isinstance(error, _EXPECTED) or type(error).__name__ == "OutOfMemoryError"
 
 
-def fail(error: BaseException) -> NoReturn:
+def exit_with_error(error: BaseException) -> NoReturn:
     """Print one error line and leave with code 2."""
-    say("error:", reason(error), "bold red")
+    print_message("error:", describe_error(error), "bold red")
     raise typer.Exit(BAD_INPUT)
 
 
-def warn(text: str) -> None:
+def print_warning(text: str) -> None:
     """Print one warning line."""
-    say("warning:", text, "yellow")
+    print_message("warning:", text, "yellow")
 
 
-def say(prefix: str, text: str, style: str = "") -> None:
+def print_message(prefix: str, text: str, style: str = "") -> None:
     """Print one line on stderr, however long."""
     ERR.print(f"[{style}]{prefix}[/]" if style else prefix, end=" ", highlight=False)
-    ERR.print(_one_line(text), markup=False, highlight=False, soft_wrap=True)
+    ERR.print(join_whitespace(text), markup=False, highlight=False, soft_wrap=True)
 
 
-def reason(error: BaseException) -> str:
-    """Say what went wrong, in one line."""
+def describe_error(error: BaseException) -> str:
+    """Text of an error, in one line."""
     if isinstance(error, OSError) and error.strerror:
-        return _one_line(f"{error.filename or 'file'}: {error.strerror}")
-    text = _one_line(str(error)) or "no reason given"
+        return join_whitespace(f"{error.filename or 'file'}: {error.strerror}")
+    text = join_whitespace(str(error)) or "no reason given"
     return text if isinstance(error, (ValueError, TypeError, OSError, ImportError)) else (
         f"{type(error).__name__}: {text}"
     )  # fmt: skip
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines for remarks about files, where one said of many files takes one line.
+def group_remarks(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines for remarks about files; one line for the same remark about many.
 
     Examples
     --------
-    >>> grouped([("a.wav", "clipped"), ("b.wav", "clipped"), ("c.wav", "silent")])
+    >>> group_remarks([("a.wav", "clipped"), ("b.wav", "clipped"), ("c.wav", "silent")])
     ['a.wav and 1 more: clipped', 'c.wav: silent']
     """
     names: dict[str, list[str]] = {}
@@ -134,25 +134,27 @@ def print_line(text: str) -> None:
 
 def print_json(value: object) -> None:
     """Print as JSON, with null for what is no finite number."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(make_serialisable(value), indent=2, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
-def stdout_kept_clean() -> Iterator[None]:
+def redirect_stdout() -> Iterator[None]:
     """Send what anything prints meanwhile to stderr: stdout is for the result."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
 
-def _one_line(text: str) -> str:
+def join_whitespace(text: str) -> str:
+    """Text in one line."""
     return " ".join(text.split())
 
 
-def _plain(value: Any) -> Any:
+def make_serialisable(value: Any) -> Any:
+    """Value of types that JSON has, with None for numbers that are not finite."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): make_serialisable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [make_serialisable(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (str, int)) else str(value)
