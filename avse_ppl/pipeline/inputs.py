@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from avse_ppl.inference.core.video import check_audio_visual, encode_video, score_frames
+from avse_ppl.models.protocols import is_audio_visual
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.pipeline.batching import Chunk
@@ -320,8 +321,7 @@ def match_prior_to_videos(
     """
     prior = resolve_speech(speech, with_video=any(path is not None for path in videos.values()))
     check_audio_visual(prior, given)
-    audio_visual = getattr(prior, "lips", None) is not None
-    return prior, {of: path if audio_visual else None for of, path in videos.items()}
+    return prior, {of: path if is_audio_visual(prior) else None for of, path in videos.items()}
 
 
 def has_video_stream(path: str | os.PathLike[str]) -> bool:

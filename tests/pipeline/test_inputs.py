@@ -128,7 +128,11 @@ def calls(monkeypatch):
     return counted
 
 
-ONCE = dict.fromkeys(("load_audio", "check_audio", "resample", "read_lips", "estimate_offset", "score_lips", "analyse"), 1)  # fmt: skip
+PREPARATION = (
+    "load_audio", "check_audio", "resample", "read_lips", "estimate_offset", "score_lips",
+    "analyse",
+)  # fmt: skip
+ONCE = dict.fromkeys(PREPARATION, 1)
 MODELS = {"speech": AudioVisualPrior(gain_sd_db=0.0)}
 
 
@@ -159,7 +163,7 @@ def test_compare_prepares_every_input_once_for_all_models(tmp_path, calls):
     found = compare(
         record(tmp_path / "noisy.wav"), {"one": known_noise, "other": louder_noise},
         video=tmp_path / "face.mkv", reliability=["soft", "ungated", "audio-only"],
-        inference=Exact(draws=1), **MODELS,
+        inference=Exact(draws=100), draws=100, **MODELS,
     )  # fmt: skip
     assert len(found.models) == 6
     assert calls == ONCE

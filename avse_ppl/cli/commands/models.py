@@ -115,9 +115,10 @@ def print_models(listed: dict[str, dict[str, str]]) -> None:
         table.add_column(style="cyan", no_wrap=True)
         table.add_column()
         for name, line in names.items():
-            settings = presets[name].settings if kind == "inference" else {}
-            more = f"; {presets[name].method.__name__}({format_settings(settings)})"
-            table.add_row(f"  {name}", line + (more if settings else ""))
+            preset = presets[name] if kind == "inference" else None
+            if preset is not None and preset.settings:
+                line += f"; {preset.method.__name__}({format_settings(preset.settings)})"
+            table.add_row(f"  {name}", line)
         console.OUT.print(f"[bold]{TITLES[kind]}[/] (--{kind})", highlight=False)
         console.OUT.print(table, highlight=False)
         console.OUT.print()

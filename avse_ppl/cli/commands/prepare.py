@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from avse_ppl.cli import console
 from avse_ppl.cli.console import JsonOption
+from avse_ppl.cli.options import FaceModelOption, FaceOption, parse_face
 from avse_ppl.data.readers import CORPORA
 
 if TYPE_CHECKING:
@@ -51,19 +52,6 @@ JobsOption = Annotated[
     int, typer.Option("--jobs", "-j", min=1, help="Processes that read clips in parallel.")
 ]
 NoLipsOption = Annotated[bool, typer.Option("--no-lips", help="Audio only.")]
-FaceModelOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="F", help="Face detector, an .onnx file.", show_default="insightface's own"
-    ),
-]
-FaceOption = Annotated[
-    str,
-    typer.Option(
-        metavar="WHICH",
-        help="Which face, where there are several: auto, largest, or its number from the left.",
-    ),
-]
 RateOption = Annotated[int, typer.Option("--rate-hz", min=1, help="Sampling rate of the audio.")]
 HighpassOption = Annotated[
     float, typer.Option("--highpass-hz", min=0.0, help="High-pass of the speech, Hz; 0 for none.")
@@ -102,15 +90,6 @@ def prepare(
             console.print_json({**make_report(prepared, output), "warnings": shown})
         else:
             console.print_line(format_report(prepared, output))
-
-
-def parse_face(text: str) -> int | Literal["largest", "auto"]:
-    """Parse ``--face``; raises ``ValueError`` for what is no number, ``auto`` or ``largest``."""
-    if text == "auto" or text == "largest":
-        return text
-    if not text.isdigit():
-        raise ValueError(f"--face is '{text}'; expected auto, largest or a number from 0")
-    return int(text)
 
 
 def warn_of_failures(prepared: Prepared) -> None:

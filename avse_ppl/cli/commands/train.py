@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from avse_ppl.cli import console
-from avse_ppl.cli.console import Device, DeviceOption, SeedOption
 from avse_ppl.cli.commands.train_options import (
     CacheOption,
     EncoderEpochsOption,
@@ -39,6 +38,7 @@ from avse_ppl.cli.commands.training_data import (
     list_speech,
     parse_sources,
 )
+from avse_ppl.cli.console import Device, DeviceOption, SeedOption
 
 HELP = """
 Train a speech prior: vae, rvae or tcvae on clean speech; the dynamical dkf and srnn and the
