@@ -21,8 +21,8 @@ from common import SHARED, mean_scores, quality, row, score, timed
 import avse_ppl
 from avse_ppl.data import (
     DEV_NOISES,
-    babble,
     decode,
+    make_babble,
     mix,
     read_grid,
     read_noise,
@@ -64,7 +64,7 @@ def cases(snrs_db: Sequence[float] = SNRS_DB) -> list[Case]:
     for who, clip in clips:
         speech, lips = decode(clip), read_lips(clip.path, face_model=detector)
         seed = int(random.integers(2**31))
-        sounds = {"babble": babble(others, _TALKERS, seed, exclude_speaker=clip.speaker)}
+        sounds = {"babble": make_babble(others, _TALKERS, seed, exclude_speaker=clip.speaker)}
         sounds["white"] = random.normal(size=80000).astype("float32")
         for label in DEV_NOISES:
             mine = [noise for noise in noises if noise.label == label]

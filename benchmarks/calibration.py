@@ -19,7 +19,7 @@ import torch
 from common import SHARED, machine, row
 
 from avse_ppl import EM, SVI, Exact, Posterior, Scene, Stft
-from avse_ppl.data import dev_manifest, realise
+from avse_ppl.data import make_dev_manifest, realise
 from avse_ppl.evaluation.calibration import (
     Coverage,
     average_coverage,
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 def cases(routine: str, speech: str = "tcvae", **settings: object) -> list[Case]:
     """Development set under one routine, with the default noise model."""
-    entries = dev_manifest(SHARED / "data")
+    entries = make_dev_manifest(SHARED / "data")
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
     scene = Scene(resolve_speech(speech), resolve_noise("nmf"))
     invert = resolve_inference(routine, device="cpu", draws=50, **settings)

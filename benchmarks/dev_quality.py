@@ -16,7 +16,7 @@ from common import SHARED, imported, mean_scores, quality, row, score, timed
 
 import avse_ppl
 from avse_ppl import EM
-from avse_ppl.data import dev_manifest, realise
+from avse_ppl.data import make_dev_manifest, realise
 from avse_ppl.data.mixing import Mixture
 from avse_ppl.signal.audio import Audio
 
@@ -26,7 +26,7 @@ LANGEVIN = EM("langevin", rounds=140, step_size=0.4, tempering=0.6, draws=70, wa
 def main() -> list[str]:
     """Lines of the tables."""
     warnings.simplefilter("ignore", UserWarning)
-    entries = dev_manifest(SHARED / "data")
+    entries = make_dev_manifest(SHARED / "data")
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
     snrs = sorted({entry.snr_db for entry in entries})
     lines = [row("speech prior", "method", *(f"{s:+g} dB" for s in snrs), "all", "CPU s a clip"),

@@ -8,7 +8,7 @@ import numpy as np
 from common import SHARED, mean_scores, quality, row, score, timed
 
 from avse_ppl import SVI, ComplexNormal, Scene, Stft, enhance_batch
-from avse_ppl.data import decode, dev_manifest, read_noise, realise
+from avse_ppl.data import decode, make_dev_manifest, read_noise, realise
 from avse_ppl.pipeline.catalog import resolve_noise
 from avse_ppl.signal.audio import Audio
 from avse_ppl.signal.stft import Frames
@@ -72,7 +72,7 @@ def noises() -> tuple[np.ndarray, list[str]]:
 
 def enhancing() -> list[str]:
     """Scores of enhanced speech, `tcvae` and SVI at their defaults, 0 dB."""
-    entries = dev_manifest(SHARED / "data", (0.0,))[:12]
+    entries = make_dev_manifest(SHARED / "data", (0.0,))[:12]
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
     lines = [row("noise model", "SI-SDR / PESQ / ESTOI"), row("---", "---")]
 

@@ -10,7 +10,7 @@ import torch
 from common import SHARED, row
 
 from avse_ppl import NMF, NUTS, GaussianSpeech, NumPyroNUTS, Posterior, Scene, Stft, load_speech
-from avse_ppl.data import dev_manifest, realise
+from avse_ppl.data import make_dev_manifest, realise
 from avse_ppl.evaluation.diagnostics import log_powers
 from avse_ppl.inference.core.convergence import ess, r_hat
 from avse_ppl.models.simulate import simulate
@@ -89,7 +89,7 @@ def sampling_s(clock: Clock, routine: Any, together: int) -> float:
 
 def whole_recording() -> list[str]:
     """All latents of 3 s of speech in noise, and how well the chains agree."""
-    entry = next(e for e in dev_manifest(SHARED / "data") if e.name == MIX)
+    entry = next(e for e in make_dev_manifest(SHARED / "data") if e.name == MIX)
     wave = realise(entry, SHARED / "data").mixture[: 3 * 16000]
     scene = Scene(load_speech("vae"), NMF(2))
     mixture = scene.stft.analyse(wave)

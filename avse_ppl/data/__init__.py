@@ -1,6 +1,6 @@
 """Corpora: their clips, caches of audio and mouth crops, mixing at a stated SNR."""
 
-from avse_ppl.data.babble import babble
+from avse_ppl.data.babble import make_babble
 from avse_ppl.data.cache import LipsCache, SpeechCache, build_cache, load_cache, load_lips
 from avse_ppl.data.clip_features import FeatureSettings
 from avse_ppl.data.clips import DEV_NOISES, Clip, check_disjoint
@@ -8,8 +8,8 @@ from avse_ppl.data.decoding import decode, highpass
 from avse_ppl.data.manifest import (
     DEV_SNRS_DB,
     ManifestEntry,
-    dev_manifest,
     load_manifest,
+    make_dev_manifest,
     make_manifest,
     realise,
     save_manifest,
@@ -42,15 +42,15 @@ __all__ = [
     "SpeechCache",
     "active_mask",
     "active_power",
-    "babble",
     "build_cache",
     "check_disjoint",
     "decode",
-    "dev_manifest",
     "highpass",
     "load_cache",
     "load_lips",
     "load_manifest",
+    "make_babble",
+    "make_dev_manifest",
     "make_manifest",
     "mix",
     "prepare",

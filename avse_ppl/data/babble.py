@@ -1,4 +1,4 @@
-"""Make babble out of speech: several people who talk at once."""
+"""Babble: several speakers at once, as noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avse_ppl.data.mixing import active_power
 BABBLE_RMS = 0.1
 
 
-def babble(
+def make_babble(
     clips: Sequence[Clip],
     n_speakers: int,
     seed: int,
@@ -22,7 +22,7 @@ def babble(
     sample_rate_hz: int = 16000,
     exclude_speaker: str = "",
 ) -> np.ndarray:
-    """Let several people talk at once.
+    """Make babble noise of several speakers.
 
     Each speaker's clips follow one another in random order until the time is filled, beginning
     at a random place; all speakers are equally loud over the parts where they speak.
@@ -58,18 +58,21 @@ def babble(
             f"n_speakers is {n_speakers}; expected between 1 and {len(speakers)}, the number of "
             "known speakers among the clips that are not excluded"
         )
-    length = _length(duration_s, sample_rate_hz)
+    length = round(duration_s * sample_rate_hz) if math.isfinite(duration_s) else 0
+    if length < 1:
+        raise ValueError(f"duration_s is {duration_s}; expected at least one sample")
     random = np.random.default_rng(seed)
     total = np.zeros(length)
     for speaker in random.choice(speakers, n_speakers, replace=False):
         own = [clip for clip in clips if clip.speaker == speaker]
-        total += _talk(own, length, sample_rate_hz, random)
+        total += join_clips(own, length, sample_rate_hz, random)
     return (total * BABBLE_RMS / np.sqrt(np.mean(total**2))).astype(np.float32)
 
 
-def _talk(
+def join_clips(
     clips: Sequence[Clip], length: int, sample_rate_hz: int, random: np.random.Generator
 ) -> np.ndarray:
+    """Join clips of one speaker, in random order and of equal power, from a random sample on."""
     talk = np.zeros(0)
     order: list[int] = []
     # The first clip may be entered anywhere, hence the length is filled after it.
@@ -81,10 +84,3 @@ def _talk(
         talk = np.concatenate([talk, samples / math.sqrt(active_power(samples, sample_rate_hz))])
     begin = int(random.integers(first))
     return talk[begin : begin + length]
-
-
-def _length(duration_s: float, sample_rate_hz: int) -> int:
-    length = round(duration_s * sample_rate_hz) if math.isfinite(duration_s) else 0
-    if length < 1:
-        raise ValueError(f"duration_s is {duration_s}; expected at least one sample")
-    return length

@@ -1,4 +1,4 @@
-"""Decode one clip the way all of the project hears it."""
+"""Decoding of clips: mono, one rate, high-passed speech."""
 
 from __future__ import annotations
 

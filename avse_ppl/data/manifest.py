@@ -1,4 +1,4 @@
-"""The development set: the same mixtures for everybody, written down rather than drawn anew."""
+"""Manifests of mixtures, and that of the development set: the same mixtures for everybody."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEV_SNRS_DB = (-5.0, 0.0, 5.0)
 
 @dataclass(frozen=True)
 class ManifestEntry:
-    """One mixture of the development set, as a recipe.
+    """One mixture: speech, noise, ratio and seed.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ class ManifestEntry:
     seed: int
 
 
-def dev_manifest(
+def make_dev_manifest(
     data_folder: str | Path, snrs_db: Sequence[float] = DEV_SNRS_DB, seed: int = 0
 ) -> list[ManifestEntry]:
-    """Lay down the development set: each unseen speaker in each unseen noise at each SNR.
+    """Make the development set: each unseen speaker in each unseen noise at each SNR.
 
     Which clip of a noise class goes with which speaker, and where it begins, is drawn once from
     `seed` and is the same at all SNRs, so that only the level differs between them.
@@ -95,7 +95,7 @@ def make_manifest(
     snrs_db: Sequence[float] = DEV_SNRS_DB,
     seed: int = 0,
 ) -> list[ManifestEntry]:
-    """Lay down mixtures: each clip of speech in each class of noise at each ratio.
+    """Make a manifest of mixtures: each clip of speech in each class of noise at each ratio.
 
     Parameters
     ----------
@@ -129,20 +129,35 @@ def make_manifest(
             f"{len(speech)} clips of speech and {len(noises)} of noise, of the splits {splits}; "
             "expected both, and one split: what is trained on must not be tested on"
         )
+    labels = sorted({clip.label for clip in noises})
+    labels = [*(x for x in DEV_NOISES if x in labels), *(x for x in labels if x not in DEV_NOISES)]
     random = np.random.default_rng(seed)
     entries = []
     for clip in speech:
-        for label, of_class in _classes(noises).items():
+        for label in labels:
+            of_class = [noise for noise in noises if noise.label == label]
             noise = of_class[int(random.integers(len(of_class)))]
             place = int(random.integers(2**31))
-            entries += [_entry(Path(data_folder), clip, noise, label, s, place) for s in snrs_db]
+            entries += [
+                ManifestEntry(
+                    name=f"{clip.path.stem}_{label}_{snr_db:g}dB",
+                    speech=find_relative_path(clip.path, Path(data_folder)),
+                    noise=find_relative_path(noise.path, Path(data_folder)),
+                    speaker=clip.speaker,
+                    noise_label=label,
+                    snr_db=float(snr_db),
+                    seed=place,
+                )
+                for snr_db in snrs_db
+            ]
     return entries
 
 
-def _classes(noises: Sequence[Clip]) -> dict[str, list[Clip]]:
-    labels = sorted({clip.label for clip in noises})
-    ordered = [*(x for x in DEV_NOISES if x in labels), *(x for x in labels if x not in DEV_NOISES)]
-    return {label: [clip for clip in noises if clip.label == label] for label in ordered}
+def find_relative_path(path: Path, folder: Path) -> str:
+    """Path of a file relative to a folder, with ``/`` between the parts."""
+    if not path.is_relative_to(folder):
+        raise ValueError(f"{path} does not lie in {folder}; give the folder that holds all files")
+    return path.relative_to(folder).as_posix()
 
 
 def realise(entry: ManifestEntry, data_folder: str | Path, sample_rate_hz: int = 16000) -> Mixture:
@@ -231,23 +246,3 @@ def load_manifest(path: str | Path) -> list[ManifestEntry]:
     ):
         raise ValueError(f"{path} is not a manifest; expected a list of {sorted(wanted)}")
     return [ManifestEntry(**row) for row in rows]
-
-
-def _entry(
-    data_folder: Path, speech: Clip, noise: Clip, label: str, snr_db: float, seed: int
-) -> ManifestEntry:
-    return ManifestEntry(
-        name=f"{speech.path.stem}_{label}_{snr_db:g}dB",
-        speech=_relative(speech.path, data_folder),
-        noise=_relative(noise.path, data_folder),
-        speaker=speech.speaker,
-        noise_label=label,
-        snr_db=float(snr_db),
-        seed=seed,
-    )
-
-
-def _relative(path: Path, folder: Path) -> str:
-    if not path.is_relative_to(folder):
-        raise ValueError(f"{path} does not lie in {folder}; give the folder that holds all files")
-    return path.relative_to(folder).as_posix()

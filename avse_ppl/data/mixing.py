@@ -75,7 +75,7 @@ def active_mask(speech: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     >>> float(active_mask(pause_then_tone, 16000).mean())
     0.5
     """
-    speech = _checked("speech", speech, sample_rate_hz)
+    speech = check_samples("speech", speech, sample_rate_hz)
     frame = max(1, round(FRAME_S * sample_rate_hz))
     starts = np.arange(0, speech.size, frame)
     lengths = np.diff(starts, append=speech.size)
@@ -114,7 +114,7 @@ def active_power(speech: np.ndarray, sample_rate_hz: int) -> float:
     >>> active_power(np.repeat([0.0, 0.5], 512), 16000)
     0.25
     """
-    speech = _checked("speech", speech, sample_rate_hz)
+    speech = check_samples("speech", speech, sample_rate_hz)
     return float(np.mean(speech[active_mask(speech, sample_rate_hz)] ** 2))
 
 
@@ -165,12 +165,12 @@ def mix(
     >>> round(mixed.input_si_sdr_db, 1), bool(abs(mixed.mixture).max() <= 0.99)
     (5.0, True)
     """
-    speech = _checked("speech", speech, sample_rate_hz)
-    noise = _checked("noise", noise, sample_rate_hz)
+    speech = check_samples("speech", speech, sample_rate_hz)
+    noise = check_samples("noise", noise, sample_rate_hz)
     if not math.isfinite(snr_db):
         raise ValueError(f"snr_db is {snr_db}; expected a finite number of decibels")
     fade = round(CROSS_FADE_S * sample_rate_hz)
-    noise = _fit(noise, speech.size, fade, np.random.default_rng(seed))
+    noise = fit_length(noise, speech.size, fade, np.random.default_rng(seed))
     active = active_mask(speech, sample_rate_hz)
     noise_power = np.mean(noise[active] ** 2)
     if noise_power == 0:
@@ -185,11 +185,14 @@ def mix(
     # Summed after rounding, so that mixture = speech + noise holds in float32 too.
     speech, noise = (gain * speech).astype(np.float32), (gain * noise).astype(np.float32)
     mixture = speech + noise
-    si_sdr_db = _si_sdr_db(mixture, speech)
+    si_sdr_db = compute_si_sdr_db(mixture, speech)
     return Mixture(mixture, speech, noise, sample_rate_hz, float(snr_db), si_sdr_db, gain)
 
 
-def _fit(noise: np.ndarray, length: int, fade: int, random: np.random.Generator) -> np.ndarray:
+def fit_length(
+    noise: np.ndarray, length: int, fade: int, random: np.random.Generator
+) -> np.ndarray:
+    """Cut noise to a length at a random sample, or loop it with a cross-fade."""
     if noise.size >= length:
         begin = int(random.integers(noise.size - length + 1))
         return noise[begin : begin + length]
@@ -202,14 +205,16 @@ def _fit(noise: np.ndarray, length: int, fade: int, random: np.random.Generator)
     return np.resize(np.roll(period, -begin), length)
 
 
-def _si_sdr_db(estimate: np.ndarray, speech: np.ndarray) -> float:
+def compute_si_sdr_db(estimate: np.ndarray, speech: np.ndarray) -> float:
+    """Scale-invariant signal-to-distortion ratio, dB."""
     estimate, speech = estimate.astype(np.float64), speech.astype(np.float64)
     target = speech * ((estimate @ speech) / (speech @ speech))
     distortion = float(np.sum((estimate - target) ** 2))
     return 10 * math.log10(float(target @ target) / distortion) if distortion > 0 else math.inf
 
 
-def _checked(name: str, audio: np.ndarray | Audio, sample_rate_hz: int) -> np.ndarray:
+def check_samples(name: str, audio: np.ndarray | Audio, sample_rate_hz: int) -> np.ndarray:
+    """Check a signal that is to be mixed; returns its samples in double precision."""
     if sample_rate_hz <= 0:
         raise ValueError(f"sample_rate_hz is {sample_rate_hz}; expected a positive number")
     if isinstance(audio, Audio):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl.data import Clip, babble
+from avse_ppl.data import Clip, make_babble
 from tests.helpers import RATE_HZ
 
 
@@ -34,7 +34,7 @@ def power_at(samples, freq_hz):
 
 
 def test_babble_has_all_speakers_equally_loud(talkers):
-    samples = babble(talkers, 3, seed=0, duration_s=2.0)
+    samples = make_babble(talkers, 3, seed=0, duration_s=2.0)
     assert samples.shape == (32_000,)
     assert samples.dtype == np.float32
     assert np.sqrt(np.mean(samples.astype(float) ** 2)) == pytest.approx(0.1, rel=1e-4)
@@ -44,13 +44,13 @@ def test_babble_has_all_speakers_equally_loud(talkers):
 
 def test_babble_leaves_out_the_target(talkers):
     for seed in range(5):
-        samples = babble(talkers, 2, seed, duration_s=0.7, exclude_speaker="bert")
+        samples = make_babble(talkers, 2, seed, duration_s=0.7, exclude_speaker="bert")
         assert power_at(samples, 2000) < 0.02
 
 
 def test_babble_draws_speakers_by_seed(talkers):
-    draws = [babble(talkers, 1, seed, duration_s=0.3) for seed in range(20)]
-    np.testing.assert_array_equal(draws[7], babble(talkers, 1, 7, duration_s=0.3))
+    draws = [make_babble(talkers, 1, seed, duration_s=0.3) for seed in range(20)]
+    np.testing.assert_array_equal(draws[7], make_babble(talkers, 1, 7, duration_s=0.3))
     for freq_hz in (1000, 2000, 3000):
         assert any(power_at(samples, freq_hz) > 0.9 for samples in draws)
 
@@ -60,12 +60,12 @@ def test_babble_needs_enough_known_speakers(talkers):
     unknown = Clip(talkers[0].path, "lrw_ar", "unknown", "train")
     for count in (0, 4):
         with pytest.raises(ValueError, match=f"n_speakers is {count}; .*between 1 and 3"):
-            babble([*talkers, noise, unknown], count, seed=0)
+            make_babble([*talkers, noise, unknown], count, seed=0)
     with pytest.raises(ValueError, match="between 1 and 2"):
-        babble(talkers, 3, seed=0, exclude_speaker="anna")
+        make_babble(talkers, 3, seed=0, exclude_speaker="anna")
 
 
 @pytest.mark.parametrize("duration_s", [0.0, -1.0, math.nan, math.inf])
 def test_babble_needs_a_length(talkers, duration_s):
     with pytest.raises(ValueError, match="duration_s is"):
-        babble(talkers, 1, seed=0, duration_s=duration_s)
+        make_babble(talkers, 1, seed=0, duration_s=duration_s)

@@ -19,7 +19,7 @@ from avse_ppl.data import (
     read_noise,
     read_speechocean762,
 )
-from avse_ppl.data.readers.lrw_ar import identities
+from avse_ppl.data.readers.lrw_ar import load_identities
 from tests.helpers import BUNDLED, RATE_HZ
 
 
@@ -148,7 +148,7 @@ def test_lrw_ar_unlisted_clips_are_training_of_an_unknown_speaker(tmp_path):
 
 def test_lrw_ar_listed_clips_have_a_speaker_by_name_and_size(tmp_path):
     listed = {}
-    for (stem, size), (identity, split) in identities().items():
+    for (stem, size), (identity, split) in load_identities().items():
         listed.setdefault(split, (stem, size, identity))
     for stem, size, _ in listed.values():
         (tmp_path / f"{stem}.mp4").write_bytes(b"x" * size)
@@ -164,7 +164,7 @@ def test_lrw_ar_listed_clips_have_a_speaker_by_name_and_size(tmp_path):
 
 
 def test_lrw_ar_holds_out_whole_identities():
-    rows = list(identities().values())
+    rows = list(load_identities().values())
     people = {split: {who for who, where in rows if where == split} for split in ("train", "dev")}
     assert len(people["dev"]) == 5 and not people["dev"] & people["train"]
     assert {who for who, where in rows if where == "out"} == {""}

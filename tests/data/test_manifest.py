@@ -15,8 +15,8 @@ from avse_ppl.data import (
     Clip,
     active_mask,
     check_disjoint,
-    dev_manifest,
     load_manifest,
+    make_dev_manifest,
     make_manifest,
     read_grid,
     read_lrw_ar,
@@ -46,7 +46,7 @@ def data(tmp_path):
 
 
 def test_dev_set_is_every_speaker_in_every_noise_at_every_snr(data):
-    entries = dev_manifest(data)
+    entries = make_dev_manifest(data)
     assert len(entries) == 2 * 6 * 3
     assert len({entry.name for entry in entries}) == 36
     assert {(e.speaker, e.noise_label, e.snr_db) for e in entries} == {
@@ -61,26 +61,26 @@ def test_dev_set_is_every_speaker_in_every_noise_at_every_snr(data):
 
 def test_dev_set_changes_only_the_level_between_snrs(data):
     draws = {}
-    for entry in dev_manifest(data):
+    for entry in make_dev_manifest(data):
         draws.setdefault((entry.speech, entry.noise_label), set()).add((entry.noise, entry.seed))
     assert all(len(draw) == 1 for draw in draws.values())
     assert len({draw.pop() for draw in draws.values()}) == 12
 
 
 def test_dev_set_is_reproducible_and_seeded(data):
-    assert dev_manifest(data) == dev_manifest(data, seed=0)
-    assert dev_manifest(data) != dev_manifest(data, seed=1)
+    assert make_dev_manifest(data) == make_dev_manifest(data, seed=0)
+    assert make_dev_manifest(data) != make_dev_manifest(data, seed=1)
 
 
 def test_dev_set_needs_snrs_and_all_noises(data):
     with pytest.raises(ValueError, match="snrs_db is empty"):
-        dev_manifest(data, snrs_db=())
+        make_dev_manifest(data, snrs_db=())
     for path in (data / "noise" / "made_up" / "cutlery").iterdir():
         path.unlink()
     with pytest.raises(ValueError, match="no clips of cutlery"):
-        dev_manifest(data)
+        make_dev_manifest(data)
     with pytest.raises(FileNotFoundError, match="grid_unseen"):
-        dev_manifest(data / "absent")
+        make_dev_manifest(data / "absent")
 
 
 def test_any_corpora_can_be_laid_down(data):
@@ -123,7 +123,7 @@ def test_real_corpora_are_disjoint(shared):
 
 
 def test_realise_mixes_what_the_entry_says(data):
-    entry = dev_manifest(data)[2]
+    entry = make_dev_manifest(data)[2]
     mixed = realise(entry, data)
     np.testing.assert_array_equal(mixed.mixture, realise(entry, data).mixture)
     assert mixed.snr_db == entry.snr_db == 5.0
@@ -133,13 +133,13 @@ def test_realise_mixes_what_the_entry_says(data):
 
 
 def test_realise_names_a_missing_file(data):
-    entry = dataclasses.replace(dev_manifest(data)[0], noise="noise/absent.flac")
+    entry = dataclasses.replace(make_dev_manifest(data)[0], noise="noise/absent.flac")
     with pytest.raises(FileNotFoundError, match=r"absent\.flac"):
         realise(entry, data)
 
 
 def test_manifest_comes_back_and_names_no_machine(data, tmp_path):
-    entries = dev_manifest(data)
+    entries = make_dev_manifest(data)
     path = tmp_path / "new" / "dev.json"
     save_manifest(entries, path)
     assert load_manifest(path) == entries
@@ -149,7 +149,7 @@ def test_manifest_comes_back_and_names_no_machine(data, tmp_path):
 
 def test_failed_save_leaves_the_old_manifest(data, tmp_path, monkeypatch):
     path = tmp_path / "dev.json"
-    entries = dev_manifest(data)
+    entries = make_dev_manifest(data)
     save_manifest(entries, path)
 
     def full(*_):
@@ -185,7 +185,7 @@ def test_manifest_that_is_none(tmp_path, content, message):
 
 
 def test_real_dev_set(shared):
-    entries = dev_manifest(shared / "data")
+    entries = make_dev_manifest(shared / "data")
     assert len(entries) == 108
     assert len({entry.speaker for entry in entries}) == 6
     for entry in entries[::17]:

@@ -16,8 +16,8 @@ from avse_ppl.data import (
     read_voicebank_demand,
     read_wsj0_qut,
 )
-from avse_ppl.data.readers.folders import is_dev
-from avse_ppl.data.readers.grid import transcript_of
+from avse_ppl.data.readers.folders import is_held_out
+from avse_ppl.data.readers.grid import spell_transcript
 
 
 def touch(folder, *names, text=""):
@@ -85,7 +85,7 @@ def test_grid_speakers_without_clips(tmp_path):
     ],
 )
 def test_grid_names_spell_their_sentence(stem, text):
-    assert transcript_of(stem) == text
+    assert spell_transcript(stem) == text
 
 
 # TCD-TIMIT and NTCD-TIMIT
@@ -267,8 +267,8 @@ def test_avspeech_with_bad_tables(tmp_path):
 
 
 def test_lrs3(tmp_path):
-    held_out = next(f"held{n}" for n in range(1000) if is_dev(f"held{n}", 20))
-    trained = next(f"train{n}" for n in range(1000) if not is_dev(f"train{n}", 20))
+    held_out = next(f"held{n}" for n in range(1000) if is_held_out(f"held{n}", 20))
+    trained = next(f"train{n}" for n in range(1000) if not is_held_out(f"train{n}", 20))
     for name in (f"pretrain/{held_out}", f"trainval/{held_out}", f"trainval/{trained}", "test/x"):
         touch(tmp_path, f"{name}/00001.mp4")
         touch(tmp_path, f"{name}/00001.txt", text="Text:  AND SO ON\nConf:  4\n\nWORD START END\n")

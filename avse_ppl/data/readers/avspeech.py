@@ -8,12 +8,12 @@ from pathlib import Path
 
 from avse_ppl.data.clips import Clip
 from avse_ppl.data.readers.folders import (
-    contents,
-    is_dev,
+    describe_contents,
+    is_held_out,
     is_media,
-    nothing,
+    is_video,
+    make_empty_error,
     require_folder,
-    video_of,
 )
 
 _ID_LENGTH = 11
@@ -60,20 +60,21 @@ def read_avspeech(folder: str | Path) -> list[Clip]:
     tables = sorted(folder.rglob("*.csv"))
     if not tables:
         raise FileNotFoundError(
-            f"no table in {folder}; expected {_LAYOUT}; found {contents(folder)}"
+            f"no table in {folder}; expected {_LAYOUT}; found {describe_contents(folder)}"
         )
     rows: dict[str, list[tuple[float, bool]]] = {}
     for table in tables:
-        for video, start_s in _rows(table):
+        for video, start_s in read_rows(table):
             rows.setdefault(video, []).append((start_s, "test" in table.stem.lower()))
-    paths = sorted(path for path in folder.rglob("*") if video_of(path) and is_media(path))
-    clips = [clip for path in paths if (clip := _clip(path, rows))]
+    paths = sorted(path for path in folder.rglob("*") if is_video(path) and is_media(path))
+    clips = [clip for path in paths if (clip := make_clip(path, rows))]
     if not clips:
-        raise nothing(folder, _LAYOUT)
+        raise make_empty_error(folder, _LAYOUT)
     return clips
 
 
-def _rows(table: Path) -> list[tuple[str, float]]:
+def read_rows(table: Path) -> list[tuple[str, float]]:
+    """Read the video and start of each row of a table."""
     rows = []
     with table.open(encoding="utf-8", newline="") as lines:
         for number, row in enumerate(csv.reader(lines), 1):
@@ -88,7 +89,8 @@ def _rows(table: Path) -> list[tuple[str, float]]:
     return rows
 
 
-def _clip(path: Path, rows: dict[str, list[tuple[float, bool]]]) -> Clip | None:
+def make_clip(path: Path, rows: dict[str, list[tuple[float, bool]]]) -> Clip | None:
+    """Make the clip of a file; None if the tables have no such row."""
     video, rest = path.stem[:_ID_LENGTH], path.stem[_ID_LENGTH:]
     of_video = rows.get(video, [])
     start = re.search(r"\d+(\.\d+)?", rest)
@@ -98,5 +100,5 @@ def _clip(path: Path, rows: dict[str, list[tuple[float, bool]]]) -> Clip | None:
         of_video = [row for row in of_video if abs(row[0] - float(start[0])) < _TOLERANCE_S]
     if not of_video:
         return None
-    split = "test" if of_video[0][1] else "dev" if is_dev(video, 50) else "train"
+    split = "test" if of_video[0][1] else "dev" if is_held_out(video, 50) else "train"
     return Clip(path, "avspeech", f"avspeech_{video}", split, video=path)

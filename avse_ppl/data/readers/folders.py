@@ -1,4 +1,4 @@
-"""What the readers share: which files are media, and what to say of a folder that is not it."""
+"""Listing of media files, transcripts, held-out speakers, and errors for other folders."""
 
 from __future__ import annotations
 
@@ -16,31 +16,17 @@ VIDEO_SUFFIXES = frozenset({".mkv", ".mp4", ".mpg", ".avi", ".mov", ".webm"})
 _Key = TypeVar("_Key", Path, tuple[str, str])
 
 
-def media(folder: Path, layout: str) -> list[Path]:
-    """List the media files that lie in a folder directly, by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is missing.
-    ValueError
-        If it holds none.
-    """
-    require_folder(folder, layout)
-    return found(filter(is_media, folder.iterdir()), folder, layout)
-
-
-def found(paths: Iterable[_Key], folder: Path, layout: str) -> list[_Key]:
-    """Sort what was found in a folder; raises ``ValueError`` if it is nothing."""
+def require_clips(paths: Iterable[_Key], folder: Path, layout: str) -> list[_Key]:
+    """Sort the clips of a folder; raises ``ValueError`` if there is none."""
     listed = sorted(paths)
     if not listed:
-        raise nothing(folder, layout)
+        raise make_empty_error(folder, layout)
     return listed
 
 
-def nothing(folder: Path, layout: str) -> ValueError:
+def make_empty_error(folder: Path, layout: str) -> ValueError:
     """Make the error for a folder without clips: what was expected, and what is there."""
-    return ValueError(f"no clips in {folder}; expected {layout}; found {contents(folder)}")
+    return ValueError(f"no clips in {folder}; expected {layout}; found {describe_contents(folder)}")
 
 
 def is_media(path: Path) -> bool:
@@ -48,12 +34,12 @@ def is_media(path: Path) -> bool:
     return path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()
 
 
-def video_of(path: Path) -> Path | None:
-    """The file itself if its ending is that of a video, or None."""
-    return path if path.suffix.lower() in VIDEO_SUFFIXES else None
+def is_video(path: Path) -> bool:
+    """Whether a path has the ending of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
+def group_by_stem(paths: Iterable[Path]) -> list[list[Path]]:
     """Group the files of each folder that differ only in their ending, by name."""
     stems: dict[Path, list[Path]] = {}
     for path in paths:
@@ -61,7 +47,7 @@ def by_stem(paths: Iterable[Path]) -> list[list[Path]]:
     return [stems[stem] for stem in sorted(stems)]
 
 
-def text_beside(path: Path) -> str:
+def read_transcript(path: Path) -> str:
     """Read the transcript in the ``.txt`` beside a clip; ``""`` where there is none.
 
     The first line counts, without the ``Text:`` of LRS3 and the two sample numbers of TIMIT.
@@ -73,12 +59,12 @@ def text_beside(path: Path) -> str:
     return re.sub(r"^(Text:|\d+\s+\d+\s)\s*", "", line.strip()).strip()
 
 
-def is_dev(name: str, one_in: int) -> bool:
-    """Draw whether a speaker is held out, by the name alone: the same on every machine.
+def is_held_out(name: str, one_in: int) -> bool:
+    """Whether a speaker is held out, by a hash of the name: the same on every machine.
 
     Examples
     --------
-    >>> sum(is_dev(str(number), 20) for number in range(1000))
+    >>> sum(is_held_out(str(number), 20) for number in range(1000))
     42
     """
     return zlib.crc32(name.encode()) % one_in == 0
@@ -91,8 +77,8 @@ def require_folder(folder: Path, layout: str) -> None:
         raise FileNotFoundError(f"no folder {folder} (found {there}); expected {layout}")
 
 
-def contents(folder: Path) -> str:
-    """Say what a folder holds, by its first names."""
+def describe_contents(folder: Path) -> str:
+    """Describe what a folder holds, by its first names."""
     names = sorted(path.name for path in folder.iterdir())
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"{len(names)} entries: {shown}" if names else "an empty folder"

@@ -6,7 +6,13 @@ import re
 from pathlib import Path
 
 from avse_ppl.data.clips import Clip
-from avse_ppl.data.readers.folders import found, is_media, nothing, require_folder, video_of
+from avse_ppl.data.readers.folders import (
+    is_media,
+    is_video,
+    make_empty_error,
+    require_clips,
+    require_folder,
+)
 
 DEV_SPEAKERS = ("s33", "s34")
 TEST_SPEAKERS = ("s1", "s2", "s20", "s22")  # whom LipNet (Assael et al., 2016) holds out
@@ -64,19 +70,19 @@ def read_grid(folder: str | Path) -> list[Clip]:
     require_folder(folder, _LAYOUT)
     speakers = [f for f in folder.iterdir() if f.is_dir() and re.fullmatch(r"s\d+", f.name)]
     if speakers:
-        return _read_speakers(folder, sorted(speakers, key=lambda f: int(f.name[1:])))
-    paths = found(filter(is_media, folder.iterdir()), folder, _LAYOUT)
+        return list_speakers(folder, sorted(speakers, key=lambda f: int(f.name[1:])))
+    paths = require_clips(filter(is_media, folder.iterdir()), folder, _LAYOUT)
     if folder.resolve().name.endswith("_unseen"):
-        return [_clip([path], f"grid_{path.stem}", "dev") for path in paths]
-    return _read_speaker(folder, _by_stem(paths))
+        return [make_clip([path], f"grid_{path.stem}", "dev") for path in paths]
+    return list_one_speaker(folder, group_by_name(paths))
 
 
-def transcript_of(stem: str) -> str:
+def spell_transcript(stem: str) -> str:
     """Spell out the sentence that the name of a GRID clip stands for; ``""`` for other names.
 
     Examples
     --------
-    >>> transcript_of("bbaf2n")
+    >>> spell_transcript("bbaf2n")
     'bin blue at f two now'
     """
     stem = stem.lower()
@@ -86,7 +92,8 @@ def transcript_of(stem: str) -> str:
     return " ".join(words) if all(words) else ""
 
 
-def _read_speaker(folder: Path, clips: list[list[Path]]) -> list[Clip]:
+def list_one_speaker(folder: Path, clips: list[list[Path]]) -> list[Clip]:
+    """List the clips of a folder with one speaker; the last hundred are held out."""
     if len(clips) <= _DEV_CLIPS:
         raise ValueError(
             f"{folder} holds {len(clips)} clips; expected more than {_DEV_CLIPS} from one "
@@ -96,34 +103,37 @@ def _read_speaker(folder: Path, clips: list[list[Path]]) -> list[Clip]:
     speaker = "grid_" + folder.resolve().name.removeprefix("grid_")
     first_dev = len(clips) - _DEV_CLIPS
     return [
-        _clip(paths, speaker, "train" if i < first_dev else "dev") for i, paths in enumerate(clips)
+        make_clip(paths, speaker, "train" if i < first_dev else "dev")
+        for i, paths in enumerate(clips)
     ]
 
 
-def _read_speakers(folder: Path, speakers: list[Path]) -> list[Clip]:
+def list_speakers(folder: Path, speakers: list[Path]) -> list[Clip]:
+    """List the clips of a folder with a folder for each speaker, split by speaker."""
     clips = []
     for speaker in speakers:
         split = "train"
         split = "dev" if speaker.name in DEV_SPEAKERS else split
         split = "test" if speaker.name in TEST_SPEAKERS else split
         paths = sorted(filter(is_media, speaker.rglob("*")))
-        clips += [_clip(same, f"grid_{speaker.name}", split) for same in _by_stem(paths)]
+        clips += [make_clip(same, f"grid_{speaker.name}", split) for same in group_by_name(paths)]
     if not clips:
-        raise nothing(folder, _LAYOUT)
+        raise make_empty_error(folder, _LAYOUT)
     return clips
 
 
-def _by_stem(paths: list[Path]) -> list[list[Path]]:
+def group_by_name(paths: list[Path]) -> list[list[Path]]:
+    """Group files by their name without ending, wherever they lie."""
     stems: dict[str, list[Path]] = {}
     for path in paths:
         stems.setdefault(path.stem, []).append(path)
     return [stems[stem] for stem in sorted(stems)]
 
 
-def _clip(paths: list[Path], speaker: str, split: str) -> Clip:
+def make_clip(paths: list[Path], speaker: str, split: str) -> Clip:
     """Make one clip of all files of the same name."""
-    videos = [path for path in paths if video_of(path)]
-    sounds = [path for path in paths if not video_of(path)] or videos
+    videos = [path for path in paths if is_video(path)]
+    sounds = [path for path in paths if not is_video(path)] or videos
     video = videos[-1] if videos else None
     stem = sounds[-1].stem
-    return Clip(sounds[-1], "grid", speaker, split, video=video, transcript=transcript_of(stem))
+    return Clip(sounds[-1], "grid", speaker, split, video=video, transcript=spell_transcript(stem))

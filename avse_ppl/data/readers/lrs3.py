@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from avse_ppl.data.clips import Clip
-from avse_ppl.data.readers.folders import found, is_dev, require_folder, text_beside
+from avse_ppl.data.readers.folders import (
+    is_held_out,
+    read_transcript,
+    require_clips,
+    require_folder,
+)
 
 _PARTS = ("pretrain", "trainval", "test")
 _LAYOUT = "LRS3: <folder>/{pretrain,trainval,test}/<speaker>/00001.mp4 and 00001.txt"
@@ -42,10 +47,13 @@ def read_lrs3(folder: str | Path) -> list[Clip]:
     folder = Path(folder)
     require_folder(folder, _LAYOUT)
     paths = [path for part in _PARTS for path in folder.glob(f"{part}/*/*.mp4")]
-    return [_clip(path) for path in found(paths, folder, _LAYOUT)]
+    return [make_clip(path) for path in require_clips(paths, folder, _LAYOUT)]
 
 
-def _clip(path: Path) -> Clip:
+def make_clip(path: Path) -> Clip:
+    """Make the clip of ``<part>/<speaker>/<clip>.mp4``."""
     speaker, part = path.parts[-2], path.parts[-3]
-    split = "test" if part == "test" else "dev" if is_dev(speaker, 20) else "train"
-    return Clip(path, "lrs3", f"lrs3_{speaker}", split, video=path, transcript=text_beside(path))
+    split = "test" if part == "test" else "dev" if is_held_out(speaker, 20) else "train"
+    return Clip(
+        path, "lrs3", f"lrs3_{speaker}", split, video=path, transcript=read_transcript(path)
+    )

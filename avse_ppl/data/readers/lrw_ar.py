@@ -9,11 +9,11 @@ from pathlib import Path
 
 from avse_ppl.data.clips import UNKNOWN_SPEAKER, Clip
 from avse_ppl.data.readers.folders import (
-    found,
     is_media,
+    is_video,
+    read_transcript,
+    require_clips,
     require_folder,
-    text_beside,
-    video_of,
 )
 
 IDENTITIES = "lrw_ar_identities.tsv"
@@ -54,26 +54,34 @@ def read_lrw_ar(folder: str | Path) -> list[Clip]:
     """
     folder = Path(folder)
     require_folder(folder, _LAYOUT)
-    paths = found(filter(is_media, folder.rglob("*")), folder, _LAYOUT)
-    clips = [_clip(path) for path in paths]
+    paths = require_clips(filter(is_media, folder.rglob("*")), folder, _LAYOUT)
+    clips = [make_clip(path) for path in paths]
     return [clip for clip in clips if clip is not None]
 
 
-def _clip(path: Path) -> Clip | None:
-    identity, split = identities().get((path.stem, path.stat().st_size), ("", "train"))
+def make_clip(path: Path) -> Clip | None:
+    """Make the clip of a video; None for one that is left out."""
+    identity, split = load_identities().get((path.stem, path.stat().st_size), ("", "train"))
     if split == _LEFT_OUT:
         return None
     speaker = f"lrw_ar_{identity}" if identity else UNKNOWN_SPEAKER
-    return Clip(path, "lrw_ar", speaker, split, video=video_of(path), transcript=text_beside(path))
+    return Clip(
+        path,
+        "lrw_ar",
+        speaker,
+        split,
+        video=path if is_video(path) else None,
+        transcript=read_transcript(path),
+    )
 
 
 @cache
-def identities() -> dict[tuple[str, int], tuple[str, str]]:
+def load_identities() -> dict[tuple[str, int], tuple[str, str]]:
     """Read the table: name and size in bytes of a clip to identity and split.
 
     Examples
     --------
-    >>> sorted({split for _, split in identities().values()})
+    >>> sorted({split for _, split in load_identities().values()})
     ['dev', 'out', 'train']
     """
     table = resources.files("avse_ppl.data").joinpath(IDENTITIES)

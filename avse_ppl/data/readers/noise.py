@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avse_ppl.data.clips import DEV_NOISES, Clip
-from avse_ppl.data.readers.folders import found, is_media, require_folder
+from avse_ppl.data.readers.folders import is_media, require_clips, require_folder
 
 
 def read_noise(folder: str | Path) -> list[Clip]:
@@ -39,10 +39,13 @@ def read_noise(folder: str | Path) -> list[Clip]:
     layout = "noise: <folder>/<corpus>/<class>/<clip>.ogg or <folder>/<corpus>/<class>.flac"
     require_folder(folder, layout)
     paths = [*folder.glob("*/*"), *folder.glob("*/*/*")]
-    return [_clip(folder, path) for path in found(filter(is_media, paths), folder, layout)]
+    return [
+        make_clip(folder, path) for path in require_clips(filter(is_media, paths), folder, layout)
+    ]
 
 
-def _clip(folder: Path, path: Path) -> Clip:
+def make_clip(folder: Path, path: Path) -> Clip:
+    """Make the clip of ``<corpus>/<class>/<clip>`` or ``<corpus>/<class>.flac``."""
     corpus, *classes, _ = path.relative_to(folder).parts
     label = classes[0] if classes else path.stem
     return Clip(path, corpus, "", "dev" if label in DEV_NOISES else "train", label)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from avse_ppl.data.clips import SPLITS, Clip
-from avse_ppl.data.readers.folders import found, require_folder
-from avse_ppl.data.readers.tcd_timit import SETS, speaker_of, split_of
+from avse_ppl.data.readers.folders import require_clips, require_folder
+from avse_ppl.data.readers.tcd_timit import SETS, find_speaker, find_split
 
 NOISES = ("Babble", "Cafe", "Car", "LR", "Street", "White")
 SNRS_DB = (-5, 0, 5, 10, 15, 20)
@@ -60,20 +60,39 @@ def read_ntcd_timit(
     """
     folder = Path(folder)
     require_folder(folder, _LAYOUT)
-    _check_noise(noise, snr_db)
-    sounds = [path for path in folder.rglob("*.wav") if path.is_file()]
-    clean = {_key(path): path for path in sounds if _is_clean(path, folder)}
-    paired = {} if noise is None else _pair_noisy(sounds, folder, noise, snr_db)
-    rois = _rois(folder)
-    splits = {speaker: split for (speaker, _), path in rois.items() if (split := _named(path))}
+    check_noise(noise, snr_db)
+
+    # Clean and noisy recordings, by speaker and clip.
+    clean, paired = {}, {}
+    for path in folder.rglob("*.wav"):
+        if not path.is_file():
+            continue
+        parts = path.relative_to(folder).parts[:-1]
+        key = find_speaker(path), path.stem
+        if any(part.lower() in _CLEAN for part in parts):
+            clean[key] = path
+        if noise in parts and str(snr_db) in parts[parts.index(noise) + 1 :]:
+            paired[key] = path
+
+    # Mouth crops, by speaker and clip; ``<split>/<speaker>/<clip>.mat`` says the split, too.
+    rois, splits = {}, {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in _ROI_SUFFIXES:
+            flat = path.parent.name != "straightcam" and not any(p in SETS for p in path.parts)
+            speaker = path.parent.name if flat else find_speaker(path)
+            rois[speaker, path.stem.removesuffix("Raw")] = path
+            if path.parents[1].name in SPLITS:
+                splits[speaker] = path.parents[1].name
+
     keys = sorted(clean.keys() & paired.keys() if noise else clean.keys())
-    found(keys, folder, _LAYOUT if noise is None else f"{_LAYOUT}, with {noise} at {snr_db} dB")
+    layout = _LAYOUT if noise is None else f"{_LAYOUT}, with {noise} at {snr_db} dB"
+    require_clips(keys, folder, layout)
     return [
         Clip(
             clean[key],
             "ntcd_timit",
             f"tcd_timit_{key[0]}",
-            splits.get(key[0]) or split_of(key[0]),
+            splits.get(key[0]) or find_split(key[0]),
             roi=rois.get(key),
             noisy=paired.get(key),
         )
@@ -81,7 +100,8 @@ def read_ntcd_timit(
     ]
 
 
-def _check_noise(noise: str | None, snr_db: int | None) -> None:
+def check_noise(noise: str | None, snr_db: int | None) -> None:
+    """Check that there is such a noise at such a ratio, or none of both."""
     if noise is not None and noise not in NOISES:
         raise ValueError(f"no noise {noise!r} in NTCD-TIMIT; expected one of {', '.join(NOISES)}")
     if (noise is None) != (snr_db is None) or (snr_db is not None and snr_db not in SNRS_DB):
@@ -89,41 +109,6 @@ def _check_noise(noise: str | None, snr_db: int | None) -> None:
             f"noise is {noise!r} and snr_db is {snr_db}; expected both or none, with snr_db one "
             f"of {', '.join(map(str, SNRS_DB))}"
         )
-
-
-def _key(path: Path) -> tuple[str, str]:
-    return speaker_of(path), path.stem
-
-
-def _is_clean(path: Path, folder: Path) -> bool:
-    return any(part.lower() in _CLEAN for part in path.relative_to(folder).parts[:-1])
-
-
-def _pair_noisy(
-    sounds: list[Path], folder: Path, noise: str, snr_db: int | None
-) -> dict[tuple[str, str], Path]:
-    paired = {}
-    for path in sounds:
-        parts = path.relative_to(folder).parts[:-1]
-        if noise in parts and str(snr_db) in parts[parts.index(noise) + 1 :]:
-            paired[_key(path)] = path
-    return paired
-
-
-def _rois(folder: Path) -> dict[tuple[str, str], Path]:
-    paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _ROI_SUFFIXES)
-    return {(_roi_speaker(path), path.stem.removesuffix("Raw")): path for path in paths}
-
-
-def _roi_speaker(path: Path) -> str:
-    flat = path.parent.name != "straightcam" and not any(part in SETS for part in path.parts)
-    return path.parent.name if flat else speaker_of(path)
-
-
-def _named(roi: Path) -> str | None:
-    """Find the split in ``<split>/<speaker>/<clip>.mat``, as the corpus sorts its crops."""
-    above = roi.parents[1].name
-    return above if above in SPLITS else None
 
 
 def read_roi(path: str | Path) -> np.ndarray:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from avse_ppl.data.clips import Clip
-from avse_ppl.data.readers.folders import contents, require_folder
+from avse_ppl.data.readers.folders import describe_contents, require_folder
 
 
 def read_speechocean762(folder: str | Path) -> list[Clip]:
@@ -41,7 +41,7 @@ def read_speechocean762(folder: str | Path) -> list[Clip]:
     require_folder(folder, layout)
     table = folder / "list.tsv"
     if not table.is_file():
-        raise FileNotFoundError(f"no {table}; expected {layout}; found {contents(folder)}")
+        raise FileNotFoundError(f"no {table}; expected {layout}; found {describe_contents(folder)}")
     with table.open(encoding="utf-8", newline="") as lines:
         reader = csv.DictReader(lines, delimiter="\t", restval="")
         columns = reader.fieldnames or []

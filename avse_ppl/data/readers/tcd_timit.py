@@ -6,12 +6,12 @@ from pathlib import Path
 
 from avse_ppl.data.clips import Clip
 from avse_ppl.data.readers.folders import (
-    by_stem,
-    found,
+    group_by_stem,
     is_media,
+    is_video,
+    read_transcript,
+    require_clips,
     require_folder,
-    text_beside,
-    video_of,
 )
 
 # The 17 volunteers that the authors recommend for testing, parted as NTCD-TIMIT parts them.
@@ -56,16 +56,16 @@ def read_tcd_timit(folder: str | Path, view: str = "straightcam") -> list[Clip]:
     require_folder(folder, _LAYOUT)
     # Below the camera first, then anywhere: in some copies the folder Clips/ is left out.
     paths = [path for path in folder.rglob("*") if path.parent.name == view and is_media(path)]
-    groups = by_stem(found(paths, folder, f"{_LAYOUT}, with the camera {view}"))
-    return [_clip(same, speaker_of(same[0])) for same in groups]
+    groups = group_by_stem(require_clips(paths, folder, f"{_LAYOUT}, with the camera {view}"))
+    return [make_clip(same, find_speaker(same[0])) for same in groups]
 
 
-def speaker_of(path: Path) -> str:
+def find_speaker(path: Path) -> str:
     """Find who speaks: the folder below ``volunteers`` or ``lipspeakers``, else above the camera.
 
     Examples
     --------
-    >>> speaker_of(Path("volunteers/01M/Clips/straightcam/sa1.mp4"))
+    >>> find_speaker(Path("volunteers/01M/Clips/straightcam/sa1.mp4"))
     '01M'
     """
     parts = path.parts
@@ -76,21 +76,22 @@ def speaker_of(path: Path) -> str:
     return above.parent.name if above.name == "Clips" else above.name
 
 
-def split_of(speaker: str) -> str:
-    """Tell on which side of the split a speaker is."""
+def find_split(speaker: str) -> str:
+    """Find the split of a speaker."""
     if speaker in DEV_SPEAKERS:
         return "dev"
     return "test" if speaker in TEST_SPEAKERS else "train"
 
 
-def _clip(paths: list[Path], speaker: str) -> Clip:
-    videos = [path for path in paths if video_of(path)]
-    sounds = [path for path in paths if not video_of(path)] or videos
+def make_clip(paths: list[Path], speaker: str) -> Clip:
+    """Make the clip of all files of one name: audio, video and transcript."""
+    videos = [path for path in paths if is_video(path)]
+    sounds = [path for path in paths if not is_video(path)] or videos
     return Clip(
         sounds[0],
         "tcd_timit",
         f"tcd_timit_{speaker}",
-        split_of(speaker),
+        find_split(speaker),
         video=videos[0] if videos else None,
-        transcript=text_beside(sounds[0]),
+        transcript=read_transcript(sounds[0]),
     )

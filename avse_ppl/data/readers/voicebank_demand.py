@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from avse_ppl.data.clips import Clip
-from avse_ppl.data.readers.folders import found, require_folder
+from avse_ppl.data.readers.folders import require_clips, require_folder
 
 DEV_SPEAKERS = frozenset({"p226", "p287"})
 _LAYOUT = (
@@ -46,11 +46,12 @@ def read_voicebank_demand(folder: str | Path) -> list[Clip]:
     """
     folder = Path(folder)
     require_folder(folder, _LAYOUT)
-    paths = found(folder.glob("clean_*set*_wav*/*.wav"), folder, _LAYOUT)
-    return [_clip(path) for path in paths]
+    paths = require_clips(folder.glob("clean_*set*_wav*/*.wav"), folder, _LAYOUT)
+    return [make_clip(path) for path in paths]
 
 
-def _clip(path: Path) -> Clip:
+def make_clip(path: Path) -> Clip:
+    """Make the clip of a clean recording: its noisy one and transcript lie beside."""
     clean = path.parent
     name = clean.name.removeprefix("clean_")
     speaker = path.stem.split("_")[0]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from avse_ppl.data.clips import Clip
-from avse_ppl.data.readers.folders import found, is_media, require_folder
+from avse_ppl.data.readers.folders import is_media, require_clips, require_folder
 
 _SPLITS = {"si_tr_s": "train", "si_dt_05": "dev", "si_et_05": "test"}
 _LAYOUT = (
@@ -52,34 +51,36 @@ def read_wsj0_qut(folder: str | Path) -> list[Clip]:
     folder = Path(folder)
     require_folder(folder, _LAYOUT)
     paths = sorted(path for path in folder.rglob("*") if is_media(path))
-    noisy = [path for path in paths if _is_noisy(path, folder)]
-    clean = {path.stem: path for path in paths if not _is_noisy(path, folder) and _split(path)}
-    found(clean.values(), folder, _LAYOUT)
-    if not noisy:
-        return [_clip(path, None) for path in clean.values()]
-    pairs = list(_pairs(noisy, clean))
-    found((twin for _, twin in pairs), folder, _LAYOUT)
-    return [_clip(path, twin) for path, twin in pairs]
+    noisy = [path for path in paths if is_noisy(path, folder)]
+    clean = {p.stem: p for p in paths if not is_noisy(p, folder) and find_split(p)}
+    require_clips(clean.values(), folder, _LAYOUT)
+    pairs: list[tuple[Path, Path | None]] = [(path, None) for path in clean.values()]
+    if noisy:
+        pairs = []
+        for path in noisy:
+            words = [path.stem, *re.split(r"[^0-9A-Za-z]+", path.stem)]
+            stem = next((word for word in words if word in clean), None)
+            pairs += [] if stem is None else [(clean[stem], path)]
+        require_clips((path for _, path in pairs if path), folder, _LAYOUT)
+    return [
+        Clip(
+            path,
+            "wsj0_qut",
+            f"wsj0_{path.stem[:3]}",
+            find_split(path) or "train",
+            noisy=paired,
+        )
+        for path, paired in pairs
+    ]
 
 
-def _is_noisy(path: Path, folder: Path) -> bool:
+def is_noisy(path: Path, folder: Path) -> bool:
+    """Whether a recording is a noisy one, by the folders that it lies in."""
     above = path.relative_to(folder).parts[:-1]
     return any("noisy" in part.lower() or "qut" in part.lower() for part in above)
 
 
-def _split(path: Path) -> str | None:
+def find_split(path: Path) -> str | None:
+    """Find the split of a clean recording, by the folders that it lies in."""
     names = (part.removeprefix("wsj0_") for part in path.parts)
     return next((_SPLITS[name] for name in names if name in _SPLITS), None)
-
-
-def _pairs(noisy: list[Path], clean: dict[str, Path]) -> Iterator[tuple[Path, Path]]:
-    for twin in noisy:
-        words = [twin.stem, *re.split(r"[^0-9A-Za-z]+", twin.stem)]
-        stem = next((word for word in words if word in clean), None)
-        if stem is not None:
-            yield clean[stem], twin
-
-
-def _clip(path: Path, twin: Path | None) -> Clip:
-    speaker = path.stem[:3]
-    return Clip(path, "wsj0_qut", f"wsj0_{speaker}", _split(path) or "train", noisy=twin)
