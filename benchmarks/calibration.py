@@ -170,8 +170,8 @@ ROUTINES: dict[str, Callable[[], Callable[..., Posterior]]] = {
     "svi, tempered 0.25": lambda: SVI(
         steps=600, learning_rate=0.02, tolerance=0, draws=99, waveforms=False, tempering=0.25
     ),
-    "em": lambda: EM(rounds=150, waveforms=False),
-    "em-langevin": lambda: EM("langevin", rounds=200, draws=99, waveforms=False),
+    "em": lambda: EM(iterations=150, waveforms=False),
+    "em-langevin": lambda: EM("langevin", iterations=200, draws=99, waveforms=False),
 }
 
 

@@ -20,7 +20,7 @@ from avse_ppl.data import make_dev_manifest, realise
 from avse_ppl.data.mixing import Mixture
 from avse_ppl.signal.audio import Audio
 
-LANGEVIN = EM("langevin", rounds=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False)
+LANGEVIN = EM("langevin", iterations=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False)
 
 
 def main() -> list[str]:

@@ -1,9 +1,9 @@
 """EM with each of its E-steps on the published sample, against the peers' figures.
 
 One thread, as the peers' figures were taken. Settings, the rank of the noise and the level of the
-start among them, were chosen on this one clip, as was the number of rounds: the table says what the
-routines can do there and at what cost, not how well they generalise. What is shown are means over
-seeds, and the least CPU seconds of a call.
+start among them, were chosen on this one clip, as was the number of iterations: the table says
+what the methods can do there and at what cost, not how well they generalise. What is shown are
+means over seeds, and the least CPU seconds of a call.
 
 The lip reader that the published AV-VAE sees through is published elsewhere: the prior is run with
 features of 0 in every frame, which is what it does without video.
@@ -55,43 +55,44 @@ class Blind(torch.nn.Module):
 _COMMON = {"tempering": 0.6, "waveforms": False}
 RUNS = (
     Run(
-        "A-VAE", EM("point", rounds=30, draws=1, waveforms=False),
+        "A-VAE", EM("point", iterations=30, draws=1, waveforms=False),
         -4.0, "A-VAE PEEM", "6.86 / 1.57 / .345", 15.2,
     ),
     Run(
-        "A-VAE", EM("langevin", rounds=140, step_size=0.4, draws=70, **_COMMON),
+        "A-VAE", EM("langevin", iterations=140, step_size=0.4, draws=70, **_COMMON),
         -4.0, "A-VAE LDEM", "8.47 / 1.79 / .322", 72.8,
     ),
     Run(
-        "RVAE", EM("langevin", rounds=125, step_size=0.4, draws=62, **_COMMON),
+        "RVAE", EM("langevin", iterations=125, step_size=0.4, draws=62, **_COMMON),
         -4.0, "RVAE LDEM", "9.61 / 1.56 / .477", 33.9,
     ),
     Run(
-        "RVAE", EM("mh", rounds=66, e_steps=4, step_size=1.0, warm_up=55, draws=5, **_COMMON),
+        "RVAE", EM("mh", iterations=66, e_steps=4, step_size=1.0, warm_up=55, draws=5, **_COMMON),
         -12.0, "RVAE MH-EM", "9.40 / 1.41 / .466", 25.5,
     ),
     Run(
-        "RVAE", EM("mala", rounds=90, e_steps=4, step_size=0.2, warm_up=60, draws=15, **_COMMON),
+        "RVAE",
+        EM("mala", iterations=90, e_steps=4, step_size=0.2, warm_up=60, draws=15, **_COMMON),
         -12.0, "RVAE MALA", "9.43 / 1.45 / .435", 57.0,
     ),
     Run(
-        "RVAE", EM("variational", rounds=120, step_size=0.1, draws=20, **_COMMON),
+        "RVAE", EM("variational", iterations=120, step_size=0.1, draws=20, **_COMMON),
         -12.0, "RVAE VEM", "8.19 / 1.41 / .319", 57.2,
     ),
     Run(
-        "A-DKF", EM("point", rounds=30, draws=1, waveforms=False),
+        "A-DKF", EM("point", iterations=30, draws=1, waveforms=False),
         -4.0, "A-DKF DPEEM", "5.68 / 1.26 / .405", 29.8,
     ),
     Run(
-        "A-DKF", EM("langevin", rounds=45, step_size=0.15, draws=22, **_COMMON),
+        "A-DKF", EM("langevin", iterations=45, step_size=0.15, draws=22, **_COMMON),
         -4.0, "A-DKF DLDEM", "8.49 / 1.34 / .394", 26.9,
     ),
     Run(
-        "AV-VAE", EM("point", rounds=30, draws=1, waveforms=False),
+        "AV-VAE", EM("point", iterations=30, draws=1, waveforms=False),
         -4.0, "none", "", None, blind=True,
     ),
     Run(
-        "AV-VAE", EM("langevin", rounds=140, step_size=0.4, draws=70, **_COMMON),
+        "AV-VAE", EM("langevin", iterations=140, step_size=0.4, draws=70, **_COMMON),
         -4.0, "none", "", None, blind=True,
     ),
 )  # fmt: skip

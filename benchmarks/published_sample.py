@@ -26,7 +26,7 @@ PEER_ROWS = {
 RUNS = {
     ("A-VAE", "SVI, tempered 0.25"): (SVI(steps=100, tempering=0.25, waveforms=False), NMF(4)),
     ("RVAE", "EM-Langevin, tempered 0.6"): (
-        EM("langevin", rounds=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False),
+        EM("langevin", iterations=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False),
         NMF(2),
     ),
 }

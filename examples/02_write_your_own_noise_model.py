@@ -64,8 +64,8 @@ def check_on_simulated_data(seed: int) -> None:
     routines = {
         "SVI": SVI(steps=300, waveforms=False),
         "SVI, stopped early": SVI(steps=30, waveforms=False),
-        "EM": EM(rounds=200, waveforms=False),
-        "Langevin EM": EM(e_step="langevin", rounds=200, waveforms=False),
+        "EM": EM(iterations=200, waveforms=False),
+        "Langevin EM": EM(e_step="langevin", iterations=200, waveforms=False),
     }
     table = Table(title="a simulated mixture: what each routine finds")
     for heading in ("routine", "posterior", "floor off by, dB", "speech, SNR dB", "diagnostics"):

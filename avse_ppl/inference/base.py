@@ -241,6 +241,11 @@ class InferenceMethod(ABC):
         """Whether the posterior of a scene holds draws of all latents, none a point estimate."""
         return True
 
+    @property
+    def n_waveforms(self) -> int:
+        """Number of waveforms asked for."""
+        return self.draws * self.waveforms if isinstance(self.waveforms, bool) else self.waveforms
+
     def __call__(
         self,
         scene: Scene,
@@ -302,8 +307,7 @@ class InferenceMethod(ABC):
         if kind.tempering == 1.0:
             kind = kind.with_fields(tempering=self.tempering)
         if waveforms is None:
-            each = self.draws if isinstance(self.waveforms, bool) else self.waveforms
-            waveforms = -(-each // draws.chains) if self.waveforms else 0
+            waveforms = -(-self.n_waveforms // draws.chains)
         seeds = [FitInfo(seed_of_recording(problem.seed, r)) for r in range(problem.recordings)]
         attrs = {**attrs, "tempering": kind.tempering, **draws.attrs}
         draws = replace(

@@ -70,7 +70,7 @@ class Exact(InferenceMethod):
 
     def _run(self, problem: Problem) -> Draws:
         density = LogDensity(problem.scene, problem.spectrogram)
-        check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
+        check_memory(density, draws=self.draws, waveforms=self.n_waveforms)
         per_frame, per_recording = _roles(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
         outer = grid.outer()

@@ -42,7 +42,7 @@ class Preset:
 # After the warm start few steps do, and for the mean of independent draws few draws.
 _SVI = {"steps": 13, "moment_draws": 20, "k_hat_draws": 50}
 _HMC = {"draws": 50, "warmup": 50, "chains": 2}
-_METROPOLIS = {"rounds": 80, "warm_up": 40, "tempering": 0.4}
+_METROPOLIS = {"iterations": 80, "warm_up": 40, "tempering": 0.4}
 
 presets: Mapping[str, Preset] = MappingProxyType(
     {
@@ -57,7 +57,7 @@ presets: Mapping[str, Preset] = MappingProxyType(
         "em-langevin": Preset(
             EM,
             "Langevin draws of the speech latents, point estimate of the noise",
-            {"e_step": "langevin", "rounds": 100, "step_size": 0.4, "tempering": 0.4},
+            {"e_step": "langevin", "iterations": 100, "step_size": 0.4, "tempering": 0.4},
         ),
         "em-mala": Preset(
             EM,
@@ -72,7 +72,7 @@ presets: Mapping[str, Preset] = MappingProxyType(
         "em-variational": Preset(
             EM,
             "mean-field posterior of speech, point estimate of the noise",
-            {"e_step": "variational", "rounds": 60, "step_size": 0.1, "tempering": 0.4},
+            {"e_step": "variational", "iterations": 60, "step_size": 0.1, "tempering": 0.4},
         ),
         "nuts": Preset(
             NUTS,

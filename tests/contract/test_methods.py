@@ -219,7 +219,7 @@ BAD_SETTINGS = [
     ("svi", "tolerance", (-1e-6, float("nan")), "must be at least 0"),
     ("svi", "guide", ("banded", "", None), "unknown guide"),
     *(("svi", name, *NUMBER) for name in ("learning_rate", "tempering")),
-    *(("em", name, *COUNT) for name in ("rounds", "e_steps")),
+    *(("em", name, *COUNT) for name in ("iterations", "e_steps")),
     *(("em", name, *NUMBER) for name in ("step_size", "tempering")),
     ("em", "e_step", ("gibbs", "", None), "must be one of"),
     *(("nuts", name, *COUNT)
@@ -345,7 +345,7 @@ def test_svi_stops_when_nothing_rises():
 @pytest.mark.parametrize("tempering", [1.0, 0.25])
 def test_em_climbs(noise, prior, tempering):
     # Adam's steps are not monotone by construction, but small ones are, to 0.1 nats in thousands.
-    method = EM(rounds=20, step_size=0.01, draws=1, waveforms=False, tempering=tempering)
+    method = EM(iterations=20, step_size=0.01, draws=1, waveforms=False, tempering=tempering)
     log_joint = method(make_scene(noise, prior), waves(), seed=0).trace["log_joint"]
     assert np.diff(log_joint, axis=0).min() > -0.1
     assert (log_joint[-1] - log_joint[0] > 3).all()
@@ -355,27 +355,27 @@ def test_em_climbs(noise, prior, tempering):
 def test_the_log_joint_that_em_logs_is_that_of_the_scene(noise):
     # What iteration k logs is the density at the state that iteration k - 1 ended in.
     scene, mixture = make_scene(noise, "gaussian"), STFT.analyse(waves(1))
-    method = EM(rounds=4, draws=1, waveforms=False, tempering=0.5)
+    method = EM(iterations=4, draws=1, waveforms=False, tempering=0.5)
     values = {
         name: torch.from_numpy(v[0, 0])
         for name, v in method(scene, mixture, seed=0).latents.items()
     }
     joint = LogDensity(scene, mixture).joint(values)
-    logged = replace(method, rounds=5)(scene, mixture, seed=0).trace["log_joint"][-1]
+    logged = replace(method, iterations=5)(scene, mixture, seed=0).trace["log_joint"][-1]
     assert float(logged[0]) == pytest.approx(float(0.5 * joint.likelihood + joint.prior), abs=0.05)
 
 
 def test_langevin_keeps_the_later_half():
-    for rounds, draws, kept in ((12, 50, 6), (12, 3, 3), (1, 5, 1)):
-        posterior = run("em-langevin", rounds=rounds, draws=draws)
+    for iterations, draws, kept in ((12, 50, 6), (12, 3, 3), (1, 5, 1)):
+        posterior = run("em-langevin", iterations=iterations, draws=draws)
         assert posterior.latents["speech.gain"].shape[1] == kept
         assert posterior.speech.shape[1] == draws
 
 
 def test_more_e_steps_are_more_gradient_steps():
     known, stationary = make_scene("known", "gaussian"), make_scene("stationary", "gaussian")
-    one, three = (run("em", stationary, rounds=2, e_steps=n) for n in (1, 3))
-    six = run("em", known, rounds=6, e_steps=1)
-    same = run("em", known, rounds=2, e_steps=3)
+    one, three = (run("em", stationary, iterations=2, e_steps=n) for n in (1, 3))
+    six = run("em", known, iterations=6, e_steps=1)
+    same = run("em", known, iterations=2, e_steps=3)
     assert not np.array_equal(one.mean, three.mean)
     np.testing.assert_allclose(six.latents["speech.gain"], same.latents["speech.gain"], atol=1e-5)

@@ -50,7 +50,7 @@ def test_a_posterior_too_wide_is_found():
 
 
 def test_a_point_is_found():
-    result = calibrated(EM(rounds=20, waveforms=False), keep=19)
+    result = calibrated(EM(iterations=20, waveforms=False), keep=19)
     assert result.draws == 19
     assert set(np.unique(result.ranks["speech.gain[0,2]"])) == {0, 19}
     assert not result.uniform(0.999)["speech.gain[0,2]"]

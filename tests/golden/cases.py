@@ -358,7 +358,7 @@ for _name, _noise in {
 }.items():  # fmt: skip
     case(f"svi-noise-{_name}", 1e-3, routine=SVI(**SVI_SHORT), noise=_noise)(inverted)
 
-EM_SHORT = {"rounds": 8, "draws": 3, "tempering": 0.4}
+EM_SHORT = {"iterations": 8, "draws": 3, "tempering": 0.4}
 for _step, _settings in {
     "point": {}, "langevin": {"step_size": 0.4},
     "mala": {"e_steps": 2, "step_size": 0.2, "warm_up": 3},
@@ -366,9 +366,9 @@ for _step, _settings in {
 }.items():  # fmt: skip
     case(f"em-{_step}", 2e-3, routine=EM(e_step=_step, **EM_SHORT, **_settings))(inverted)
 # Its frames are accepted one by one, in two thousand decisions.
-case("em-mh-vae", 1e-2, spared=0.1, routine=EM("mh", rounds=8, e_steps=4, draws=3), speech="vae")(
-    inverted
-)
+case(
+    "em-mh-vae", 1e-2, spared=0.1, routine=EM("mh", iterations=8, e_steps=4, draws=3), speech="vae"
+)(inverted)
 
 CHAIN_SHORT = {"draws": 3, "warmup": 3, "chains": 1, "init_steps": 5}
 for _name, _routine in {

@@ -100,21 +100,21 @@ def test_frames_are_scored_where_they_belong():
     assert (score(other, {}, gradients=False).rest != before.rest).all()
 
 
-# --- plans ---------------------------------------------------------------------------------------
+# --- blocks --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("time", "window"), [(1, 1), (7, 1), (20, 8), (5, 8), (1, 8), (40, 19)])
-def test_plans_move_every_frame_once(time, window):
-    plans = striped_blocks(time, window, True, CPU)
-    assert torch.equal(sum(plan.active.int() for plan in plans), torch.ones(time).int())
-    for plan in plans:
-        frames = plan.active.nonzero()[:, 0]
+def test_schedules_move_every_frame_once(time, window):
+    schedules = striped_blocks(time, window, True, CPU)
+    assert torch.equal(sum(schedule.active.int() for schedule in schedules), torch.ones(time).int())
+    for schedule in schedules:
+        frames = schedule.active.nonzero()[:, 0]
         assert (frames.diff() == window).all()
-        assert len(plan.windows.unique()) == plan.count
+        assert len(schedule.blocks.unique()) == schedule.count
         # A window reaches from the frame that moves to half way to the next.
         distance = (torch.arange(time)[:, None] - frames).abs().min(1).values
-        assert int(distance[plan.windows == plan.windows[frames[0]]].max()) <= window // 2
-        assert plan.windows[frames].unique().numel() == len(frames)
+        assert int(distance[schedule.blocks == schedule.blocks[frames[0]]].max()) <= window // 2
+        assert schedule.blocks[frames].unique().numel() == len(frames)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,12 @@ def test_plans_move_every_frame_once(time, window):
 )  # fmt: skip
 def test_what_is_accepted_together(kind, gradients, windows):
     score, _ = scored(kind)
-    plans = choose_blocks(score, score.density.scene.speech.receptive_field, gradients)
-    assert {plan.count for plan in plans} == windows
-    assert all(plan.certain for plan in plans) == (kind != "rvae" or gradients)
-    assert any(plan.shared for plan in plans)
+    schedules = choose_blocks(score, score.density.scene.speech.receptive_field, gradients)
+    assert {schedule.count for schedule in schedules} == windows
+    assert all(schedule.blocks_independent for schedule in schedules) == (
+        kind != "rvae" or gradients
+    )
+    assert any(schedule.shared for schedule in schedules)
 
 
 class Silent:
@@ -143,7 +145,7 @@ class Silent:
 
 def test_a_prior_that_does_not_say_couples_all_frames():
     def changes(speech):
-        routine = EM("mala", rounds=40, step_size=0.5, draws=20, waveforms=False)
+        routine = EM("mala", iterations=40, step_size=0.5, draws=20, waveforms=False)
         gains = routine(Scene(speech, known_noise), waves(1), seed=0).latents["speech.gain"][
             0, :, 0, 0
         ]
@@ -198,15 +200,15 @@ def test_a_langevin_walk_learns_the_precision():
 # --- moves ---------------------------------------------------------------------------------------
 
 
-def mover_of(kind, walk=RandomWalk, step_size=0.5, target=0.4, plans=None):
+def mover_of(kind, walk=RandomWalk, step_size=0.5, target=0.4, schedules=None):
     score, state = scored(kind, noise=known_noise)
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = walk(ones)
-    plans = plans or choose_blocks(
+    schedules = schedules or choose_blocks(
         score, score.density.scene.speech.receptive_field, proposal.gradients
     )
     randoms = RandomStreams(0, 2, CPU)
-    mover = Metropolis(score, plans, proposal, randoms, step_size=step_size, target=target)
+    mover = Metropolis(score, schedules, proposal, randoms, step_size=step_size, target=target)
     return mover, state
 
 
@@ -217,9 +219,9 @@ def mover_of(kind, walk=RandomWalk, step_size=0.5, target=0.4, plans=None):
 )  # fmt: skip
 def test_the_score_that_is_carried_along_is_that_of_the_state(kind, walk):
     mover, state = mover_of(kind, walk, step_size=0.1)
-    mover.moves(state, 40, burn_in=True)
-    moves = mover.moves(state, 40, burn_in=False)
-    score = mover.score(mover.score.speech_of(state), {}, gradients=False)
+    mover.run_steps(state, 40, burn_in=True)
+    moves = mover.run_steps(state, 40, burn_in=False)
+    score = mover.log_density(mover.log_density.speech_of(state), {}, gradients=False)
     torch.testing.assert_close(moves[-1].objective, score.total, rtol=1e-5, atol=0.05)
     torch.testing.assert_close(moves[-1].power, score.power, rtol=1e-3, atol=1e-5)
     assert len({float(move.objective[0]) for move in moves}) > 5
@@ -231,14 +233,14 @@ def test_each_proposal_follows_the_slope_of_its_own_state(kind, monkeypatch):
     seen, draw = set(), mover.proposal.draw
 
     def checked(x, here, sizes, unit):
-        fresh = mover.score(x, {}, gradients=True).gradients
+        fresh = mover.log_density(x, {}, gradients=True).gradients
         for name in (name for name, size in sizes.items() if bool((size > 0).any())):
             torch.testing.assert_close(here.gradients[name], fresh[name], rtol=1e-3, atol=1e-3)
             seen.add(name)
         return draw(x, here, sizes, unit)
 
     monkeypatch.setattr(mover.proposal, "draw", checked)
-    mover.moves(state, 12, burn_in=False)
+    mover.run_steps(state, 12, burn_in=False)
     assert seen == {"speech.z", "speech.level"}
 
 
@@ -257,8 +259,8 @@ def test_where_the_recording_says_nothing_draws_are_from_the_prior(kind, walk):
         target=0.4,
     )
     state = {name: 2.0 * one for name, one in ones.items()}
-    mover.moves(state, 300, burn_in=True)
-    mover.moves(state, 100, burn_in=False)
+    mover.run_steps(state, 300, burn_in=True)
+    mover.run_steps(state, 100, burn_in=False)
     level, z = state["speech.level"], state["speech.z"]
     for values, error in ((level, 0.1), (z, 1 / np.sqrt(z.numel()))):
         assert float(values.mean()) == pytest.approx(0.0, abs=4.5 * error)
@@ -268,30 +270,30 @@ def test_where_the_recording_says_nothing_draws_are_from_the_prior(kind, walk):
 def test_steps_adapt_while_burning_in_and_never_after():
     mover, state = mover_of("vae", step_size=5.0)
     before = {name: size.clone() for name, size in mover.sizes.items()}
-    mover.moves(state, 20, burn_in=False)
+    mover.run_steps(state, 20, burn_in=False)
     assert all(torch.equal(mover.sizes[name], before[name]) for name in before)
-    mover.moves(state, 200, burn_in=True)
+    mover.run_steps(state, 200, burn_in=True)
     assert all((mover.sizes[name] < before[name]).all() for name in before)
-    rates = [move.acceptance for move in mover.moves(state, 100, burn_in=False)]
+    rates = [move.acceptance for move in mover.run_steps(state, 100, burn_in=False)]
     assert float(torch.stack(rates).mean()) == pytest.approx(0.4, abs=0.1)
 
 
 def test_a_langevin_walk_learns_while_burning_in_and_never_after():
     mover, state = mover_of("rvae", LangevinWalk, step_size=0.1)
     before = mover.proposal.precision["speech.z"].clone()
-    mover.moves(state, 3, burn_in=False)
+    mover.run_steps(state, 3, burn_in=False)
     assert torch.equal(mover.proposal.precision["speech.z"], before)
-    mover.moves(state, 3, burn_in=True)
+    mover.run_steps(state, 3, burn_in=True)
     assert not torch.equal(mover.proposal.precision["speech.z"], before)
 
 
 def test_whole_recordings_are_accepted_together():
     mover, state = mover_of("rvae", LangevinWalk, step_size=0.1)
-    mover.moves(state, 60, burn_in=True)
+    mover.run_steps(state, 60, burn_in=True)
     seen = set()
     for _ in range(30):
         before = {name: u.clone() for name, u in state.items()}
-        mover.moves(state, 1, burn_in=False)
+        mover.run_steps(state, 1, burn_in=False)
         for r in range(2):
             moved = [(state[name][r] != before[name][r]).flatten() for name in state]
             share = float(torch.cat(moved).float().mean())
@@ -304,7 +306,7 @@ def test_a_proposal_that_is_not_a_number_is_refused():
     mover, state = mover_of("vae")
     before = {name: u.clone() for name, u in state.items()}
     mover.sizes = {name: size * float("nan") for name, size in mover.sizes.items()}
-    moves = mover.moves(state, 4, burn_in=False)
+    moves = mover.run_steps(state, 4, burn_in=False)
     assert all(torch.equal(state[name], before[name]) for name in state)
     assert all((move.acceptance == 0).all() for move in moves)
 
@@ -317,7 +319,7 @@ def test_the_guide_follows_the_gradient_of_its_bound():
     step = VariationalStep(score, RandomStreams(5, 2, CPU), location, log_sd, 1.0, 10)
     step.adam = torch.optim.SGD([*step.location.values(), *step.log_sd.values()], 1.0)  # pyright: ignore
     start = {name: (step.location[name].clone(), step.log_sd[name].clone()) for name in location}
-    (move,) = step.moves(dict(state), 1, burn_in=True)
+    (move,) = step.run_steps(dict(state), 1, burn_in=True)
     randoms = RandomStreams(5, 2, CPU)
     draw = {n: location[n] + log_sd[n].exp() * randoms.normal(u.shape, u.dtype)
             for n, u in state.items()}  # fmt: skip
@@ -336,7 +338,7 @@ def test_the_scale_of_a_gradient_step_is_the_deviation_of_a_gaussian():
     scene = Scene(GaussianSpeech(stft=STFT), lambda frames: ComplexNormal(0.0, 1e6))
     score = FrameLogDensity(LogDensity(scene, STFT.analyse(waves())))  # all prior: deviation 1
     step = GradientStep(score, RandomStreams(0, 2, CPU), 0.3, noisy=True)
-    step.moves({site.name: torch.ones(site.shape) for site in score.sites}, 600, burn_in=True)
+    step.run_steps({site.name: torch.ones(site.shape) for site in score.sites}, 600, burn_in=True)
     assert float(step.scale()["speech.gain"].mean()) == pytest.approx(1.0, abs=0.1)
 
 
@@ -344,7 +346,7 @@ def test_the_scale_of_a_gradient_step_is_the_deviation_of_a_gaussian():
 
 
 def run(e_step, kind="vae", noise=None, mixture=None, **settings):
-    settings = {"rounds": 8, "draws": 3, "waveforms": False, **settings}
+    settings = {"iterations": 8, "draws": 3, "waveforms": False, **settings}
     scene = scene_of(kind, NMF(2) if noise is None else noise)
     return EM(e_step, **settings)(scene, waves() if mixture is None else mixture, seed=0)
 
@@ -372,8 +374,8 @@ def test_lp_is_the_log_joint_of_the_draw():
 
 
 def test_a_warm_up_is_langevin():
-    posterior = run("mh", "rvae", rounds=30, warm_up=20, step_size=0.2)
-    langevin = run("langevin", "rvae", rounds=20, step_size=0.4)
+    posterior = run("mh", "rvae", iterations=30, warm_up=20, step_size=0.2)
+    langevin = run("langevin", "rvae", iterations=20, step_size=0.4)
     assert posterior.trace["log_joint"].shape == (30, 2)
     np.testing.assert_allclose(
         posterior.trace["log_joint"][:20], langevin.trace["log_joint"], rtol=1e-5
@@ -397,7 +399,7 @@ def test_a_warm_up_gets_to_the_posterior_sooner():
     speech = GaussianSpeech(torch.full((33,), 10.0), gain_sd_db=10.0, stft=STFT)
     scene = Scene(speech, lambda frames: ComplexNormal(0.0, 0.01))
     with_, without = (
-        EM("mh", rounds=24, warm_up=warm_up, draws=1, step_size=0.05, waveforms=False)(
+        EM("mh", iterations=24, warm_up=warm_up, draws=1, step_size=0.05, waveforms=False)(
             scene, waves(), seed=0
         ).trace["log_joint"][-1]
         for warm_up in (20, 0)
@@ -406,8 +408,8 @@ def test_a_warm_up_gets_to_the_posterior_sooner():
 
 
 def test_draws_are_kept_after_the_warm_up():
-    for rounds, warm_up, draws, kept in ((12, 0, 50, 6), (12, 4, 50, 4), (12, 10, 50, 1)):
-        posterior = run("mala", rounds=rounds, warm_up=warm_up, draws=draws)
+    for iterations, warm_up, draws, kept in ((12, 0, 50, 6), (12, 4, 50, 4), (12, 10, 50, 1)):
+        posterior = run("mala", iterations=iterations, warm_up=warm_up, draws=draws)
         assert posterior.latents["speech.z"].shape[1] == kept
         assert posterior.stats["lp"].shape[1] == kept
 
@@ -415,8 +417,8 @@ def test_draws_are_kept_after_the_warm_up():
 @pytest.mark.parametrize(
     ("e_step", "warm_up", "text"),
     [
-        ("mh", 8, "warm_up must be 0, or below rounds=8"),
-        ("mala", 9, "warm_up must be 0, or below rounds=8"),
+        ("mh", 8, "warm_up must be 0, or below iterations=8"),
+        ("mala", 9, "warm_up must be 0, or below iterations=8"),
         ("point", 1, r"with one of \('mala', 'mh'\) as e_step; found 1 with 'point'"),
         ("variational", 2, "found 2 with 'variational'"),
         ("mh", -1, "warm_up must be a whole number of at least 0, not -1"),
@@ -425,11 +427,11 @@ def test_draws_are_kept_after_the_warm_up():
 )
 def test_a_warm_up_that_makes_no_sense(e_step, warm_up, text):
     with pytest.raises(ValueError, match=text):
-        EM(e_step, rounds=8, warm_up=warm_up)
+        EM(e_step, iterations=8, warm_up=warm_up)
 
 
 def test_draws_of_the_guide_are_all_of_its_last_state():
-    posterior = run("variational", noise=known_noise, rounds=3, draws=200, step_size=1e-6)
+    posterior = run("variational", noise=known_noise, iterations=3, draws=200, step_size=1e-6)
     level = posterior.latents["speech.level"][0, :, :, 0, 0]
     # Steps of nothing leave the guide where the encoder put it: 0 +- 0.3.
     assert np.abs(level.mean(0)).max() < 0.1
@@ -437,20 +439,20 @@ def test_draws_of_the_guide_are_all_of_its_last_state():
 
 
 def test_draws_that_hardly_move_are_warned_of():
-    settings = {"noise": known_noise, "rounds": 2}
+    settings = {"noise": known_noise, "iterations": 2}
     large = run("mala", "rvae", step_size=1e3, **settings)
     assert len(large.warnings) == 2
     assert all(text.startswith("recording ") for text in large.warnings)
     assert "acceptance rate 0.00, outside 0.1 to 0.95; steps are too large" in large.warnings[0]
     small = run("mh", "vae", step_size=1e-6, **settings)
     assert "acceptance rate 1.00, outside 0.1 to 0.95; steps are too small" in small.warnings[1]
-    fine = run("mala", "vae", step_size=0.5, rounds=40, noise=settings["noise"])
+    fine = run("mala", "vae", step_size=0.5, iterations=40, noise=settings["noise"])
     assert fine.warnings == ()
 
 
 def test_a_prior_without_latents_has_nothing_to_accept():
     scene = Scene(GaussianSpeech(gain_sd_db=0.0, stft=STFT), NMF(2))
-    posterior = EM("mh", rounds=6, draws=2)(scene, waves(), seed=0)
+    posterior = EM("mh", iterations=6, draws=2)(scene, waves(), seed=0)
     assert posterior.stats == {}
     assert posterior.warnings == ()
 
@@ -458,7 +460,7 @@ def test_a_prior_without_latents_has_nothing_to_accept():
 @pytest.mark.parametrize("e_step", ["mala", "mh"])
 def test_a_recording_of_few_frames(e_step):
     mixture = simulate(reference_scene(True, stft=STFT), 64, seed=1).mixture
-    posterior = EM(e_step, rounds=6, draws=2)(scene_of("rvae"), mixture, seed=0)
+    posterior = EM(e_step, iterations=6, draws=2)(scene_of("rvae"), mixture, seed=0)
     assert mixture.frames.time < 8
     assert np.isfinite(posterior.mean).all()
 
@@ -468,8 +470,10 @@ def test_a_recording_of_few_frames(e_step):
 
 @pytest.mark.parametrize("e_step", ["langevin", "point", "variational"])
 def test_a_step_that_leaves_the_numbers(e_step):
-    text = r"recording 0: the log joint or a latent is not a finite number after round \d+ of 8; "
-    with pytest.raises(ValueError, match=text + r"expected .* Take a step_size below 1e\+06"):
+    text = r"recording 0: the log joint or a latent is not a finite number after "
+    with pytest.raises(
+        ValueError, match=text + r"iteration \d+ of 8; expected .* Take a step_size below 1e\+06"
+    ):
         run(e_step, step_size=1e6)
 
 
@@ -484,21 +488,24 @@ def interrupting(at):
 @pytest.mark.parametrize("e_step", ["point", "langevin", "mala", "mh", "variational"])
 @pytest.mark.parametrize("at", [2, 6])
 def test_what_was_drawn_before_an_interruption_is_kept(e_step, at):
-    with pytest.warns(UserWarning, match=f"interrupted after {at} of 8 rounds; the result is"):
+    with pytest.warns(UserWarning, match=f"interrupted after {at} of 8 iterations; the result is"):
         posterior = run(e_step, progress=interrupting(at))
     assert posterior.attrs["interrupted"] is True
-    assert posterior.attrs["rounds"] == at
-    assert f"recording 1: interrupted after {at} of 8 rounds" in posterior.warnings
+    assert posterior.attrs["iterations"] == at
+    assert f"recording 1: interrupted after {at} of 8 iterations" in posterior.warnings
     assert all(len(values) == at for values in posterior.trace.values())
     kept = {"point": 1, "variational": 3}.get(e_step, max(1, at - 5))
     assert posterior.latents["speech.z"].shape[1] == kept
     assert np.isfinite(posterior.mean).all()
     assert "interrupted" not in run(e_step).attrs
-    name = "elbo" if e_step == "variational" else "log_joint"  # the rounds so far are as they were
+    name = (
+        "elbo" if e_step == "variational" else "log_joint"
+    )  # the iterations so far are as they were
+    # The iterations so far are as they were.
     np.testing.assert_array_equal(posterior.trace[name], run(e_step).trace[name][:at])
 
 
-def test_an_interruption_within_a_round_keeps_the_last_whole_one(monkeypatch):
+def test_an_interruption_within_an_iteration_keeps_the_last_whole_one(monkeypatch):
     import avse_ppl.inference.em.em as em
 
     calls, maximise = [], em.maximise_noise
@@ -510,17 +517,17 @@ def test_an_interruption_within_a_round_keeps_the_last_whole_one(monkeypatch):
         return maximise(*arguments)
 
     monkeypatch.setattr(em, "maximise_noise", later)
-    with pytest.warns(UserWarning, match="interrupted after 4 of 8 rounds"):
+    with pytest.warns(UserWarning, match="interrupted after 4 of 8 iterations"):
         cut = run("langevin", step_size=0.4)
     monkeypatch.undo()
     scene = scene_of("vae", NMF(2))
-    whole = EM("langevin", rounds=4, step_size=0.4, draws=1, waveforms=False)(
+    whole = EM("langevin", iterations=4, step_size=0.4, draws=1, waveforms=False)(
         scene, waves(), seed=0
     )
     np.testing.assert_allclose(cut.latents["speech.z"], whole.latents["speech.z"], rtol=1e-5)
 
 
-def test_an_interruption_before_the_first_round_is_one(monkeypatch):
+def test_an_interruption_before_the_first_iteration_is_one(monkeypatch):
     import avse_ppl.inference.em.em as em
 
     def now(*arguments):

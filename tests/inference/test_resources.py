@@ -26,7 +26,7 @@ DENSITY = LogDensity(SCENE, STFT.analyse(WAVES))
 MIB = 2**20
 ROUTINES = {
     "svi": SVI(steps=2, draws=400),
-    "em": EM(rounds=2, draws=400),
+    "em": EM(iterations=2, draws=400),
     "exact": Exact(draws=400),
     "nuts": NUTS(draws=100, chains=4),
     "hmc": HMC(draws=100, chains=4),

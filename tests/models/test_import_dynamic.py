@@ -221,7 +221,7 @@ def test_a_prior_that_cannot_do_without_lips_says_so(tmp_path):
     with pytest.raises(
         ValueError, match=r"no audio-only mode: expected 512 features .* found none"
     ):
-        EM(rounds=2)(Scene(prior, NMF(2)), wave, seed=0)
+        EM(iterations=2)(Scene(prior, NMF(2)), wave, seed=0)
     with pytest.raises(ValueError, match="found 5"):
         prior.network.decode(torch.randn(2, 3, TIME), torch.ones(2, 6, TIME))
 
@@ -250,9 +250,9 @@ def test_with_a_visual_encoder_given_it_enhances(tmp_path):
     lips = Lips.from_crops(rng.integers(1, 255, (25, 88, 88), dtype=np.uint8), rate_hz=25)
     wave = rng.normal(size=8000).astype("float32")
     scene = Scene(prior, NMF(2))
-    answer = EM(rounds=3, draws=1, waveforms=False)(scene, wave, lips, seed=0).enhance()
+    answer = EM(iterations=3, draws=1, waveforms=False)(scene, wave, lips, seed=0).enhance()
     dark = Lips.from_crops(np.full((25, 88, 88), 9, dtype=np.uint8), rate_hz=25)
-    other = EM(rounds=3, draws=1, waveforms=False)(scene, wave, dark, seed=0).enhance()
+    other = EM(iterations=3, draws=1, waveforms=False)(scene, wave, dark, seed=0).enhance()
     assert np.isfinite(answer).all()
     assert not np.allclose(answer, other)
 

@@ -221,7 +221,7 @@ def test_an_encoded_spectrum_decodes_as_by_the_autoencoder():
     "routine",
     [
         SVI(steps=3, draws=2, k_hat_draws=0),
-        EM(rounds=2, draws=2),
+        EM(iterations=2, draws=2),
         NUTS(draws=2, warmup=2, max_tree_depth=2, chains=1, init_steps=3),
     ],
     ids=["svi", "em", "nuts"],

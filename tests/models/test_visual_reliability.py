@@ -169,8 +169,8 @@ def _of_site(scene, mixture, values):
     "routine",
     [
         SVI(steps=3, guide="structured", draws=2, k_hat_draws=0),
-        EM(rounds=2),
-        EM(e_step="langevin", rounds=4),
+        EM(iterations=2),
+        EM(e_step="langevin", iterations=4),
         pytest.param(
             NUTS(draws=2, warmup=2, chains=1, max_tree_depth=2, waveforms=False),
             marks=pytest.mark.slow,

@@ -145,7 +145,7 @@ def test_what_loo_refuses():
     with pytest.raises(ValueError, match=r"holds 99 draws of its latents.*draws=200 or more"):
         loo(scene, mixture, replace(run, draws=99)(scene, mixture, seed=0))
     with pytest.raises(ValueError, match="not a point estimate; use inference='svi'"):
-        loo(scene, mixture, EM(rounds=2, draws=2)(scene, mixture, seed=0))
+        loo(scene, mixture, EM(iterations=2, draws=2)(scene, mixture, seed=0))
     with pytest.raises(ValueError, match="pass the scene that was inverted"):
         loo(reference_scene(True, stft=STFT), mixture, run(scene, mixture, seed=0))
     two = simulate(scene, n_samples=400, recordings=2).mixture
@@ -310,7 +310,7 @@ def noisy(n=4000):
         (["nmf", "statonary"], {}, "unknown noise model 'statonary'.*did you mean 'stationary'"),
         (["nmf", "stationary"], {"inference": "em"}, "makes a point estimate of the noise"),
         (["nmf", "stationary"], {"inference": "em-langevin"}, "makes a point estimate"),
-        (["nmf", "stationary"], {"inference": EM(rounds=2)}, "not a point estimate"),
+        (["nmf", "stationary"], {"inference": EM(iterations=2)}, "not a point estimate"),
         (["nmf", "stationary"], {"draws": 50}, "draws must be a whole number of at least 100"),
         (["nmf", "stationary"], {"seed": 1.5}, "seed must be a whole number"),
     ],

@@ -300,7 +300,7 @@ def test_it_enhances():
     noise = 0.1 * rng.normal(size=2 * RATE_HZ)
     found = enhance(
         (clean + noise).astype("float32"), sample_rate_hz=RATE_HZ, speech="gaussian",
-        noise="stationary", inference=EM(rounds=40, draws=1), keep_posterior=False,
+        noise="stationary", inference=EM(iterations=40, draws=1), keep_posterior=False,
     )  # fmt: skip
     error = found.speech.samples - clean
     assert 10 * np.log10(np.mean(noise**2) / np.mean(error**2)) > 5  # dB

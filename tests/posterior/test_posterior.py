@@ -288,8 +288,8 @@ def posteriors():
     both = [waves()[0], waves(seed=1)[0][:300]]
     return {
         "variational": SVI(steps=3, draws=4)(scene, both, seed=0),
-        "point": EM(rounds=3, draws=4)(scene, both, seed=0),
-        "langevin": EM(e_step="langevin", rounds=6, draws=4)(scene, both, seed=0),
+        "point": EM(iterations=3, draws=4)(scene, both, seed=0),
+        "langevin": EM(e_step="langevin", iterations=6, draws=4)(scene, both, seed=0),
         "no waveforms": SVI(steps=3, draws=4, waveforms=False)(scene, both, seed=0),
         "no latents": Exact(draws=4)(known, both, seed=0),
         "nothing": Exact(draws=4, waveforms=False)(known, both, seed=0),

@@ -242,9 +242,9 @@ ROUTINES = {
     "svi": lambda w: SVI(
         steps=400, learning_rate=0.02, tolerance=0, draws=DRAWS, waveforms=False, tempering=w
     ),
-    "em": lambda w: EM(rounds=150, step_size=0.05, waveforms=False, tempering=w),
+    "em": lambda w: EM(iterations=150, step_size=0.05, waveforms=False, tempering=w),
     "em-langevin": lambda w: EM(
-        e_step="langevin", rounds=300, step_size=0.05, draws=DRAWS, waveforms=False, tempering=w
+        e_step="langevin", iterations=300, step_size=0.05, draws=DRAWS, waveforms=False, tempering=w
     ),
 }
 # Noise known or not, power of the likelihood. Two recordings in one batch.

@@ -54,7 +54,7 @@ def effective_sample_size(draws):
 def test_metropolis_draws_are_from_the_posterior(e_step, tempering):
     scene, mixture, truth, exact = infer_reference(tempering)
     routine = EM(
-        e_step, rounds=400, e_steps=3, step_size=1.0, draws=200, waveforms=False,
+        e_step, iterations=400, e_steps=3, step_size=1.0, draws=200, waveforms=False,
         tempering=tempering,
     )  # fmt: skip
     posterior = routine(scene, mixture, seed=0)
@@ -82,7 +82,7 @@ def test_the_guide_is_near_the_posterior():
     # Frames are independent given the noise, so that a mean field loses nothing but the shape.
     scene, mixture, truth, _ = infer_reference(1.0)
     routine = EM(
-        "variational", rounds=300, e_steps=1, step_size=0.05, draws=400, waveforms=False
+        "variational", iterations=300, e_steps=1, step_size=0.05, draws=400, waveforms=False
     )  # fmt: skip
     draws = routine(scene, mixture, seed=0).latents["speech.gain"][0]
     gap = (draws.mean(0) - truth.mean(0)) / truth.std(0)
@@ -129,13 +129,17 @@ def importance_sample(scene, mixture, draws=200_000):
     return mean.numpy(), sd.numpy(), float(1 / weight.square().sum())
 
 
-def run_metropolis(scene, mixture, e_step, plans=None, step_size=0.7, seed=0):
+<<<<<<< HEAD
+def run_metropolis(scene, mixture, e_step, schedules=None, step_size=0.7, seed=0):
+=======
+def metropolis(scene, mixture, e_step, schedules=None, step_size=0.7, seed=0):
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     score = FrameLogDensity(LogDensity(scene, mixture))
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = LangevinWalk(ones) if e_step == "mala" else RandomWalk(ones)
-    plans = plans or choose_blocks(score, scene.speech.receptive_field, proposal.gradients)
+    schedules = schedules or choose_blocks(score, scene.speech.receptive_field, proposal.gradients)
     randoms = RandomStreams(seed, mixture.recordings, CPU)
-    return Metropolis(score, plans, proposal, randoms, step_size=step_size, target=0.4)
+    return Metropolis(score, schedules, proposal, randoms, step_size=step_size, target=0.4)
 
 
 @pytest.mark.slow
@@ -150,13 +154,18 @@ def test_coupled_frames_against_importance_sampling(e_step):
     mean, sd, worth = importance_sample(scene, one)
     assert worth > 1000
     time = one.frames.time
-    plans = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
-    mover = run_metropolis(scene, mixture, e_step, plans if e_step == "mh" else None)
+<<<<<<< HEAD
+    schedules = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
+    mover = run_metropolis(scene, mixture, e_step, schedules if e_step == "mh" else None)
+=======
+    schedules = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
+    mover = metropolis(scene, mixture, e_step, schedules if e_step == "mh" else None)
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     state = {"speech.z": torch.zeros(64, 2, time), "speech.level": torch.zeros(64, 1, 1)}
-    mover.moves(state, 100, burn_in=True)
+    mover.run_steps(state, 100, burn_in=True)
     rows = []
     for _ in range(100):
-        mover.moves(state, 5 if e_step == "mh" else 2, burn_in=False)
+        mover.run_steps(state, 5 if e_step == "mh" else 2, burn_in=False)
         rows.append(torch.cat([u.flatten(1) for u in state.values()], 1).numpy())
     draws = np.stack(rows)  # (draw, chain, latent)
     chains = draws.mean(0)
@@ -175,7 +184,11 @@ CASES = [  # each move among the fast ones
 ]  # fmt: skip
 
 
-def simulate_shifts(e_step, kind, plans=None, moves=60, recordings=700):
+<<<<<<< HEAD
+def simulate_shifts(e_step, kind, schedules=None, moves=60, recordings=700):
+=======
+def shifts(e_step, kind, schedules=None, moves=60, recordings=700):
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     """z scores of how statistics of latents and mixture change when latents move.
 
     Latents and mixture are drawn from the scene, so that the latents are from their posterior;
@@ -183,25 +196,37 @@ def simulate_shifts(e_step, kind, plans=None, moves=60, recordings=700):
     """
     scene = Scene(make_prior(kind), known_noise)
     world = simulate(scene, 50, recordings=recordings, seed=7)
-    mover = run_metropolis(scene, world.mixture, e_step, plans, step_size=0.4)
+<<<<<<< HEAD
+    mover = run_metropolis(scene, world.mixture, e_step, schedules, step_size=0.4)
+=======
+    mover = metropolis(scene, world.mixture, e_step, schedules, step_size=0.4)
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     state = {name: world.latents[name].clone() for name in mover.sizes}
     before = statistics(mover, state)
-    mover.moves(state, moves, burn_in=False)
+    mover.run_steps(state, moves, burn_in=False)
     moved = (state["speech.z"] - world.latents["speech.z"]).abs().mean()
     change = statistics(mover, state) - before
     z = change.mean(0) / (change.std(0) / np.sqrt(recordings)).clamp_min(1e-9)
     return z.numpy(), float(moved)
 
 
-def make_overlapping_blocks(certain):
+<<<<<<< HEAD
+def make_overlapping_blocks(blocks_independent):
     """Every third frame moves: with a recurrent decoder, all windows reach into each other."""
+=======
+def close_blocks(blocks_independent):
+    """Every third frame moves: with a recurrent decoder, all blocks depend on each other."""
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     time = TINY.count_frames(50)
-    return [*striped_blocks(time, 3, certain, CPU), single_block(time, CPU, frames=False)]
+    return [
+        *striped_blocks(time, 3, blocks_independent, CPU),
+        single_block(time, CPU, frames=False),
+    ]
 
 
 def statistics(mover, state):
     """Functions of latents and mixture, ``(recording, statistic)``."""
-    score = mover.score(mover.score.speech_of(state), {}, gradients=False)
+    score = mover.log_density(mover.log_density.speech_of(state), {}, gradients=False)
     z, level = state["speech.z"], state["speech.level"][:, 0, 0]
     rows = [
         score.total, score.frames[:, 8:16].sum(1), score.power.log().mean((1, 2)), level,
@@ -214,14 +239,23 @@ def statistics(mover, state):
 @pytest.mark.parametrize(("e_step", "kind"), CASES)
 def test_moves_leave_the_joint_law_invariant(e_step, kind):
     # Eight statistics, six cases: 4.5 sd are exceeded by chance once in 3000 times.
-    plans = make_overlapping_blocks(certain=False) if (e_step, kind) == ("mh", "rvae") else None
-    z, moved = simulate_shifts(e_step, kind, plans)
+<<<<<<< HEAD
+    schedules = make_overlapping_blocks(blocks_independent=False) if (e_step, kind) == ("mh", "rvae") else None
+    z, moved = simulate_shifts(e_step, kind, schedules)
+=======
+    schedules = close_blocks(blocks_independent=False) if (e_step, kind) == ("mh", "rvae") else None
+    z, moved = shifts(e_step, kind, schedules)
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     assert moved > 0.3
     assert np.abs(z).max() < 4.5, z
 
 
 def test_windows_wrongly_taken_for_independent_would_be_found_out():
-    z, _ = simulate_shifts("mh", "rvae", make_overlapping_blocks(certain=True))
+<<<<<<< HEAD
+    z, _ = simulate_shifts("mh", "rvae", make_overlapping_blocks(blocks_independent=True))
+=======
+    z, _ = shifts("mh", "rvae", close_blocks(blocks_independent=True))
+>>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     assert np.abs(z).max() > 6
 
 

@@ -1,4 +1,4 @@
-"""Which speech latents a Metropolis move proposes to change, and which it accepts together."""
+"""Blocks of speech latents that a Metropolis step proposes to change and accepts together."""
 
 from __future__ import annotations
 
@@ -9,95 +9,97 @@ from torch import Tensor
 
 from avse_ppl.inference.em.frame_density import FrameLogDensity
 
-_WINDOW = 8  # frames from one that moves to the next, where a prior reaches over the recording
-_FRAME_MOVES = 3  # for each move of the latents without a time, where all frames move at once
+_BLOCK_FRAMES = 8  # where the receptive field of a prior is not bounded
+_FRAME_STEPS = 3  # for each step of the latents without a time, where all frames change at once
 
 
 @dataclass(frozen=True)
 class BlockSchedule:
-    """What moves, and what is accepted together.
+    """Which latents a Metropolis step changes, and which of them are accepted together.
 
     Parameters
     ----------
-    windows
-        Number of the window that each frame belongs to, ``(time,)``.
+    blocks
+        Index of the block that each frame belongs to, ``(time,)``.
     active
-        Which frames move, ``(time,)``.
+        Which frames change, ``(time,)``.
     shared
-        Whether the latents without a time move.
-    certain
-        Whether what a window's move changes is seen in that window only.
+        Whether the latents without a time change.
+    blocks_independent
+        Whether changes in one block leave the log joint of all other blocks as it is.
     """
 
-    windows: Tensor
+    blocks: Tensor
     active: Tensor
     shared: bool
-    certain: bool
+    blocks_independent: bool
 
     @property
     def count(self) -> int:
-        """Number of windows."""
-        return int(self.windows[-1]) + 1
+        """Number of blocks."""
+        return int(self.blocks[-1]) + 1
 
     def sum(self, frames: Tensor) -> Tensor:
-        """Add ``(recording, time)`` up to ``(recording, window)``."""
+        """Add ``(recording, time)`` up to ``(recording, block)``."""
         sums = frames.new_zeros(len(frames), self.count)
-        return sums.index_add_(1, self.windows, frames)
+        return sums.index_add_(1, self.blocks, frames)
 
-    def mean(self, windows: Tensor) -> Tensor:
-        """Mean of ``(recording, window)`` over the windows in which something moves."""
+    def mean(self, blocks: Tensor) -> Tensor:
+        """Mean of ``(recording, block)`` over the blocks in which something changes."""
         if self.shared:
-            return windows.mean(1)
-        moving = self.sum(self.active.to(windows.dtype)[None]).clamp(max=1.0)
-        return (windows * moving).sum(1) / moving.sum()
+            return blocks.mean(1)
+        changing = self.sum(self.active.to(blocks.dtype)[None]).clamp(max=1.0)
+        return (blocks * changing).sum(1) / changing.sum()
 
 
 def single_block(time: int, device: torch.device, frames: bool = True) -> BlockSchedule:
-    """One window: everything moves and is accepted together, or only what has no time."""
+    """One block of everything, or of the latents without a time only."""
     zeros = torch.zeros(time, dtype=torch.long, device=device)
     return BlockSchedule(
-        zeros, torch.full((time,), frames, device=device), shared=True, certain=True
+        zeros, torch.full((time,), frames, device=device), shared=True, blocks_independent=True
     )
 
 
 def striped_blocks(
-    time: int, window: int, certain: bool, device: torch.device
+    time: int, length: int, blocks_independent: bool, device: torch.device
 ) -> list[BlockSchedule]:
-    """Plans that between them move every frame once: in each, the middle of every window."""
+    """Schedules that between them change every frame once: in each, the middle of every block."""
     frames = torch.arange(time, device=device)
-    plans = []
-    for offset in range(window):
+    schedules = []
+    for offset in range(length):
         place = frames + offset
-        active = place % window == window // 2
+        active = place % length == length // 2
         if bool(active.any()):
-            plans.append(BlockSchedule(place // window - offset // window, active, False, certain))
-    return plans
+            blocks = place // length - offset // length
+            schedules.append(BlockSchedule(blocks, active, False, blocks_independent))
+    return schedules
 
 
 def choose_blocks(
-    score: FrameLogDensity, reach: int | None, gradients: bool
+    log_density: FrameLogDensity, receptive_field: int | None, gradients: bool
 ) -> list[BlockSchedule]:
-    """Plans of one round of moves.
+    """Schedules of one cycle of Metropolis steps.
 
     Parameters
     ----------
-    score
-        Knows the latents.
-    reach
-        How many frames to either side a latent of one frame changes the law of speech; None if
-        that is not known to be bounded.
+    log_density
+        Of the speech latents.
+    receptive_field
+        How many frames to either side a latent of one frame changes the distribution of speech;
+        None if that is not known to be bounded.
     gradients
-        Whether proposals follow the gradient: then all frames move together unless each stands
-        for itself. Without, in so many dimensions, steps would have to be tiny.
+        Whether proposals follow the gradient: then all frames change together unless they are
+        independent. Without, in so many dimensions, steps would have to be tiny.
     """
-    time, device = score.density.mixture.frames.time, score.density.mixture.values.device
-    framed = [score.per_frame(site) for site in score.sites]
-    if gradients and reach != 0:
+    density = log_density.density
+    time, device = density.mixture.frames.time, density.mixture.values.device
+    framed = [log_density.per_frame(site) for site in log_density.sites]
+    if gradients and receptive_field != 0:
         return [single_block(time, device)]
     shared = [single_block(time, device, frames=False)] if not all(framed) else []
     if not any(framed):
         return shared
-    if reach == 0:
-        return striped_blocks(time, 1, True, device) * _FRAME_MOVES + shared
-    window = _WINDOW if reach is None else 2 * reach + 1
-    return striped_blocks(time, window, reach is not None, device) + shared
+    if receptive_field == 0:
+        return striped_blocks(time, 1, True, device) * _FRAME_STEPS + shared
+    length = _BLOCK_FRAMES if receptive_field is None else 2 * receptive_field + 1
+    return striped_blocks(time, length, receptive_field is not None, device) + shared

@@ -1,4 +1,4 @@
-"""E-steps of EM that follow the gradient: to the mode, by Langevin steps, or with a guide."""
+"""E-steps of EM along the gradient: to the mode, by Langevin steps, or of a guide."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _DECAY = 0.99  # of the running mean of squared gradients
 
 
 class EStepResult(NamedTuple):
-    """What one move of the speech latents says.
+    """Result of one step of the speech latents.
 
-    ``objective``, ``(recording,)``: the log joint or its bound, nats. ``power``: of speech, which
-    the M-step is to see, ``(recording, freq, time)``. ``acceptance``, ``(recording,)``: mean
-    probability with which a proposal was accepted, None where nothing was proposed.
+    ``objective``, ``(recording,)``: the log joint or its bound, nats. ``power``: of speech, for the
+    M-step, ``(recording, freq, time)``. ``acceptance``, ``(recording,)``: mean probability with
+    which a proposal was accepted, None where nothing was proposed.
     """
 
     objective: Tensor
@@ -30,12 +30,12 @@ class EStepResult(NamedTuple):
 
 
 class EStep(Protocol):
-    """Moves the speech latents, the noise given."""
+    """Updates the speech latents, the noise given."""
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
-        """Take ``count`` moves of the speech latents in ``state``, which is changed.
+    def run_steps(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
+        """Take ``count`` steps of the speech latents in ``state``, which is changed.
 
-        What the step learns about its own settings it learns while ``burn_in``.
+        Settings of the step itself are adapted only while ``burn_in``.
         """
         ...
 
@@ -45,10 +45,10 @@ class GradientStep:
 
     Parameters
     ----------
-    score
+    log_density
         Log joint of the speech latents.
-    randoms
-        One generator a recording.
+    streams
+        A stream of random numbers for each recording.
     size
         Adam's rate, or the Langevin step.
     noisy
@@ -56,44 +56,47 @@ class GradientStep:
     """
 
     def __init__(
-        self, score: FrameLogDensity, randoms: RandomStreams, size: float, noisy: bool
+        self, log_density: FrameLogDensity, streams: RandomStreams, size: float, noisy: bool
     ) -> None:
-        """Start without a past."""
-        self.score, self.randoms, self.size, self.noisy = score, randoms, size, noisy
+        """Start from zero running means."""
+        self.log_density, self.streams, self.size, self.noisy = log_density, streams, size, noisy
         self.step = 0
-        self.first = {site.name: torch.zeros_like(site.start) for site in score.sites}
-        self.second = {site.name: torch.zeros_like(site.start) for site in score.sites}
+        self.first = {site.name: torch.zeros_like(site.start) for site in log_density.sites}
+        self.second = {site.name: torch.zeros_like(site.start) for site in log_density.sites}
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
-        """See `EStep`; the moves tell of the state before each."""
-        speech, noise = self.score.speech_of(state), self.score.noise_of(state)
-        moves = []
+    def run_steps(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
+        """See `EStep`; each result is of the state before the step."""
+        speech, noise = self.log_density.speech_of(state), self.log_density.noise_of(state)
+        results = []
         for _ in range(count):
             self.step += 1
-            score = self.score(speech, noise, gradients=True)
+            found = self.log_density(speech, noise, gradients=True)
             speech = {
-                name: u + self._step(name, score.gradients[name]) for name, u in speech.items()
+                name: u + self.compute_step(name, found.gradients[name])
+                for name, u in speech.items()
             }
-            moves.append(EStepResult(score.total, score.power))
+            results.append(EStepResult(found.total, found.power))
         state.update(speech)
-        return moves
+        return results
 
-    def scale(self) -> Values:
-        """Inverse root of the mean squared gradient: at the posterior, a guess of the deviation."""
-        return {name: 1.0 / self._root(name) for name in self.second}
-
-    def _step(self, name: str, gradient: Tensor) -> Tensor:
+    def compute_step(self, name: str, gradient: Tensor) -> Tensor:
+        """Step of one latent along its gradient; the running means are updated."""
         self.second[name].mul_(_DECAY).addcmul_(gradient, gradient, value=1 - _DECAY)
-        root = self._root(name)
+        root = self.root_mean_square(name)
         if not self.noisy:
             self.first[name].mul_(0.9).add_(gradient, alpha=0.1)
             return self.size * self.first[name] / (1 - 0.9**self.step) / root
         drift = 0.5 * self.size * gradient / root
-        unit = self.randoms.normal(gradient.shape, gradient.dtype)
+        unit = self.streams.normal(gradient.shape, gradient.dtype)
         return drift + (self.size / root).sqrt() * unit
 
-    def _root(self, name: str) -> Tensor:
+    def root_mean_square(self, name: str) -> Tensor:
+        """Root of the running mean of squared gradients of one latent."""
         return (self.second[name] / (1 - _DECAY**self.step)).sqrt() + 1e-8
+
+    def scale(self) -> Values:
+        """Inverse root mean square gradient: at the posterior, about the standard deviation."""
+        return {name: 1.0 / self.root_mean_square(name) for name in self.second}
 
 
 class VariationalStep:
@@ -104,66 +107,62 @@ class VariationalStep:
 
     Parameters
     ----------
-    score
+    log_density
         Log joint of the speech latents.
-    randoms
-        One generator a recording.
+    streams
+        A stream of random numbers for each recording.
     location, log_sd
-        Where the guide starts: the encoder's guess.
+        Initial values of the guide.
     rate
         Adam's; it falls to a tenth over the last third of the steps.
     steps
-        How many there are to be.
+        Number of steps planned.
     """
 
     def __init__(
-        self, score: FrameLogDensity, randoms: RandomStreams, location: Mapping[str, Tensor],
+        self, log_density: FrameLogDensity, streams: RandomStreams, location: Mapping[str, Tensor],
         log_sd: Mapping[str, Tensor], rate: float, steps: int,
     ) -> None:  # fmt: skip
-        """Copy the start."""
-        self.score, self.randoms = score, randoms
-        names = [site.name for site in score.sites]
+        """Copy the initial values."""
+        self.log_density, self.streams = log_density, streams
+        names = [site.name for site in log_density.sites]
         self.location = {name: location[name].detach().clone() for name in names}
         self.log_sd = {name: log_sd[name].detach().clone() for name in names}
         parameters = [*self.location.values(), *self.log_sd.values()]
         self.adam = torch.optim.Adam(parameters, rate, betas=(0.9, 0.99)) if names else None
         self.rate, self.step, self.steps = rate, 0, steps
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
+    def run_steps(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
         """See `EStep`; the objective is the evidence lower bound, the noise given."""
-        noise = self.score.noise_of(state)
-        moves = []
+        noise = self.log_density.noise_of(state)
+        results = []
         for _ in range(count):
-            unit = {n: self.randoms.normal(m.shape, m.dtype) for n, m in self.location.items()}
-            speech = self._at(unit)
-            score = self.score(speech, noise, gradients=True)
-            moves.append(EStepResult(score.total + self._entropy(score.rest), score.power))
-            self._climb(unit, score.gradients)
+            unit, speech = self.draw_with_noise()
+            found = self.log_density(speech, noise, gradients=True)
+            results.append(EStepResult(found.total + self.entropy(found.rest), found.power))
+            if self.adam is not None:
+                left = 1.0 - self.step / self.steps
+                self.adam.param_groups[0]["lr"] = self.rate * min(1.0, 0.1 + 0.9 * 3.0 * left)
+                self.step += 1
+                for name, gradient in found.gradients.items():
+                    log_sd = self.log_sd[name]
+                    self.location[name].grad = -gradient
+                    log_sd.grad = -(gradient * log_sd.exp() * unit[name] + 1.0)
+                self.adam.step()
             state.update(speech)
-        return moves
+        return results
+
+    def draw_with_noise(self) -> tuple[Values, Values]:
+        """Standard-normal numbers, and the draw of the speech latents that they make."""
+        unit = {n: self.streams.normal(m.shape, m.dtype) for n, m in self.location.items()}
+        return unit, {n: m + self.log_sd[n].exp() * unit[n] for n, m in self.location.items()}
 
     def draw(self) -> Values:
         """Draw the speech latents from the guide."""
-        return self._at(
-            {n: self.randoms.normal(m.shape, m.dtype) for n, m in self.location.items()}
-        )
+        return self.draw_with_noise()[1]
 
-    def _at(self, unit: Values) -> Values:
-        return {n: m + self.log_sd[n].exp() * unit[n] for n, m in self.location.items()}
-
-    def _entropy(self, like: Tensor) -> Tensor:
+    def entropy(self, like: Tensor) -> Tensor:
+        """Entropy of the guide, nats, ``(recording,)``."""
         constant = 0.5 * math.log(2 * math.pi * math.e)
         terms = [(log_sd + constant).flatten(1).sum(1) for log_sd in self.log_sd.values()]
         return sum(terms, torch.zeros_like(like))
-
-    def _climb(self, unit: Values, gradients: Values) -> None:
-        if self.adam is None:
-            return
-        left = 1.0 - self.step / self.steps
-        self.adam.param_groups[0]["lr"] = self.rate * min(1.0, 0.1 + 0.9 * 3.0 * left)
-        self.step += 1
-        for name, gradient in gradients.items():
-            log_sd = self.log_sd[name]
-            self.location[name].grad = -gradient
-            log_sd.grad = -(gradient * log_sd.exp() * unit[name] + 1.0)
-        self.adam.step()

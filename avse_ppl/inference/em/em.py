@@ -1,4 +1,4 @@
-"""Expectation-maximisation: speech latents in the E-step, a point estimate of the noise."""
+"""Monte-Carlo expectation-maximisation: draws of speech, a point estimate of the noise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.resources import check_memory
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.blocks import choose_blocks
-from avse_ppl.inference.em.e_steps import EStep, EStepResult, GradientStep, VariationalStep
+from avse_ppl.inference.em.e_steps import EStep, GradientStep, VariationalStep
 from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.history import EMHistory
 from avse_ppl.inference.em.m_step import maximise_noise
 from avse_ppl.inference.em.metropolis import Metropolis
 from avse_ppl.inference.em.proposals import LangevinWalk, RandomWalk
+from avse_ppl.models.protocols import receptive_field_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
@@ -35,14 +36,14 @@ _KINDS = MappingProxyType({
 _METROPOLIS = ("mala", "mh")
 _TARGETS = {"mala": 0.57, "mh": 0.25}  # acceptance: what is best in many dimensions, and in few
 _WARM_UP_STEP = 0.4  # of the Langevin steps before: it need not be right, only get near
-_SEEN = 4  # moves of a round, at most, that the M-step averages over
+_AVERAGED = 4  # steps of an iteration, at most, that the M-step averages over
 
 
 @dataclass(frozen=True)
 class EM(InferenceMethod):
-    r"""Monte-Carlo EM for scenes with one speech prior and one noise model.
+    r"""Monte-Carlo expectation-maximisation for scenes with one speech prior and one noise model.
 
-    The E-step moves the speech latents z given the noise; the M-step moves the noise latents up
+    The E-step updates the speech latents z given the noise; the M-step moves the noise latents up
     their log posterior given the speech draws, never down. The noise is a point estimate in all.
 
     - ``e_step="point"``: Adam steps to the mode of z (PEEM). Flagged as a point estimate: its
@@ -57,31 +58,31 @@ class EM(InferenceMethod):
     - ``e_step="mala"``: such steps, accepted or refused, so that given the noise the draws are
       from the posterior of z. Where the prior couples frames, all of a recording are accepted
       together.
-    - ``e_step="mh"``: random walks, which need no gradient. Few frames move at once where the
+    - ``e_step="mh"``: random walks, which need no gradient. Few frames change at once where the
       prior couples them; see `avse_ppl.inference.em.metropolis.Metropolis`.
     - ``e_step="variational"``: a mean-field normal guide over z that starts at the encoder's
-      guess (VEM); the noise follows its draws.
+      guess (VEM); the M-step is given its draws.
 
-    Which frames a prior couples it declares as ``reach``, in frames to either side; one that does
-    not is taken to couple all.
+    Which frames a prior couples is its ``receptive_field``, in frames to either side; one that has
+    none is taken to couple all.
 
     Parameters
     ----------
     e_step
         One of the above.
-    rounds
-        EM rounds.
+    iterations
+        EM iterations.
     e_steps
-        Moves of z in each round; the M-step averages over up to 4 of them.
+        Steps of z in each iteration; the M-step averages over up to 4 of them.
     step_size
-        Adam's rate, the Langevin step, or where the steps of ``"mala"`` and ``"mh"`` start, in
-        posterior deviations; these are adapted until draws are kept.
+        Adam's rate, the Langevin step, or the initial step of ``"mala"`` and ``"mh"``, in
+        posterior standard deviations; these are adapted until draws are kept.
     warm_up
-        For ``"mala"`` and ``"mh"``: how many rounds, at first, are one Langevin step each. They
-        go where the posterior is much faster, and find out how wide it is.
+        For ``"mala"`` and ``"mh"``: how many iterations, at first, are one Langevin step each. They
+        reach the posterior much sooner, and estimate its standard deviations.
     draws
         Waveforms in the posterior, and at most so many draws of z, from the last half of the
-        rounds after the warm-up.
+        iterations after the warm-up.
     waveforms, tempering, device, dtype, progress
         Common to all methods; see `avse_ppl.inference.base.InferenceMethod`.
 
@@ -93,7 +94,7 @@ class EM(InferenceMethod):
     Warns
     -----
     UserWarning
-        If interrupted (Ctrl-C): the result is then of the rounds so far, and says so in
+        If interrupted (Ctrl-C): the result is then of the iterations so far, and says so in
         ``attrs["interrupted"]``.
 
     References
@@ -109,15 +110,15 @@ class EM(InferenceMethod):
     >>> from avse_ppl import EM, NMF, GaussianSpeech, Scene
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> scene = Scene(GaussianSpeech(), NMF(2))
-    >>> EM(rounds=5, draws=5)(scene, wave, seed=0).kind
+    >>> EM(iterations=5, draws=5)(scene, wave, seed=0).kind
     'point estimate'
-    >>> posterior = EM("mh", rounds=8, e_steps=4, step_size=1.0, draws=4)(scene, wave, seed=0)
+    >>> posterior = EM("mh", iterations=8, e_steps=4, step_size=1.0, draws=4)(scene, wave, seed=0)
     >>> posterior.stats["acceptance_rate"].shape
     (1, 4, 1)
     """
 
     e_step: str = "point"
-    rounds: int = 150
+    iterations: int = 150
     e_steps: int = 1
     step_size: float = 0.05
     warm_up: int = 0
@@ -129,13 +130,13 @@ class EM(InferenceMethod):
         super().__post_init__()
         if self.e_step not in _KINDS:
             raise ValueError(f"e_step must be one of {tuple(_KINDS)}, not {self.e_step!r}")
-        for what in ("rounds", "e_steps"):
+        for what in ("iterations", "e_steps"):
             check_count(what, getattr(self, what))
         check_count("warm_up", self.warm_up, minimum=0)
-        if self.warm_up and (self.e_step not in _METROPOLIS or self.warm_up >= self.rounds):
+        if self.warm_up and (self.e_step not in _METROPOLIS or self.warm_up >= self.iterations):
             raise ValueError(
-                f"warm_up must be 0, or below rounds={self.rounds} with one of {_METROPOLIS} as "
-                f"e_step; found {self.warm_up} with {self.e_step!r}"
+                f"warm_up must be 0, or below iterations={self.iterations} with one of "
+                f"{_METROPOLIS} as e_step; found {self.warm_up} with {self.e_step!r}"
             )
         check_positive("step_size", self.step_size)
 
@@ -149,98 +150,83 @@ class EM(InferenceMethod):
         return False
 
     def _run(self, problem: Problem) -> Draws:
-        """Posterior with ``trace["log_joint"]``, nats, ``(round, recording)``, or ``"elbo"``.
+        """Posterior with ``trace["log_joint"]``, nats, ``(iteration, recording)``, or ``"elbo"``.
 
         ``"mala"`` and ``"mh"`` come with statistics of their draws, ``lp`` (given the noise before
-        it followed the draw) and ``acceptance_rate``, and warn if draws hardly move.
+        the M-step) and ``acceptance_rate``, and warn if draws hardly move.
         """
         density = LogDensity(problem.scene, problem.spectrogram)
-        check_memory(density, draws=self._kept_rounds(), waveforms=self.draws * self.waveforms)
-        log = self._rounds(density, problem.streams)
-        values = self._draws(density, log)
+        check_memory(density, draws=self.kept_iterations, waveforms=self.n_waveforms)
+
+        # Alternate E- and M-steps.
+        state, log_sd = warm_start(density, problem.streams)
+        history = EMHistory(self.iterations, dict(state))
+        try:
+            for step, count in self.schedule_steps(density, state, log_sd, problem.streams):
+                done = len(history.objective)
+                burn_in = done < self.iterations - self.kept_iterations
+                results = step.run_steps(state, count, burn_in)
+                stride = -(-len(results) // _AVERAGED)
+                powers = torch.stack([result.power for result in results[::-1][::stride]])
+                state |= maximise_noise(density, state, powers, self.tempering)
+                history.add(step, results, state, keep=not burn_in)
+                history.check_finite(self.step_size)
+                if self.progress is not None:
+                    self.progress(done + 1, self.iterations)
+        except KeyboardInterrupt:
+            if not history.objective:
+                raise
+            history.interrupted = True
+
+        # Draws of the guide, or the states that were kept.
+        if isinstance(history.step, VariationalStep):
+            states = [history.last | history.step.draw() for _ in range(self.draws)]
+        else:
+            states = history.kept or [history.last]
         return Draws(
-            values,
+            [density.constrain(state)[0] for state in states],
             _KINDS[self.e_step],
-            waveforms=self.draws * self.waveforms,
-            trace={"elbo" if self.e_step == "variational" else "log_joint": log.trace()},
-            stats=log.stats(len(values)),
-            fit=log.facts(problem.recordings),
+            trace={"elbo" if self.e_step == "variational" else "log_joint": history.trace()},
+            stats=history.stats(len(states)),
+            fit=history.fit_infos(problem.recordings),
             attrs={
-                "rounds": len(log.objective),
-                **({"interrupted": True} if log.interrupted else {}),
+                "iterations": len(history.objective),
+                **({"interrupted": True} if history.interrupted else {}),
             },
         )
 
-    def _rounds(self, density: LogDensity, randoms: RandomStreams) -> EMHistory:
-        state, log_sd = warm_start(density, randoms)
-        log = EMHistory(self.rounds, dict(state))
-        try:
-            for step, count in self._steps(density, state, log_sd, randoms):
-                done = len(log.objective)
-                burn_in = done < self.rounds - self._kept_rounds()
-                moves = step.moves(state, count, burn_in)
-                powers = torch.stack([move.power for move in _some(moves)])
-                state |= maximise_noise(density, state, powers, self.tempering)
-                log.add(step, moves, state, keep=not burn_in)
-                log.check_finite(self.step_size)
-                if self.progress is not None:
-                    self.progress(done + 1, self.rounds)
-        except KeyboardInterrupt:
-            if not log.objective:
-                raise
-            log.interrupted = True
-        return log
-
-    def _steps(
-        self, density: LogDensity, state: Values, log_sd: Values, randoms: RandomStreams
-    ) -> Iterator[tuple[EStep, int]]:
-        """E-step of each round, and how many moves it takes."""
-        score = FrameLogDensity(density, self.tempering)
-        scale = {name: value.exp() for name, value in log_sd.items()}
-        if self.warm_up:
-            warm = GradientStep(score, randoms, _WARM_UP_STEP, noisy=True)
-            yield from [(warm, 1)] * self.warm_up
-            scale = warm.scale()
-        step = self._step(score, state, log_sd, scale, randoms)
-        yield from [(step, self.e_steps)] * (self.rounds - self.warm_up)
-
-    def _step(
-        self,
-        score: FrameLogDensity,
-        state: Values,
-        log_sd: Values,
-        scale: Values,
-        randoms: RandomStreams,
-    ) -> EStep:
-        if self.e_step == "variational":
-            steps = self.rounds * self.e_steps
-            return VariationalStep(score, randoms, state, log_sd, self.step_size, steps)
-        if self.e_step not in _METROPOLIS:
-            return GradientStep(score, randoms, self.step_size, noisy=self.e_step == "langevin")
-        scale = score.speech_of(scale)
-        proposal = LangevinWalk(scale) if self.e_step == "mala" else RandomWalk(scale)
-        reach = getattr(score.density.scene.speech, "receptive_field", None)
-        plans = choose_blocks(score, reach, proposal.gradients)
-        return Metropolis(
-            score, plans, proposal, randoms, step_size=self.step_size,
-            target=_TARGETS[self.e_step],
-        )  # fmt: skip
-
-    def _kept_rounds(self) -> int:
-        """Count the rounds whose state is a draw: the last one, or up to the last half."""
+    @property
+    def kept_iterations(self) -> int:
+        """Number of iterations whose state is a draw: the last one, or up to the last half."""
         if self.e_step in ("point", "variational"):
             return 1
-        return max(1, min(self.draws, (self.rounds - self.warm_up) // 2))
+        return max(1, min(self.draws, (self.iterations - self.warm_up) // 2))
 
-    def _draws(self, density: LogDensity, log: EMHistory) -> list[Values]:
-        if isinstance(log.step, VariationalStep):
-            states = [log.last | log.step.draw() for _ in range(self.draws)]
+    def schedule_steps(
+        self, density: LogDensity, state: Values, log_sd: Values, streams: RandomStreams
+    ) -> Iterator[tuple[EStep, int]]:
+        """E-step of each iteration, and how many steps of it are taken."""
+        log_density = FrameLogDensity(density, self.tempering)
+        scale = {name: value.exp() for name, value in log_sd.items()}
+        if self.warm_up:
+            warm = GradientStep(log_density, streams, _WARM_UP_STEP, noisy=True)
+            yield from [(warm, 1)] * self.warm_up
+            scale = warm.scale()
+        if self.e_step == "variational":
+            steps = self.iterations * self.e_steps
+            step: EStep = VariationalStep(
+                log_density, streams, state, log_sd, self.step_size, steps
+            )
+        elif self.e_step not in _METROPOLIS:
+            noisy = self.e_step == "langevin"
+            step = GradientStep(log_density, streams, self.step_size, noisy=noisy)
         else:
-            states = log.kept or [log.last]
-        return [density.constrain(state)[0] for state in states]
-
-
-def _some(moves: list[EStepResult]) -> list[EStepResult]:
-    """Return the last move and a few before it, evenly spaced."""
-    stride = -(-len(moves) // _SEEN)
-    return moves[::-1][::stride]
+            scale = log_density.speech_of(scale)
+            proposal = LangevinWalk(scale) if self.e_step == "mala" else RandomWalk(scale)
+            receptive_field = receptive_field_of(density.scene.speech)
+            blocks = choose_blocks(log_density, receptive_field, proposal.gradients)
+            step = Metropolis(
+                log_density, blocks, proposal, streams, step_size=self.step_size,
+                target=_TARGETS[self.e_step],
+            )  # fmt: skip
+        yield from [(step, self.e_steps)] * (self.iterations - self.warm_up)

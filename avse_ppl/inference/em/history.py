@@ -1,4 +1,4 @@
-"""What the rounds of EM leave behind: draws, traces, statistics, and what went wrong."""
+"""History of an EM run: draws, traces, acceptance rates, and warnings."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _ACCEPTANCE = (0.1, 0.95)  # outside, the draws hardly move
 
 @dataclass
 class EMHistory:
-    """Log of the rounds so far.
+    """Log of the iterations so far.
 
     Parameters
     ----------
     planned
-        How many there are to be.
+        Number of iterations asked for.
     last
-        Unconstrained latents after the last whole round.
+        Unconstrained latents after the last complete iteration.
     step
-        E-step of that round.
+        E-step of that iteration.
     kept
-        Latents after the rounds that count as draws.
+        Latents after the iterations that count as draws.
     objective, acceptance
-        Of each round, ``(recording,)``; the latter only of rounds that proposed something.
+        Of each iteration, ``(recording,)``; the latter only of those that proposed something.
     interrupted
-        Whether the rounds were cut short.
+        Whether the run was cut short.
     """
 
     planned: int
@@ -44,18 +44,18 @@ class EMHistory:
     acceptance: list[Tensor] = field(default_factory=list)
     interrupted: bool = False
 
-    def add(self, step: EStep, moves: list[EStepResult], state: Values, keep: bool) -> None:
-        """Note one round."""
+    def add(self, step: EStep, results: list[EStepResult], state: Values, keep: bool) -> None:
+        """Log one iteration."""
         self.step, self.last = step, {name: u.clone() for name, u in state.items()}
         if keep:
             self.kept.append(self.last)
-        rates = [move.acceptance for move in moves if move.acceptance is not None]
+        rates = [result.acceptance for result in results if result.acceptance is not None]
         if rates:
             self.acceptance.append(torch.stack(rates).mean(0))
-        self.objective.append(moves[-1].objective)
+        self.objective.append(results[-1].objective)
 
     def check_finite(self, step_size: float) -> None:
-        """Raise ValueError if a recording has left the numbers, as too large steps make it."""
+        """Raise ValueError if the log joint or a latent overflows, as too large steps make it."""
         finite = torch.isfinite(self.objective[-1])
         for value in self.last.values():
             finite = finite & torch.isfinite(value).flatten(1).all(1)
@@ -63,51 +63,38 @@ class EMHistory:
             return
         recording = int((~finite).nonzero()[0])
         raise ValueError(
-            f"recording {recording}: the log joint or a latent is not a finite number after round "
-            f"{len(self.objective)} of {self.planned}; expected finite ones. Take a step_size "
-            f"below {step_size:g}, or look for a law of the scene that overflows."
+            f"recording {recording}: the log joint or a latent is not a finite number after "
+            f"iteration {len(self.objective)} of {self.planned}; expected finite ones. Take a "
+            f"step_size below {step_size:g}, or look for a law of the scene that overflows."
         )
 
     def trace(self) -> np.ndarray:
-        """Objective, ``(round, recording)``, nats."""
-        return _rows(self.objective)
+        """Objective, ``(iteration, recording)``, nats."""
+        return torch.stack(self.objective).cpu().numpy()
 
     def stats(self, draws: int) -> dict[str, np.ndarray]:
         """Statistics of the draws, ``(chain, draw, recording)``; empty if none was proposed."""
         if not self.kept or len(self.acceptance) < draws:
             return {}
         return {
-            "lp": _rows(self.objective[-draws:])[None],
-            "acceptance_rate": _rows(self.acceptance[-draws:])[None],
+            "lp": torch.stack(self.objective[-draws:]).cpu().numpy()[None],
+            "acceptance_rate": torch.stack(self.acceptance[-draws:]).cpu().numpy()[None],
         }
 
-    def facts(self, recordings: int) -> list[FitInfo]:
-        """Warnings of each recording."""
-        rows = [_on_acceptance(rate) for rate in self._rates(recordings)]
-        if self.interrupted:
-            text = f"interrupted after {len(self.objective)} of {self.planned} rounds"
-            warnings.warn(f"{text}; the result is of those", UserWarning, stacklevel=5)
-            rows = [[*row, text] for row in rows]
-        return [FitInfo(warnings=tuple(row)) for row in rows]
-
-    def _rates(self, recordings: int) -> list[float | None]:
-        """Mean acceptance of the draws, by recording."""
+    def fit_infos(self, recordings: int) -> list[FitInfo]:
+        """Warnings of each recording: acceptance rates out of range, and an interruption."""
+        texts: list[list[str]] = [[] for _ in range(recordings)]
         stats = self.stats(len(self.kept))
-        if not stats:
-            return [None] * recordings
-        return stats["acceptance_rate"][0].mean(0).tolist()
-
-
-def _on_acceptance(rate: float | None) -> list[str]:
-    low, high = _ACCEPTANCE
-    if rate is None or low <= rate <= high:
-        return []
-    what = "too large: most are refused" if rate < low else "too small: draws hardly move"
-    return [
-        f"acceptance rate {rate:.2f}, outside {low} to {high}; steps are {what}. Take more rounds, "
-        "in which steps adapt, or a warm_up."
-    ]
-
-
-def _rows(rows: list[Tensor]) -> np.ndarray:
-    return torch.stack(rows).cpu().numpy()
+        low, high = _ACCEPTANCE
+        for row, rate in enumerate(stats["acceptance_rate"][0].mean(0).tolist() if stats else []):
+            if not low <= rate <= high:
+                what = "large: most are refused" if rate < low else "small: draws hardly move"
+                texts[row].append(
+                    f"acceptance rate {rate:.2f}, outside {low} to {high}; steps are too {what}. "
+                    "Take more iterations, in which steps adapt, or a warm_up."
+                )
+        if self.interrupted:
+            text = f"interrupted after {len(self.objective)} of {self.planned} iterations"
+            warnings.warn(f"{text}; the result is of those", UserWarning, stacklevel=5)
+            texts = [[*row, text] for row in texts]
+        return [FitInfo(warnings=tuple(row)) for row in texts]

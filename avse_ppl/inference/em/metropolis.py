@@ -1,4 +1,4 @@
-"""Metropolis moves of the speech latents, accepted together where the prior couples frames."""
+"""Blocked Metropolis-Hastings updates of the speech latents."""
 
 from __future__ import annotations
 
@@ -7,52 +7,53 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.log_density import Site, Values
+from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.blocks import BlockSchedule
 from avse_ppl.inference.em.e_steps import EStepResult
 from avse_ppl.inference.em.frame_density import FrameLogDensity, FrameLogProb
 from avse_ppl.inference.em.proposals import Proposal
 
-_LAZY = 0.8  # most probable acceptance of a window where windows reach into each other
+_LAZY = 0.8  # largest acceptance probability of a block where blocks depend on each other
 
 
-class _Point(NamedTuple):
-    """Speech latents on the real line, and their score."""
+class LatentState(NamedTuple):
+    """Speech latents on the real line, and their log joint."""
 
     at: Values
-    score: FrameLogProb
+    log_prob: FrameLogProb
 
 
 class Metropolis:
-    r"""Moves the speech latents by proposals that are accepted or refused.
+    r"""Metropolis-Hastings steps of the speech latents, block by block.
 
-    The recording is cut into windows w. A move proposes p for the frames of x that are to move and
-    draws the set A of windows that follow it, each with probability :math:`a(r_w)` where
-    :math:`r_w(x, p)` is the log Metropolis ratio of the window's frames for the step from x to p.
-    Where windows do not reach into each other, ``a(r) = min(1, e^r)`` is all. Where they do,
-    exchanging x and p in A gives y and q; doing it again leads back; and the whole is accepted
-    with probability
+    The recording is cut into blocks w. A step proposes p for the active frames of x and draws the
+    set A of blocks that follow it, each with probability :math:`a(r_w)` where
+    :math:`r_w(x, p)` is the log Metropolis-Hastings ratio of the block's frames for the step from x
+    to p. Where blocks are independent given the proposal, ``a(r) = min(1, e^r)`` is all. Where they
+    are not, exchanging x and p in A gives y and q; doing it again leads back; and the whole is
+    accepted with probability
 
     .. math:: \min\left(1, \frac{p(y)}{p(x)} \prod_{w \in A} \frac{a(r_w(y, q))}{a(r_w(x, p))}
         \prod_{w \notin A} \frac{1 - a(r_w(y, q))}{1 - a(r_w(x, p))} \right)
 
-    which leaves the posterior invariant whatever the reach; the less windows reach into each
-    other, the closer the ratio is to 1. There ``a(r) = 0.8 min(1, e^r)``, so that no factor is 0.
+    which leaves the posterior invariant whatever the receptive field; the weaker the blocks depend
+    on each other, the closer the ratio is to 1. There ``a(r) = 0.8 min(1, e^r)``, so that no factor
+    is 0.
 
     Parameters
     ----------
-    score
+    log_density
         Log joint of the speech latents.
-    plans
-        What moves, one plan after the other, round and round.
+    schedules
+        Blocks of the steps, one after the other, cyclically.
     proposal
-        Where to; a symmetric one if windows reach into each other.
-    randoms
-        One generator a recording.
+        Proposal distribution; a symmetric one if blocks are not independent.
+    streams
+        A stream of random numbers for each recording.
     step_size
-        Where the step sizes start, one for each frame and each latent without a time. While the
-        draws do not count, they are adapted.
+        Initial step sizes, one for each frame and each latent without a time. They are adapted
+        during burn-in.
     target
         Acceptance rate that they are adapted to.
 
@@ -60,165 +61,172 @@ class Metropolis:
     ----------
     Tierney, "A note on Metropolis-Hastings kernels for general state spaces", Annals of Applied
     Probability 1998 (steps that undo themselves). Christen and Fox, "Markov chain Monte Carlo
-    using an approximation", Journal of Computational and Graphical Statistics 2005 (a second
-    decision that makes up for the first). Andrieu and Thoms, "A tutorial on adaptive MCMC",
-    Statistics and Computing 2008.
+    using an approximation", Journal of Computational and Graphical Statistics 2005 (delayed
+    acceptance). Andrieu and Thoms, "A tutorial on adaptive MCMC", Statistics and Computing 2008.
     """
 
     def __init__(
         self,
-        score: FrameLogDensity,
-        plans: list[BlockSchedule],
+        log_density: FrameLogDensity,
+        schedules: list[BlockSchedule],
         proposal: Proposal,
-        randoms: RandomStreams,
+        streams: RandomStreams,
         *,
         step_size: float,
         target: float,
     ) -> None:
-        """Keep the parts."""
-        self.score, self.plans, self.proposal, self.randoms = score, plans, proposal, randoms
+        """Start with equal step sizes."""
+        self.log_density, self.schedules = log_density, schedules
+        self.proposal, self.streams = proposal, streams
         self.target, self.step = target, 0
-        self.framed = {site.name: score.per_frame(site) for site in score.sites}
-        self.sizes = {site.name: self._size(site, step_size) for site in score.sites}
+        self.framed = {site.name: log_density.per_frame(site) for site in log_density.sites}
+        self.sizes = {}
+        for site in log_density.sites:
+            shape = (site.shape[0], 1, site.shape[-1] if self.framed[site.name] else 1)
+            self.sizes[site.name] = site.start.new_full(shape, step_size)
 
-    def moves(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
-        """See `EStep`; the moves tell of the state after each."""
-        noise = self.score.noise_of(state)
-        here = self._point(self.score.speech_of(state), noise)
-        if not self.plans:  # speech has no latents
-            return [EStepResult(here.score.total, here.score.power)] * count
-        moves = []
+    def run_steps(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
+        """See `EStep`; each result is of the state after the step."""
+        noise = self.log_density.noise_of(state)
+        current = self.evaluate(self.log_density.speech_of(state), noise)
+        if not self.schedules:  # speech has no latents
+            return [EStepResult(current.log_prob.total, current.log_prob.power)] * count
+        results = []
         for _ in range(count):
-            plan = self.plans[self.step % len(self.plans)]
-            here, rate = self._move(here, noise, plan, burn_in)
+            schedule = self.schedules[self.step % len(self.schedules)]
+            current, rate = self.take_step(current, noise, schedule, burn_in)
             self.step += 1
-            moves.append(EStepResult(here.score.total, here.score.power, rate))
-        state.update(here.at)
-        return moves
+            results.append(EStepResult(current.log_prob.total, current.log_prob.power, rate))
+        state.update(current.at)
+        return results
 
-    def _size(self, site: Site, step_size: float) -> Tensor:
-        recordings, *_, last = site.shape
-        return site.start.new_full(
-            (recordings, 1, last if self.framed[site.name] else 1), step_size
-        )
+    def evaluate(self, at: Values, noise: Values) -> LatentState:
+        """Log joint, with gradients if the proposal follows them."""
+        return LatentState(at, self.log_density(at, noise, self.proposal.gradients))
 
-    def _point(self, at: Values, noise: Values) -> _Point:
-        return _Point(at, self.score(at, noise, self.proposal.gradients))
-
-    def _move(
-        self, x: _Point, noise: Values, plan: BlockSchedule, burn_in: bool
-    ) -> tuple[_Point, Tensor]:
-        """One move, and the mean probability that what it proposed was accepted."""
-        if self.proposal.gradients and not self._knows_slopes(x, plan):
-            x = self._point(x.at, noise)
+    def take_step(
+        self, x: LatentState, noise: Values, schedule: BlockSchedule, burn_in: bool
+    ) -> tuple[LatentState, Tensor]:
+        """One step, and the mean acceptance probability of its proposals, ``(recording,)``."""
+        needed = [name for name, framed in self.framed.items() if framed or schedule.shared]
+        if self.proposal.gradients and not all(name in x.log_prob.gradients for name in needed):
+            x = self.evaluate(x.at, noise)
         if burn_in:
-            self.proposal.learn(x.score)
-        sizes = {name: size * self._moving(name, plan) for name, size in self.sizes.items()}
-        unit = {name: self.randoms.normal(u.shape, u.dtype) for name, u in x.at.items()}
-        p = self._point(self.proposal.draw(x.at, x.score, sizes, unit), noise)
-        chance = _chance(self._ratio(plan, x, p) + self._ways(plan, x, p, sizes), plan)
-        taken = self._uniform(chance) < chance
-        if plan.certain:
-            y, rate = self._exchanged(taken, plan, p, x), chance
+            self.proposal.learn(x.log_prob)
+        sizes = {name: size * self.active(name, schedule) for name, size in self.sizes.items()}
+        unit = {name: self.streams.normal(u.shape, u.dtype) for name, u in x.at.items()}
+        p = self.evaluate(self.proposal.draw(x.at, x.log_prob, sizes, unit), noise)
+        log_ratio = self.log_target_ratio(schedule, x, p)
+        log_ratio = log_ratio + self.log_proposal_ratio(schedule, x, p, sizes)
+        probability = acceptance_probability(log_ratio, schedule)
+        accepted = self.uniform(probability) < probability
+        if schedule.blocks_independent:
+            y, rate = self.accept_blocks(accepted, schedule, p, x), probability
         else:
-            y, kept = self._second_decision(taken, chance, plan, x, p, noise)
-            rate = chance * kept[:, None]
+            y, kept = self.delayed_acceptance(accepted, probability, schedule, x, p, noise)
+            rate = probability * kept[:, None]
         if burn_in:
-            self._adapt(plan, chance if plan.certain else chance / _LAZY)
-        return y, plan.mean(rate)
+            # Robbins-Monro steps of the log step sizes towards the target acceptance rate.
+            chance = probability if schedule.blocks_independent else probability / _LAZY
+            gain = (1 + self.step // len(self.schedules)) ** -0.5
+            for name, size in self.sizes.items():
+                excess = self.expand_blocks(chance, schedule, name) - self.target
+                self.sizes[name] = size * torch.exp(gain * self.active(name, schedule) * excess)
+        return y, schedule.mean(rate)
 
-    def _second_decision(
-        self,
-        taken: Tensor,
-        chance: Tensor,
-        plan: BlockSchedule,
-        x: _Point,
-        p: _Point,
-        noise: Values,
-    ) -> tuple[_Point, Tensor]:
-        """Accept the windows taken or stay at x, and the probability of the former."""
-        y = self._point(self._where(taken, plan, p.at, x.at), noise)
-        q = self._point(self._where(taken, plan, x.at, p.at), noise)
-        back = _chance(self._ratio(plan, y, q), plan)
-        choices = torch.where(taken, back / chance, (1 - back) / (1 - chance)).log().sum(1)
-        rise = (y.score.frames - x.score.frames).sum(1) + (y.score.rest - x.score.rest)
-        kept = (rise + choices).clamp(max=0.0).exp().nan_to_num(0.0)
-        whole = self._uniform(kept[:, None]) < kept[:, None]  # (recording, 1)
-        at = {name: torch.where(whole[:, None], y.at[name], u) for name, u in x.at.items()}
-        score = FrameLogProb(
-            torch.where(whole, y.score.frames, x.score.frames),
-            torch.where(whole[:, 0], y.score.rest, x.score.rest),
-            torch.where(whole[:, None], y.score.power, x.score.power), {},
+    def accept_blocks(
+        self, accepted: Tensor, schedule: BlockSchedule, p: LatentState, x: LatentState
+    ) -> LatentState:
+        """State and log joint after each independent block was accepted or not."""
+        frames = accepted[:, schedule.blocks]
+        rest = x.log_prob.rest
+        if schedule.shared:
+            rest = torch.where(accepted[:, 0], p.log_prob.rest, rest)
+        gradients = self.exchange(accepted, schedule, p.log_prob.gradients, x.log_prob.gradients)
+        if not schedule.shared:  # those of what all frames share depend on all that was accepted
+            gradients = {name: g for name, g in gradients.items() if self.framed[name]}
+        log_prob = FrameLogProb(
+            torch.where(frames, p.log_prob.frames, x.log_prob.frames), rest,
+            torch.where(frames[:, None], p.log_prob.power, x.log_prob.power), gradients,
         )  # fmt: skip
-        return _Point(at, score), kept
+        return LatentState(self.exchange(accepted, schedule, p.at, x.at), log_prob)
 
-    def _ratio(self, plan: BlockSchedule, x: _Point, p: _Point) -> Tensor:
-        """What the step from x to p changes in the log joint of each window."""
-        change = plan.sum(p.score.frames - x.score.frames)
-        return change + (p.score.rest - x.score.rest)[:, None] if plan.count == 1 else change
+    def delayed_acceptance(
+        self,
+        accepted: Tensor,
+        probability: Tensor,
+        schedule: BlockSchedule,
+        x: LatentState,
+        p: LatentState,
+        noise: Values,
+    ) -> tuple[LatentState, Tensor]:
+        """Accept the chosen blocks as a whole or stay at x, and the probability of the former."""
+        y = self.evaluate(self.exchange(accepted, schedule, p.at, x.at), noise)
+        q = self.evaluate(self.exchange(accepted, schedule, x.at, p.at), noise)
+        back = acceptance_probability(self.log_target_ratio(schedule, y, q), schedule)
+        choices = torch.where(accepted, back / probability, (1 - back) / (1 - probability))
+        rise = (y.log_prob.frames - x.log_prob.frames).sum(1)
+        rise = rise + (y.log_prob.rest - x.log_prob.rest)
+        kept = (rise + choices.log().sum(1)).clamp(max=0.0).exp().nan_to_num(0.0)
+        whole = self.uniform(kept[:, None]) < kept[:, None]  # (recording, 1)
+        at = {name: torch.where(whole[:, None], y.at[name], u) for name, u in x.at.items()}
+        log_prob = FrameLogProb(
+            torch.where(whole, y.log_prob.frames, x.log_prob.frames),
+            torch.where(whole[:, 0], y.log_prob.rest, x.log_prob.rest),
+            torch.where(whole[:, None], y.log_prob.power, x.log_prob.power), {},
+        )  # fmt: skip
+        return LatentState(at, log_prob), kept
 
-    def _ways(self, plan: BlockSchedule, x: _Point, p: _Point, sizes: Values) -> Tensor:
-        """Log density of the way back over that of the way there, by window."""
-        there = self.proposal.log_density(p.at, x.at, x.score, sizes)
-        back = self.proposal.log_density(x.at, p.at, p.score, sizes)
-        total = x.score.rest.new_zeros(len(x.score.rest), plan.count)
-        for name, way in there.items():
-            gap = (back[name] - way).sum(1)
+    def log_target_ratio(self, schedule: BlockSchedule, x: LatentState, p: LatentState) -> Tensor:
+        """Change of the log joint of each block from x to p, ``(recording, block)``."""
+        change = schedule.sum(p.log_prob.frames - x.log_prob.frames)
+        if schedule.count == 1:
+            change = change + (p.log_prob.rest - x.log_prob.rest)[:, None]
+        return change
+
+    def log_proposal_ratio(
+        self, schedule: BlockSchedule, x: LatentState, p: LatentState, sizes: Values
+    ) -> Tensor:
+        """Log density of proposing x from p over that of p from x, ``(recording, block)``."""
+        forward = self.proposal.log_density(p.at, x.at, x.log_prob, sizes)
+        backward = self.proposal.log_density(x.at, p.at, p.log_prob, sizes)
+        total = x.log_prob.rest.new_zeros(len(x.log_prob.rest), schedule.count)
+        for name, log_density in forward.items():
+            gap = (backward[name] - log_density).sum(1)
             if self.framed[name]:
-                total = total + plan.sum(gap)
-            elif plan.shared:
+                total = total + schedule.sum(gap)
+            elif schedule.shared:
                 total = total + gap.sum(1, keepdim=True)
         return total
 
-    def _moving(self, name: str, plan: BlockSchedule) -> Tensor | float:
-        """1 where a latent moves, 0 elsewhere."""
+    def active(self, name: str, schedule: BlockSchedule) -> Tensor | float:
+        """1 where a latent changes, 0 elsewhere."""
         if self.framed[name]:
-            return plan.active.to(self.sizes[name].dtype)
-        return float(plan.shared)
+            return schedule.active.to(self.sizes[name].dtype)
+        return float(schedule.shared)
 
-    def _by_entry(self, windows: Tensor, plan: BlockSchedule, name: str) -> Tensor:
-        """``(recording, window)`` laid out over the entries of a latent."""
-        return windows[:, plan.windows][:, None] if self.framed[name] else windows[:, :1, None]
+    def expand_blocks(self, blocks: Tensor, schedule: BlockSchedule, name: str) -> Tensor:
+        """Expand ``(recording, block)`` over the entries of a latent."""
+        return blocks[:, schedule.blocks][:, None] if self.framed[name] else blocks[:, :1, None]
 
-    def _where(self, taken: Tensor, plan: BlockSchedule, there: Values, here: Values) -> Values:
-        """Choose window by window; what has no time moves with a plan that moves it."""
+    def exchange(
+        self, accepted: Tensor, schedule: BlockSchedule, proposed: Values, current: Values
+    ) -> Values:
+        """Values of the accepted blocks, and the current ones elsewhere."""
         return {
-            name: torch.where(self._by_entry(taken, plan, name), there[name], u)
-            if self.framed[name] or plan.shared else u
-            for name, u in here.items()
+            name: torch.where(self.expand_blocks(accepted, schedule, name), proposed[name], u)
+            if self.framed[name] or schedule.shared else u
+            for name, u in current.items()
         }  # fmt: skip
 
-    def _exchanged(self, taken: Tensor, plan: BlockSchedule, p: _Point, x: _Point) -> _Point:
-        """Point and score after windows that do not reach into each other were chosen."""
-        frames = taken[:, plan.windows]
-        rest = torch.where(taken[:, 0], p.score.rest, x.score.rest) if plan.shared else x.score.rest
-        slopes = self._where(taken, plan, p.score.gradients, x.score.gradients)
-        if not plan.shared:  # those of what all frames share would need all that was chosen
-            slopes = {name: slope for name, slope in slopes.items() if self.framed[name]}
-        score = FrameLogProb(
-            torch.where(frames, p.score.frames, x.score.frames), rest,
-            torch.where(frames[:, None], p.score.power, x.score.power), slopes,
-        )  # fmt: skip
-        return _Point(self._where(taken, plan, p.at, x.at), score)
-
-    def _knows_slopes(self, x: _Point, plan: BlockSchedule) -> bool:
-        moving = [name for name, framed in self.framed.items() if framed or plan.shared]
-        return all(name in x.score.gradients for name in moving)
-
-    def _uniform(self, like: Tensor) -> Tensor:
+    def uniform(self, like: Tensor) -> Tensor:
+        """Uniform random numbers, ``(recording, ...)``."""
         options = {"dtype": like.dtype, "device": like.device}
-        rows = [torch.rand(like.shape[1:], generator=g, **options) for g in self.randoms.generators]
+        rows = [torch.rand(like.shape[1:], generator=g, **options) for g in self.streams.generators]
         return torch.stack(rows)
 
-    def _adapt(self, plan: BlockSchedule, chance: Tensor) -> None:
-        """Robbins-Monro steps of the log step sizes towards the target acceptance."""
-        gain = (1 + self.step // len(self.plans)) ** -0.5
-        for name, size in self.sizes.items():
-            excess = self._by_entry(chance, plan, name) - self.target
-            self.sizes[name] = size * torch.exp(gain * self._moving(name, plan) * excess)
 
-
-def _chance(ratio: Tensor, plan: BlockSchedule) -> Tensor:
-    """Probability that a window follows; what is not a number is refused."""
-    chance = ratio.clamp(max=0.0).exp().nan_to_num(0.0)
-    return chance if plan.certain else _LAZY * chance
+def acceptance_probability(log_ratio: Tensor, schedule: BlockSchedule) -> Tensor:
+    """Probability that a block is accepted; what is not a number is refused."""
+    probability = log_ratio.clamp(max=0.0).exp().nan_to_num(0.0)
+    return probability if schedule.blocks_independent else _LAZY * probability

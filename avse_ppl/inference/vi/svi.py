@@ -132,7 +132,7 @@ class SVI(InferenceMethod):
     def _run(self, problem: Problem) -> Draws:
         """Posterior with ``trace["elbo"]``, nats, ``(step, recording)``."""
         density = LogDensity(problem.scene, problem.spectrogram)
-        check_memory(density, draws=self.draws, waveforms=self.draws * self.waveforms)
+        check_memory(density, draws=self.draws, waveforms=self.n_waveforms)
         guide, trace = self.fit_guide(density, problem.streams)
         with torch.no_grad():
             values = [density.constrain(guide.draw(problem.streams))[0] for _ in range(self.draws)]
