@@ -27,7 +27,7 @@ Clips that are missing or cannot be read are listed at the end; the rest is prep
 
 [bold]Corpora[/] are folders as they were published:
 
-
+CORPORA
 The result is CACHE.npy and CACHE.npz (audio), CACHE.lips.npy and CACHE.lips.npz (mouth crops),
 CACHE.noisy.npy and CACHE.noisy.npz (where the corpus has paired noisy recordings). When they are
 there, CACHE.pieces/ may be removed.
@@ -39,7 +39,7 @@ there, CACHE.pieces/ may be removed.
 """
 
 HELP = HELP.replace(
-    "", "\b\n" + "".join(f"  {name:<18}{c.layout}\n" for name, c in CORPORA.items())
+    "CORPORA", "\b\n" + "".join(f"  {name:<18}{c.layout}\n" for name, c in CORPORA.items())
 )
 CorpusName = StrEnum("CorpusName", list(CORPORA))
 
