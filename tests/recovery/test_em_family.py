@@ -129,11 +129,7 @@ def importance_sample(scene, mixture, draws=200_000):
     return mean.numpy(), sd.numpy(), float(1 / weight.square().sum())
 
 
-<<<<<<< HEAD
 def run_metropolis(scene, mixture, e_step, schedules=None, step_size=0.7, seed=0):
-=======
-def metropolis(scene, mixture, e_step, schedules=None, step_size=0.7, seed=0):
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     score = FrameLogDensity(LogDensity(scene, mixture))
     ones = {site.name: torch.ones_like(site.start) for site in score.sites}
     proposal = LangevinWalk(ones) if e_step == "mala" else RandomWalk(ones)
@@ -154,13 +150,8 @@ def test_coupled_frames_against_importance_sampling(e_step):
     mean, sd, worth = importance_sample(scene, one)
     assert worth > 1000
     time = one.frames.time
-<<<<<<< HEAD
     schedules = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
     mover = run_metropolis(scene, mixture, e_step, schedules if e_step == "mh" else None)
-=======
-    schedules = [*striped_blocks(time, 2, False, CPU), single_block(time, CPU, frames=False)]
-    mover = metropolis(scene, mixture, e_step, schedules if e_step == "mh" else None)
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     state = {"speech.z": torch.zeros(64, 2, time), "speech.level": torch.zeros(64, 1, 1)}
     mover.run_steps(state, 100, burn_in=True)
     rows = []
@@ -184,11 +175,7 @@ CASES = [  # each move among the fast ones
 ]  # fmt: skip
 
 
-<<<<<<< HEAD
 def simulate_shifts(e_step, kind, schedules=None, moves=60, recordings=700):
-=======
-def shifts(e_step, kind, schedules=None, moves=60, recordings=700):
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     """z scores of how statistics of latents and mixture change when latents move.
 
     Latents and mixture are drawn from the scene, so that the latents are from their posterior;
@@ -196,11 +183,7 @@ def shifts(e_step, kind, schedules=None, moves=60, recordings=700):
     """
     scene = Scene(make_prior(kind), known_noise)
     world = simulate(scene, 50, recordings=recordings, seed=7)
-<<<<<<< HEAD
     mover = run_metropolis(scene, world.mixture, e_step, schedules, step_size=0.4)
-=======
-    mover = metropolis(scene, world.mixture, e_step, schedules, step_size=0.4)
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     state = {name: world.latents[name].clone() for name in mover.sizes}
     before = statistics(mover, state)
     mover.run_steps(state, moves, burn_in=False)
@@ -210,13 +193,8 @@ def shifts(e_step, kind, schedules=None, moves=60, recordings=700):
     return z.numpy(), float(moved)
 
 
-<<<<<<< HEAD
 def make_overlapping_blocks(blocks_independent):
     """Every third frame moves: with a recurrent decoder, all windows reach into each other."""
-=======
-def close_blocks(blocks_independent):
-    """Every third frame moves: with a recurrent decoder, all blocks depend on each other."""
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     time = TINY.count_frames(50)
     return [
         *striped_blocks(time, 3, blocks_independent, CPU),
@@ -239,23 +217,18 @@ def statistics(mover, state):
 @pytest.mark.parametrize(("e_step", "kind"), CASES)
 def test_moves_leave_the_joint_law_invariant(e_step, kind):
     # Eight statistics, six cases: 4.5 sd are exceeded by chance once in 3000 times.
-<<<<<<< HEAD
-    schedules = make_overlapping_blocks(blocks_independent=False) if (e_step, kind) == ("mh", "rvae") else None
+    schedules = (
+        make_overlapping_blocks(blocks_independent=False)
+        if (e_step, kind) == ("mh", "rvae")
+        else None
+    )
     z, moved = simulate_shifts(e_step, kind, schedules)
-=======
-    schedules = close_blocks(blocks_independent=False) if (e_step, kind) == ("mh", "rvae") else None
-    z, moved = shifts(e_step, kind, schedules)
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     assert moved > 0.3
     assert np.abs(z).max() < 4.5, z
 
 
 def test_windows_wrongly_taken_for_independent_would_be_found_out():
-<<<<<<< HEAD
     z, _ = simulate_shifts("mh", "rvae", make_overlapping_blocks(blocks_independent=True))
-=======
-    z, _ = shifts("mh", "rvae", close_blocks(blocks_independent=True))
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     assert np.abs(z).max() > 6
 
 

@@ -55,11 +55,7 @@ def test_svi_is_near():
 
 @pytest.mark.slow
 def test_a_point_estimate_and_a_tempered_posterior_are_not():
-<<<<<<< HEAD
     point = calibrate(EM(iterations=50, waveforms=False), True, simulations=50, keep=19)
-=======
-    point = calibrated(EM(iterations=50, waveforms=False), True, simulations=50, keep=19)
->>>>>>> 11ec185 (EM in standard terms: iterations, blocks, Metropolis-Hastings ratios, delayed acceptance)
     assert point.distance()["speech.gain[0,3]"] > 0.3
     tempered = calibrate(
         Exact(nodes=33, draws=49, waveforms=False, tempering=0.25), True, 100, keep=49
