@@ -148,7 +148,8 @@ def make_method(name: str) -> Any:
 
 
 def has_setting(method: str, setting: str) -> bool:
-    return setting in {field.name for field in fields(make_method(method))}
+    """Whether a method uses a setting; UDiffSE has a tempering and as many draws of its own."""
+    return setting in {f.name for f in fields(make_method(method))} and method != "guided-udiffse"
 
 
 def chains_of(method: str) -> int:
