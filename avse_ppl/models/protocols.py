@@ -243,6 +243,22 @@ class Denoiser(Protocol):
 
 
 @runtime_checkable
+class HasNetwork(Protocol):
+    """A prior that is parametrised by a network."""
+
+    network: Any
+
+
+@runtime_checkable
+class HasLatentDecoder(Protocol):
+    """A network whose latent site are innovations, and that can decode the latents themselves."""
+
+    def decode_latents(self, z: Tensor) -> Tensor:
+        """Log power of latents, ``(..., freq, time)``."""
+        ...
+
+
+@runtime_checkable
 class HasSequencePrior(Protocol):
     """A network with a prior of its latent sequence, instead of a white one."""
 
@@ -288,6 +304,11 @@ def visual_weight_of(speech: Any) -> float:
 def supports_switch(speech: Any) -> bool:
     """Whether the switch of the lips can be summed out under a speech prior."""
     return isinstance(speech, SupportsSwitch) and speech.supports_switch
+
+
+def network_of(prior: Any) -> Any:
+    """Network of a prior; None where it has none."""
+    return prior.network if isinstance(prior, HasNetwork) else None
 
 
 def receptive_field_of(prior: Any) -> int | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avse_ppl.models.protocols import network_of
 from avse_ppl.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def file_signature(path: Path) -> list[int] | None:
 def fingerprint_model(model: object) -> str:
     """Hash of weights, settings and source text, which tells models of one name apart."""
     digest = hashlib.sha256()
-    network: Any = getattr(model, "network", None)
+    network = network_of(model)
     if network is not None:
         for name, value in sorted(network.state_dict().items()):
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())

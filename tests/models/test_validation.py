@@ -13,11 +13,11 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, stationary
-from avse_ppl.models.site_validation import check_unchanging
 from avse_ppl.models.validation import (
     check_count,
     check_positive,
     check_scene,
+    check_unchanging,
     name_of,
     unknown_name,
 )
@@ -266,7 +266,7 @@ def _after_the_plate(power):
 )
 def test_a_discrete_site(law):
     assert refused(sampled(law, lambda value: value + 1.0)) == (
-        f"site 'site' is discrete ({type(law).__name__}); the gradient-based routines need "
+        f"site 'site' is discrete ({type(law).__name__}); the gradient-based methods need "
         "continuous latents. Use a relaxed law (Beta, RelaxedBernoulli) or sum it out."
     )
 

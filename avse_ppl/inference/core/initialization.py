@@ -13,7 +13,7 @@ from avse_ppl.inference.core.fit_noise import fit_noise
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import HasInitialValues, HasMStep
+from avse_ppl.models.protocols import HasEncoder, HasInitialValues, HasMStep
 from avse_ppl.models.visual.gate import Switch, gated, shown
 
 _NOISE_FITS = 20
@@ -31,13 +31,13 @@ def warm_start(
     """
     location = {site.name: site.start.clone() for site in density.sites}
     log_sd = {name: torch.full_like(value, -2.3) for name, value in location.items()}
-    encode = getattr(density.scene.speech, "encode", None)
-    if encode is not None:
+    speech = density.scene.speech
+    if isinstance(speech, HasEncoder):
         visual = density.mixture.frames.visual
         if visual is not None and density.scene.reliability is not None:
             visual = gated(visual, _gate(density))
         seen = () if visual is None else (visual,)
-        for name, (mean, sd) in encode(density.mixture.power, *seen).items():
+        for name, (mean, sd) in speech.encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
     if noise is None and isinstance(density.scene.noise, HasInitialValues):
         noise = _fit_noise(density, location, randoms)

@@ -29,7 +29,13 @@ from avse_ppl.inference.diffusion.warm_start import (
     load_base_prior,
 )
 from avse_ppl.inference.vi.svi import SVI
-from avse_ppl.models.protocols import Denoiser, HasEncoder, HasMStep, LatentDenoisingNetwork
+from avse_ppl.models.protocols import (
+    Denoiser,
+    HasEncoder,
+    HasMStep,
+    LatentDenoisingNetwork,
+    network_of,
+)
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import noise_levels
 from avse_ppl.models.validation import check_count, check_front_end, check_positive
@@ -287,6 +293,6 @@ class GuidedDiffusion(InferenceMethod):
             "tempering": self.tempering, "device": self.device, "dtype": self.dtype,
             "waveforms": False,
         }  # fmt: skip
-        if isinstance(getattr(speech, "network", None), LatentDenoisingNetwork):
+        if isinstance(network_of(speech), LatentDenoisingNetwork):
             return GuidedDiffusion(chains=self.chains, **common)
         return SVI(steps=13, draws=10, k_hat_draws=0, **common)

@@ -18,7 +18,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import LatentDenoisingNetwork
+from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, network_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.models.speech.latent_sequence import SequencePrior
@@ -46,7 +46,7 @@ class SpeechLatentDenoiser:
     """
 
     def __init__(self, speech: Any, density: LogDensity) -> None:
-        network = getattr(speech, "network", None)
+        network = network_of(speech)
         self.network: Any = network if isinstance(network, LatentDenoisingNetwork) else None
         self.visual: Any = density.mixture.frames.visual
         self.sites = [site for site in density.sites if not site.of_noise]
@@ -166,7 +166,7 @@ class LatentDiffusion:
         base_prior: Any = None,
     ) -> None:
         speech: Any = scene.speech
-        if hasattr(getattr(speech, "network", None), "decode_latents"):
+        if isinstance(network_of(speech), HasLatentDecoder):
             # The site is the latent itself, and not its innovation.
             other = None if base_prior is None else base_prior.network
             if other is not None and other.latent != speech.network.latent:

@@ -24,6 +24,7 @@ from avse_ppl.inference.vi.khat import (
     describe_k_hat,
 )
 from avse_ppl.inference.vi.optimize import ElboTrace, OptimizerSettings, maximise_elbo
+from avse_ppl.models.protocols import HasEncoder
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
@@ -189,7 +190,7 @@ class SVI(InferenceMethod):
             self.guide, location, log_sd, density.mixture.frames.time, self.rank, streams
         )
         # Noise that is fitted to speech which is not even a guess takes speech for its own.
-        updates = self.noise_updates if hasattr(density.scene.speech, "encode") else 0
+        updates = self.noise_updates if isinstance(density.scene.speech, HasEncoder) else 0
         settings = OptimizerSettings(
             self.steps, self.learning_rate, self.tempering, self.tolerance, updates, self.progress
         )
