@@ -291,8 +291,8 @@ def check_unchanging(scene: Scene, frames: Frames) -> None:
                 kind = type(unwrap_distribution(site["fn"])).__name__
                 raise ValueError(
                     f"the support of {name!r} ({kind}) depends on other latents; expected the same "
-                    "bounds always. Sample on fixed bounds, for instance Uniform(0.0, 1.0), and scale "
-                    "the value in the model."
+                    "bounds always. Sample on fixed bounds, for instance Uniform(0.0, 1.0), and "
+                    "scale the value in the model."
                 )
 
 
