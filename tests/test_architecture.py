@@ -129,6 +129,24 @@ def test_rooms_import_each_other_one_way_only() -> None:
 # --- names ---------------------------------------------------------------------------------------
 
 
+def list_functions() -> list[tuple[str, str]]:
+    """The module and the name of every function and method but those of Python's own protocols."""
+    return [
+        (name_module(path), node.name)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.name.startswith("__")
+    ]
+
+
+def test_few_functions_are_private() -> None:
+    # Pieces broken off only to be short: a function of its own is worth a name and a docstring.
+    names = [name for _, name in list_functions()]
+    private = [name for name in names if name.startswith("_")]
+    assert len(private) < 0.25 * len(names)
+
+
 def test_every_public_name_is_there_and_documented() -> None:
     rooms = [avse_ppl, *(importlib.import_module(f"avse_ppl.{room}") for room in ALLOWED if room)]
     for module in rooms:

@@ -1,4 +1,4 @@
-"""README and docs: their Python runs, their commands parse.
+"""README and docs: their Python runs, their commands parse, their links lead somewhere.
 
 The Python blocks of a page run in turn, in a folder with short recordings under the names that the
 pages use. Public names of the package, a ``wave`` and the ``lips`` of ``clip.mkv`` are there from
@@ -22,12 +22,14 @@ import avse_ppl
 from avse_ppl.video import read_lips
 from tests.helpers import BUNDLED, RATE_HZ, ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FAST = re.compile(r"README\.md|docs/(index\.md|concepts/.*|guides/.*)")
 BLOCK = re.compile(
     r"(?P<reason><!-- not run: .+? -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S
 )
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)|!\[[^\]]*\]\(([^)\s]+)\)")
+PATH = re.compile(r"`((?:avse_ppl|tests|docs|benchmarks|scripts|examples)/[\w/.-]+)`")
 INLINE = re.compile(r"`(avse-ppl [^`\n]+)`")
 NOISES = """
 from avse_ppl import ComplexNormal
@@ -118,3 +120,16 @@ def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         options = {name for parameter in command.params for name in parameter.opts}
         given = {word.split("=")[0] for word in words if word.startswith("--")}
         assert given <= options | {"--help"}, f"{page}: `{text}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    targets = [link or image for link, image in LINK.findall(text)]
+    missing = [
+        target
+        for target in targets
+        if not target.startswith(("http", "mailto")) and not (page.parent / target).exists()
+    ]
+    missing += [path for path in PATH.findall(text) if not (ROOT / path).exists()]
+    assert not missing

@@ -388,9 +388,8 @@ case("nuts-av-dkf-switching", 1e-2, routine=NUTS(max_tree_depth=2, **CHAIN_SHORT
 _JAX = NumPyroNUTS(max_tree_depth=3, metrics=1, **CHAIN_SHORT)
 _HELD = {"spared": 0.2, "held": ("mean", "waveform", "stats.lp"), "length_s": 0.3}
 for _speech, _noise in (("gaussian", "stationary"), ("vae", "nmf")):
-    case(f"numpyro-nuts-{_speech}", 0.1, routine=_JAX, speech=_speech, noise=_noise, **_HELD)(
-        inverted
-    )
+    case(f"numpyro-nuts-{_speech}", 0.1, slow=_speech != "gaussian", routine=_JAX, speech=_speech,
+         noise=_noise, **_HELD)(inverted)  # fmt: skip
 _JAX = NumPyroNUTS(max_tree_depth=2, metrics=1, **CHAIN_SHORT)
 for _name in ("tcvae", "rvae", "dkf"):
     case(f"numpyro-nuts-{_name}", 0.1, slow=True, routine=_JAX, speech=_name, **_HELD)(inverted)
@@ -412,8 +411,8 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
         to_jax,
     )
 
-    believed = None if reliability is None else resolve_reliability(reliability)
-    scene = Scene(speech_named(speech), resolve_noise("nmf"), believed)
+    gate = None if reliability is None else resolve_reliability(reliability)
+    scene = Scene(speech_named(speech), resolve_noise("nmf"), gate)
     mixture = Stft().analyse(noisy(0.3, av=reliability is not None))
     density = LogDensity(scene, condition_on_video(scene, mixture, lips() if reliability else None))
     made, recording = make_jax_log_density(density), list_recordings(density)[0]
@@ -432,7 +431,9 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
 
 
 for _name in ("gaussian", "vae", "rvae", "tcvae", "dkf", "srnn"):
-    case(f"jax-density-{_name}", 1e-4, speech=_name)(jax_joint)
+    case(f"jax-density-{_name}", 1e-4, slow=_name not in ("gaussian", "dkf"), speech=_name)(
+        jax_joint
+    )
 for _name in ("soft", "switching", "beta"):
     case(
         f"jax-density-av-dkf-{_name}",
