@@ -166,9 +166,17 @@ STFT = Stft(64, 16)
 SIMULATIONS = 200
 ROUTINES: dict[str, Callable[[], Callable[..., Posterior]]] = {
     "exact": lambda: Exact(nodes=25, draws=99, waveforms=False),
-    "svi": lambda: SVI(steps=600, learning_rate=0.02, tolerance=0, draws=99, waveforms=False),
+    "svi": lambda: SVI(
+        steps=600, learning_rate=0.02, tolerance=0, draws=99, moment_draws=None, waveforms=False
+    ),
     "svi, tempered 0.25": lambda: SVI(
-        steps=600, learning_rate=0.02, tolerance=0, draws=99, waveforms=False, tempering=0.25
+        steps=600,
+        learning_rate=0.02,
+        tolerance=0,
+        draws=99,
+        moment_draws=None,
+        waveforms=False,
+        tempering=0.25,
     ),
     "em": lambda: EM(iterations=150, waveforms=False),
     "em-langevin": lambda: EM("langevin", iterations=200, draws=99, waveforms=False),

@@ -24,7 +24,10 @@ PEER_ROWS = {
     "RVAE": ("RVAE LDEM", "9.61 / 1.56 / .477", 33.9),
 }
 RUNS = {
-    ("A-VAE", "SVI, tempered 0.25"): (SVI(steps=100, tempering=0.25, waveforms=False), NMF(4)),
+    ("A-VAE", "SVI, tempered 0.25"): (
+        SVI(steps=100, tempering=0.25, moment_draws=None, waveforms=False),
+        NMF(4),
+    ),
     ("RVAE", "EM-Langevin, tempered 0.6"): (
         EM("langevin", iterations=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False),
         NMF(2),

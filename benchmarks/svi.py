@@ -69,7 +69,7 @@ def textbook(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
 
 def ours(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
     """What `SVI` does with its defaults."""
-    routine = SVI(steps=steps, tolerance=0)
+    routine = SVI(steps=steps, moment_draws=None, k_hat_draws=100, tolerance=0)
     guide, _ = routine.fit_guide(density, randoms)
     return lambda: guide.draw(randoms), guide.entropy
 
@@ -131,7 +131,8 @@ def guides(scene: Scene) -> list[str]:
     for guide in ("mean-field", "structured", "low-rank"):
         found = []
         for seed, wave in enumerate(waves):
-            routines = [SVI(guide=guide, k_hat_draws=k) for k in (100, 0)]
+            settings = {"guide": guide, "steps": 120, "moment_draws": None}
+            routines = [SVI(**settings, k_hat_draws=k) for k in (100, 0)]
             checked, plain = (timed(partial(r, scene, wave, seed=seed)) for r in routines)
             posterior = checked[0]
             elbo = posterior.trace["elbo"][-20:].mean()

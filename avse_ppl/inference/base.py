@@ -107,7 +107,7 @@ class Problem:
         video: Any = None,
         *,
         seed: Seed = 0,
-        device: str = "cpu",
+        device: str = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> Problem:
         """Check the arguments of an inference method, move them to a device, and seed.
@@ -219,7 +219,7 @@ class InferenceMethod(ABC):
     draws: int = 50
     waveforms: bool | int = True
     tempering: float = 1.0
-    device: str = "cpu"
+    device: str = "auto"
     dtype: torch.dtype = torch.float32
     progress: Progress | None = None
 

@@ -39,21 +39,25 @@ class Preset:
         return self.method(**{**self.settings, **settings})
 
 
-# After the warm start few steps do, and for the mean of independent draws few draws.
-_SVI = {"steps": 13, "moment_draws": 20, "k_hat_draws": 50}
+# Guides with correlations take more steps than the mean field, and are checked with more draws.
+_CORRELATED = {"steps": 120, "moment_draws": None, "k_hat_draws": 100}
 _HMC = {"draws": 50, "warmup": 50, "chains": 2}
 _METROPOLIS = {"iterations": 80, "warm_up": 40, "tempering": 0.4}
 
 presets: Mapping[str, Preset] = MappingProxyType(
     {
-        "svi": Preset(SVI, "mean-field variational posterior over all latents (the default)", _SVI),
+        "svi": Preset(SVI, "mean-field variational posterior over all latents (the default)"),
         "svi-structured": Preset(
-            SVI, "variational, each latent that changes over time a chain", {"guide": "structured"}
+            SVI,
+            "variational, each latent that changes over time a chain",
+            {"guide": "structured", **_CORRELATED},
         ),
         "svi-low-rank": Preset(
-            SVI, "variational, with a few directions common to all latents", {"guide": "low-rank"}
+            SVI,
+            "variational, with a few directions common to all latents",
+            {"guide": "low-rank", **_CORRELATED},
         ),
-        "em": Preset(EM, "point estimate by expectation-maximisation", {"e_step": "point"}),
+        "em": Preset(EM, "point estimate by expectation-maximisation"),
         "em-langevin": Preset(
             EM,
             "Langevin draws of the speech latents, point estimate of the noise",

@@ -572,7 +572,7 @@ def diagnosed() -> Values:
     scene, wave = Scene(GaussianSpeech(), stationary), noisy(0.5)
     found: Values = {}
     chains = NUTS(max_tree_depth=2, draws=8, warmup=3, chains=2, init_steps=5)
-    for name, routine in (("svi", SVI(steps=20, draws=40)), ("nuts", chains)):
+    for name, routine in (("svi", SVI(steps=20, draws=40, k_hat_draws=100)), ("nuts", chains)):
         judged = avse_ppl.diagnose(routine(scene, wave, seed=0), scene)
         figures = {k: np.asarray(v) for k, v in judged.figures[0].items()}
         found |= {f"{name}.{k}": v for k, v in figures.items() if v.dtype.kind in "fiub"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
 from avse_ppl import EM, HMC, NMF, NUTS, SVI, Exact, GaussianSpeech, load_speech, stationary
+from avse_ppl.inference import presets
 from avse_ppl.models import pretrained_names
 from avse_ppl.pipeline.catalog import (
     INFERENCE_METHODS,
@@ -227,3 +228,10 @@ def test_unknown_routine():
 def test_a_prior_without_a_density_is_inverted_by_guided_diffusion():
     assert default_inference(load_speech("score")) == "guided"
     assert default_inference(load_speech("latent-diffusion")) == "svi"
+
+
+def test_presets_differ_from_their_class_where_they_say():
+    assert resolve_inference("svi") == SVI()
+    for preset in presets.values():
+        defaults = {field.name: field.default for field in fields(preset.method)}
+        assert all(defaults[name] != value for name, value in preset.settings.items())

@@ -99,13 +99,13 @@ class SVI(InferenceMethod):
     ('variational', (1, 5, 1, 4000))
     """
 
-    steps: int = 120
+    steps: int = 13
     learning_rate: float = 0.15
     guide: str = "mean-field"
     rank: int = 5
     noise_updates: int = 20
-    moment_draws: int | None = None
-    k_hat_draws: int = 100
+    moment_draws: int | None = 20
+    k_hat_draws: int = 50
     tolerance: float = 1e-4
 
     name: ClassVar[str] = "svi"
