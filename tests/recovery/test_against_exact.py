@@ -240,8 +240,13 @@ def test_a_latent_of_noise_for_each_frame_is_fine():
 
 ROUTINES = {
     "svi": lambda w: SVI(
-        steps=400, learning_rate=0.02, tolerance=0, draws=DRAWS, moment_draws=None,
-        waveforms=False, tempering=w,
+        steps=400,
+        learning_rate=0.02,
+        tolerance=0,
+        draws=DRAWS,
+        moment_draws=None,
+        waveforms=False,
+        tempering=w,
     ),
     "em": lambda w: EM(iterations=150, step_size=0.05, waveforms=False, tempering=w),
     "em-langevin": lambda w: EM(
