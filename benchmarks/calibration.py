@@ -188,7 +188,11 @@ def simulated() -> list[str]:
     scene, lines = reference_scene(False, stft=STFT), []
     for name, make in ROUTINES.items():
         result = simulation_based_calibration(make(), scene, SIMULATIONS, seed=1, batch=50)
-        gaps, inside, cover = result.distance(), result.uniform(0.99), result.coverage(0.9)
+        gaps, inside, cover = (
+            result.compute_distance(),
+            result.are_uniform(0.99),
+            result.coverage(0.9),
+        )
         if not lines:
             lines = [row("inference method", *gaps), row(*["---"] * (len(gaps) + 1))]
         cells = [f"{gaps[k]:.3f}{'' if inside[k] else ' *'} ({100 * cover[k]:.0f} %)" for k in gaps]

@@ -17,7 +17,7 @@ from rich.table import Table
 import avse_ppl
 from avse_ppl.data import highpass, mix
 from avse_ppl.evaluation.metrics import evaluate_pair
-from avse_ppl.plotting.posterior import plot_enhancement
+from avse_ppl.plotting import plot_posterior
 from avse_ppl.signal.audio import Audio, load_audio, save_audio
 
 DATA = Path(__file__).parent / "data"
@@ -51,7 +51,7 @@ def main() -> None:
     save_audio(arguments.output / "noisy.wav", noisy)
     save_audio(arguments.output / "enhanced.wav", enhanced.speech)
     posterior.save(arguments.output / "posterior.nc")
-    plot_enhancement(posterior, arguments.output / "enhancement.png")
+    plot_posterior(posterior, arguments.output / "enhancement.png")
 
     table = Table(title=f'"bin red by K seven now", {arguments.noise} at {arguments.snr_db:g} dB')
     for heading in ("", "SI-SDR, dB", "PESQ wide-band", "ESTOI"):

@@ -22,7 +22,7 @@ from avse_ppl.data import highpass, mix
 from avse_ppl.evaluation.diagnostics import diagnose
 from avse_ppl.models.simulate import Simulated, simulate
 from avse_ppl.pipeline.compare import compare
-from avse_ppl.plotting.comparison import plot_comparison
+from avse_ppl.plotting import plot_comparison
 from avse_ppl.signal.audio import Audio, load_audio
 
 DATA = Path(__file__).parent / "data"

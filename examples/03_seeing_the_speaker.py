@@ -18,7 +18,7 @@ from rich.table import Table
 import avse_ppl
 from avse_ppl.data import highpass, mix
 from avse_ppl.evaluation.metrics import evaluate
-from avse_ppl.plotting.lips import save_lips_picture
+from avse_ppl.plotting import plot_tracking
 from avse_ppl.signal.audio import Audio, load_audio, save_audio
 from avse_ppl.video import read_lips
 
@@ -39,7 +39,7 @@ def main() -> None:
     mixture = mix(meant, other, arguments.snr_db)
     noisy = Audio(mixture.mixture, mixture.sample_rate_hz)
     lips = read_lips(DATA / "mouth.mkv")
-    save_lips_picture(lips, arguments.output / "lips.png")
+    plot_tracking(lips, arguments.output / "lips.png")
 
     table = Table(title=f'"set white at u eight now", somebody else at {arguments.snr_db:g} dB')
     for heading in ("", "SI-SDR, dB", "ESTOI"):

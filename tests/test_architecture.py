@@ -47,10 +47,7 @@ ALLOWED = {
     "__main__": {"cli"},
 }  # fmt: skip
 # Arrows that are still to be turned round.
-REMAINING = {
-    ("models", "video"), ("inference", "evaluation"), ("evaluation", "plotting"),
-    ("plotting", "inference"), ("plotting", "models"),
-}  # fmt: skip
+REMAINING = {("models", "video")}
 
 # Loaded where they are used, never when the package is imported, or its command line or videos.
 HEAVY = {

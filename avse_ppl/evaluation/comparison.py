@@ -1,4 +1,4 @@
-"""The result of a comparison: densities of each bin under each model, and what sums they make."""
+"""Model comparison by elpd: pointwise values, standard errors, stacking weights."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Comparison:
     stft
         The front end.
     kind
-        What the draws were, see `Posterior.kind`: the figures inherit its approximation.
+        Of the posteriors, see `Posterior.kind`: the figures inherit its approximation.
     warnings
         What is not to be relied on, in words.
 
@@ -69,18 +69,24 @@ class Comparison:
         return self.models[0]
 
     def difference(self, model: str, other: str) -> np.ndarray:
-        """How much better one model explains each bin than another, ``(freq, time)``, nats.
+        """Elpd difference of two models in each bin, ``(freq, time)``, nats.
 
         Raises
         ------
         ValueError
             If a model was not compared.
         """
-        return self.elpd[self._index(model)] - self.elpd[self._index(other)]
+        for name in (model, other):
+            if name not in self.models:
+                raise ValueError(f"no model {name!r} here; compared were {', '.join(self.models)}")
+        return self.elpd[self.models.index(model)] - self.elpd[self.models.index(other)]
 
     def standard_error(self, values: np.ndarray) -> float:
         """Standard error of a sum over bins, ``(freq, time)`` given, from blocks of frames."""
-        blocks = _block_sums(values, math.ceil(self.stft.n_fft / self.stft.hop))
+        length = math.ceil(self.stft.n_fft / self.stft.hop)
+        frames = values.sum(axis=0)
+        count = len(frames) // length  # a last shorter block is left out
+        blocks = frames[: count * length].reshape(count, length).sum(axis=1)
         return float(np.sqrt(len(blocks) * blocks.var(ddof=1))) if len(blocks) > 1 else math.nan
 
     def table(self) -> list[dict[str, Any]]:
@@ -104,14 +110,9 @@ class Comparison:
             for i, name in enumerate(self.models)
         ]
 
-    def _index(self, model: str) -> int:
-        if model not in self.models:
-            raise ValueError(f"no model {model!r} here; compared were {', '.join(self.models)}")
-        return self.models.index(model)
 
-
-def stacking_weights(elpd: np.ndarray) -> np.ndarray:
-    r"""Weights of models that make their mixture predict best.
+def compute_stacking_weights(elpd: np.ndarray) -> np.ndarray:
+    r"""Stacking weights: those of the mixture of models that predicts best.
 
     .. math:: \max_w \sum_i \log \sum_k w_k \exp(\mathrm{elpd}_{ki}), \quad w_k \ge 0,
         \quad \sum_k w_k = 1
@@ -128,7 +129,7 @@ def stacking_weights(elpd: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> stacking_weights(np.log([[0.9, 0.9, 0.1], [0.1, 0.1, 0.9]])).round(2)
+    >>> compute_stacking_weights(np.log([[0.9, 0.9, 0.1], [0.1, 0.1, 0.9]])).round(2)
     array([0.71, 0.29])
     """
     from scipy.optimize import LinearConstraint, minimize
@@ -150,10 +151,3 @@ def stacking_weights(elpd: np.ndarray) -> np.ndarray:
     )  # fmt: skip
     weights = np.clip(result.x, 0.0, None)
     return weights / weights.sum()
-
-
-def _block_sums(values: np.ndarray, length: int) -> np.ndarray:
-    """Sums over all frequencies and blocks of so many frames; a last shorter block is left out."""
-    frames = values.sum(axis=0)
-    count = len(frames) // length
-    return frames[: count * length].reshape(count, length).sum(axis=1)

@@ -1,16 +1,16 @@
-"""Predictive density of each time-frequency bin given the others, from draws of the latents."""
+"""Leave-one-out cross-validation of time-frequency bins by PSIS (PSIS-LOO)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.evaluation.bin_density import PointwiseLogLikelihood, pointwise_log_likelihood
+from avse_ppl.evaluation.diagnostics.posterior_inputs import latent_draws
+from avse_ppl.evaluation.pointwise_log_likelihood import make_pointwise_log_likelihood
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
 from avse_ppl.inference.core.visual_gate import check_gate_latents
@@ -24,7 +24,7 @@ _ELEMENTS = 4_000_000  # log densities smoothed at once: bounds the memory
 
 @dataclass(frozen=True)
 class Loo:
-    """What a model expects of each bin, having seen all others that share no samples with it.
+    """Leave-one-out predictive densities of each bin, given all that share no samples with it.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Loo:
     k_hat
         Pareto shape of the importance ratios of each bin, ``(freq, time)``.
     in_sample
-        Log predictive density of each bin, the bin itself seen, ``(freq, time)``.
+        Log predictive density of each bin, that bin included in the data, ``(freq, time)``.
     good_k
         What ``k_hat`` should stay below, with so many draws.
     integrated
@@ -48,7 +48,7 @@ class Loo:
 
     @property
     def p_loo(self) -> float:
-        """Effective number of parameters: what having seen a bin does for it, over all bins."""
+        """Effective number of parameters: in-sample less leave-one-out log density, summed."""
         return float((self.in_sample - self.elpd).sum())
 
     @property
@@ -65,8 +65,8 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
 
     over draws :math:`\theta^d` of the posterior, the weights smoothed. The bins next to i, in
     frames that overlap with its own or coupled to it by the window, hold copies of what was left
-    out: a model would be credited for having seen them, and the more so the more latents it has.
-    They are left out as well, to first order,
+    out: a model would be credited for having been fitted to them, and the more so the more latents
+    it has. They are left out as well, to first order,
 
     .. math:: \log p(x_i | x_{-N(i)}) \approx \log p(x_i | x_{-i}) - \sum_{j \in N(i), j \ne i}
         \mathrm{Cov}_\theta[\log p(x_i | \theta), \log p(x_j | \theta)]
@@ -84,7 +84,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     Parameters
     ----------
     scene, mixture
-        What was inverted: one recording, on the scene's device.
+        What was inferred: one recording, on the scene's device.
     posterior
         Of that recording.
     seed
@@ -117,94 +117,6 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     >>> result.elpd.shape, result.bad_share < 0.05
     ((513, 17), True)
     """
-    _check(mixture, posterior)
-    density = LogDensity(scene, mixture)
-    check_gate_latents(
-        density,
-        posterior,
-        "the scene that was inverted, and a recording that was not cut into chunks",
-    )
-    bins = pointwise_log_likelihood(density, posterior, seed)
-    tempering = posterior.kind.tempering
-    logs, near = _log_densities(bins, _draws(posterior, density))
-    elpd, k_hat, seen = _psis_loo(logs, tempering)
-    return Loo(elpd - tempering * _covariance(logs, near - logs), k_hat, seen, _good_k(len(logs)),
-               bins.local)  # fmt: skip
-
-
-def _log_densities(
-    bins: PointwiseLogLikelihood, draws: Iterable[Mapping[str, Tensor]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log densities of each bin, and of its neighbourhood, ``(draw, freq, time)``."""
-    logs, near = [], []
-    for draw in draws:
-        log_p = bins(draw).float()
-        logs.append(log_p[0].cpu().numpy())
-        near.append(_around(log_p, bins.density.mixture.stft)[0].cpu().numpy())
-    return np.stack(logs), np.stack(near)
-
-
-def _around(log_p: Tensor, stft: Stft) -> Tensor:
-    """Sums over the neighbourhood of each bin, ``(1, freq, time)``."""
-    reach = COUPLED_BINS[stft.window] - 1, math.ceil(stft.n_fft / stft.hop) - 1
-    size = [2 * r + 1 for r in reach]
-    return torch.nn.functional.avg_pool2d(log_p, size, 1, reach, divisor_override=1)
-
-
-def _covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Covariance over draws, ``(draw, freq, time)`` given."""
-    total = np.zeros(first.shape[1:])
-    middle = first.mean(axis=0), second.mean(axis=0)
-    for a, b in zip(first, second, strict=True):
-        total += (a - middle[0]) * (b - middle[1])
-    return total / max(1, len(first) - 1)
-
-
-def _good_k(draws: int) -> float:
-    return min(0.7, 1.0 - 1.0 / math.log10(draws)) if draws > 1 else 0.0
-
-
-def _psis_loo(logs: np.ndarray, tempering: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """PSIS over draws, ``(draw, freq, time)`` given, some bins at a time."""
-    draws, shape = len(logs), logs.shape[1:]
-    rows = logs.reshape(draws, -1)
-    elpd, k_hat, seen = (np.zeros(rows.shape[1]) for _ in range(3))
-    step = max(1, _ELEMENTS // draws)
-    for begin in range(0, rows.shape[1], step):
-        some = slice(begin, begin + step)
-        log_p = rows[:, some].T.astype(float)
-        log_weights, k_hat[some] = psis(-tempering * log_p)
-        elpd[some] = np.logaddexp.reduce(log_weights + log_p, axis=1)
-        seen[some] = np.logaddexp.reduce(log_p, axis=1) - math.log(draws)
-    return elpd.reshape(shape), k_hat.reshape(shape), seen.reshape(shape)
-
-
-def _draws(posterior: Posterior, density: LogDensity) -> Iterator[dict[str, Tensor]]:
-    """Values of all latents, ``(1, ...)`` each, chain after chain; one empty if there are none."""
-    like = density.mixture.scale
-    if not posterior.latents:
-        yield {}
-        return
-    chains, count = next(iter(posterior.latents.values())).shape[:2]
-    names = [site.name for site in density.sites]
-    for chain in range(chains):
-        for index in range(count):
-            yield {
-                name: torch.as_tensor(posterior.latents[name][chain, index]).to(like)
-                for name in names
-            }
-
-
-def check_kind(posterior: Posterior) -> None:
-    """Raise unless the draws spread as a posterior does."""
-    if posterior.kind.has_point_estimate:
-        raise ValueError(
-            f"the posterior is of kind {posterior.kind!r}: leaving a bin out needs draws of all "
-            "latents, not a point estimate; use inference='svi', 'exact' or a sampler"
-        )
-
-
-def _check(mixture: Spectrogram, posterior: Posterior) -> None:
     check_kind(posterior)
     if mixture.recordings != 1 or posterior.recordings != 1:
         raise ValueError(
@@ -215,5 +127,70 @@ def _check(mixture: Spectrogram, posterior: Posterior) -> None:
     if counts and min(counts) < FEWEST_DRAWS:
         raise ValueError(
             f"the posterior holds {min(counts)} draws of its latents; leave-one-out weights need "
-            f"at least {FEWEST_DRAWS}: run the routine with draws=200 or more"
+            f"at least {FEWEST_DRAWS}: run the inference with draws=200 or more"
+        )
+    density = LogDensity(scene, mixture)
+    check_gate_latents(
+        density,
+        posterior,
+        "the scene that was inferred, and a recording that was not cut into chunks",
+    )
+    bins = make_pointwise_log_likelihood(density, posterior, seed)
+    tempering = posterior.kind.tempering
+
+    # Log densities of each bin, and of its neighbourhood, (draw, freq, time).
+    rows, near_rows = [], []
+    for draw in latent_draws(posterior):
+        values = {site.name: draw[site.name].to(density.mixture.scale) for site in density.sites}
+        log_p = bins(values).float()
+        rows.append(log_p[0].cpu().numpy())
+        near_rows.append(sum_neighbourhoods(log_p, mixture.stft)[0].cpu().numpy())
+    logs, near = np.stack(rows), np.stack(near_rows)
+
+    elpd, k_hat, in_sample = smooth_importance_weights(logs, tempering)
+    elpd = elpd - tempering * compute_covariance(logs, near - logs)
+    draws = len(logs)
+    good_k = min(0.7, 1.0 - 1.0 / math.log10(draws)) if draws > 1 else 0.0
+    return Loo(elpd, k_hat, in_sample, good_k, bins.local)
+
+
+def sum_neighbourhoods(log_p: Tensor, stft: Stft) -> Tensor:
+    """Sum ``(1, freq, time)`` over the bins that share samples or window leakage with each bin."""
+    radius = COUPLED_BINS[stft.window] - 1, math.ceil(stft.n_fft / stft.hop) - 1
+    size = [2 * r + 1 for r in radius]
+    return torch.nn.functional.avg_pool2d(log_p, size, 1, radius, divisor_override=1)
+
+
+def compute_covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Compute the covariance over draws, ``(draw, freq, time)`` given."""
+    total = np.zeros(first.shape[1:])
+    middle = first.mean(axis=0), second.mean(axis=0)
+    for a, b in zip(first, second, strict=True):
+        total += (a - middle[0]) * (b - middle[1])
+    return total / max(1, len(first) - 1)
+
+
+def smooth_importance_weights(
+    logs: np.ndarray, tempering: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PSIS-LOO of ``(draw, freq, time)``, some bins at a time: elpd, k-hat, in-sample density."""
+    draws, shape = len(logs), logs.shape[1:]
+    rows = logs.reshape(draws, -1)
+    elpd, k_hat, in_sample = (np.zeros(rows.shape[1]) for _ in range(3))
+    step = max(1, _ELEMENTS // draws)
+    for begin in range(0, rows.shape[1], step):
+        some = slice(begin, begin + step)
+        log_p = rows[:, some].T.astype(float)
+        log_weights, k_hat[some] = psis(-tempering * log_p)
+        elpd[some] = np.logaddexp.reduce(log_weights + log_p, axis=1)
+        in_sample[some] = np.logaddexp.reduce(log_p, axis=1) - math.log(draws)
+    return elpd.reshape(shape), k_hat.reshape(shape), in_sample.reshape(shape)
+
+
+def check_kind(posterior: Posterior) -> None:
+    """Refuse the draws of a point estimate."""
+    if posterior.kind.has_point_estimate:
+        raise ValueError(
+            f"the posterior is of kind {posterior.kind!r}: leaving a bin out needs draws of all "
+            "latents, not a point estimate; use inference='svi', 'exact' or a sampler"
         )

@@ -1,16 +1,16 @@
-"""Scores of an estimate against the clean recording: SI-SDR, PESQ, STOI and ESTOI.
+"""Metrics of speech enhancement against the clean recording: SI-SDR, PESQ, STOI and ESTOI.
 
-The last figure that anyone quotes, so what would make it meaningless is refused or said: other
-rates, lengths and channels, a lag between the two, a silent reference.
+What would make a score meaningless is refused or warned about: other rates, lengths and channels, a
+lag between the two, a silent reference.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _PESQ_PIECE_S = 15.0
 
 @dataclass(frozen=True)
 class Scores:
-    """What one estimate scored; higher is better, None is a score that could not be computed.
+    """Scores of one estimate; higher is better, None is a score that could not be computed.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def evaluate(clean: AudioLike, estimate: AudioLike, sample_rate_hz: int | None =
     (True, True)
     """
     reference = as_audio(clean, sample_rate_hz)
-    return _evaluate(reference, as_audio(estimate, sample_rate_hz), "estimate")
+    return score_recording(reference, as_audio(estimate, sample_rate_hz), "estimate")
 
 
 def evaluate_pair(
@@ -132,7 +132,7 @@ def evaluate_pair(
     """
     reference = as_audio(clean, sample_rate_hz)
     return {
-        name: _evaluate(reference, as_audio(source, sample_rate_hz), name)
+        name: score_recording(reference, as_audio(source, sample_rate_hz), name)
         for name, source in (("input", noisy), ("enhanced", enhanced))
     }
 
@@ -183,101 +183,91 @@ def si_sdr(clean: np.ndarray, estimate: np.ndarray) -> float:
     return float(ratio)
 
 
-def _evaluate(clean: Audio, estimate: Audio, name: str) -> Scores:
-    clean, estimate = _comparable(clean, estimate, name)
-    each = [
-        _score(reference, other, name)
+def score_recording(clean: Audio, estimate: Audio, name: str) -> Scores:
+    """Score all channels and average; `name` is what the estimate is called in messages."""
+    clean, estimate = match_recordings(clean, estimate, name)
+    rows = [
+        score_channel(reference, other, name).as_dict()
         for reference, other in zip(clean.channels(), estimate.channels(), strict=True)
     ]
-    return Scores(
-        si_sdr_db=_mean([scores.si_sdr_db for scores in each]),
-        pesq_wb=_mean([scores.pesq_wb for scores in each]),
-        stoi=_mean([scores.stoi for scores in each]),
-        estoi=_mean([scores.estoi for scores in each]),
-    )
+    means: dict[str, float | None] = {}
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        known = [value for value in values if value is not None]
+        means[key] = math.fsum(known) / len(known) if len(known) == len(values) else None
+    return Scores(**means)
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if values and len(known) == len(values) else None
-
-
-def _comparable(clean: Audio, estimate: Audio, name: str) -> tuple[Audio, Audio]:
-    """Refuse what cannot be compared; trim and resample what nearly can."""
+def match_recordings(clean: Audio, estimate: Audio, name: str) -> tuple[Audio, Audio]:
+    """Trim and resample two recordings to one length at 16 kHz; refuse what does not match."""
     check_rates(clean, estimate, name)
     if clean.n_channels != estimate.n_channels:
         raise ValueError(
             f"expected clean and {name} with as many channels, found {clean.n_channels} and "
             f"{estimate.n_channels}; use audio.mono() or one of audio.channels()"
         )
-    clean, estimate = _same_length(clean, estimate, name)
-    check_finite(clean.samples)
-    check_finite(estimate.samples)
-    if any(channel.peak == 0 for channel in clean.channels()):
-        raise ValueError("the clean recording is silent: there is nothing to score against")
-    if clean.sample_rate_hz != SCORING_RATE_HZ:
-        _remark(f"clean and {name} resampled from {clean.sample_rate_hz} Hz to 16000 Hz")
-    return clean.resample(SCORING_RATE_HZ), estimate.resample(SCORING_RATE_HZ)
-
-
-def _same_length(clean: Audio, estimate: Audio, name: str) -> tuple[Audio, Audio]:
     lengths = clean.n_samples, estimate.n_samples
     if min(lengths) == 0 or abs(lengths[0] - lengths[1]) > _HOP:
         raise ValueError(
             f"expected clean and {name} of one length, found {lengths[0]} and {lengths[1]} "
             "samples; cut or align them so that both hold the same words"
         )
-    if lengths[0] == lengths[1]:
-        return clean, estimate
-    _remark(f"clean and {name} hold {lengths[0]} and {lengths[1]} samples; trimmed to the shorter")
-    kept = min(lengths)
-    return (
-        Audio(clean.samples[..., :kept], clean.sample_rate_hz),
-        Audio(estimate.samples[..., :kept], estimate.sample_rate_hz),
-    )
+    if lengths[0] != lengths[1]:
+        _warn(
+            f"clean and {name} hold {lengths[0]} and {lengths[1]} samples; trimmed to the shorter"
+        )
+        kept = min(lengths)
+        clean = Audio(clean.samples[..., :kept], clean.sample_rate_hz)
+        estimate = Audio(estimate.samples[..., :kept], estimate.sample_rate_hz)
+    check_finite(clean.samples)
+    check_finite(estimate.samples)
+    if any(channel.peak == 0 for channel in clean.channels()):
+        raise ValueError("the clean recording is silent: there is nothing to score against")
+    if clean.sample_rate_hz != SCORING_RATE_HZ:
+        _warn(f"clean and {name} resampled from {clean.sample_rate_hz} Hz to 16000 Hz")
+    return clean.resample(SCORING_RATE_HZ), estimate.resample(SCORING_RATE_HZ)
 
 
-def _score(clean: Audio, estimate: Audio, name: str) -> Scores:
+def score_channel(clean: Audio, estimate: Audio, name: str) -> Scores:
     """Score one channel at 16 kHz."""
     if estimate.peak == 0:
-        _remark(f"the {name} is silent: SI-SDR, PESQ, STOI and ESTOI are not defined")
+        _warn(f"the {name} is silent: SI-SDR, PESQ, STOI and ESTOI are not defined")
         return Scores(None, None, None, None)
     warn_if_misaligned(clean, estimate, name)
     return Scores(
         si_sdr_db=si_sdr(clean.samples, estimate.samples),
-        pesq_wb=_pesq_wb(clean.samples, estimate.samples, name),
-        stoi=_stoi(clean.samples, estimate.samples, name, extended=False),
-        estoi=_stoi(clean.samples, estimate.samples, name, extended=True),
+        pesq_wb=compute_pesq_wb(clean.samples, estimate.samples, name),
+        stoi=compute_stoi(clean.samples, estimate.samples, name, extended=False),
+        estoi=compute_stoi(clean.samples, estimate.samples, name, extended=True),
     )
 
 
-def _pesq_wb(clean: np.ndarray, estimate: np.ndarray, name: str) -> float | None:
+def compute_pesq_wb(clean: np.ndarray, estimate: np.ndarray, name: str) -> float | None:
+    """Wide-band PESQ, averaged over pieces of a long recording; None where it is not defined."""
     try:
         package = importlib.import_module("pesq")  # compiled when installed: not every machine can
     except ImportError:
-        _remark("PESQ is not computed: pip install 'avse-ppl[pesq]' (needs cc and python3-dev)")
+        _warn("PESQ is not computed: pip install 'avse-ppl[pesq]' (needs cc and python3-dev)")
         return None
     seconds = len(clean) / SCORING_RATE_HZ
     n_pieces = math.ceil(seconds / _PESQ_PIECE_S) if seconds > _LONGEST_PESQ_S else 1
     pieces = zip(np.array_split(clean, n_pieces), np.array_split(estimate, n_pieces), strict=True)
-    scores = [score for piece in pieces if (score := _pesq_of_piece(package, *piece)) is not None]
+    scores = []
+    for reference, degraded in pieces:
+        if np.any(reference) and np.any(degraded):
+            with contextlib.suppress(package.PesqError):
+                scores.append(float(package.pesq(SCORING_RATE_HZ, reference, degraded, "wb")))
+    scores = [score for score in scores if math.isfinite(score)]
     if not scores:
-        _remark(f"PESQ of the {name} cannot be computed: it needs 0.25 s with speech in them")
+        _warn(f"PESQ of the {name} cannot be computed: it needs 0.25 s with speech in them")
         return None
     return math.fsum(scores) / len(scores)
 
 
-def _pesq_of_piece(package: Any, clean: np.ndarray, estimate: np.ndarray) -> float | None:
-    if not (np.any(clean) and np.any(estimate)):
-        return None
-    try:
-        score = float(package.pesq(SCORING_RATE_HZ, clean, estimate, "wb"))
-    except package.PesqError:
-        return None
-    return score if math.isfinite(score) else None
-
-
-def _stoi(clean: np.ndarray, estimate: np.ndarray, name: str, *, extended: bool) -> float | None:
+def compute_stoi(
+    clean: np.ndarray, estimate: np.ndarray, name: str, *, extended: bool
+) -> float | None:
+    """STOI or its extended form ESTOI; None where the recording is too short."""
     from pystoi import stoi
 
     state = np.random.get_state()
@@ -288,11 +278,11 @@ def _stoi(clean: np.ndarray, estimate: np.ndarray, name: str, *, extended: bool)
             return float(stoi(clean, estimate, SCORING_RATE_HZ, extended=extended))
     except (RuntimeWarning, ValueError):
         which = "ESTOI" if extended else "STOI"
-        _remark(f"{which} of the {name} cannot be computed: it needs 0.4 s of clean speech")
+        _warn(f"{which} of the {name} cannot be computed: it needs 0.4 s of clean speech")
         return None
     finally:
         np.random.set_state(state)
 
 
-def _remark(message: str) -> None:
+def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=2)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avse_ppl.evaluation.comparison import Comparison, stacking_weights
+from avse_ppl.evaluation.comparison import Comparison, compute_stacking_weights
 from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
 from avse_ppl.inference.base import InferenceMethod
 from avse_ppl.inference.core.setup import check_seeds, prepare
@@ -300,7 +300,7 @@ def collect_comparison(
         k_hat=np.stack([k_hat[name] for name in order]),
         p_loo=tuple(sum(fit.loo.p_loo for fit in fits[name]) for name in order),
         good_k=min(fit.loo.good_k for row in fits.values() for fit in row),
-        weights=tuple(stacking_weights(stacked.reshape(len(order), -1)).tolist()),
+        weights=tuple(compute_stacking_weights(stacked.reshape(len(order), -1)).tolist()),
         elbo=tuple(None if None in row else float(np.sum(np.array(row))) for row in bounds),
         power=np.concatenate([chunk.power[0].numpy() for chunk in chunks], axis=-1),
         stft=chunks[0].stft,

@@ -1,4 +1,4 @@
-"""Pictures of a calibration."""
+"""Rank ECDFs of simulation-based calibration."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any
 
 from avse_ppl.evaluation.calibration.ranks import rank_ecdf, simultaneous_band
 from avse_ppl.evaluation.calibration.simulation import SimulationBasedCalibration
-from avse_ppl.utils.files import write_figure
+from avse_ppl.plotting.figure import check_figure_path, make_figure, save_figure
+
+_COLUMNS = 4
 
 
 def plot_ranks(
     result: SimulationBasedCalibration, path: str | Path, *, probability: float = 0.95
 ) -> Path:
-    """Draw the ECDF of each quantity's ranks minus the diagonal, over the band of uniform ranks.
+    """Plot the rank ECDF of each quantity minus the diagonal, with the band of uniform ranks.
 
-    A hump says that the posterior lies too high, a wave that starts upwards that it is too narrow.
+    A hump means that the posterior lies too high, a wave that starts upwards that it is too narrow.
 
     Parameters
     ----------
@@ -31,16 +33,11 @@ def plot_ranks(
     Path
         The file.
     """
-    import matplotlib
-
-    matplotlib.use("Agg", force=False)
-    from matplotlib.figure import Figure
-
-    path = Path(path)
+    path = check_figure_path(path)
     band = simultaneous_band(result.simulations, result.draws, probability)
-    rows = -(-len(result.ranks) // 4)
-    figure = Figure(figsize=(11, 2.2 * rows), layout="constrained")
-    axes: Any = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False)
+    rows = -(-len(result.ranks) // _COLUMNS)
+    figure = make_figure(11, 2.2 * rows)
+    axes: Any = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axis in axes.flat[len(result.ranks) :]:
         axis.axis("off")
     for axis, (name, rank) in zip(axes.flat, result.ranks.items(), strict=False):
@@ -53,4 +50,4 @@ def plot_ranks(
     figure.supxlabel("rank of the truth / number of draws", fontsize=9)
     figure.supylabel("ECDF - diagonal", fontsize=9)
     figure.suptitle(f"{result.simulations} simulations, posterior {result.kind}", fontsize=10)
-    return write_figure(figure, path)
+    return save_figure(figure, path)

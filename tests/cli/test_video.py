@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from avse_ppl import SVI, compare, diagnose, load_speech
 from avse_ppl.cli.main import app
-from avse_ppl.evaluation.diagnostics.observed import observed_audio, observed_spectrogram
+from avse_ppl.evaluation.diagnostics.posterior_inputs import observed_audio
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork
 from avse_ppl.models.noise.basic import stationary
 from avse_ppl.models.scene import Scene
@@ -275,7 +275,7 @@ def test_a_posterior_that_saw_is_diagnosed_with_what_it_saw(clip, toy):
             diagnose(posterior, scene, video=video)
     with pytest.raises(ValueError, match="lips behind a switch, this one has lips that are wei"):
         diagnose(seen, Scene(prior, stationary, ungated), video=lips)
-    with pytest.raises(ValueError, match="only looked at with the scene"):
+    with pytest.raises(ValueError, match="video goes with the scene"):
         diagnose(seen, video=lips)
 
 
@@ -287,7 +287,7 @@ def test_the_recording_of_a_posterior_can_be_heard(clip, toy):
     np.testing.assert_allclose(observed_audio(posterior).samples, two, atol=1e-5)
     with pytest.raises(ValueError, match="no single video belongs"):
         observed_audio(SVI(steps=2, draws=2)(scene, [audio.samples, audio.samples[:3000]]))
-    assert observed_spectrogram(posterior).recordings == 2
+    assert posterior.observed_spectrogram().recordings == 2
 
 
 def test_diagnose_looks_at_the_clip_again(here, toy):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import avse_ppl.pipeline.catalog
 from avse_ppl import SVI, Audio, enhance, enhance_batch
 from avse_ppl.cli.main import app
-from avse_ppl.plotting.posterior import plot_enhancement
+from avse_ppl.plotting import plot_posterior
 from avse_ppl.posterior import FitInfo
 from tests.helpers import RATE_HZ
 
@@ -71,5 +71,5 @@ def test_the_plot_prints_them(tmp_path, monkeypatch):
     scene_options = {"speech": "gaussian", "noise": "stationary", "sample_rate_hz": RATE_HZ}
     for routine in (Doubtful(), SVI(steps=2, draws=4)):
         result = enhance(noise(), inference=routine, **scene_options)
-        plot_enhancement(result.posterior, tmp_path / "p.png")
+        plot_posterior(result.posterior, tmp_path / "p.png")
     assert TEXT in titles[0] and TEXT not in titles[1]

@@ -13,12 +13,12 @@ from scipy import stats
 from avse_ppl import Posterior
 from avse_ppl.evaluation.calibration import (
     average_coverage,
+    compute_ranks,
     coverage,
     crps_draws,
     crps_gaussian,
     disc_radius,
     rank_ecdf,
-    ranks,
     simultaneous_band,
     sparsification,
     spearman,
@@ -50,7 +50,7 @@ def known_gaussian(recordings=1, draws=200, n_samples=3200, narrow=1.0, seed=0):
 def test_ranks_count_the_draws_below():
     random = np.random.default_rng(0)
     truth, draws = random.normal(size=(3, 4)), random.normal(size=(7, 3, 4))
-    found = ranks(truth, draws)
+    found = compute_ranks(truth, draws)
     assert found.shape == (3, 4)
     assert found[1, 2] == sum(draws[:, 1, 2] < truth[1, 2])
 
@@ -58,7 +58,7 @@ def test_ranks_count_the_draws_below():
 @pytest.mark.parametrize("shape", [(7, 3), (0, 3, 4), ()])
 def test_ranks_want_draws_of_the_truth(shape):
     with pytest.raises(ValueError, match=r"expected draws of shape \(draw, ...\)"):
-        ranks(np.zeros((3, 4)), np.zeros(shape))
+        compute_ranks(np.zeros((3, 4)), np.zeros(shape))
 
 
 def test_the_ecdf_of_every_rank_once_is_the_diagonal():

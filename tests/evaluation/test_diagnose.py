@@ -20,8 +20,11 @@ from avse_ppl.evaluation.diagnostics import (
     measure_rise,
     predictive_check,
 )
-from avse_ppl.evaluation.diagnostics.observed import observed_spectrogram
-from avse_ppl.evaluation.diagnostics.predictive import exponentiality, normal_scores, whiteness
+from avse_ppl.evaluation.diagnostics.predictive import (
+    check_exponentiality,
+    check_whiteness,
+    compute_normal_scores,
+)
 from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.posterior import FitInfo
 from tests.helpers import STFT
@@ -205,8 +208,8 @@ def test_data_from_the_model_pass_as_often_as_stated():
 def test_the_statistics_themselves_are_calibrated():
     rng = np.random.default_rng(0)
     p = np.array([
-        [exponentiality(y)[0], whiteness(z[1:], z[:-1])[0]]
-        for y in rng.exponential(size=(400, 30, 10)) for z in [normal_scores(y)]
+        [check_exponentiality(y)[0], check_whiteness(z[1:], z[:-1])[0]]
+        for y in rng.exponential(size=(400, 30, 10)) for z in [compute_normal_scores(y)]
     ])  # fmt: skip
     for column in p.T:
         for level in (0.05, 0.3, 0.7):
@@ -215,7 +218,7 @@ def test_the_statistics_themselves_are_calibrated():
 
 def test_normal_scores_keep_the_tails():
     y = np.array([0.0, np.log(2), 50.0, 1e9])
-    scores = normal_scores(y)
+    scores = compute_normal_scores(y)
     assert np.isfinite(scores).all() and (np.diff(scores) > 0).all()
     assert scores[1] == pytest.approx(0.0, abs=1e-12)
 
@@ -249,7 +252,7 @@ def test_misfit_fails(noise, fails):
     assert (check.p_values[fails] < 0.01).all()
     said = {"law": "not exponential", "time": "one window to the next",
             "frequency": "one frequency to the next"}[fails]  # fmt: skip
-    assert all(any(said in text for text in row) for row in check.texts())
+    assert all(any(said in text for text in row) for row in check.describe_failures())
     assert checked(fitted, truth=fitted, recordings=4, n_samples=3200).passed.all()
 
 
@@ -276,7 +279,7 @@ def test_the_mixture_of_a_posterior_is_the_one_inverted():
     scene = Scene(GaussianSpeech(stft=STFT), stationary)
     posterior = SVI(steps=5, draws=4)(scene, waves, seed=0)
     mixture = STFT.analyse(waves)
-    np.testing.assert_allclose(observed_spectrogram(posterior).values, mixture.values, atol=1e-5)
+    np.testing.assert_allclose(posterior.observed_spectrogram().values, mixture.values, atol=1e-5)
     again = predictive_check(posterior, scene)
     np.testing.assert_allclose(
         again.p_values["law"],
@@ -290,9 +293,9 @@ def test_a_check_that_cannot_be_made():
     posterior = SVI(steps=5, draws=4)(scene, np.ones(200, "float32"), seed=0)
     with pytest.raises(ValueError, match="independent bins"):
         predictive_check(posterior, scene)
-    with pytest.raises(ValueError, match="pass the scene that was inverted"):
+    with pytest.raises(ValueError, match="pass the scene that was inferred"):
         predictive_check(posterior, ruler())
-    with pytest.raises(ValueError, match="pass the mixture that was inverted"):
+    with pytest.raises(ValueError, match="pass the mixture that was inferred"):
         predictive_check(posterior, scene, STFT.analyse(np.ones(400, "float32")))
 
 

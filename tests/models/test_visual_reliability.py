@@ -237,10 +237,10 @@ def test_long_recordings_keep_how_far_the_lips_counted(prior):
 
 
 def test_the_picture_shows_how_far_the_lips_counted(prior, tmp_path):
-    from avse_ppl.plotting.posterior import plot_enhancement
+    from avse_ppl.plotting import plot_posterior
 
     found = invert(prior, seen(0.6, 1), Switching(), WAVES[:1])
-    assert plot_enhancement(found, tmp_path / "seen.png").stat().st_size > 10_000
+    assert plot_posterior(found, tmp_path / "seen.png").stat().st_size > 10_000
 
 
 # What it refuses

@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, compare
 from avse_ppl.cli.main import app
-from avse_ppl.evaluation.bin_density import pointwise_log_likelihood
-from avse_ppl.evaluation.comparison import Comparison, stacking_weights
+from avse_ppl.evaluation.comparison import Comparison, compute_stacking_weights
 from avse_ppl.evaluation.loo import loo
+from avse_ppl.evaluation.pointwise_log_likelihood import make_pointwise_log_likelihood
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.pipeline.compare import name_noise_models
-from avse_ppl.plotting.comparison import plot_comparison
+from avse_ppl.plotting import plot_comparison
 from tests.helpers import RATE_HZ, STFT
 
 QUIET = GaussianSpeech(1e-6 * torch.ones(33), 0.0, STFT)
@@ -89,7 +89,7 @@ def test_latents_of_single_bins_are_integrated_out():
     mixture = simulate(scene, n_samples=400, seed=1).mixture
     posterior = SVI(steps=150, draws=100, waveforms=False)(scene, mixture, seed=0)
     density = LogDensity(scene, mixture)
-    bins = pointwise_log_likelihood(density, posterior, seed=0)
+    bins = make_pointwise_log_likelihood(density, posterior, seed=0)
     assert bins.local == ("texture",)
     draws = [
         {n: torch.from_numpy(v[0, d]) for n, v in posterior.latents.items()} for d in range(100)
@@ -108,7 +108,7 @@ def test_two_latents_of_one_bin_are_integrated_out_together():
     scene = Scene(QUIET, two_local)
     mixture = simulate(scene, n_samples=400, seed=1).mixture
     posterior = SVI(steps=150, draws=100, waveforms=False)(scene, mixture, seed=0)
-    bins = pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0)
+    bins = make_pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0)
     assert set(bins.local) == {"a", "b"}
     draw = {n: torch.from_numpy(v[0, 0]) for n, v in posterior.latents.items()}
     found = torch.stack([bins(draw) for _ in range(50)]).logsumexp(0)[0] - np.log(50)
@@ -125,7 +125,7 @@ def test_a_latent_that_reaches_into_other_bins_is_not_integrated():
     scene = Scene(QUIET, smooth)
     mixture = simulate(scene, n_samples=400).mixture
     posterior = SVI(steps=3, draws=100, waveforms=False)(scene, mixture, seed=0)
-    assert pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0).local == ()
+    assert make_pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0).local == ()
 
 
 def test_tempered_draws_are_reweighted_by_the_tempered_density():
@@ -146,7 +146,7 @@ def test_what_loo_refuses():
         loo(scene, mixture, replace(run, draws=99)(scene, mixture, seed=0))
     with pytest.raises(ValueError, match="not a point estimate; use inference='svi'"):
         loo(scene, mixture, EM(iterations=2, draws=2)(scene, mixture, seed=0))
-    with pytest.raises(ValueError, match="pass the scene that was inverted"):
+    with pytest.raises(ValueError, match="pass the scene that was inferred"):
         loo(reference_scene(True, stft=STFT), mixture, run(scene, mixture, seed=0))
     two = simulate(scene, n_samples=400, recordings=2).mixture
     with pytest.raises(ValueError, match="expected one recording, found 2"):
@@ -168,7 +168,7 @@ def test_a_scene_without_latents_has_the_density_itself():
 def test_stacking_finds_the_best_mixture():
     rng = np.random.default_rng(0)
     elpd = rng.normal(size=(3, 400)) + np.array([[0.0], [0.3], [-3.0]])
-    ours = stacking_weights(elpd)
+    ours = compute_stacking_weights(elpd)
     density = np.exp(elpd)
     grid = np.linspace(0, 1, 201)
     scores = [

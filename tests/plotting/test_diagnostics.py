@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from avse_ppl import NUTS, SVI, Exact, GaussianSpeech, Scene, diagnose, stationary
 from avse_ppl.cli.main import app
 from avse_ppl.models.simulate import reference_scene, simulate
-from avse_ppl.plotting.diagnostics import plot_diagnostics
+from avse_ppl.plotting import plot_diagnostics
 from tests.helpers import STFT
 
 SCENE = reference_scene(noise_known=False, gain_sd_db=0.0, stft=STFT)
@@ -46,7 +46,7 @@ def panels(figure, row=0):
 
 def test_what_fails_is_named(chains, drawn, tmp_path):
     found = diagnose(chains, SCENE)
-    path = plot_diagnostics(found, chains, tmp_path / "trust.png", scene=SCENE)
+    path = plot_diagnostics(found, chains, tmp_path / "trust.png")
     assert path.stat().st_size > 10_000
     headline = drawn[0].subfigs[0]._suptitle
     assert found.warnings[0] and headline.get_color() == "tab:red"
@@ -68,7 +68,7 @@ def test_a_check_that_fails_is_red(drawn, tmp_path):
     posterior = SVI(steps=12, draws=4)(quiet, mixture(), seed=0)
     loud = reference_scene(True, noise_power=1000.0, gain_sd_db=0.0, stft=STFT)
     exact = Exact(draws=4)(loud, mixture(), seed=0)
-    plot_diagnostics(diagnose(exact, loud), exact, tmp_path / "a.png", scene=loud)
+    plot_diagnostics(diagnose(exact, loud), exact, tmp_path / "a.png")
     law = panels(drawn[0])[2].patches[0]
     assert law.get_facecolor()[:3] == pytest.approx((0.839, 0.153, 0.157), abs=0.01)
     plot_diagnostics(diagnose(posterior), posterior, tmp_path / "b.pdf")
@@ -84,7 +84,7 @@ def test_recordings_have_a_row_each_four_at_most(drawn, tmp_path):
     plot_diagnostics(diagnose(posterior), posterior, tmp_path / "p.svg")
     assert len(drawn[0].subfigs) == 4
     titles = [strip._suptitle.get_text() for strip in drawn[0].subfigs]
-    assert titles[2] == "recording 2: nothing was found against it"
+    assert titles[2] == "recording 2: no warnings"
 
 
 def test_the_command(chains, tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_the_command(chains, tmp_path, monkeypatch):
     chains.save(tmp_path / "p.nc")
     result = CliRunner().invoke(app, ["diagnose", "p.nc", "--plot", "trust.png"])
     assert result.exit_code == 1
-    assert result.stdout.splitlines()[-1] == "trust.png: the same as a picture"
+    assert result.stdout.splitlines()[-1] == "trust.png: the same as a plot"
     assert "r_hat" in result.stdout  # kept in the file
     assert (tmp_path / "trust.png").stat().st_size > 10_000
     report = json.loads(

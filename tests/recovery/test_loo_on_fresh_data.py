@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from avse_ppl import NMF, SVI, ComplexNormal, GaussianSpeech, Scene
-from avse_ppl.evaluation.bin_density import pointwise_log_likelihood
 from avse_ppl.evaluation.loo import loo
+from avse_ppl.evaluation.pointwise_log_likelihood import make_pointwise_log_likelihood
 from avse_ppl.inference.core.log_density import LogDensity
 from tests.helpers import STFT
 
@@ -34,7 +34,7 @@ def score_new_data(noise, seed):
         {name: torch.from_numpy(value[0, d]) for name, value in posterior.latents.items()}
         for d in range(300)
     ]
-    assert pointwise_log_likelihood(LogDensity(scene, mixture), posterior, 0).local == ()
+    assert make_pointwise_log_likelihood(LogDensity(scene, mixture), posterior, 0).local == ()
     logs = torch.stack([scene.laws_given(d, mixture).mixture.log_prob(other)[0] for d in draws])
     expected = (logs.logsumexp(0) - np.log(300)).numpy()
     return [values[INNER].sum() for values in (found.elpd, found.in_sample, expected)]

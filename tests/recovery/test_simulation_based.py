@@ -26,7 +26,7 @@ def calibrate(routine, known=False, simulations=200, keep=99, **settings):
 def test_exact_is_uniform(known):
     routine = Exact(nodes=65 if known else 33, draws=99, waveforms=False)
     result = calibrate(routine, known, batch=50)
-    assert all(result.uniform(INSIDE).values()), result.distance()
+    assert all(result.are_uniform(INSIDE).values()), result.compute_distance()
 
 
 @pytest.mark.slow
@@ -41,14 +41,14 @@ def test_nuts_is_uniform(engine):
     # simulations, about ten seconds each, still see a posterior under a quarter of the likelihood's
     # power: the log joint of the exact one is then 0.8 from the diagonal, far out of the band.
     result = calibrate(routine, simulations=20, keep=24, n_samples=128)
-    assert all(result.uniform(INSIDE).values()), result.distance()
+    assert all(result.are_uniform(INSIDE).values()), result.compute_distance()
 
 
 @pytest.mark.slow
 def test_svi_is_near():
     # Mean field: not uniform by promise. Gains are nearly independent here, the level is not.
     routine = SVI(steps=600, learning_rate=0.02, tolerance=0, draws=99, waveforms=False)
-    gaps = calibrate(routine, batch=50).distance()
+    gaps = calibrate(routine, batch=50).compute_distance()
     assert max(gaps.values()) < 0.3, gaps
     assert gaps["speech power"] < 0.15
 
@@ -56,8 +56,8 @@ def test_svi_is_near():
 @pytest.mark.slow
 def test_a_point_estimate_and_a_tempered_posterior_are_not():
     point = calibrate(EM(iterations=50, waveforms=False), True, simulations=50, keep=19)
-    assert point.distance()["speech.gain[0,3]"] > 0.3
+    assert point.compute_distance()["speech.gain[0,3]"] > 0.3
     tempered = calibrate(
         Exact(nodes=33, draws=49, waveforms=False, tempering=0.25), True, 100, keep=49
     )
-    assert not tempered.uniform(INSIDE)["log joint"]
+    assert not tempered.are_uniform(INSIDE)["log joint"]

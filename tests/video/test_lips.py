@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avse_ppl.plotting.lips import save_lips_picture
+from avse_ppl.plotting import plot_tracking
 from avse_ppl.video import Lips
 
 
@@ -144,16 +144,16 @@ def test_the_picture_is_written_whole(tmp_path: Path, suffix):
     lips = lips_of(30)
     found = np.arange(30) % 10 != 3
     lips = replace(lips, found=found, interpolated=~found, name="speech.mkv")
-    path = save_lips_picture(lips, tmp_path / f"lips{suffix}")
+    path = plot_tracking(lips, tmp_path / f"lips{suffix}")
     assert path.stat().st_size > 5000
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_picture_of_another_kind_is_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="ending in"):
-        save_lips_picture(lips_of(5), tmp_path / "lips.gif")
+        plot_tracking(lips_of(5), tmp_path / "lips.gif")
 
 
 def test_a_picture_into_nowhere_is_refused(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="make the folder"):
-        save_lips_picture(lips_of(5), tmp_path / "nowhere" / "lips.png")
+        plot_tracking(lips_of(5), tmp_path / "nowhere" / "lips.png")

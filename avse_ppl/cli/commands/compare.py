@@ -119,7 +119,7 @@ def compare(
                 reliability=[*reliability, *gates] if reliability else None,
             )  # fmt: skip
             if plot is not None:
-                from avse_ppl.plotting.comparison import plot_comparison
+                from avse_ppl.plotting import plot_comparison
 
                 plot_comparison(comparison, plot)
         for text in comparison.warnings:

@@ -82,7 +82,7 @@ def diagnose(
     """Diagnose a posterior; see ``HELP``."""
     with console.guard_errors() as remarks:
         from avse_ppl.evaluation.diagnostics import diagnose as run_checks
-        from avse_ppl.evaluation.diagnostics.observed import observed_audio, observed_spectrogram
+        from avse_ppl.evaluation.diagnostics.posterior_inputs import observed_audio
         from avse_ppl.inference.core.video import condition_on_video
         from avse_ppl.models.scene import Scene
         from avse_ppl.pipeline.catalog import resolve_noise, resolve_reliability
@@ -107,12 +107,12 @@ def diagnose(
             loaded = Posterior.load(posterior)
             if scene is not None and video is not None:
                 lips = prepare_lips(video, observed_audio(loaded), video_options)
-                mixture = condition_on_video(scene, observed_spectrogram(loaded), lips)
+                mixture = condition_on_video(scene, loaded.observed_spectrogram(), lips)
             checked = run_checks(loaded, scene, mixture)
             if plot is not None:
-                from avse_ppl.plotting.diagnostics import plot_diagnostics
+                from avse_ppl.plotting import plot_diagnostics
 
-                plot_diagnostics(checked, loaded, plot, scene=scene, mixture=mixture)
+                plot_diagnostics(checked, loaded, plot)
         if as_json:
             rows = zip(checked.passed.tolist(), checked.figures, checked.warnings, strict=True)
             recordings = [

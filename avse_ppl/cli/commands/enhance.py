@@ -158,10 +158,10 @@ def enhance(
             ),
         }
         if show_lips is not None:
-            from avse_ppl.plotting.lips import save_lips_picture
+            from avse_ppl.plotting import plot_tracking
 
             check_writable(show_lips, suffixes=(".png",))
-            options["on_lips"] = lambda lips: save_lips_picture(lips, show_lips)
+            options["on_lips"] = lambda lips: plot_tracking(lips, show_lips)
 
         # Enhance, and report.
         outcomes = run_jobs(plan, {**settings, **options})

@@ -65,7 +65,7 @@ def reliability(
 ) -> None:
     """Score the reliability of a video; see ``HELP``."""
     with console.guard_errors() as remarks:
-        from avse_ppl.plotting.lips import SAVE_SUFFIXES
+        from avse_ppl.plotting import SAVE_SUFFIXES
         from avse_ppl.utils.files import check_apart, check_writable
         from avse_ppl.video import read_lips
         from avse_ppl.video.quality.score import score_lips
@@ -86,9 +86,9 @@ def reliability(
         if csv is not None:
             scored.save_csv(csv)
         if plot is not None:
-            from avse_ppl.plotting.reliability import save_reliability_picture
+            from avse_ppl.plotting import plot_reliability
 
-            save_reliability_picture(scored, lips, plot)
+            plot_reliability(scored, lips, plot)
         if as_json:
             report = describe_scores(scored, video, with_audio=recording is not None)
             console.print_json({**report, "warnings": remarks})

@@ -1,4 +1,4 @@
-"""Whether a posterior means what it says: on simulated scenes and on recordings of known speech."""
+"""Calibration: simulation-based ranks, coverage of credible regions, scores of uncertainty."""
 
 from avse_ppl.evaluation.calibration.coverage import (
     PROBABILITIES,
@@ -7,7 +7,7 @@ from avse_ppl.evaluation.calibration.coverage import (
     coverage,
     disc_radius,
 )
-from avse_ppl.evaluation.calibration.ranks import Band, rank_ecdf, ranks, simultaneous_band
+from avse_ppl.evaluation.calibration.ranks import Band, compute_ranks, rank_ecdf, simultaneous_band
 from avse_ppl.evaluation.calibration.scores import (
     Sparsification,
     crps_draws,
@@ -19,7 +19,6 @@ from avse_ppl.evaluation.calibration.simulation import (
     SimulationBasedCalibration,
     simulation_based_calibration,
 )
-from avse_ppl.plotting.calibration import plot_ranks
 
 __all__ = [
     "PROBABILITIES",
@@ -28,13 +27,12 @@ __all__ = [
     "SimulationBasedCalibration",
     "Sparsification",
     "average_coverage",
+    "compute_ranks",
     "coverage",
     "crps_draws",
     "crps_gaussian",
     "disc_radius",
-    "plot_ranks",
     "rank_ecdf",
-    "ranks",
     "simulation_based_calibration",
     "simultaneous_band",
     "sparsification",

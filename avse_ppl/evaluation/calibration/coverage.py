@@ -1,4 +1,4 @@
-"""How often credible regions hold the truth, and how well a posterior knows where it errs."""
+"""Coverage of credible regions, and scores of the posterior's uncertainty."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def coverage(
     recording: int = 0,
     radii: Sequence[np.ndarray] | None = None,
 ) -> Coverage:
-    """Compare a posterior with the clean recording.
+    """Measure coverage and scores of a posterior against the clean recording.
 
     Parameters
     ----------
@@ -118,19 +118,19 @@ def coverage(
     (4,)
     """
     one = posterior.select(recording)
-    truth = clean_stft(one, clean)
+    truth = compute_clean_stft(one, clean)
     mean, variance = one.mean[0], one.variance[0]
     error = np.abs(truth - mean)
     if radii is None:
         radii = [disc_radius(variance, p) for p in probabilities]
     hits = np.stack([error <= radius for radius in radii])
-    wave_hits, wave_energy, crps_wave = _waveform(one, np.asarray(clean), probabilities)
+    wave_hits, wave_energy, crps_wave = score_waveform(one, np.asarray(clean), probabilities)
     root = np.sqrt(variance / 2)
     crps = [crps_gaussian(part(truth), part(mean), root).mean() for part in (np.real, np.imag)]
     return Coverage(
-        probabilities=tuple(probabilities), bins=_share(hits),
-        bins_by_energy=_share(hits, np.abs(mean) ** 2 + variance),
-        waveform=_share(wave_hits), waveform_by_energy=_share(wave_hits, wave_energy),
+        probabilities=tuple(probabilities), bins=average_hits(hits),
+        bins_by_energy=average_hits(hits, np.abs(mean) ** 2 + variance),
+        waveform=average_hits(wave_hits), waveform_by_energy=average_hits(wave_hits, wave_energy),
         ause=sparsification(error**2, variance).ause, spearman=spearman(error, variance),
         crps_bins=float(np.mean(crps) / np.sqrt(np.mean(np.abs(truth) ** 2))),
         crps_waveform=crps_wave,
@@ -138,7 +138,7 @@ def coverage(
 
 
 def average_coverage(rows: Sequence[Coverage]) -> Coverage:
-    """Mean over recordings, each of which counts the same.
+    """Average coverage over recordings, each of which counts the same.
 
     Raises
     ------
@@ -152,8 +152,8 @@ def average_coverage(rows: Sequence[Coverage]) -> Coverage:
     return Coverage(rows[0].probabilities, **means)
 
 
-def clean_stft(posterior: Posterior, clean: np.ndarray) -> np.ndarray:
-    """STFT of the clean waveform of a single recording, ``(freq, time)``.
+def compute_clean_stft(posterior: Posterior, clean: np.ndarray) -> np.ndarray:
+    """Compute the STFT of the clean waveform of a single recording, ``(freq, time)``.
 
     Raises
     ------
@@ -172,25 +172,25 @@ def clean_stft(posterior: Posterior, clean: np.ndarray) -> np.ndarray:
     return posterior.stft.forward(torch.from_numpy(np.ascontiguousarray(wave))).numpy()
 
 
-def _waveform(
+def score_waveform(
     posterior: Posterior, clean: np.ndarray, probabilities: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Hits of each probability, expected energy of each sample, and the CRPS."""
+    """Hits of the interval of each mass, expected energy of each sample, and the CRPS."""
     draws = posterior.draws()
     if len(draws) < 2:
         return np.full((len(probabilities), 1), np.nan), np.ones(1), math.nan
     tails = [(1 - p) / 2 for p in probabilities]
-    levels = [level for tail in tails for level in (tail, 1 - tail)]
+    orders = [order for tail in tails for order in (tail, 1 - tail)]
     # As in Posterior.interval.
-    bounds = np.quantile(draws, levels, axis=0, method="weibull").reshape(len(tails), 2, -1)
+    bounds = np.quantile(draws, orders, axis=0, method="weibull").reshape(len(tails), 2, -1)
     hits = (bounds[:, 0] <= clean) & (clean <= bounds[:, 1])
     energy = draws.mean(axis=0) ** 2 + draws.var(axis=0)
     crps = crps_draws(clean, draws).mean() / np.sqrt(np.mean(np.square(clean)))
     return hits, energy, float(crps)
 
 
-def _share(hits: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """Weighted share of the hits of each probability."""
+def average_hits(hits: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Average the hits of each probability, ``(probability, ...)``, with weights."""
     flat = hits.reshape(len(hits), -1)
     weights = None if weight is None else weight.ravel()
     return np.average(flat, axis=1, weights=weights)

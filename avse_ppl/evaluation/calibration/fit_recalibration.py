@@ -1,4 +1,4 @@
-"""Fitting a `Recalibration` on recordings whose clean speech is known."""
+"""Fit a `Recalibration` to posteriors of recordings whose clean speech is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avse_ppl.evaluation.calibration.coverage import clean_stft
+from avse_ppl.evaluation.calibration.coverage import compute_clean_stft
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.posterior.recalibration import (
     MAIN,
@@ -22,12 +22,12 @@ from avse_ppl.posterior.recalibration import (
 EDGES_DB = (-20.0, -10.0, -3.0, 3.0, 8.0, 12.0, 16.0, 20.0)
 PROBABILITIES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 _CHECKED = (0.5, 0.8, 0.95)  # beside the main one, what the shape of the draws is fitted to
-_SPREADS = np.arange(0.0, 1.05, 0.1)
+_LOG_SDS = np.arange(0.0, 1.05, 0.1)
 _FEWEST = 200  # bins of a group; with fewer it takes the values of the next
 _SAMPLES = 1000  # of a recording
 
 
-class _Errors(NamedTuple):
+class BinErrors(NamedTuple):
     """Normalised squared errors, their groups and weights, one number a bin."""
 
     group: np.ndarray
@@ -35,8 +35,8 @@ class _Errors(NamedTuple):
     weight: np.ndarray
 
 
-class _Gaps(NamedTuple):
-    """Some samples of a waveform: deviations of the truth ``(sample,)`` and draws, weights."""
+class WaveformDeviations(NamedTuple):
+    """Deviations from the posterior mean of some samples: truth ``(sample,)``, draws; weights."""
 
     truth: np.ndarray
     draws: np.ndarray
@@ -60,8 +60,8 @@ def fit_recalibration(
     Parameters
     ----------
     pairs
-        Posteriors of one recording each, with waveform draws, from one routine, prior and noise
-        model; and the clean waveform of each, ``(sample,)``. Gone through twice: a list, or
+        Posteriors of one recording each, with waveform draws, from one inference method, prior and
+        noise model; and the clean waveform of each, ``(sample,)``. Gone through twice: a list, or
         anything else that can be iterated again.
     fitted_on
         Which recordings these are, in words.
@@ -98,43 +98,52 @@ def fit_recalibration(
         raise ValueError(f"probabilities must hold {MAIN}, found {probabilities}")
     origins, errors = [], []
     for posterior, clean in pairs:
-        _check(posterior)
+        if posterior.recordings != 1:
+            raise ValueError(
+                f"expected posteriors of one recording, found {posterior.recordings}; use "
+                "posterior.select(index)"
+            )
+        count = posterior.speech.shape[0] * posterior.speech.shape[1]
+        if count < 10:
+            raise ValueError(f"expected at least 10 waveform draws, found {count}")
+        if posterior.kind.recalibrated:
+            raise ValueError("a posterior of pairs is recalibrated already; take the one before")
         origins.append(origin(posterior))
-        errors.append(_errors(posterior, clean, edges_db))
+        errors.append(normalise_errors(posterior, clean, edges_db))
     if not errors or any(one != origins[0] for one in origins):
         found = sorted({str(one) for one in origins})
         raise ValueError(f"expected posteriors of one kind, found {found or 'none'}")
     table = Recalibration(
         **origins[0], fitted_on=fitted_on, recordings=len(errors), edges_db=tuple(edges_db),
         probabilities=tuple(probabilities),
-        quantiles=_quantiles(errors, len(edges_db) + 1, probabilities),
+        quantiles=fit_quantiles(errors, len(edges_db) + 1, probabilities),
     )  # fmt: skip
-    log_scale, log_spread = fit_draws([_gaps(table, *pair) for pair in pairs])
-    return replace(table, log_scale=log_scale, log_spread=log_spread)
+    log_scale, log_sd = fit_draws([measure_deviations(table, *pair) for pair in pairs])
+    return replace(table, log_scale=log_scale, log_spread=log_sd)
 
 
-def fit_draws(gaps: list[_Gaps]) -> tuple[float, float]:
-    """Scale and spread of the draws for which intervals of samples hold the truth as stated.
+def fit_draws(deviations: list[WaveformDeviations]) -> tuple[float, float]:
+    """Fit log scale and sd of log scales of the draws, so that intervals cover as stated.
 
-    For each spread, the scale that makes the 90 % interval right is a quantile itself: that of the
-    scale at which each sample would just be inside. Of those pairs, the one that is nearest at the
-    other masses.
+    For each standard deviation, the scale that makes the 90 % interval right is a quantile itself:
+    that of the scale at which each sample would just be inside. Of those pairs, the one that is
+    nearest at the other masses.
     """
     best = (np.inf, 0.0, 0.0)
-    weight = np.concatenate([gap.weight for gap in gaps])
-    for spread in _SPREADS:
-        needed = np.concatenate([_needed(gap, float(spread)) for gap in gaps], axis=1)
+    weight = np.concatenate([one.weight for one in deviations])
+    for log_sd in _LOG_SDS:
+        needed = np.concatenate([find_scales(one, float(log_sd)) for one in deviations], axis=1)
         scale = weighted_quantiles(needed[0], weight, (MAIN,))[0]
         inside = ((needed[1:] <= scale) * weight).sum(axis=1) / weight.sum()
         miss = float(np.square(inside - _CHECKED).sum())
-        best = min(best, (miss, float(np.log(scale)), float(spread)))
+        best = min(best, (miss, float(np.log(scale)), float(log_sd)))
     return best[1], best[2]
 
 
 def weighted_quantiles(
     values: np.ndarray, weight: np.ndarray, probabilities: tuple[float, ...]
 ) -> np.ndarray:
-    """Smallest values with at least those shares of the weight at or below them.
+    """Weighted quantiles: the smallest values with those shares of the weight at or below them.
 
     Examples
     --------
@@ -147,36 +156,27 @@ def weighted_quantiles(
     return values[order][np.minimum(index, len(values) - 1)]
 
 
-def _check(posterior: Posterior) -> None:
-    if posterior.recordings != 1:
-        raise ValueError(
-            f"expected posteriors of one recording, found {posterior.recordings}; use "
-            "posterior.select(index)"
-        )
-    count = posterior.speech.shape[0] * posterior.speech.shape[1]
-    if count < 10:
-        raise ValueError(f"expected at least 10 waveform draws, found {count}")
-    if posterior.kind.recalibrated:
-        raise ValueError("a posterior of pairs is recalibrated already; take the one before")
-
-
-def _errors(posterior: Posterior, clean: np.ndarray, edges_db: tuple[float, ...]) -> _Errors:
+def normalise_errors(
+    posterior: Posterior, clean: np.ndarray, edges_db: tuple[float, ...]
+) -> BinErrors:
+    """Squared error of each bin over its posterior variance."""
     mean, variance = posterior.mean[0], posterior.variance[0]
-    ratio = np.abs(clean_stft(posterior, clean) - mean) ** 2 / variance
+    ratio = np.abs(compute_clean_stft(posterior, clean) - mean) ** 2 / variance
     energy = np.abs(mean) ** 2 + variance
-    return _Errors(
-        group_of(mean, variance, edges_db).ravel(), ratio.ravel(), _weight(energy).ravel()
+    return BinErrors(
+        group_of(mean, variance, edges_db).ravel(), ratio.ravel(), mix_weights(energy).ravel()
     )
 
 
-def _weight(energy: np.ndarray) -> np.ndarray:
-    """Half evenly, half by energy."""
+def mix_weights(energy: np.ndarray) -> np.ndarray:
+    """Weight bins or samples half evenly, half by energy."""
     return 0.5 / energy.size + 0.5 * energy / energy.sum(dtype=np.float64)
 
 
-def _quantiles(
-    errors: list[_Errors], groups: int, probabilities: tuple[float, ...]
+def fit_quantiles(
+    errors: list[BinErrors], groups: int, probabilities: tuple[float, ...]
 ) -> tuple[tuple[float, ...], ...]:
+    """Fit the quantiles of the normalised errors of each group of bins."""
     group, ratio, weight = (np.concatenate(parts) for parts in zip(*errors, strict=True))
     counts = np.bincount(group, minlength=groups)
     full = np.flatnonzero(counts >= min(_FEWEST, counts.max()))
@@ -188,27 +188,27 @@ def _quantiles(
     return tuple(tuple(round(float(q), 6) for q in rows[g]) for g in nearest)
 
 
-def _gaps(table: Recalibration, posterior: Posterior, clean: np.ndarray) -> _Gaps:
+def measure_deviations(
+    table: Recalibration, posterior: Posterior, clean: np.ndarray
+) -> WaveformDeviations:
+    """Measure how truth and rescaled draws deviate from the posterior mean, at some samples."""
     factor = table.factor(posterior.mean[0], posterior.variance[0])
     draws = scaled(posterior, np.sqrt(factor), 0)
     draws = draws.reshape(-1, draws.shape[-1])
-    energy = _expected_energy(posterior.draws())
+    kept = posterior.draws()
+    energy = kept.mean(axis=0) ** 2 + kept.var(axis=0)
     some = slice(None, None, max(1, draws.shape[1] // _SAMPLES))
     truth = clean - posterior.enhance()
-    return _Gaps(truth[some], draws[:, some], _weight(energy[some]))
+    return WaveformDeviations(truth[some], draws[:, some], mix_weights(energy[some]))
 
 
-def _expected_energy(draws: np.ndarray) -> np.ndarray:
-    return draws.mean(axis=0) ** 2 + draws.var(axis=0)
-
-
-def _needed(gaps: _Gaps, spread: float) -> np.ndarray:
-    """Scale at which each sample is just inside the interval of each mass, ``(mass, sample)``."""
-    draws = draw_scales((len(gaps.draws),), spread, 0)[:, None] * gaps.draws
+def find_scales(deviations: WaveformDeviations, log_sd: float) -> np.ndarray:
+    """Find the scale at which each sample is just inside each interval, ``(mass, sample)``."""
+    draws = draw_scales((len(deviations.draws),), log_sd, 0)[:, None] * deviations.draws
     tails = [(1 - p) / 2 for p in (MAIN, *_CHECKED)]
     levels = [*tails, *(1 - t for t in tails)]
     bounds = np.quantile(draws, levels, axis=0, method="weibull")
     low, high = bounds.reshape(2, len(tails), -1)
-    bound = np.where(gaps.truth < 0, np.minimum(low, 0.0), np.maximum(high, 0.0))
+    bound = np.where(deviations.truth < 0, np.minimum(low, 0.0), np.maximum(high, 0.0))
     with np.errstate(divide="ignore"):
-        return np.where(gaps.truth == 0, 0.0, np.abs(gaps.truth) / np.abs(bound))
+        return np.where(deviations.truth == 0, 0.0, np.abs(deviations.truth) / np.abs(bound))

@@ -1,4 +1,4 @@
-"""Ranks of the truth among posterior draws, and the band in which their ECDF stays."""
+"""Rank statistics: ranks of the truth among draws, their ECDF, and its simultaneous band."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from avse_ppl.models.validation import check_count
 
 
 class Band(NamedTuple):
-    """Where the ECDF of uniform ranks stays, ``(point,)`` each."""
+    """Simultaneous confidence band of the ECDF of uniform ranks, ``(point,)`` each."""
 
     points: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
 
 
-def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def compute_ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
     r"""Rank of each truth among its draws.
 
     .. math:: r = \#\{d : \theta_d < \theta\} \in \{0, ..., D\}
@@ -44,7 +44,7 @@ def ranks(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> ranks(np.array([0.5, 9.0]), np.array([[0.0, 1.0], [1.0, 2.0]])).tolist()
+    >>> compute_ranks(np.array([0.5, 9.0]), np.array([[0.0, 1.0], [1.0, 2.0]])).tolist()
     [1, 2]
     """
     truth, draws = np.asarray(truth), np.asarray(draws)
@@ -124,38 +124,39 @@ def simultaneous_band(simulations: int, draws: int, probability: float = 0.95) -
     >>> float(band.lower[4]), float(band.upper[4])
     (0.37, 0.63)
     """
+    from scipy.stats import binom
+
     check_count("simulations", simulations)
     check_count("draws", draws)
     if not 0 < probability < 1:
         raise ValueError(f"probability must be between 0 and 1, not {probability}")
     points = np.arange(1, draws + 1) / (draws + 1)
+
+    def compute_bounds(gamma: float) -> tuple[np.ndarray, np.ndarray]:
+        lower = binom.ppf(gamma / 2, simulations, points) if gamma > 0 else np.zeros_like(points)
+        upper = binom.isf(gamma / 2, simulations, points) if gamma > 0 else whole
+        return lower.clip(0, simulations), upper
+
+    whole = np.full_like(points, simulations)
     low, high = 0.0, 1.0 - probability  # of gamma: never above the pointwise level
     for _ in range(25):
         middle = (low + high) / 2
-        inside = _stays(_pointwise(simulations, points, middle), simulations, points)
+        inside = compute_stay_probability(*compute_bounds(middle), simulations)
         low, high = (middle, high) if inside >= probability else (low, middle)
-    lower, upper = _pointwise(simulations, points, low)
+    lower, upper = compute_bounds(low)
     return Band(points, lower / simulations, upper / simulations)
 
 
-def _pointwise(count: int, points: np.ndarray, gamma: float) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.stats import binom
-
-    lower = binom.ppf(gamma / 2, count, points) if gamma > 0 else np.zeros_like(points)
-    upper = binom.isf(gamma / 2, count, points) if gamma > 0 else np.full_like(points, count)
-    return lower.clip(0, count), upper
-
-
-def _stays(band: tuple[np.ndarray, np.ndarray], count: int, points: np.ndarray) -> float:
-    """Probability that the counts of ``count`` uniform ranks stay within bounds at all points."""
+def compute_stay_probability(lower: np.ndarray, upper: np.ndarray, count: int) -> float:
+    """Probability that counts of ``count`` uniform ranks stay within bounds at all points."""
     from scipy.stats import poisson
 
     totals = np.arange(count + 1)
-    step = poisson.pmf(totals, count * points[0])  # the points are equally far apart
+    step = poisson.pmf(totals, count * (1 / (len(lower) + 1)))  # the points are equally far apart
     mass = np.zeros(count + 1)
     mass[0] = 1.0
-    for lower, upper in zip(*band, strict=True):
+    for least, most in zip(lower, upper, strict=True):
         mass = np.convolve(mass, step)[: count + 1]
-        mass[(totals < lower) | (totals > upper)] = 0.0
+        mass[(totals < least) | (totals > most)] = 0.0
     last = np.convolve(mass, step)[count]
     return float(last / poisson.pmf(count, count))

@@ -1,4 +1,4 @@
-"""Scores of a predicted uncertainty against the truth: CRPS, sparsification, rank correlation."""
+"""Scores of predicted uncertainty: CRPS, sparsification error, rank correlation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Sparsification(NamedTuple):
-    """Mean squared error of what is left, relative to all, over the fraction left out."""
+    """Sparsification curve: relative mean squared error of the rest, over the share left out."""
 
     fraction: np.ndarray
     curve: np.ndarray
@@ -22,7 +22,7 @@ class Sparsification(NamedTuple):
 
 
 def sparsification(squared_error: np.ndarray, variance: np.ndarray) -> Sparsification:
-    r"""Leave out the bins of largest predicted variance first, and look at the error of the rest.
+    r"""Sparsification curve: the error of the rest as bins of largest variance are left out.
 
     .. math:: c(f) = \frac{\mathrm{mean}\{e_i^2 : \text{rank of } v_i \text{ below } (1 - f) n\}}
         {\mathrm{mean}\{e_i^2\}}, \quad \mathrm{AUSE} = \int_0^1 c(f) - o(f)\, df
@@ -72,7 +72,7 @@ def sparsification(squared_error: np.ndarray, variance: np.ndarray) -> Sparsific
 
 
 def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """Rank correlation of two arrays: of squared errors and predicted variances, 1 is perfect.
+    """Spearman's rank correlation of two arrays, such as squared errors and variances.
 
     Ties take the order in which they stand. A perfect posterior does not reach 1, since errors are
     random given their variance.
@@ -154,5 +154,5 @@ def crps_draws(truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
     distance = np.abs(draws - truth).mean(axis=0)
     # The sum over pairs by ranks: the i-th smallest of D is added 2 i - D - 1 times.
     weights = 2.0 * np.arange(1, count + 1) - count - 1
-    spread = np.tensordot(weights, np.sort(draws, axis=0), axes=1)
-    return distance - spread / (count * (count - 1))
+    dispersion = np.tensordot(weights, np.sort(draws, axis=0), axes=1)
+    return distance - dispersion / (count * (count - 1))

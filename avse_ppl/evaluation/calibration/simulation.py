@@ -1,4 +1,4 @@
-"""Simulation-based calibration: whether a routine inverts the scene that made its mixtures."""
+"""Simulation-based calibration (SBC): ranks of simulated truths among posterior draws."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.evaluation.calibration.ranks import rank_ecdf, ranks, simultaneous_band
+from avse_ppl.evaluation.calibration.ranks import compute_ranks, rank_ecdf, simultaneous_band
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.simulate import Simulated, simulate
 from avse_ppl.models.validation import check_count
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.stft import Spectrogram
 
 _ELEMENTS = 3  # of each latent and of speech that are looked at
 _WINDOWS = 5  # length of a simulated recording unless it is stated
@@ -25,7 +24,7 @@ _WINDOWS = 5  # length of a simulated recording unless it is stated
 
 @dataclass(frozen=True)
 class SimulationBasedCalibration:
-    """Ranks of the truth among the draws of a routine, over mixtures simulated from the scene.
+    """Ranks of the truth among posterior draws, over mixtures simulated from the scene.
 
     Parameters
     ----------
@@ -36,7 +35,7 @@ class SimulationBasedCalibration:
     draws
         Draws behind each rank.
     kind
-        What the posterior says it is.
+        Of the posterior, see `Posterior.kind`.
     """
 
     ranks: dict[str, np.ndarray]
@@ -48,7 +47,7 @@ class SimulationBasedCalibration:
         """Number of simulated mixtures."""
         return len(next(iter(self.ranks.values())))
 
-    def distance(self) -> dict[str, float]:
+    def compute_distance(self) -> dict[str, float]:
         """Largest distance of each rank ECDF from the diagonal (Kolmogorov and Smirnov)."""
         gaps = {}
         for name, rank in self.ranks.items():
@@ -56,7 +55,7 @@ class SimulationBasedCalibration:
             gaps[name] = float(np.abs(ecdf - points).max())
         return gaps
 
-    def uniform(self, probability: float = 0.95) -> dict[str, bool]:
+    def are_uniform(self, probability: float = 0.95) -> dict[str, bool]:
         """Whether each rank ECDF stays in the simultaneous band of uniform ranks.
 
         Each alone is uniform in error with probability ``1 - probability``: over many quantities,
@@ -84,7 +83,7 @@ class SimulationBasedCalibration:
 
 
 def simulation_based_calibration(
-    routine: Callable[..., Posterior],
+    method: Callable[..., Posterior],
     scene: Scene,
     simulations: int = 100,
     seed: int = 0,
@@ -93,32 +92,33 @@ def simulation_based_calibration(
     keep: int = 99,
     batch: int | None = None,
 ) -> SimulationBasedCalibration:
-    r"""Draw truths from the scene, invert their mixtures, and rank the truths among the draws.
+    r"""Draw truths from the scene, infer them from their mixtures, and rank them among the draws.
 
     .. math:: \theta \sim p(\theta), \quad x \sim p(x | \theta), \quad
         \theta_d \sim q(\theta | x), \quad r = \#\{d : h(\theta_d) < h(\theta)\}
 
     r is uniform for every function h if q is the posterior. The power of the check lies in h: the
-    log density of latents and mixture sees errors of spread and correlation that single latents do
-    not show. Draws of a chain are related, which makes ranks pile up at both ends: `keep` fewer
+    log density of latents and mixture shows errors of scale and correlation that single latents
+    do not. Draws of a chain are related, which makes ranks pile up at both ends: `keep` fewer
     than there are effective draws.
 
     Parameters
     ----------
-    routine
-        Called as ``routine(scene, mixture, seed=[...])``; waveforms are not needed.
+    method
+        Inference method, called as ``method(scene, mixture, seed=[...])``; waveforms are not
+        needed.
     scene
-        What truths and mixtures are drawn from, and what the routine inverts.
+        What truths and mixtures are drawn from, and what is inferred.
     simulations
         Number of mixtures.
     seed
-        Of truths, routine and speech draws, which are seeded apart.
+        Of truths, method and speech draws, which are seeded apart.
     n_samples
         Length of a mixture, by default five windows of the STFT.
     keep
         At most so many draws, spread evenly over the chains. A point estimate is repeated so often.
     batch
-        Mixtures inverted at once, by default all.
+        Mixtures inferred at once, by default all.
 
     Returns
     -------
@@ -150,53 +150,53 @@ def simulation_based_calibration(
     batch = simulations if batch is None else batch
     check_count("batch", batch)
     n_samples = n_samples or _WINDOWS * scene.stft.n_fft
-    # Seeds far apart: equal ones would hand the routine the random numbers that made the truth.
-    of_truth, *rest = _seeds(seed, 2 * simulations + 1)
+    # Seeds far apart: equal ones would hand the method the random numbers that made the truth.
+    sequence = np.random.SeedSequence(seed)
+    of_truth, *rest = sequence.generate_state(2 * simulations + 1).tolist()
     simulated = simulate(scene, n_samples, simulations, seed=of_truth)
     rows, kind = [], ""
     for begin in range(0, simulations, batch):
         span = slice(begin, begin + batch)
-        part = _part(simulated, span)
-        posterior = routine(scene, part.mixture, seed=rest[:simulations][span])
+        whole = simulated.mixture
+        part = Simulated(
+            replace(
+                whole, values=whole.values[span], n_samples=whole.n_samples[span],
+                scale=whole.scale[span],
+            ),
+            simulated.speech[span], simulated.noise[span],
+            {name: value[span] for name, value in simulated.latents.items()},
+        )  # fmt: skip
+        posterior = method(scene, part.mixture, seed=rest[:simulations][span])
         randoms = RandomStreams(
             rest[simulations:][span], part.mixture.recordings, torch.device("cpu")
         )
-        rows.append(_ranked(scene, part, posterior, keep, randoms))
+        rows.append(rank_truths(scene, part, posterior, keep, randoms))
         kind = posterior.kind
     joined = {name: np.concatenate([row[name] for row, _ in rows]) for name in rows[0][0]}
     return SimulationBasedCalibration(joined, rows[0][1], kind)
 
 
-def _seeds(seed: int, count: int) -> list[int]:
-    return np.random.SeedSequence(seed).generate_state(count).tolist()
-
-
-def _part(simulated: Simulated, rows: slice) -> Simulated:
-    """Some of the recordings."""
-    whole = simulated.mixture
-    mixture = replace(
-        whole, values=whole.values[rows], n_samples=whole.n_samples[rows], scale=whole.scale[rows]
-    )
-    latents = {name: value[rows] for name, value in simulated.latents.items()}
-    return Simulated(mixture, simulated.speech[rows], simulated.noise[rows], latents)
-
-
-def _ranked(
+def rank_truths(
     scene: Scene, truth: Simulated, posterior: Posterior, keep: int, randoms: RandomStreams
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Ranks of each quantity, and the number of draws behind them."""
-    density = LogDensity(scene, truth.mixture)
-    true = _quantities(density, truth.latents, truth.speech)
-    rows = [
-        _quantities(density, values, _speech(scene, truth.mixture, values, randoms))
-        for values in _draws(posterior, keep)
-    ]
+    """Rank the true value of each quantity; returns ranks, and the number of draws behind them."""
+    mixture = truth.mixture
+    density = LogDensity(scene, mixture)
+    true = compute_quantities(density, truth.latents, truth.speech)
+    rows, shape = [], mixture.values.shape
+    for values in take_draws(posterior, keep):
+        # One draw of the speech STFT, each bin from its own distribution.
+        laws = scene.laws_given(values, mixture)
+        law = laws.speech.condition(laws.noise, mixture.values)
+        noise = randoms.normal(shape, mixture.values.dtype)
+        speech = law.mean.expand(shape) + law.power.sqrt() * noise
+        rows.append(compute_quantities(density, values, speech))
     drawn = {name: np.stack([row[name] for row in rows]) for name in true}
-    return {name: ranks(true[name], drawn[name]) for name in true}, len(rows)
+    return {name: compute_ranks(true[name], drawn[name]) for name in true}, len(rows)
 
 
-def _draws(posterior: Posterior, keep: int) -> Iterator[dict[str, Tensor]]:
-    """Draws of the latents, chains joined, at most ``keep``; a point is repeated."""
+def take_draws(posterior: Posterior, keep: int) -> Iterator[dict[str, Tensor]]:
+    """Take at most ``keep`` draws of the latents from all chains; a point is repeated."""
     flat = {name: value.reshape(-1, *value.shape[2:]) for name, value in posterior.latents.items()}
     count = len(next(iter(flat.values()))) if flat else 1
     used = keep if count == 1 else min(keep, count)
@@ -204,34 +204,25 @@ def _draws(posterior: Posterior, keep: int) -> Iterator[dict[str, Tensor]]:
         yield {name: torch.from_numpy(value[index]) for name, value in flat.items()}
 
 
-def _speech(
-    scene: Scene, mixture: Spectrogram, values: dict[str, Tensor], randoms: RandomStreams
-) -> Tensor:
-    """One draw of the speech STFT, each bin from its own law."""
-    laws = scene.laws_given(values, mixture)
-    law = laws.speech.condition(laws.noise, mixture.values)
-    shape = mixture.values.shape
-    return law.mean.expand(shape) + law.power.sqrt() * randoms.normal(shape, mixture.values.dtype)
-
-
-def _quantities(
+def compute_quantities(
     density: LogDensity, values: dict[str, Tensor], speech: Tensor
 ) -> dict[str, np.ndarray]:
-    """What is ranked, ``(recording,)`` each."""
-    found: dict[str, Any] = {}
+    """Compute the quantities that are ranked, ``(recording,)`` each."""
+    quantities: dict[str, Any] = {}
     for name, value in values.items():
-        found |= {f"{name}{where}": value[:, i, j] for where, i, j in _places(value)}
-    found |= {f"speech{where}": speech[:, i, j].real for where, i, j in _places(speech)}
-    found["speech power"] = speech.abs().square().sum((1, 2))
+        quantities |= {f"{name}{where}": value[:, i, j] for where, i, j in choose_elements(value)}
+    for where, i, j in choose_elements(speech):
+        quantities[f"speech{where}"] = speech[:, i, j].real
+    quantities["speech power"] = speech.abs().square().sum((1, 2))
     if values:
         with torch.no_grad():
             joint = density.joint(values)
-        found["log joint"] = joint.prior + joint.likelihood
-    return {name: value.numpy() for name, value in found.items()}
+        quantities["log joint"] = joint.prior + joint.likelihood
+    return {name: value.numpy() for name, value in quantities.items()}
 
 
-def _places(value: Tensor) -> Iterator[tuple[str, int, int]]:
-    """A few elements of ``(recording, ., .)``, spread over both axes."""
+def choose_elements(value: Tensor) -> Iterator[tuple[str, int, int]]:
+    """Choose a few elements of ``(recording, ., .)``, spread over both axes."""
     rows, columns = value.shape[1:]
     count = min(_ELEMENTS, max(rows, columns))
     for k in range(count):

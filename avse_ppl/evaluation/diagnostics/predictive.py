@@ -1,4 +1,4 @@
-"""Does the recording look like what the fitted model says it should look like."""
+"""Posterior predictive checks: exponentiality and whiteness of normalised periodograms."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from avse_ppl.evaluation.diagnostics.observed import (
+from avse_ppl.evaluation.diagnostics.posterior_inputs import (
     check_scene_of,
     latent_draws,
-    observed_spectrogram,
 )
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
@@ -24,7 +23,7 @@ _DRAWS = 32
 _REFERENCE = 20_000
 _SMALLEST = 1e-12
 _FEWEST = 100  # bins of a subgrid
-_SAYS = MappingProxyType(
+_FAILURES = MappingProxyType(
     {
         "law": "the mixture's power, over what the model expects, is not exponential: its "
         "distribution is off by up to {size:.3f}",
@@ -68,11 +67,11 @@ class PredictiveCheck:
         """
         return np.all([p > self.level / 6 for p in self.p_values.values()], axis=0)
 
-    def texts(self) -> list[list[str]]:
-        """What each recording fails, in words."""
+    def describe_failures(self) -> list[list[str]]:
+        """Describe the checks that each recording fails."""
         return [
             [
-                f"{_SAYS[name].format(size=self.sizes[name][row])} (p = {p[row]:.2g}); the "
+                f"{_FAILURES[name].format(size=self.sizes[name][row])} (p = {p[row]:.2g}); the "
                 "model or its fit is off: run more steps, or try another noise model"
                 for name, p in self.p_values.items()
                 if p[row] <= self.level / 6
@@ -84,7 +83,7 @@ class PredictiveCheck:
 def predictive_check(
     posterior: Posterior, scene: Scene, mixture: Spectrogram | None = None
 ) -> PredictiveCheck:
-    r"""Check the mixture against what the fitted scene says of it.
+    r"""Check the mixture against its posterior predictive distribution.
 
     Given the latents, :math:`y_{ft} = |x_{ft} - m_{ft}|^2 / (S_{ft} + B_{ft})` are independent
     and exponential with mean 1. That is so for the true latents, and also for a draw of their exact
@@ -96,7 +95,7 @@ def predictive_check(
 
     Each draw is checked on frames that do not overlap and bins that the window does not couple,
     another such grid for each draw, because only these are independent where x is the STFT of a
-    waveform. Frames that reach past the recording's ends are left out.
+    waveform. Frames that extend past the recording's ends are left out.
 
     p-values are averaged over draws, which makes them Bayesian p-values (Gelman, Meng and Stern).
     Twice an average of p-values is a p-value however they depend on each other, and ``passed``
@@ -108,7 +107,7 @@ def predictive_check(
     posterior, scene
         What was inferred, and from which scene.
     mixture
-        What was inverted; needed only if that was not normalised to unit mean power.
+        What was inferred; needed only if that was not normalised to unit mean power.
 
     Raises
     ------
@@ -133,23 +132,26 @@ def predictive_check(
     >>> predictive_check(posterior, scene, mixture).passed
     array([ True])
     """
-    mixture = mixture or observed_spectrogram(posterior)
+    mixture = mixture or posterior.observed_spectrogram()
     check_scene_of(posterior, scene, mixture)
-    found = [
-        [_of_draw(row, index, mixture.stft) for row in _periodograms(scene, mixture, values)]
+    rows = [
+        [
+            check_periodogram(periodogram, index, mixture.stft)
+            for periodogram in normalise_periodograms(scene, mixture, values)
+        ]
         for index, values in enumerate(latent_draws(posterior, _DRAWS))
     ]
-    table = np.array(found).mean(axis=0)  # (recording, p-value or size, check)
+    table = np.array(rows).mean(axis=0)  # (recording, p-value or size, check)
     names = ("law", "time", "frequency")
     return PredictiveCheck(
         p_values={name: table[:, 0, i] for i, name in enumerate(names)},
         sizes={name: table[:, 1, i] for i, name in enumerate(names)},
-        draws=len(found),
+        draws=len(rows),
     )
 
 
-def _periodograms(scene: Scene, mixture: Spectrogram, values: Mapping) -> list[np.ndarray]:
-    """``y`` of each recording, ``(freq, time)``, without its padding and the ends."""
+def normalise_periodograms(scene: Scene, mixture: Spectrogram, values: Mapping) -> list[np.ndarray]:
+    """Compute ``y`` of each recording, ``(freq, time)``, without its padding and the ends."""
     law = scene.laws_given(values, mixture).mixture
     ratio = ((mixture.values - law.mean).abs().square() / law.power).cpu().double().numpy()
     stft = mixture.stft
@@ -158,8 +160,8 @@ def _periodograms(scene: Scene, mixture: Spectrogram, values: Mapping) -> list[n
     return [row[:, edge : count - edge] for row, count in zip(ratio, counts, strict=True)]
 
 
-def _of_draw(ratio: np.ndarray, index: int, stft: Stft) -> tuple[list[float], list[float]]:
-    """p-values and sizes of the three checks, on the subgrid whose turn it is."""
+def check_periodogram(ratio: np.ndarray, index: int, stft: Stft) -> tuple[list[float], list[float]]:
+    """Compute p-values and sizes of the three checks, on the subgrid of one draw."""
     frames, bins = math.ceil(stft.n_fft / stft.hop), COUPLED_BINS[stft.window]
     # The lowest and highest bins are real, or coupled with their own mirror image.
     y = ratio[bins + index // frames % bins : 1 - bins : bins, index % frames :: frames]
@@ -168,20 +170,20 @@ def _of_draw(ratio: np.ndarray, index: int, stft: Stft) -> tuple[list[float], li
             f"the recording has {y.size} independent bins, in {y.shape[1]} frames; a check needs "
             f"at least {_FEWEST}, in 2 frames: take a longer recording"
         )
-    p_law, gap = exponentiality(y)
-    scores = normal_scores(y)
-    p_time, in_time = whiteness(scores[:, :-1], scores[:, 1:])
-    p_freq, in_freq = whiteness(scores[:-1], scores[1:])
+    p_law, gap = check_exponentiality(y)
+    scores = compute_normal_scores(y)
+    p_time, in_time = check_whiteness(scores[:, :-1], scores[:, 1:])
+    p_freq, in_freq = check_whiteness(scores[:-1], scores[1:])
     return [p_law, p_time, p_freq], [gap, in_time, in_freq]
 
 
-def exponentiality(y: np.ndarray) -> tuple[float, float]:
+def check_exponentiality(y: np.ndarray) -> tuple[float, float]:
     """Anderson-Darling p-value of Exp(1), and the largest gap of the distribution functions.
 
     Examples
     --------
     >>> y = np.random.default_rng(0).exponential(size=2000)
-    >>> exponentiality(y)[0] > 0.01, exponentiality(1.2 * y)[0] < 0.01
+    >>> check_exponentiality(y)[0] > 0.01, check_exponentiality(1.2 * y)[0] < 0.01
     (True, True)
     """
     y = np.sort(np.clip(y.ravel(), _SMALLEST, None))
@@ -189,33 +191,36 @@ def exponentiality(y: np.ndarray) -> tuple[float, float]:
     log_below = np.log(-np.expm1(-y))
     statistic = -n - float(np.sum((2 * rank - 1) * (log_below - y[::-1]))) / n
     gap = np.max(np.maximum(rank / n + np.expm1(-y), -np.expm1(-y) - (rank - 1) / n))
-    reference = _anderson_darling()
+    reference = simulate_anderson_darling()
     larger = len(reference) - np.searchsorted(reference, statistic)
     return float((1 + larger) / (1 + len(reference))), float(gap)
 
 
 @lru_cache(maxsize=1)
-def _anderson_darling() -> np.ndarray:
-    r"""Draws of the statistic's limit :math:`\sum_j Z_j^2 / (j (j + 1))`, sorted."""
+def simulate_anderson_darling() -> np.ndarray:
+    r"""Draw from the limit of the Anderson-Darling statistic, sorted.
+
+    It is :math:`\sum_j Z_j^2 / (j (j + 1))` with standard normal Z.
+    """
     j = np.arange(1, 201)
     squares = np.random.default_rng(0).chisquare(1.0, size=(_REFERENCE, j.size))
     return np.sort(squares @ (1.0 / (j * (j + 1))) + 1.0 / (j.size + 1))
 
 
-def normal_scores(y: np.ndarray) -> np.ndarray:
-    """Standard normal numbers with the rank that exponential ones have."""
+def compute_normal_scores(y: np.ndarray) -> np.ndarray:
+    """Transform exponential numbers to standard normal ones of the same rank."""
     from scipy.special import ndtri
 
     return -ndtri(np.exp(-np.clip(y, _SMALLEST, 700.0)))
 
 
-def whiteness(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+def check_whiteness(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """p-value of no correlation between neighbours, two-sided, and the correlation.
 
     Examples
     --------
     >>> scores = np.random.default_rng(0).normal(size=(20, 100))
-    >>> whiteness(scores[:, 1:], scores[:, :-1])[0] > 0.01
+    >>> check_whiteness(scores[:, 1:], scores[:, :-1])[0] > 0.01
     True
     """
     a, b = first - first.mean(), second - second.mean()

@@ -1,4 +1,4 @@
-"""What a posterior keeps of its own making, as scenes take it."""
+"""Inputs of the inference, rebuilt from a posterior: spectrogram, audio, draws of the latents."""
 
 from __future__ import annotations
 
@@ -14,32 +14,27 @@ from avse_ppl.signal.audio import Audio
 from avse_ppl.signal.stft import Spectrogram
 
 
-def observed_spectrogram(posterior: Posterior) -> Spectrogram:
-    """Spectrogram of a posterior's mixture; see ``Posterior.observed_spectrogram``."""
-    return posterior.observed_spectrogram()
-
-
 def observed_audio(posterior: Posterior) -> Audio:
-    """Recording that a posterior is about, its channels the recordings of the posterior.
+    """Rebuild the observed recording, its channels the recordings of the posterior.
 
     Raises
     ------
     ValueError
         If these differ in length, so that they are no channels of one recording.
     """
-    waves = posterior.stft.synthesise(observed_spectrogram(posterior))
+    waves = posterior.stft.synthesise(posterior.observed_spectrogram())
     if len(set(posterior.n_samples)) > 1:
         raise ValueError(
-            f"the posterior is about {len(waves)} recordings of different length, to which no "
+            f"the posterior is of {len(waves)} recordings of different length, to which no "
             "single video belongs; select(i) one of them"
         )
     return Audio(np.stack(waves) if len(waves) > 1 else waves[0], posterior.stft.sample_rate_hz)
 
 
 def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict[str, Tensor]]:
-    """Values of all latents, ``(recording, ...)`` each, chain after chain; or some of each chain.
+    """Iterate over draws of all latents, ``(recording, ...)`` each, chain after chain.
 
-    One empty mapping if the scene has no latents.
+    At most ``most`` of them, evenly spaced in each chain. One empty mapping if there are none.
     """
     if not posterior.latents:
         yield {}
@@ -51,7 +46,7 @@ def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict
 
 
 def thin_draws(count: int, most: int | None) -> Sequence[int]:
-    """At most so many of ``range(count)``, evenly spread.
+    """Thin ``range(count)`` to at most so many, evenly spaced.
 
     Examples
     --------
@@ -63,7 +58,7 @@ def thin_draws(count: int, most: int | None) -> Sequence[int]:
 
 
 def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> None:
-    """Raise unless the posterior holds the latents of the scene.
+    """Refuse a posterior that does not hold the latents of the scene.
 
     Raises
     ------
@@ -75,12 +70,12 @@ def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> 
 
     if mixture.values.shape != posterior.mixture.shape:
         raise ValueError(
-            f"the mixture has shape {tuple(mixture.values.shape)}, the posterior is about one of "
-            f"shape {posterior.mixture.shape}; pass the mixture that was inverted"
+            f"the mixture has shape {tuple(mixture.values.shape)}, the posterior is of one of "
+            f"shape {posterior.mixture.shape}; pass the mixture that was inferred"
         )
     check_gate_latents(
         LogDensity(scene, mixture),
         posterior,
-        "the scene that was inverted. Of recordings over 15 s, "
+        "the scene that was inferred. Of recordings over 15 s, "
         "enhanced in chunks, no latents are kept: check a shorter part",
     )

@@ -1,4 +1,4 @@
-"""Log density of each time-frequency bin, the latents of single bins integrated out."""
+"""Pointwise log-likelihood: of each time-frequency bin, its own latents integrated out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Values = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class PointwiseLogLikelihood:
-    r"""Log density of each bin, given a draw of the latents that bins share.
+    r"""Log-likelihood of each bin, given a draw of the latents that bins share.
 
     Latents u with one value for each bin are integrated out by importance sampling,
 
@@ -59,25 +59,36 @@ class PointwiseLogLikelihood:
     def __call__(self, draw: Values) -> Tensor:
         """Log densities, ``(1, freq, time)``, given values of all latents, ``(1, ...)`` each."""
         shared = {name: value for name, value in draw.items() if name not in self.proposals}
+        sites = {site.name: site for site in self.density.sites}
+        observed = self.density.mixture.values
         with torch.no_grad():
             if not self.proposals:
-                return self._log_density(mixture_distribution(self.density, shared, ())[0])
-            speech, _ = self._speech(draw) if self._of_noise() else (None, None)
+                law, _ = mixture_distribution(self.density, shared, ())
+                return law.log_prob(observed).expand(observed.shape)
+            speech = None
+            if all(sites[name].of_noise for name in self.proposals):
+                # Nodes of noise latents leave the distribution of speech as it is.
+                speech = self.density.scene.laws_given(draw, self.density.mixture).speech
             total: Any = None
-            for nodes in self._nodes():
-                term = self._term(shared, nodes, speech)
+            for nodes in self.draw_nodes():
+                term = self.evaluate_node(shared, nodes, speech)
                 total = term if total is None else torch.logaddexp(total, term)
             return total - math.log(_NODES)
 
-    def _term(self, shared: Values, nodes: Sequence[float], speech: ComplexNormal | None) -> Tensor:
+    def evaluate_node(
+        self, shared: Values, nodes: Sequence[float], speech: ComplexNormal | None
+    ) -> Tensor:
         """Log of one summand: the same node, in units of its proposal, in each bin."""
         sites = {site.name: site for site in self.density.sites}
+        v = _FREEDOM
+        constant = math.lgamma((v + 1) / 2) - math.lgamma(v / 2) - 0.5 * math.log(v * math.pi)
         values, log_weight = dict(shared), torch.zeros(())
         for node, (name, (location, scale)) in zip(nodes, self.proposals.items(), strict=True):
             u = location + scale * node
             values[name] = sites[name].transform(u)
             jacobian = sites[name].transform.log_abs_det_jacobian(u, values[name])
-            log_weight = log_weight + jacobian - (_log_t(node) - scale.log())
+            log_t = constant - (v + 1) / 2 * math.log1p(node * node / v)  # Student's t
+            log_weight = log_weight + jacobian - (log_t - scale.log())
         if speech is None:
             law, log_prior = mixture_distribution(self.density, values, self.local)
         else:
@@ -85,23 +96,13 @@ class PointwiseLogLikelihood:
                 self.density, values, self.local, noise_only=True
             )
             law = speech.convolve(noise)
-        term = self._log_density(law) + log_prior + log_weight
+        observed = self.density.mixture.values
+        term = law.log_prob(observed).expand(observed.shape) + log_prior + log_weight
         # Where numbers overflow, the prior has no mass: such a node adds nothing.
         return torch.where(term.isfinite(), term, -torch.inf)
 
-    def _log_density(self, law: ComplexNormal) -> Tensor:
-        values = self.density.mixture.values
-        return law.log_prob(values).expand(values.shape)
-
-    def _of_noise(self) -> bool:
-        return all(site.of_noise for site in self.density.sites if site.name in self.proposals)
-
-    def _speech(self, draw: Values) -> tuple[ComplexNormal, Tensor]:
-        """Law of speech, which nodes of noise latents leave as it is."""
-        return self.density.scene.laws_given(draw, self.density.mixture).speech, torch.zeros(())
-
-    def _nodes(self) -> list[list[float]]:
-        """Stratified Student-t quantiles, ``(node, latent)``: a Latin hypercube."""
+    def draw_nodes(self) -> list[list[float]]:
+        """Draw stratified Student-t quantiles, ``(node, latent)``: a Latin hypercube."""
         from scipy.special import stdtrit
 
         columns = []
@@ -112,18 +113,11 @@ class PointwiseLogLikelihood:
         return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _log_t(node: float) -> float:
-    """Log density of Student's t at one node."""
-    v = _FREEDOM
-    constant = math.lgamma((v + 1) / 2) - math.lgamma(v / 2) - 0.5 * math.log(v * math.pi)
-    return constant - (v + 1) / 2 * math.log1p(node * node / v)
-
-
-def pointwise_log_likelihood(
+def make_pointwise_log_likelihood(
     density: LogDensity, posterior: Posterior, seed: int
 ) -> PointwiseLogLikelihood:
     """Find the latents of single bins, and fit their proposals to the posterior's draws."""
-    local = [site for site in density.sites if _is_local(density, site)]
+    local = [site for site in density.sites if is_local(density, site)]
     proposals = {}
     for site in local:
         values = torch.as_tensor(posterior.latents[site.name]).to(density.mixture.scale)
@@ -135,7 +129,7 @@ def pointwise_log_likelihood(
 def mixture_distribution(
     density: LogDensity, values: Values, local: Sequence[str], *, noise_only: bool = False
 ) -> tuple[ComplexNormal, Tensor]:
-    """Law of the mixture (or the noise) and log prior of the local latents, ``(1, freq, time)``."""
+    """Distribution of the mixture (or noise), log prior of local latents, ``(1, freq, time)``."""
     mixture = density.mixture
     with (
         poutine.block(),
@@ -147,7 +141,7 @@ def mixture_distribution(
     return law, log_prob.log_prior
 
 
-def _is_local(density: LogDensity, site: Site) -> bool:
+def is_local(density: LogDensity, site: Site) -> bool:
     """Whether a latent has a value for each bin that matters to that bin alone.
 
     Half of the values are moved, and nothing may change in the bins of the other half: neither the
