@@ -59,7 +59,6 @@ class Clip:
     transcript: str = ""
 
     def __post_init__(self) -> None:
-        """Check the split."""
         if self.split not in SPLITS:
             raise ValueError(
                 f"the split of {self.path} is {self.split!r}; expected 'train', 'dev' or 'test'"

@@ -68,7 +68,6 @@ class ComplexNormal(TorchDistribution):
     def __init__(
         self, mean: Tensor | complex, power: Tensor | float, validate_args: bool | None = None
     ) -> None:
-        """Store the parameters; see the class."""
         if isinstance(power, Tensor) and power.is_complex():
             raise TypeError("power must be real (it is E|x - mean|^2), found a complex tensor")
         self.power = torch.as_tensor(power, dtype=None if isinstance(power, Tensor) else _real())

@@ -31,7 +31,6 @@ class ComplexNormalJax(Distribution):
     reparametrized_params = ["mean", "power"]  # noqa: RUF012
 
     def __init__(self, mean: Any, power: Any, validate_args: bool | None = None) -> None:
-        """Store the parameters; see the class."""
         self.zero_mean = isinstance(mean, (int, float, complex)) and mean == 0
         self.mean_value, self.power = jnp.asarray(mean), jnp.asarray(power)
         shape = jnp.broadcast_shapes(self.mean_value.shape, self.power.shape)

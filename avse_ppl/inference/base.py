@@ -226,7 +226,6 @@ class InferenceMethod(ABC):
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Check the common settings."""
         check_count("draws", self.draws)
         if not isinstance(self.waveforms, bool):
             check_count("waveforms", self.waveforms)

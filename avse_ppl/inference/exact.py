@@ -64,7 +64,6 @@ class Exact(InferenceMethod):
     name: ClassVar[str] = "exact"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_count("nodes", self.nodes, minimum=17)
 

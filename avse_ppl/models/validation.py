@@ -49,7 +49,6 @@ class SiteRecorder(Messenger):
     """Record the sample sites of a model, also of one that fails on the way."""
 
     def __init__(self) -> None:
-        """Start without any."""
         super().__init__()
         self.sites: list[Message] = []
         self.subsampled: list[str] = []

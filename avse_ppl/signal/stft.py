@@ -188,7 +188,6 @@ class Stft:
     sample_rate_hz: int = 16000
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         if self.window not in ("sine", "hann"):
             raise ValueError(f"window must be 'sine' or 'hann', not {self.window!r}")
         if not 0 < self.hop <= self.n_fft // 2:

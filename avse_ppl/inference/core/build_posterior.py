@@ -30,7 +30,6 @@ class Moments:
     """Running mean and total variance of speech over draws of the latents."""
 
     def __init__(self) -> None:
-        """Start empty."""
         self.weight: Any = 0.0
         self.shift: Tensor | None = None
         self.first: Any = 0.0

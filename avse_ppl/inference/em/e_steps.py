@@ -123,7 +123,6 @@ class VariationalStep:
         self, log_density: FrameLogDensity, streams: RandomStreams, location: Mapping[str, Tensor],
         log_sd: Mapping[str, Tensor], rate: float, steps: int,
     ) -> None:  # fmt: skip
-        """Copy the initial values."""
         self.log_density, self.streams = log_density, streams
         names = [site.name for site in log_density.sites]
         self.location = {name: location[name].detach().clone() for name in names}

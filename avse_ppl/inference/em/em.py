@@ -126,7 +126,6 @@ class EM(InferenceMethod):
     name: ClassVar[str] = "em"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         if self.e_step not in _KINDS:
             raise ValueError(f"e_step must be one of {tuple(_KINDS)}, not {self.e_step!r}")

@@ -55,7 +55,6 @@ class FrameLogDensity:
     """
 
     def __init__(self, density: LogDensity, tempering: float = 1.0) -> None:
-        """List the speech latents."""
         self.density, self.tempering = density, tempering
         self.sites = [site for site in density.sites if not site.of_noise]
 

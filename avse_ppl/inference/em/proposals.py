@@ -47,7 +47,6 @@ class RandomWalk:
     gradients = False
 
     def __init__(self, scale: Mapping[str, Tensor]) -> None:
-        """Keep the guess."""
         self.scale = dict(scale)
 
     def draw(self, x: Values, here: FrameLogProb, sizes: Values, unit: Values) -> Values:

@@ -111,7 +111,6 @@ class SVI(InferenceMethod):
     name: ClassVar[str] = "svi"
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         super().__post_init__()
         check_count("steps", self.steps)
         check_count("rank", self.rank)

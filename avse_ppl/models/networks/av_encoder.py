@@ -40,7 +40,6 @@ class AudioVisualEncoder(nn.Module):
         self, hearing: TcvaeNetwork, channels: int, visual: int, seen: int,
         fusion: str = "concatenate",
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__()
         self.follow(hearing)
         self.sight = VisualFrontEnd(visual, seen)

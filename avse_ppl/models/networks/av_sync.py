@@ -113,7 +113,6 @@ class AVSyncNetwork(nn.Module):
     """
 
     def __init__(self, features: int = 64, width: int = 16) -> None:
-        """Build both towers."""
         super().__init__()
         self.lips, self.sound = LipTower(features, width), AudioTower(features)
         self.scale = nn.Parameter(torch.tensor(2.0))  # log of kappa

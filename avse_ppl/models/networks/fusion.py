@@ -34,7 +34,6 @@ class VisualFrontEnd(nn.Module):
     """
 
     def __init__(self, features: int, hidden: int, blocks: int = 3) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         self.features = features
         self.enter = nn.Conv1d(features, hidden, 3, padding=1)
@@ -83,7 +82,6 @@ class Fusion(nn.Module):
     """
 
     def __init__(self, heard: int, seen: int, kind: str = "concatenate", window: int = 16) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         if kind not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {kind!r}")

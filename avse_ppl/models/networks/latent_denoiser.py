@@ -51,7 +51,6 @@ class LatentDenoiser(nn.Module):
         self, latent: int, visual: int = 0, hidden: int = 128, blocks: int = 8, level: int = 64,
         seen: int = 64, look_every: int = 4,
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__()
         self.level = NoiseEmbedding(level)
         self.enter = nn.Conv1d(latent, hidden, 3, padding=1)
@@ -128,7 +127,6 @@ class LipAttention(nn.Module):
     def __init__(
         self, heard: int, seen: int, heads: int = 4, size: int = 16, window: int = 32
     ) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         self.heads, self.size, self.window = heads, size, window
         self.query = nn.Conv1d(heard, heads * size, 1)

@@ -74,7 +74,6 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         denoiser_blocks: int = 8, steps: int = 6, spread: float = 1.0, sigma_min: float = 0.02,
         sigma_max: float = 20.0,
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__(freq, latent, hidden, blocks, encoder_hidden, encoder_blocks)
         self.receptive_field = None  # type: ignore[assignment]
         self.visual, self.steps, self.spread = visual, steps, spread

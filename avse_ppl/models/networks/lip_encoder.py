@@ -45,7 +45,6 @@ class LipEncoder(nn.Module):
     """
 
     def __init__(self, features: int = 64, width: int = 16) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         self.features, self.width = features, width
         self.motion = nn.Conv3d(2, width, (3, 5, 5), (1, 2, 2), (1, 2, 2))

@@ -25,7 +25,6 @@ class NoiseEmbedding(nn.Module):
     """
 
     def __init__(self, size: int) -> None:
-        """Build the layers."""
         super().__init__()
         self.size = size
         self.layers = nn.Sequential(

@@ -53,7 +53,6 @@ class PublishedAvVaeNetwork(nn.Module):
     """
 
     def __init__(self, freq: int, latent: int, hidden: int = 128, visual: int = 512) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent, self.visual = freq, latent, visual
         self.receptive_field = 0  # frames to either side whose law a latent changes

@@ -61,7 +61,6 @@ class PublishedDkfNetwork(nn.Module):
         self, freq: int, latent: int, encoder: Sequence[int], memory: int, past: Sequence[int],
         joint: Sequence[int], decoder: Sequence[int],
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent = freq, latent
         self.receptive_field = None  # a latent changes the law of the next one

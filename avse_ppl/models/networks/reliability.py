@@ -73,7 +73,6 @@ class ReliabilityNetwork(nn.Module):
     def __init__(
         self, width: int = 10, hidden: int = 80, features: int = 64, tower: int = 16
     ) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         self.settings = {"width": width, "hidden": hidden, "features": features, "tower": tower}
         self.agreement = AVSyncNetwork(features, tower)

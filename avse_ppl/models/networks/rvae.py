@@ -45,7 +45,6 @@ class RvaeNetwork(nn.Module):
         self, freq: int, latent: int, hidden: int = 128, log_input: bool = True,
         feedback: bool = False, encoder_bands: int = 0, encoder_layers: int = 1,
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent, self.log_input, self.feedback = freq, latent, log_input, feedback
         self.encoder_bands = nn.Linear(2 * freq, encoder_bands) if encoder_bands else None

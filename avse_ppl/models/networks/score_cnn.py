@@ -41,7 +41,6 @@ class SpectralDenoiser(nn.Module):
     """
 
     def __init__(self, freq: int, visual: int, spread: float, exponent: float) -> None:
-        """Keep what all need to know."""
         super().__init__()
         self.freq, self.visual = freq, visual
         self.spread, self.exponent = spread, exponent
@@ -121,7 +120,6 @@ class ScoreNetwork(SpectralDenoiser):
         self, freq: int, visual: int = 0, bins: int = 16, hidden: int = 96, blocks: int = 6,
         wide: int = 192, wide_blocks: int = 4, spread: float = 0.45, exponent: float = 0.5,
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__(freq, visual, spread, exponent)
         self.bins = bins
         bands = -(-freq // bins)

@@ -57,7 +57,6 @@ class SequentialVaeNetwork(TcvaeNetwork):
         prior: str = "standard", decoder: str = "convolutional", decoder_sees: bool = False,
         fusion: str = "concatenate", sight_hidden: int = 96,
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__(freq, latent, hidden, blocks, encoder_hidden, encoder_blocks)
         if prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, not {prior!r}")

@@ -49,7 +49,6 @@ class TcvaeNetwork(nn.Module):
         self, freq: int, latent: int, hidden: int = 192, blocks: int = 3,
         encoder_hidden: int = 160, encoder_blocks: int = 5,
     ) -> None:  # fmt: skip
-        """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent = freq, latent
         self.receptive_field = 2 + (

@@ -28,7 +28,6 @@ class Standard(nn.Module):
     r"""White: :math:`z_t \sim N(0, I)`."""
 
     def __init__(self, latent: int, seen: int) -> None:
-        """Nothing to build."""
         super().__init__()
 
     def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +84,6 @@ class Gated(nn.Module):
     """
 
     def __init__(self, latent: int, seen: int, hidden: int = 128) -> None:
-        """Build the layers."""
         super().__init__()
         self.past = nn.Linear(latent, hidden)
         self.drive = nn.Conv1d(seen, hidden, 1, bias=False)
@@ -137,7 +135,6 @@ class Recurrent(nn.Module):
     """
 
     def __init__(self, latent: int, seen: int, hidden: int = 96) -> None:
-        """Build the layers."""
         super().__init__()
         self.memory = nn.GRU(latent + seen, hidden, batch_first=True)
         self.out = nn.Linear(hidden + latent, 2 * latent)

@@ -43,7 +43,6 @@ class VaeNetwork(nn.Module):
     def __init__(
         self, freq: int, latent: int, hidden: tuple[int, ...] = (128,), log_input: bool = True
     ) -> None:
-        """Build the layers; see the class."""
         super().__init__()
         self.freq, self.latent, self.log_input = freq, latent, log_input
         self.receptive_field = 0  # frames to either side that the decoder mixes

@@ -105,7 +105,6 @@ class NMF(NoiseModelBase):
     site: str = "noise"
 
     def __post_init__(self) -> None:
-        """Check the rank."""
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
             raise ValueError(f"rank must be a positive whole number, not {self.rank!r}")
 

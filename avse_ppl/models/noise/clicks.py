@@ -56,7 +56,6 @@ class Clicks(NoiseModelBase):
     site: str = "noise"
 
     def __post_init__(self) -> None:
-        """Check the rate."""
         if not 0.0 < self.rate < 1.0:
             raise ValueError(f"rate must be a share of frames between 0 and 1, not {self.rate!r}")
 

@@ -63,7 +63,6 @@ class Hum(NoiseModelBase):
     site: str = "noise"
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         check_positive("freq_hz", self.freq_hz)
         check_count("harmonics", self.harmonics)
         check_positive("drift_hz", self.drift_hz)

@@ -61,7 +61,6 @@ class Wind(NoiseModelBase):
     site: str = "noise"
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
         check_known("gain_sd_db", self.gain_sd_db)
         check_known("correlation_s", self.correlation_s)
 

@@ -45,7 +45,6 @@ class Compression:
     exponent: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the setting."""
         if self.exponent not in (0.5, 1.0):
             raise ValueError(f"the exponent of a compression is 0.5 or 1, not {self.exponent!r}")
 

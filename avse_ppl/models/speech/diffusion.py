@@ -67,7 +67,6 @@ class Ouve:
     high: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         check_positive("stiffness", self.stiffness)
         check_positive("low", self.low)
         if not self.high > self.low:
@@ -121,7 +120,6 @@ class Vp:
     high: float = 8.0
 
     def __post_init__(self) -> None:
-        """Check the settings."""
         check_positive("low", self.low)
         if not self.high > self.low:
             raise ValueError(f"high must be above low={self.low:g}, found {self.high!r}")

@@ -51,7 +51,6 @@ class GaussianSpeech:
     receptive_field: ClassVar[int] = 0  # frames to either side whose law a frame's latent changes
 
     def __post_init__(self) -> None:
-        """Check the spectrum."""
         if not 0 <= self.gain_sd_db < math.inf:
             raise ValueError(f"gain_sd_db must be finite and at least 0, not {self.gain_sd_db}")
         if self.spectrum is None:

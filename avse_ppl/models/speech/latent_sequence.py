@@ -70,7 +70,6 @@ class SequencePrior(TorchDistribution):
     support = constraints.real  # pyright: ignore
 
     def __init__(self, network: Any, visual: Any, shape: torch.Size) -> None:
-        """Store the parameters."""
         self.network, self.visual = network, visual
         super().__init__(shape, torch.Size(), validate_args=False)
 

@@ -31,7 +31,6 @@ class SequencePriorJax(Distribution):
     support = constraints.real  # pyright: ignore
 
     def __init__(self, network: Any, frames: Frames, visual: Any) -> None:
-        """Store the parameters."""
         self.law, self.visual, self.dtype = jax_law(network), visual, frames.dtype
         super().__init__((1, network.latent, frames.time), (), validate_args=False)
 

@@ -68,7 +68,6 @@ class Switching:
     persistence: float = 0.97
 
     def __post_init__(self) -> None:
-        """Check the setting."""
         if not 0.0 <= self.persistence < 1.0:
             raise ValueError(f"persistence must be in [0, 1), not {self.persistence!r}")
 
@@ -95,7 +94,6 @@ class Beta:
     concentration: float = 2.0
 
     def __post_init__(self) -> None:
-        """Check the setting."""
         if not self.concentration > 0.0:
             raise ValueError(f"concentration must be positive, not {self.concentration!r}")
 
