@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ from avse_ppl.video import Lips, read_lips
 from avse_ppl.video.corruptions import CAUSES, corrupt
 from avse_ppl.video.quality.features import speech_levels, tracker_columns
 from avse_ppl.video.quality.score import score_lips
-from tests.helpers import ignore_training_warnings
 
 MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
 SMALL = {"width": 4, "hidden": 8, "features": 8, "tower": 4}
@@ -257,112 +255,3 @@ def test_shipped_weights_tell_a_good_mouth_from_a_covered_one(mouth, sound):
     clean = score_lips(mouth, sound).score.mean()
     covered = corrupt(mouth, "microphone", severity=1.0, seed=1)
     assert clean > score_lips(covered.lips, sound).score[covered.reliability < 0.3].mean() + 0.3
-
-
-@ignore_training_warnings
-class TestTraining:
-    """On a corpus of five copies of one clip."""
-
-    @pytest.fixture
-    def materials(self, tmp_path, mouth, sound):
-        from avse_ppl.data.cache import SpeechCache, make_lips_arrays, write_lips_cache
-        from avse_ppl.data.clips import Clip
-        from avse_ppl.training import TrainingData
-
-        splits = ("train", "train", "train", "dev", "dev")
-        clips = [
-            Clip(path=tmp_path / f"{k}.mkv", corpus="toy", speaker=f"s{k % 2}", split=split)
-            for k, split in enumerate(splits)
-        ]
-        short = replace(
-            mouth, **{n: getattr(mouth, n)[:30] for n in (*_columns(), "roi", "time_s")}
-        )
-        lips = write_lips_cache(clips, [make_lips_arrays(short)] * 5, tmp_path / "lips", "")
-        wave = sound.mono().resample(16000).samples[:19200]
-        offsets = np.arange(6) * len(wave)
-        speech = SpeechCache(np.tile(wave, 5), offsets, tuple(clips), 16000)
-        return TrainingData(speech, speech, [lips])
-
-    def test_it_trains_resumes_and_is_read(self, materials, tmp_path, mouth):
-        pytest.importorskip("pytorch_lightning")
-        from avse_ppl.training import ReliabilityRecipe, train_reliability
-
-        recipe = ReliabilityRecipe(
-            sync_epochs=1,
-            quality_epochs=1,
-            clips=4,
-            sync_batch=2,
-            quality_batch=2,
-            dev_clips=12,
-        )
-        settings = {"name": "toy", "card": {"licence": "none"}, "network_settings": SMALL}
-        folder = train_reliability(recipe, materials, tmp_path / "out", **settings)
-        first = (folder / "weights.safetensors").read_bytes()
-        begun = _begun(SMALL)
-        now = load_reliability(folder).state_dict()
-        still = [k for k, v in begun.items() if torch.equal(v, now[k]) and "norm" not in k]
-        assert still == [], "each phase trains its part of the network"
-        again = train_reliability(recipe, materials, tmp_path / "again", **settings)
-        assert (again / "weights.safetensors").read_bytes() == first
-        resumed = train_reliability(recipe, materials, tmp_path / "out", **settings)
-        assert (resumed / "weights.safetensors").read_bytes() == first
-        assert score_lips(mouth, network=folder).score.shape == (75,)
-        assert "temperature" in (folder / "README.md").read_text()
-
-    def test_clips_come_with_their_truth(self, materials):
-        from avse_ppl.training.datasets.reliability_clips import (
-            AVClips,
-            ClipBatches,
-            Draw,
-            collate,
-        )
-
-        clips = AVClips(materials.speech, materials.lips, materials.noise, "train")
-        drawn = [clips[Draw(0, seed)] for seed in range(12)]
-        batch = collate(drawn)
-        assert batch.images.shape == (12, 30, 44, 44)
-        assert batch.levels.shape == (12, 30, 160)
-        assert torch.equal(clips[Draw(0, 3)].images, drawn[3].images)
-        assert (batch.reliability < 0.5).any()
-        assert (batch.reliability[batch.columns[..., 0] == 0] == 0).all()
-        assert (batch.cause == CAUSES.index("out of sync")).any()
-        silent = AVClips(
-            materials.speech, materials.lips, materials.noise, "train", with_audio=False
-        )
-        unheard = collate([silent[Draw(0, seed)] for seed in range(12)])
-        assert not (unheard.cause == CAUSES.index("out of sync")).any()
-        assert (unheard.levels == 0).all()
-        batches = ClipBatches(clips, 2, 6, seed=0)
-        first = list(batches)
-        batches.set_epoch(1)
-        assert list(batches) != first
-        batches.set_epoch(0)
-        assert list(batches) == first
-
-    def test_a_split_without_lips_is_refused(self, materials):
-        from avse_ppl.training.datasets.reliability_clips import AVClips
-
-        with pytest.raises(ValueError, match="no clip with lips in the split 'dev'"):
-            AVClips(materials.speech, [], materials.noise, "dev")
-
-    def test_another_rate_is_refused(self, materials, tmp_path):
-        pytest.importorskip("pytorch_lightning")
-        from avse_ppl.training import ReliabilityRecipe, train_reliability
-
-        slow = replace(materials, noise=replace(materials.noise, sample_rate_hz=8000))
-        with pytest.raises(ValueError, match="the cache of noise is at 8000 Hz"):
-            train_reliability(ReliabilityRecipe(), slow, tmp_path, name="x", card={})
-
-
-def _begun(settings):
-    """The weights that a training with seed 0 starts from."""
-    import pytorch_lightning as pl
-
-    pl.seed_everything(0, verbose=False)
-    return ReliabilityNetwork(**settings).state_dict()
-
-
-def _columns():
-    from avse_ppl.data.cache import PER_FRAME
-
-    return tuple(PER_FRAME)
