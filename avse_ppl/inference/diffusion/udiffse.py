@@ -60,8 +60,6 @@ class UDiffSE(InferenceMethod):
         Of the noise in each M-step.
     waveforms, device, dtype, progress
         Common to all methods; see `avse_ppl.inference.base.InferenceMethod`.
-    draws, tempering
-        Fixed: each chain leaves one draw, whatever ``draws`` is, and :math:`\lambda` tempers.
 
     Raises
     ------
@@ -95,6 +93,9 @@ class UDiffSE(InferenceMethod):
     noise_updates: int = 20
 
     name: ClassVar[str] = "guided-udiffse"
+    # No settings here: each chain leaves one draw, and lambda tempers.
+    draws: ClassVar[int] = 1  # type: ignore[misc]
+    tempering: ClassVar[float] = 1.0  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,11 +104,6 @@ class UDiffSE(InferenceMethod):
         check_positive("guidance_weight", self.guidance_weight)
         if not self.corrector_snr >= 0.0:
             raise ValueError(f"corrector_snr must be at least 0, found {self.corrector_snr!r}")
-        if self.tempering != 1.0:
-            raise ValueError(
-                f"UDiffSE is tempered by guidance_weight; tempering must stay 1, found "
-                f"{self.tempering!r}"
-            )
         if not 0.0 < self.t_epsilon < 1.0:
             raise ValueError(f"t_epsilon must be within (0, 1), found {self.t_epsilon!r}")
 

@@ -29,8 +29,6 @@ from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_lo
 from avse_ppl.inference.mcmc.metric import (  # noqa: E402
     arrange_latents,
     fisher_metric,
-    to_latents,
-    to_whitened,
 )
 from avse_ppl.models.networks import RvaeNetwork, TcvaeNetwork, VaeNetwork  # noqa: E402
 from avse_ppl.models.simulate import reference_scene, simulate  # noqa: E402
@@ -56,17 +54,17 @@ def nmf_scene():
     return Scene(GaussianSpeech(stft=STFT), NMF(2))
 
 
-# --- the routine ---------------------------------------------------------------------------------
+# --- the method ---------------------------------------------------------------------------------
 
 
 def test_it_runs_is_reproducible_and_a_batch_is_a_loop():
     steps = []
-    routine = NumPyroNUTS(
+    method = NumPyroNUTS(
         draws=25, warmup=25, chains=2, metrics=1, max_tree_depth=3, init_steps=20,
         progress=lambda done, total: steps.append((done, total)),
     )  # fmt: skip
     mixtures = waves(2)
-    batch = routine(nmf_scene(), mixtures, seed=5)
+    batch = method(nmf_scene(), mixtures, seed=5)
     assert batch.kind == "NUTS"
     assert batch.attrs["routine"] == "numpyro-nuts"
     assert batch.speech.shape == (2, 25, 2, 320)
@@ -90,10 +88,10 @@ def test_an_interrupt_keeps_the_draws_so_far():
         if done >= 100:
             raise KeyboardInterrupt
 
-    routine = NumPyroNUTS(
+    method = NumPyroNUTS(
         draws=200, warmup=25, chains=2, metrics=1, max_tree_depth=3, init_steps=20, progress=stop
     )
-    posterior = routine(nmf_scene(), waves(), seed=0)
+    posterior = method(nmf_scene(), waves(), seed=0)
     assert posterior.latents["speech.gain"].shape[:2] == (2, 50)
     assert posterior.attrs["interrupted"]
     assert "interrupted: kept 50 draws of 2 chains" in posterior.warnings[0]
@@ -123,9 +121,9 @@ def test_a_plain_pyro_model_is_told_how_to_port_it():
 
 
 def test_without_jax_it_says_what_to_install(monkeypatch):
-    found = importlib.util.find_spec
+    drawn_values = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "numpyro" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "numpyro" else drawn_values(name)
     )
     with pytest.raises(ImportError, match=r"pip install 'avse-ppl\[jax\]'"):
         QUICK(nmf_scene(), waves(), seed=0)
@@ -145,7 +143,7 @@ NOISES = (
     "stationary+clicks", "stationary+wind", "nmf(1)+nmf(2)",
 )  # fmt: skip
 # Each noise model with a prior in turn, each prior with NMF: one minute of compilation a pair, and
-# what a model says on JAX is compared with torch, alone, in test_density_jax.py.
+# the density on JAX is compared with torch, alone, in test_jax_log_density.py.
 PAIRS = [(noise, list(PRIORS)[i % len(PRIORS)]) for i, noise in enumerate(NOISES)]
 PAIRS += [("nmf(2)", prior) for prior in PRIORS if ("nmf(2)", prior) not in PAIRS]
 
@@ -182,67 +180,11 @@ def metric_of(scene, mixture, states=400):
     return density, layout, metric, start
 
 
-def test_whitening_is_undone():
-    _, layout, metric, start = metric_of(nmf_scene(), STFT.analyse(waves()), states=40)
-    latents = {name: value + 0.3 * jnp.ones_like(value) for name, value in start.items()}
-    back = to_latents(layout, metric, to_whitened(layout, metric, latents))
-    for name, value in latents.items():
-        np.testing.assert_allclose(back[name], value, atol=1e-4)
-
-
-def test_latents_are_sorted_by_what_they_share():
-    sizes = {"z": (1, 3, 9), "w": (1, 33, 2), "level": (1, 1, 1), "bins": (1, 33, 9),
-             "wide": (1, 63, 9), "odd": (1, 5, 1)}  # fmt: skip
-    layout = arrange_latents(
-        {name: np.zeros(size) for name, size in sizes.items()}, freq=33, time=9
-    )
-    assert layout.time == ("z", "bins")
-    assert layout.freq == ("w",)
-    assert layout.shared == ("level",)
-    assert set(layout.independent) == {"odd", "wide"}
-
-
-def test_the_metric_is_the_inverse_of_the_expected_curvature():
-    # Power exp(u_t) in each of 33 bins: information 33 from the data and 1 from the prior.
-    def level(frames):
-        from pyroapi import distributions as dist
-        from pyroapi import ops
-        from pyroapi import pyro as program
-
-        with program.plate("time", frames.time, dim=-1):
-            return ComplexNormal(0.0, ops.exp(program.sample("u", dist.Normal(0.0, 1.0))))
-
-    speech = GaussianSpeech(spectrum=torch.full((33,), 1e-6), gain_sd_db=0.0, stft=STFT)
-    _, _, metric, _ = metric_of(Scene(speech, level), STFT.analyse(waves()))
-    # 400 scores make a variance to 1 / sqrt(200) = 7 %: the sd to half of that.
-    np.testing.assert_allclose(metric.time[:, 0, 0], 34**-0.5, rtol=4 * 0.035)
-
-
-def test_a_level_that_frames_can_make_up_for_has_the_spread_of_its_ridge():
-    # Power exp(l + u_t): given u the data know l to 1 / sqrt(33 T + 1), but u may give way.
-    def level(frames):
-        from pyroapi import distributions as dist
-        from pyroapi import ops
-        from pyroapi import pyro as program
-
-        shared = program.sample("l", dist.Normal(0.0, 1.0))
-        with program.plate("time", frames.time, dim=-1):
-            return ComplexNormal(0.0, ops.exp(shared + program.sample("u", dist.Normal(0.0, 1.0))))
-
-    speech = GaussianSpeech(spectrum=torch.full((33,), 1e-6), gain_sd_db=0.0, stft=STFT)
-    mixture = STFT.analyse(waves())
-    _, _, metric, _ = metric_of(Scene(speech, level), mixture)
-    time = mixture.frames.time
-    exact = (1 + time * (33 - 33**2 / 34)) ** -0.5  # Schur complement, prior curvatures of 1
-    assert float(metric.shared[0, 0]) == pytest.approx(exact, rel=0.35)
-    assert float(metric.shared[0, 0]) > 3 * (1 + 33 * time) ** -0.5
-
-
 # --- against the exact posterior -----------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_it_finds_the_exact_posterior_of_the_ruler():
+def test_it_finds_the_exact_posterior_of_the_reference_scene():
     from avse_ppl import Exact
 
     scene = reference_scene(noise_known=False, stft=STFT)
@@ -252,9 +194,9 @@ def test_it_finds_the_exact_posterior_of_the_ruler():
     assert drawn.warnings == ()
     for name, truth in exact.latents.items():
         mean, sd = truth[0].mean(0), truth[0].std(0)
-        found = drawn.latents[name].reshape(-1, *truth.shape[2:])
+        drawn_values = drawn.latents[name].reshape(-1, *truth.shape[2:])
         # 1000 draws, of which at least 200 are effective: sd / 14.
-        assert (np.abs(found.mean(0) - mean) / sd).max() < 0.25
-        np.testing.assert_allclose(found.std(0), sd, rtol=0.25)
+        assert (np.abs(drawn_values.mean(0) - mean) / sd).max() < 0.25
+        np.testing.assert_allclose(drawn_values.std(0), sd, rtol=0.25)
     gap = np.abs(drawn.mean - exact.mean) / exact.sd
     assert gap.max() < 0.25

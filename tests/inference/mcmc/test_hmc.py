@@ -21,8 +21,8 @@ from tests.helpers import STFT
 SPEECH = GaussianSpeech(stft=STFT)
 SCENE = reference_scene(False, stft=STFT)
 SHORT = {"draws": 4, "warmup": 3, "chains": 3, "init": "prior"}
-ROUTINES = {"nuts": NUTS(max_tree_depth=2, **SHORT), "hmc": HMC(steps=2, **SHORT)}
-both = pytest.mark.parametrize("name", ROUTINES)
+METHODS = {"nuts": NUTS(max_tree_depth=2, **SHORT), "hmc": HMC(steps=2, **SHORT)}
+both = pytest.mark.parametrize("name", METHODS)
 
 
 def waves(count=1, n_samples=200, seed=0):
@@ -31,7 +31,7 @@ def waves(count=1, n_samples=200, seed=0):
 
 def run(name, scene=SCENE, mixture=None, seed=0, **settings):
     mixture = waves() if mixture is None else mixture
-    return replace(ROUTINES[name], **settings)(scene, mixture, seed=seed)
+    return replace(METHODS[name], **settings)(scene, mixture, seed=seed)
 
 
 @cache
@@ -173,21 +173,21 @@ def test_the_first_metric_is_that_of_the_fit():
     kernel = HmcKernel(2, potential_fn=potential)
     start = {site.name: site.start for site in density.sites}
     variances = {site.name: torch.full(site.shape, 0.5 + i) for i, site in enumerate(density.sites)}
-    seen = []
+    calls = []
 
     def note():
-        seen.extend(kernel.inverse_mass_matrix.items())
+        calls.extend(kernel.inverse_mass_matrix.items())
 
     run_chain(kernel, potential, start, variances, (2, 1), 0, ChainRun(), note)
-    names, diagonal = seen[0]
+    names, diagonal = calls[0]
     expected = torch.cat([variances[name].flatten() for name in names])
     torch.testing.assert_close(diagonal, expected)
 
 
 @pytest.mark.parametrize(("warmup", "adapted"), [(149, False), (150, True)])
 def test_the_metric_is_adapted_in_a_long_warm_up(warmup, adapted):
-    routine = replace(ROUTINES["nuts"], warmup=warmup)
-    kernel = routine.make_kernel(Potential(LogDensity(SCENE, STFT.analyse(waves())), 1.0))
+    method = replace(METHODS["nuts"], warmup=warmup)
+    kernel = method.make_kernel(Potential(LogDensity(SCENE, STFT.analyse(waves())), 1.0))
     assert kernel._adapter.adapt_mass_matrix is adapted
 
 
@@ -203,10 +203,10 @@ def test_a_short_warm_up_finds_a_step_size(name):
 
 @both
 def test_progress_counts_every_draw_of_every_chain_and_recording(name):
-    seen = []
-    run(name, mixture=waves(2), draws=2, progress=lambda done, total: seen.append((done, total)))
+    calls = []
+    run(name, mixture=waves(2), draws=2, progress=lambda done, total: calls.append((done, total)))
     total = 2 * 3 * (3 + 2)
-    assert seen == [(i + 1, total) for i in range(total)]
+    assert calls == [(i + 1, total) for i in range(total)]
 
 
 def interrupt_at(step):
