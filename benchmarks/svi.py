@@ -21,11 +21,12 @@ from torch import Tensor
 
 from avse_ppl import NMF, SVI, Scene, load_speech
 from avse_ppl.evaluation.metrics import si_sdr
-from avse_ppl.inference.core.build_posterior import build_from_parts
+from avse_ppl.inference.base import Draws, Problem
+from avse_ppl.inference.core.build_posterior import build_posterior
 from avse_ppl.inference.core.initialization import requires_grad, warm_start
 from avse_ppl.inference.core.log_density import LogDensity
-from avse_ppl.inference.core.resources import limit_threads
-from avse_ppl.inference.core.setup import RandomStreams, prepare
+from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.posterior import Approximation
 from avse_ppl.signal.audio import load_audio
 
 _BOUND_DRAWS, _MOMENT_DRAWS = 100, 20
@@ -105,15 +106,14 @@ def invert(
     scene: Scene, wave: np.ndarray, fit: Callable[..., Fit], steps: int, seed: int
 ) -> tuple[Any, Callable[[], float]]:
     """Posterior of one recording, and a function that measures the bound afterwards."""
-    scene, mixture, randoms = prepare(scene, wave, None, seed, "cpu", torch.float32)
-    with limit_threads(mixture):
-        density = LogDensity(scene, mixture)
-        draw, entropy = fit(density, randoms, steps)
+    problem = Problem.of(scene, wave, seed=seed)
+    with problem.resources():
+        density = LogDensity(problem.scene, problem.spectrogram)
+        draw, entropy = fit(density, problem.streams, steps)
         with torch.no_grad():
-            draws = [density.constrain(draw())[0] for _ in range(_MOMENT_DRAWS)]
-        posterior = build_from_parts(
-            scene, mixture, draws, randoms, kind="variational", attrs={}, waveforms=0
-        )
+            values = [density.constrain(draw())[0] for _ in range(_MOMENT_DRAWS)]
+        draws = Draws(values, Approximation("variational"), waveforms=0)
+        posterior = build_posterior(problem, draws)
 
     def bound() -> float:
         with torch.no_grad():

@@ -66,7 +66,16 @@ from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.build_posterior import build_posterior
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.resources import explain_out_of_memory, limit_threads
-from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed, check_seed, prepare
+from avse_ppl.inference.core.setup import (
+    Mixture,
+    RandomStreams,
+    Seed,
+    analyse_mixture,
+    check_seed,
+    resolve_device,
+)
+from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.models.protocols import move_model
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
@@ -118,8 +127,24 @@ class Problem:
             If the seed is not a whole number, or not one for each recording, the device is unknown
             or absent, video is given to an audio-only prior, or the waveforms are not usable.
         """
-        posed, spectrogram, streams = prepare(scene, mixture, video, seed, device, dtype)
-        return cls(posed, spectrogram, streams, check_seed(seed))
+        seeds = check_seed(seed)
+        target = resolve_device(device)
+        spectrogram = analyse_mixture(scene, mixture)
+        if video is not None:
+            spectrogram = condition_on_video(scene, spectrogram, video)
+        spectrogram = spectrogram.to(target, dtype)
+        if not isinstance(seeds, int) and len(seeds) != spectrogram.recordings:
+            raise ValueError(
+                f"{len(seeds)} seeds for {spectrogram.recordings} recordings; give one whole "
+                "number, or as many as there are recordings"
+            )
+        moved = replace(
+            scene,
+            speech=move_model(scene.speech, target, dtype),
+            noise=move_model(scene.noise, target, dtype),
+        )
+        streams = RandomStreams(seeds, spectrogram.recordings, target)
+        return cls(moved, spectrogram, streams, seeds)
 
     @property
     def recordings(self) -> int:

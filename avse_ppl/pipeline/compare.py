@@ -12,8 +12,8 @@ import numpy as np
 
 from avse_ppl.evaluation.comparison import Comparison, compute_stacking_weights
 from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
-from avse_ppl.inference.base import InferenceMethod
-from avse_ppl.inference.core.setup import check_seeds, prepare
+from avse_ppl.inference.base import InferenceMethod, Problem
+from avse_ppl.inference.core.setup import check_seeds
 from avse_ppl.inference.core.video import check_audio_visual, condition_on_video
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.models.validation import check_count, name_of
@@ -168,11 +168,14 @@ def fit_model(
     """Infer a scene on a chunk, and compute its leave-one-out densities."""
     posterior = method(scene, chunk, seed=seed)
     check_kind(posterior)
-    scene, chunk, _ = prepare(scene, chunk, None, seed, device, chunk.scale.dtype)
+    problem = Problem.of(scene, chunk, seed=seed, device=device, dtype=chunk.scale.dtype)
     elbo = posterior.trace.get("elbo")
     bound = None if elbo is None else float(np.mean(elbo[-_LAST:, 0]))
     return ModelFit(
-        loo(scene, chunk, posterior, seed=seed), bound, posterior.kind, posterior.warnings
+        loo(problem.scene, problem.spectrogram, posterior, seed=seed),
+        bound,
+        posterior.kind,
+        posterior.warnings,
     )
 
 

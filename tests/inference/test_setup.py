@@ -10,8 +10,9 @@ import soundfile
 import torch
 
 from avse_ppl import GaussianSpeech, LatentSpeech, Scene, stationary
+from avse_ppl.inference.base import Problem
 from avse_ppl.inference.core.resources import limit_threads
-from avse_ppl.inference.core.setup import RandomStreams, check_waves, prepare, resolve_device
+from avse_ppl.inference.core.setup import RandomStreams, check_waves, resolve_device
 from avse_ppl.models.networks import VaeNetwork
 from avse_ppl.signal.audio import Audio
 from tests.helpers import CPU, STFT
@@ -24,7 +25,8 @@ def waves(count=1, n_samples=640, seed=0):
 
 
 def ready(mixture, scene=SCENE, video=None, seed=0, device="cpu", dtype=torch.float32):
-    return prepare(scene, mixture, video, seed, device, dtype)
+    problem = Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
+    return problem.scene, problem.spectrogram, problem.streams
 
 
 # --- randomness ----------------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def test_leaving_it_out_draws_no_waveforms(monkeypatch):
     def drawn(*_):
         raise RuntimeError("a waveform was drawn")
 
-    monkeypatch.setattr(summary, "_draw_wave", drawn)
+    monkeypatch.setattr(summary, "draw_waveform", drawn)
     settings = {"speech": "gaussian", "noise": known_noise, "inference": "exact"}
     enhance(wave(2000), sample_rate_hz=RATE_HZ, keep_posterior=False, **settings)
     with pytest.raises(RuntimeError, match="a waveform was drawn"):

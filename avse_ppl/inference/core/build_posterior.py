@@ -1,8 +1,8 @@
-"""From draws of the latents to the posterior over speech."""
+"""The posterior over speech from draws of the latents: moments, waveforms, names of axes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +12,10 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.core.visual_gate import AXES, gate_posterior
 from avse_ppl.models.scene import Scene, recording_plate
 from avse_ppl.models.validation import name_of
-from avse_ppl.posterior.approximation import Approximation
-from avse_ppl.posterior.fit_info import FitInfo, fit_from_attrs
 from avse_ppl.posterior.posterior import Axes, Posterior
 from avse_ppl.signal.stft import Spectrogram
 
@@ -54,112 +51,66 @@ class Moments:
 
 
 def build_posterior(problem: Problem, draws: Draws) -> Posterior:
-    """Posterior over speech from the draws of a method whose defaults are filled in."""
-    return build_from_parts(
-        problem.scene, problem.spectrogram, draws.values, problem.streams, kind=draws.kind,
-        attrs=draws.attrs, fit=draws.fit, waveforms=draws.waveforms or 0,
-        trace=draws.trace, moments=draws.moments, counted=draws.moment_draws, chains=draws.chains,
-        stats=draws.stats, laws=draws.laws,
-    )  # fmt: skip
+    """Posterior over speech from the draws of a method, whose defaults are filled in.
 
-
-def build_from_parts(
-    scene: Scene,
-    mixture: Spectrogram,
-    draws: Sequence[Values],
-    randoms: RandomStreams,
-    *,
-    kind: str,
-    attrs: dict[str, Any],
-    waveforms: int,
-    trace: dict[str, np.ndarray] | None = None,
-    moments: tuple[Tensor, Tensor] | None = None,
-    counted: int | None = None,
-    chains: int = 1,
-    stats: dict[str, np.ndarray] | None = None,
-    laws: Sequence[ComplexNormal] | None = None,
-    fit: Sequence[FitInfo] = (),
-) -> Posterior:
-    """Posterior over speech from draws of the latents.
-
-    Parameters
-    ----------
-    scene, mixture
-        What was inverted.
-    draws
-        Values of all latents, one dictionary a draw, ``(recording, ...)`` each; the draws of the
-        first chain first.
-    randoms
-        For the speech draws.
-    kind, attrs, trace, stats
-        Stored in the posterior.
-    waveforms
-        Number of waveform draws of each chain: 0 for none; more than there are draws of the latents
-        if these are point estimates; if fewer, they are spread evenly over the chain.
-    moments
-        Mean and variance, where they are known better than the draws tell.
-    counted
-        How many draws of each chain the moments are taken over, by default all of them.
-    chains
-        How many chains of equal length the draws are from.
-    laws
-        Posterior law of speech in each draw, where it is not the scene's own.
+    Each draw's Wiener posterior is averaged into mean and variance, and waveforms are drawn from
+    it; see `avse_ppl.inference.base.Draws`. Waveforms are spread evenly over a chain; where there
+    are more of them than draws of the latents (point estimates), each draw has several.
     """
-    running, waves = Moments(), []
-    length = len(draws) // chains
-    for index, count, drawn in _uses(length, min(counted or length, length), waveforms, chains):
-        law = _law(scene, draws[index], mixture) if laws is None else laws[index]
-        if count:
-            running.add(law)
-        waves += [_draw_wave(law, mixture, randoms) for _ in range(drawn)]
-    mean, variance = moments or running.result()
-    scale = mixture.scale[:, None, None]
-    attrs = {**attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)}
-    attrs, found = fit_from_attrs(attrs, mixture.recordings)
-    latents = {name: _stack([d[name] for d in draws], chains) for name in draws[0]}
-    seen = gate_posterior(scene, mixture, draws, randoms)
-    latents |= {name: _stack(rows, chains) for name, rows in seen.items()}
-    axes = trace_axes(scene, mixture, draws[0]) | {name: AXES[name] for name in seen}
-    return Posterior(
-        mean=_numpy(mean * scale), variance=_numpy(variance * scale.square()),
-        mixture=_numpy(mixture.values * scale), latents=latents,
-        speech=_stack(waves, chains) if waves else _no_waves(mixture, chains),
-        n_samples=mixture.n_samples, stft=mixture.stft, kind=Approximation.parse(kind),
-        attrs=attrs, trace=trace or {}, stats=stats or {}, axes=axes, fit=tuple(fit) or found,
-    )  # fmt: skip
+    scene, mixture, chains = problem.scene, problem.spectrogram, draws.chains
+    length, waveforms = len(draws.values) // chains, draws.waveforms or 0
+    counted = min(draws.moment_draws or length, length)
 
-
-def _law(scene: Scene, values: Values, mixture: Spectrogram) -> ComplexNormal:
-    """Wiener posterior at given latents."""
-    laws = scene.laws_given(values, mixture)
-    return laws.speech.condition(laws.noise, mixture.values)
-
-
-def _uses(
-    length: int, counted: int, waveforms: int, chains: int
-) -> Iterator[tuple[int, bool, int]]:
-    """Which draws are needed: their index, whether moments count them, and waveforms of each.
-
-    Waveforms are spread evenly over a chain; where there are more of them than draws, they go round
-    the draws, each of which then stands once for each of its waveforms.
-    """
-    for chain in range(chains):
-        first = chain * length
-        if waveforms > length:
-            yield from ((first + i % length, i < counted, 1) for i in range(waveforms))
-            continue
+    # Which draws are needed: index, whether moments count it, and whether a waveform is drawn.
+    if waveforms > length:
+        uses = [(i % length, i < counted, True) for i in range(waveforms)]
+    else:
         drawn = {-(-i * length // waveforms) for i in range(waveforms)}
-        for i in range(length):
-            if i < counted or i in drawn:
-                yield first + i, i < counted, int(i in drawn)
+        uses = [(i, i < counted, i in drawn) for i in range(length) if i < counted or i in drawn]
+
+    running, waves = Moments(), []
+    for chain in range(chains):
+        for i, count, draw in uses:
+            index = chain * length + i
+            if draws.laws is None:
+                laws = scene.laws_given(draws.values[index], mixture)
+                law = laws.speech.condition(laws.noise, mixture.values)
+            else:
+                law = draws.laws[index]
+            if count:
+                running.add(law)
+            if draw:
+                waves.append(draw_waveform(law, mixture, problem.streams))
+    mean, variance = draws.moments or running.result()
+    scale = mixture.scale[:, None, None]
+    speech = np.zeros((chains, 0, mixture.recordings, max(mixture.n_samples)), np.float32)
+
+    # The gate posterior is drawn last, so that it changes no other draw.
+    gates = gate_posterior(scene, mixture, draws.values, problem.streams)
+    names = {name: [values[name] for values in draws.values] for name in draws.values[0]}
+    return Posterior(
+        mean=convert_to_numpy(mean * scale),
+        variance=convert_to_numpy(variance * scale.square()),
+        mixture=convert_to_numpy(mixture.values * scale),
+        speech=stack_draws(waves, chains) if waves else speech,
+        latents={name: stack_draws(rows, chains) for name, rows in {**names, **gates}.items()},
+        n_samples=mixture.n_samples,
+        stft=mixture.stft,
+        kind=draws.kind,
+        attrs={**draws.attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)},
+        trace=draws.trace,
+        stats=draws.stats,
+        axes=trace_axes(scene, mixture, draws.values[0]) | {name: AXES[name] for name in gates},
+        fit=tuple(draws.fit),
+    )
 
 
-def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: RandomStreams) -> Tensor:
-    """One waveform, ``(recording, sample)``: each bin by its law, overlapping frames in accord."""
+def draw_waveform(law: ComplexNormal, mixture: Spectrogram, streams: RandomStreams) -> Tensor:
+    """Draw waveforms ``(recording, sample)``: bins by their law, overlapping frames in accord."""
     shape, stft = mixture.values.shape, mixture.stft
     mean, sd = law.mean.expand(shape), law.power.sqrt().expand(shape)
     waves = sd.new_zeros(mixture.recordings, max(mixture.n_samples))
-    for r, (n, generator) in enumerate(zip(mixture.n_samples, randoms.generators, strict=True)):
+    for r, (n, generator) in enumerate(zip(mixture.n_samples, streams.generators, strict=True)):
         unit = stft.draw_unit_noise((), n, generator).to(sd.device)
         time = unit.shape[-1]  # without the padding of a batch
         values = mean[r, :, :time] + sd[r, :, :time] * unit
@@ -167,23 +118,15 @@ def _draw_wave(law: ComplexNormal, mixture: Spectrogram, randoms: RandomStreams)
     return waves
 
 
-def _no_waves(mixture: Spectrogram, chains: int) -> np.ndarray:
-    return np.zeros((chains, 0, mixture.recordings, max(mixture.n_samples)), np.float32)
-
-
-def _numpy(values: Tensor) -> np.ndarray:
+def convert_to_numpy(values: Tensor) -> np.ndarray:
+    """Array in single precision."""
     array = values.detach().cpu().numpy()
     return array.astype(np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
-def _stack(rows: Sequence[Tensor], chains: int) -> np.ndarray:
-    """``(chain, draw, recording, ...)``."""
-    return _numpy(torch.stack(list(rows)).unflatten(0, (chains, -1)))
-
-
-def kind_of(kind: str, tempering: float) -> str:
-    """Name of the approximation, saying so if the likelihood was tempered."""
-    return kind if tempering == 1.0 else f"{kind}, tempered {tempering:g}"
+def stack_draws(rows: Sequence[Tensor], chains: int) -> np.ndarray:
+    """Stack draws ``(recording, ...)`` to ``(chain, draw, recording, ...)``."""
+    return convert_to_numpy(torch.stack(list(rows)).unflatten(0, (chains, -1)))
 
 
 def trace_axes(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) -> dict[str, Axes]:

@@ -87,7 +87,7 @@ def chain_figures(
     Returns
     -------
     list of dict
-        For each recording: ``chains``, ``draws``, ``quantities`` (how many were judged),
+        For each recording: ``chains``, ``draws``, ``quantities`` (how many there are),
         ``r_hat``, ``ess_bulk`` and ``ess_tail`` with the quantity that is worst (``r_hat_of`` and
         so on), ``divergences``, ``bfmi`` (the lowest of the chains). None where there is nothing
         to compute it from.
@@ -106,13 +106,39 @@ def chain_figures(
     (3, True, True)
     """
     recordings = next(iter(powers.values())).shape[2]
-    return [_figures(powers, stats, row) for row in range(recordings)]
+    rows = []
+    for row in range(recordings):
+        # Quantities that vary, (chain, draw, quantity), and their names.
+        blocks, names = [], []
+        for name, array in powers.items():
+            values = array[:, :, row].reshape(*array.shape[:2], -1)
+            varying = np.nonzero(np.ptp(values, axis=(0, 1)) > 0)[0]  # False for NaN as well
+            blocks.append(values[..., varying])
+            names += [f"{name}[{index}]" for index in varying]
+        values = np.concatenate(blocks, axis=-1)
+
+        figures: Figures = {
+            "chains": values.shape[0], "draws": values.shape[1], "quantities": len(names),
+        }  # fmt: skip
+        for name, column, worst in (
+            ("r_hat", r_hat(values), np.nanargmax),
+            ("ess_bulk", ess(values, "bulk"), np.nanargmin),
+            ("ess_tail", ess(values, "tail"), np.nanargmin),
+        ):
+            known = np.isfinite(column) | (column == np.inf)
+            index = int(worst(column)) if known.any() else None
+            figures[name] = None if index is None else float(column[index])
+            figures[f"{name}_of"] = None if index is None else names[index]
+        figures["divergences"] = count_divergences(stats, row)
+        figures["bfmi"] = compute_bfmi(stats, row)
+        rows.append(figures)
+    return rows
 
 
 def chain_warnings(
     powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray]
 ) -> list[list[str]]:
-    """What is wrong with the chains of each recording, in words; see `chain_figures`.
+    """Warnings about the chains of each recording; see `chain_figures`.
 
     A recording is warned of if R-hat exceeds 1.05, an effective sample size is below 100 a chain,
     a draw diverged, or the energy's fraction of missing information (BFMI) is below 0.3.
@@ -129,83 +155,49 @@ def chain_warnings(
 
 
 def convergence_warnings(figures: Figures) -> list[str]:
-    """Texts about one recording's figures; empty if they pass."""
+    """Warnings about one recording's figures; empty if they pass.
+
+    Examples
+    --------
+    >>> convergence_warnings({"quantities": 3, "r_hat": None, "draws": 3})
+    ['3 draws a chain are too few to judge; run with draws=500 or more']
+    """
     if figures["quantities"] == 0:
         return ["the chains did not move: every draw is the same; use another step size or init"]
     if figures["r_hat"] is None:
         return [
             f"{figures['draws']} draws a chain are too few to judge; run with draws=500 or more"
         ]
-    texts = [_too_different(figures), *_too_few(figures), _diverged(figures), _stuck(figures)]
-    return [text for text in texts if text]
-
-
-def _too_different(figures: Figures) -> str:
-    if figures["r_hat"] <= R_HAT:
-        return ""
-    who = "chains disagree" if figures["chains"] > 1 else "the halves of the chain disagree"
-    return (
-        f"{who}: R-hat {figures['r_hat']:.2f} for {figures['r_hat_of']}, expected below {R_HAT}; "
-        "run longer chains"
-    )
-
-
-def _too_few(figures: Figures) -> list[str]:
-    least = ESS_PER_CHAIN * figures["chains"]
-    return [
-        f"few effective draws: {kind} ESS {figures[f'ess_{kind}']:.0f} of "
-        f"{figures['chains'] * figures['draws']} for {figures[f'ess_{kind}_of']}, expected at "
-        f"least {least}; run longer chains"
+    chains, total = figures["chains"], figures["chains"] * figures["draws"]
+    texts = []
+    if not figures["r_hat"] <= R_HAT:
+        who = "chains disagree" if chains > 1 else "the halves of the chain disagree"
+        texts.append(
+            f"{who}: R-hat {figures['r_hat']:.2f} for {figures['r_hat_of']}, expected below "
+            f"{R_HAT}; run longer chains"
+        )
+    texts += [
+        f"few effective draws: {kind} ESS {figures[f'ess_{kind}']:.0f} of {total} for "
+        f"{figures[f'ess_{kind}_of']}, expected at least {ESS_PER_CHAIN * chains}; run longer "
+        "chains"
         for kind in ("bulk", "tail")
-        if not figures[f"ess_{kind}"] >= least
+        if not figures[f"ess_{kind}"] >= ESS_PER_CHAIN * chains
     ]
-
-
-def _diverged(figures: Figures) -> str:
-    count = figures["divergences"]
-    if not count:
-        return ""
-    total = figures["chains"] * figures["draws"]
-    return (
-        f"{count} of {total} draws diverged: parts of the posterior were not reached; use smaller "
-        "steps (a higher target acceptance) or another parametrisation"
-    )
-
-
-def _stuck(figures: Figures) -> str:
-    bfmi = figures["bfmi"]
-    if bfmi is None or bfmi >= BFMI:
-        return ""
-    return (
-        f"energy: BFMI {bfmi:.2f}, expected at least {BFMI}: heavy tails were explored slowly; run "
-        "longer chains or use another parametrisation"
-    )
-
-
-def _figures(
-    powers: Mapping[str, np.ndarray], stats: Mapping[str, np.ndarray], row: int
-) -> Figures:
-    values, names = _columns(powers, row)
-    figures: Figures = {
-        "chains": values.shape[0], "draws": values.shape[1], "quantities": len(names),
-    }  # fmt: skip
-    for name, column, worst in (
-        ("r_hat", r_hat(values), np.nanargmax),
-        ("ess_bulk", ess(values, "bulk"), np.nanargmin),
-        ("ess_tail", ess(values, "tail"), np.nanargmin),
-    ):
-        known = np.isfinite(column) | (column == np.inf)
-        index = int(worst(column)) if known.any() else None
-        figures[name] = None if index is None else float(column[index])
-        figures[f"{name}_of"] = None if index is None else names[index]
-    return figures | {
-        "divergences": count_divergences(stats, row),
-        "bfmi": compute_bfmi(stats, row),
-    }
+    if figures["divergences"]:
+        texts.append(
+            f"{figures['divergences']} of {total} draws diverged: parts of the posterior were not "
+            "reached; use smaller steps (a higher target acceptance) or another parametrisation"
+        )
+    if figures["bfmi"] is not None and figures["bfmi"] < BFMI:
+        texts.append(
+            f"energy: BFMI {figures['bfmi']:.2f}, expected at least {BFMI}: heavy tails were "
+            "explored slowly; run longer chains or use another parametrisation"
+        )
+    return texts
 
 
 def count_divergences(stats: Mapping[str, np.ndarray], row: int) -> int | None:
-    """How many draws of a recording diverged; None if the sampler does not say."""
+    """Number of divergent draws of a recording; None if the sampler does not record them."""
     diverging = stats.get("diverging")
     return None if diverging is None else int(diverging[:, :, row].sum())
 
@@ -213,27 +205,12 @@ def count_divergences(stats: Mapping[str, np.ndarray], row: int) -> int | None:
 def compute_bfmi(stats: Mapping[str, np.ndarray], row: int) -> float | None:
     """Energy's fraction of missing information of a recording, that of its worst chain.
 
-    ``E[(E_n - E_{n-1})^2] / Var[E]``; None if the sampler has no energy.
+    ``E[(E_n - E_{n-1})^2] / Var[E]``; None if the sampler has no energy, or it does not vary.
     """
     energy = stats.get("energy")
-    return None if energy is None else _bfmi(energy[:, :, row])
-
-
-def _columns(powers: Mapping[str, np.ndarray], row: int) -> tuple[np.ndarray, list[str]]:
-    """Quantities of one recording that vary, ``(chain, draw, quantity)``, and their names."""
-    blocks, names = [], []
-    for name, array in powers.items():
-        values = array[:, :, row].reshape(*array.shape[:2], -1)
-        varying = np.nonzero(np.ptp(values, axis=(0, 1)) > 0)[0]  # False for NaN as well
-        blocks.append(values[..., varying])
-        names += [f"{name}[{index}]" for index in varying]
-    return np.concatenate(blocks, axis=-1), names
-
-
-def _bfmi(energy: np.ndarray) -> float | None:
-    """Lowest over chains, ``(chain, draw)`` given; None if there is no variance."""
-    if energy.shape[1] < 2:
+    if energy is None or energy.shape[1] < 2:
         return None
+    energy = energy[:, :, row]
     variance = energy.var(axis=1, ddof=1)
     if not (variance > 0).all():
         return None
@@ -245,25 +222,38 @@ def r_hat(values: np.ndarray) -> np.ndarray:
 
     Of one chain, its two halves are compared as if they were two. NaN where there are under 4
     draws; infinite where each chain stands still, and not all in one place.
+
+    Examples
+    --------
+    >>> r_hat(np.zeros((2, 9, 1)) + np.arange(2)[:, None, None])
+    array([inf])
     """
     if values.shape[0] == 1:
         half = values.shape[1] // 2
         values = np.concatenate([values[:, :half], values[:, half : 2 * half]])
-    if values.shape[1] < _MIN_DRAWS:
-        return _nan(values)
     apart = (np.ptp(values, axis=1) == 0).all(axis=0) & (np.ptp(values, axis=(0, 1)) > 0)
-    return np.where(apart, np.inf, _asked("rhat", values, "rank"))
+    return np.where(
+        apart & (values.shape[1] >= _MIN_DRAWS), np.inf, call_arviz("rhat", values, "rank")
+    )
 
 
 def ess(values: np.ndarray, method: str) -> np.ndarray:
     """Effective sample size of each column of ``(chain, draw, quantity)``, all chains together.
 
     ``method`` is ``"bulk"`` or ``"tail"``. NaN where there are under 4 draws.
+
+    Examples
+    --------
+    >>> ess(np.zeros((2, 3, 1)), "bulk")
+    array([nan])
     """
-    return _nan(values) if values.shape[1] < _MIN_DRAWS else _asked("ess", values, method)
+    return call_arviz("ess", values, method)
 
 
-def _asked(function: str, values: np.ndarray, method: str) -> np.ndarray:
+def call_arviz(function: str, values: np.ndarray, method: str) -> np.ndarray:
+    """Call a diagnostic of arviz 0.2x or 1.x on each column of ``(chain, draw, quantity)``."""
+    if values.shape[1] < _MIN_DRAWS:
+        return np.full(values.shape[2], np.nan)
     import arviz
     import xarray
 
@@ -271,10 +261,6 @@ def _asked(function: str, values: np.ndarray, method: str) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):  # chains that stand still
         result: Any = getattr(arviz, function)(data, method=method)
     return np.asarray(result["x"].values, dtype=np.float64)
-
-
-def _nan(values: np.ndarray) -> np.ndarray:
-    return np.full(values.shape[2], np.nan)
 
 
 @dataclass(frozen=True)

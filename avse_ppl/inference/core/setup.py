@@ -1,9 +1,8 @@
-"""What every routine does first: bring scene and mixture to one device, and seed the randomness."""
+"""Arguments of an inference method: mixture, seeds and device; streams of random numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.inference.core.video import condition_on_video
-from avse_ppl.models.protocols import move_model
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Spectrogram
 
@@ -39,39 +36,6 @@ class RandomStreams:
         options = {"device": self.device, "dtype": dtype}
         rows = [torch.randn(*shape[1:], generator=g, **options) for g in self.generators]
         return torch.stack(rows)
-
-
-def prepare(
-    scene: Scene,
-    mixture: Mixture,
-    video: Any,
-    seed: Seed,
-    device: str,
-    dtype: torch.dtype,
-) -> tuple[Scene, Spectrogram, RandomStreams]:
-    """Scene and spectrogram on the asked device, and seeded randomness.
-
-    Raises
-    ------
-    ValueError
-        If the seed is not a whole number, or not one for each recording, the device is unknown or
-        absent, video is given to an audio-only prior, or the waveforms are not usable.
-    """
-    seeds = check_seed(seed)
-    target = resolve_device(device)
-    spectrogram = mixture if isinstance(mixture, Spectrogram) else _analyse(scene, mixture)
-    _check_spectrogram(spectrogram)
-    if video is not None:
-        spectrogram = condition_on_video(scene, spectrogram, video)
-    spectrogram = spectrogram.to(target, dtype)
-    if not isinstance(seeds, int) and len(seeds) != spectrogram.recordings:
-        raise ValueError(
-            f"{len(seeds)} seeds for {spectrogram.recordings} recordings; give one whole number, "
-            "or as many as there are recordings"
-        )
-    scene = replace(scene, speech=move_model(scene.speech, target, dtype),
-                    noise=move_model(scene.noise, target, dtype))  # fmt: skip
-    return scene, spectrogram, RandomStreams(seeds, spectrogram.recordings, target)
 
 
 def check_seed(seed: Any) -> int | list[int]:
@@ -126,16 +90,34 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _analyse(scene: Scene, mixture: Mixture) -> Spectrogram:
-    from avse_ppl.signal.audio import Audio, as_audio, check_audio, convert_rate
+def analyse_mixture(scene: Scene, mixture: Mixture) -> Spectrogram:
+    """Spectrogram of a mixture on the front end of the scene's speech prior.
 
-    stft = scene.stft
-    if isinstance(mixture, (str, Path, bytes)):
-        mixture = as_audio(mixture)
-    if isinstance(mixture, Audio):
-        audio = check_audio(convert_rate(mixture, stft.sample_rate_hz), min_samples=stft.n_fft)
-        return stft.analyse([channel.samples for channel in audio.channels()])
-    return stft.analyse(check_waves(mixture, stft.n_fft))
+    Raises
+    ------
+    ValueError
+        If a recording is silent, not finite or shorter than one window.
+    """
+    if not isinstance(mixture, Spectrogram):
+        from avse_ppl.signal.audio import Audio, as_audio, check_audio, convert_rate
+
+        stft = scene.stft
+        if isinstance(mixture, (str, Path, bytes)):
+            mixture = as_audio(mixture)
+        if isinstance(mixture, Audio):
+            audio = check_audio(convert_rate(mixture, stft.sample_rate_hz), min_samples=stft.n_fft)
+            mixture = stft.analyse([channel.samples for channel in audio.channels()])
+        else:
+            mixture = stft.analyse(check_waves(mixture, stft.n_fft))
+    for i, peak in enumerate(mixture.values.abs().amax((1, 2)).tolist()):
+        if not np.isfinite(peak):
+            raise ValueError(f"recording {i} of the spectrogram holds NaN or infinite values")
+        if peak == 0:
+            raise ValueError(
+                f"recording {i} of the spectrogram is silent (all zeros), so there is nothing to "
+                "infer"
+            )
+    return mixture
 
 
 def check_waves(waves: Any, min_samples: int) -> Any:
@@ -156,16 +138,3 @@ def check_waves(waves: Any, min_samples: int) -> Any:
                 "avse_ppl.enhance returns such recordings as they are"
             )
     return waves
-
-
-def _check_spectrogram(spectrogram: Spectrogram) -> None:
-    """Raise unless every recording is finite and not silent."""
-    peaks = spectrogram.values.abs().amax((1, 2))
-    for i, peak in enumerate(peaks.tolist()):
-        if not np.isfinite(peak):
-            raise ValueError(f"recording {i} of the spectrogram holds NaN or infinite values")
-        if peak == 0:
-            raise ValueError(
-                f"recording {i} of the spectrogram is silent (all zeros), so there is nothing to "
-                "infer"
-            )
