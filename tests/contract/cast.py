@@ -117,6 +117,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "guided-udiffse": {"em_iterations": 2, "steps": 4, "chains": DRAWS, "noise_updates": 3},
     "exact": {"nodes": 17, "draws": DRAWS},
 }  # fmt: skip
+LONGER: dict[str, dict[str, int]] = {  # by the first word of a method: long enough to compare
+    "svi": {"steps": 150}, "em": {"iterations": 150}, "nuts": {"warmup": 50}, "hmc": {"warmup": 50},
+    "numpyro": {"warmup": 50}, "guided": {"steps": 20, "sweeps": 50}, "exact": {},
+}  # fmt: skip
 ITERATIONS = {name: STEPS for name in SETTINGS if name.startswith(("svi", "em"))}
 KINDS = {
     "svi": "variational",

@@ -5,6 +5,8 @@ The shipped priors are run by the floors of quality, in tests/golden.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,13 +19,16 @@ from avse_ppl.pipeline.catalog import (
     resolve_noise,
     resolve_speech,
 )
-from tests.contract.cast import KINDS, SETTINGS, make_method
+from tests.contract.cast import KINDS, LONGER, SETTINGS, make_method
 from tests.helpers import waves
 
 
 def test_every_method_is_in_the_contract():
     assert set(SETTINGS) == set(KINDS) == set(INFERENCE_METHODS)
-    assert all(callable(make_method(name)) for name in INFERENCE_METHODS)
+    for name in INFERENCE_METHODS:
+        method = make_method(name)
+        if name != "guided-udiffse":
+            assert replace(method, **LONGER[name.split("-")[0]]).name == method.name
 
 
 def test_every_noise_model_has_a_name_and_a_line():

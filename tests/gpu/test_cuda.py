@@ -10,7 +10,7 @@ import torch
 
 from avse_ppl import EM, NMF, SVI, LatentSpeech, Scene, Stft
 from avse_ppl.models.networks import RvaeNetwork
-from tests.contract.cast import ALL, METHODS, ONE_EACH, make_method, make_scene
+from tests.contract.cast import ALL, LONGER, METHODS, ONE_EACH, make_method, make_scene
 from tests.helpers import arrays_of
 from tests.helpers import waves as white_waves
 
@@ -31,7 +31,7 @@ def waves():
 
 @pytest.mark.parametrize("routine", [SVI, EM])
 def test_cuda_repeats_itself(routine):
-    keywords = {"steps": 20} if routine is SVI else {"rounds": 20}
+    keywords = {"steps": 20} if routine is SVI else {"iterations": 20}
     first, again = (routine(device="cuda", **keywords)(scene(), waves(), seed=3) for _ in "ab")
     np.testing.assert_array_equal(first.mean, again.mean)
 
@@ -61,16 +61,7 @@ def test_cuda_is_near_the_cpu(method, noise, prior):
     # its own spread, and to the bit where nothing was drawn.
     if method == "guided-udiffse":
         pytest.skip("its variance is the spread of a few chains")
-    longer = {
-        "exact": {},
-        "svi": {"steps": 150},
-        "nuts": {"warmup": 50},
-        "hmc": {"warmup": 50},
-        "numpyro": {"warmup": 50},
-        "guided": {"steps": 20, "rounds": 50},
-        "em": {"rounds": 150},
-    }
-    settings = longer[method.split("-")[0]]
+    settings = LONGER[method.split("-")[0]]
     cpu, cuda = (
         replace(make_method(method), device=device, draws=50, **settings)(
             make_scene(noise, prior), white_waves(), seed=3
