@@ -1,4 +1,4 @@
-"""A first enhancement: a real recording in real noise, and how far to believe the result.
+"""Enhancement of a real recording in real noise, with its posterior.
 
 Run it with ``make demo``. It mixes a bundled GRID sentence (CC BY 4.0) with a bundled recording of
 rain (CC BY 3.0) at 0 dB, enhances it with the shipped recurrent prior, scores input and output

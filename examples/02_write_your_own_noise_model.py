@@ -43,47 +43,47 @@ def ticking(frames: Frames) -> ComplexNormal:
 
 
 def main() -> None:
-    """Simulate, invert, diagnose, compare."""
+    """Simulate, infer, diagnose, compare."""
     parser = argparse.ArgumentParser(description="A noise model of your own, start to end.")
     parser.add_argument("--seconds", type=float, default=1.5, help="of the real recording")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, help="where to draw what explains what")
+    parser.add_argument("-o", "--output", type=Path, help="file for the plot of the comparison")
     arguments = parser.parse_args()
     check_on_simulated_data(arguments.seed)
     compare_on_a_recording(arguments.seconds, arguments.seed, arguments.output)
 
 
 # 2. Simulated data: draw speech and noise from the model itself, where the truth is known, and see
-#    whether the routines find it. Nothing has to be registered, and no routine to be adapted.
+#    whether the inference methods recover it. Nothing has to be registered, no method adapted.
 
 
 def check_on_simulated_data(seed: int) -> None:
-    """Invert a simulated mixture by several routines, and say how far they got."""
+    """Infer a simulated mixture by several methods, and print their errors."""
     scene = Scene(GaussianSpeech(stft=Stft(n_fft=256, hop=64)), ticking)
     truth = simulate(scene, n_samples=16000, seed=seed)
-    routines = {
+    methods = {
         "SVI": SVI(steps=300, waveforms=False),
         "SVI, stopped early": SVI(steps=30, waveforms=False),
         "EM": EM(iterations=200, waveforms=False),
         "Langevin EM": EM(e_step="langevin", iterations=200, waveforms=False),
     }
-    table = Table(title="a simulated mixture: what each routine finds")
-    for heading in ("routine", "posterior", "floor off by, dB", "speech, SNR dB", "diagnostics"):
+    table = Table(title="a simulated mixture: error of each inference method")
+    for heading in ("method", "posterior", "floor off by, dB", "speech, SNR dB", "diagnostics"):
         table.add_column(heading)
     doubts: list[str] = []
-    for name, routine in routines.items():
-        posterior = routine(scene, truth.mixture, seed=seed)
-        found = diagnose(posterior, scene, truth.mixture)
-        doubts += [f"{name}: {text}" for text in found.warnings[0]]
-        said = "passed" if found.passed[0] else "see below"
-        off_db, snr_db = errors(posterior, truth)
-        table.add_row(name, posterior.kind, f"{off_db:.2f}", f"{snr_db:.1f}", said)
+    for name, method in methods.items():
+        posterior = method(scene, truth.mixture, seed=seed)
+        checks = diagnose(posterior, scene, truth.mixture)
+        doubts += [f"{name}: {text}" for text in checks.warnings[0]]
+        verdict = "passed" if checks.passed[0] else "see below"
+        off_db, snr_db = compute_errors(posterior, truth)
+        table.add_row(name, posterior.kind, f"{off_db:.2f}", f"{snr_db:.1f}", verdict)
     CONSOLE.print(table)
     for text in doubts:
         CONSOLE.print(f"- {text}")
 
 
-def errors(posterior: Posterior, truth: Simulated) -> tuple[float, float]:
+def compute_errors(posterior: Posterior, truth: Simulated) -> tuple[float, float]:
     """Median error of the floor's spectrum, and the signal-to-noise ratio of the speech mean."""
     found_db = 10 * np.log10(posterior.latents["floor"]).mean(axis=(0, 1))
     off_db = np.median(np.abs(found_db - 10 * np.log10(truth.latents["floor"].numpy())))

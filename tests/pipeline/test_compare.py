@@ -13,11 +13,23 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, compare
+from avse_ppl import (
+    EM,
+    NMF,
+    SVI,
+    ComplexNormal,
+    Exact,
+    GaussianSpeech,
+    GuidedDiffusion,
+    Scene,
+    Stft,
+    compare,
+)
 from avse_ppl.cli.main import app
 from avse_ppl.evaluation.comparison import Comparison, compute_stacking_weights
 from avse_ppl.evaluation.loo import loo
 from avse_ppl.evaluation.pointwise_log_likelihood import make_pointwise_log_likelihood
+from avse_ppl.inference.base import InferenceMethod
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models.simulate import reference_scene, simulate
 from avse_ppl.pipeline.compare import name_noise_models
@@ -308,9 +320,6 @@ def noisy(n=4000):
         (["nmf", "nmf"], {}, "noise model 'nmf' stands twice"),
         ([NMF(2), NMF(3)], {}, "stands twice; name each once, or give a mapping"),
         (["nmf", "statonary"], {}, "unknown noise model 'statonary'.*did you mean 'stationary'"),
-        (["nmf", "stationary"], {"inference": "em"}, "makes a point estimate of the noise"),
-        (["nmf", "stationary"], {"inference": "em-langevin"}, "makes a point estimate"),
-        (["nmf", "stationary"], {"inference": EM(iterations=2)}, "not a point estimate"),
         (["nmf", "stationary"], {"draws": 50}, "draws must be a whole number of at least 100"),
         (["nmf", "stationary"], {"seed": 1.5}, "seed must be a whole number"),
     ],
@@ -318,6 +327,30 @@ def noisy(n=4000):
 def test_what_compare_refuses(noise, options, text):
     with pytest.raises(ValueError, match=text):
         compare(noisy(), noise, speech="gaussian", sample_rate_hz=RATE_HZ, **options)
+
+
+POINT_ESTIMATES = [
+    "em", "em-langevin", "em-mala", "em-mh", "em-variational", "guided", "guided-udiffse",
+    EM(iterations=2), GuidedDiffusion(steps=2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("inference", POINT_ESTIMATES, ids=str)
+def test_point_estimates_are_refused_before_anything_is_inferred(inference, monkeypatch):
+    monkeypatch.setattr(InferenceMethod, "__call__", lambda *_, **__: pytest.fail("it was run"))
+    monkeypatch.setitem(compare.__globals__, "observe", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ValueError, match=r"makes a point estimate of the noise 'NMF'.*use.*'svi'"):
+        compare(
+            noisy(), ["nmf", "stationary"], speech="latent-diffusion", sample_rate_hz=RATE_HZ,
+            inference=inference,
+        )  # fmt: skip
+
+
+def test_which_methods_draw_all_latents():
+    scene = Scene(GaussianSpeech(stft=STFT), textured)  # no M-step: its latents have a guide
+    assert GuidedDiffusion().draws_all_latents(scene) and SVI().draws_all_latents(scene)
+    assert not GuidedDiffusion().draws_all_latents(replace(scene, noise=NMF(2)))
+    assert not EM().draws_all_latents(scene)
 
 
 def test_several_channels_are_refused():

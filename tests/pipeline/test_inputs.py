@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +13,12 @@ import soxr
 import torch
 
 import avse_ppl.video.quality.score
-from avse_ppl import Audio, ComplexNormal, Exact, GaussianSpeech, Stft, compare, enhance
+from avse_ppl import Audio, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, compare, enhance
 from avse_ppl.pipeline.enhance import enhance_files
 from avse_ppl.pipeline.inputs import VideoOptions, has_video_stream, observe_all, prepare_lips
 from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.video import Lips
-from tests.helpers import known_noise
+from tests.helpers import known_noise, run_cli
 
 SOUND = Audio(np.random.default_rng(0).normal(size=16000).astype("float32"), 16000)
 
@@ -167,3 +168,30 @@ def test_compare_prepares_every_input_once_for_all_models(tmp_path, calls):
     )  # fmt: skip
     assert len(found.models) == 6
     assert calls == ONCE
+
+
+@pytest.mark.parametrize("frontalise", [True, False])
+@pytest.mark.parametrize("name", ["enhance", "compare", "diagnose", "reliability"])
+def test_frontalise_reaches_the_tracker(tmp_path, monkeypatch, name, frontalise):
+    asked = []
+
+    def read(video, **settings):
+        asked.append(settings["frontalise"])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(avse_ppl.video, "read_lips", read)
+    monkeypatch.chdir(tmp_path)
+    record("noisy.wav")
+    Path("face.mkv").touch()
+    prior = AudioVisualPrior(gain_sd_db=0.0)
+    posterior = Exact(draws=1)(Scene(prior, known_noise), SOUND.samples)
+    monkeypatch.setattr("avse_ppl.posterior.posterior.Posterior.load", lambda path: posterior)
+    monkeypatch.setattr("avse_ppl.pipeline.inputs.resolve_speech", lambda *_, **__: prior)
+    options = {
+        "enhance": ("noisy.wav", "-o", "out.wav", "--video", "face.mkv"),
+        "compare": ("noisy.wav", "--noise", "nmf", "stationary", "--video", "face.mkv"),
+        "diagnose": ("p.nc", "--noise", "nmf", "--video", "face.mkv"),
+        "reliability": ("face.mkv", "--no-audio"),
+    }[name]
+    result = run_cli(name, *options, *(["--frontalise"] if frontalise else []))
+    assert asked == [frontalise], result.stderr

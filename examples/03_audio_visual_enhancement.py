@@ -1,9 +1,9 @@
-"""Whom to listen to: two people talk at once, and the lips say which of them is meant.
+"""Audio-visual enhancement of one of two people who talk at once.
 
-A bundled GRID sentence with its mouth (CC BY 4.0) is mixed with a sentence by somebody else, who is
-as loud. The same prior is asked twice, by ear and with the lips. The crops of the mouth are bundled
-ready-made, so that no face detector is needed; ``avse_ppl.enhance("clip.mkv", video="clip.mkv")``
-takes a video of the whole face.
+A bundled GRID sentence with its mouth (CC BY 4.0) is mixed with a sentence by another speaker, who
+is as loud. The same prior enhances it twice, audio-only and with the lips. The crops of the mouth
+are bundled ready-made, so that no face detector is needed; ``avse_ppl.enhance("clip.mkv",
+video="clip.mkv")`` takes a video of the whole face.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def main() -> None:
-    """Mix, enhance by ear and with lips, score."""
+    """Mix, enhance audio-only and with lips, score."""
     parser = argparse.ArgumentParser(description="Enhance one of two people who talk at once.")
     parser.add_argument("--speech", default="av-dkf", help="av-dkf, av-cvae, or a folder")
     parser.add_argument("--snr-db", type=float, default=-3.0)
@@ -34,9 +34,9 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
 
-    meant = highpass(load_audio(DATA / "mouth.mkv").mono().samples, 16000)
+    target = highpass(load_audio(DATA / "mouth.mkv").mono().samples, 16000)
     other = highpass(load_audio(DATA / "speech.flac").samples, 16000)
-    mixture = mix(meant, other, arguments.snr_db)
+    mixture = mix(target, other, arguments.snr_db)
     noisy = Audio(mixture.mixture, mixture.sample_rate_hz)
     lips = read_lips(DATA / "mouth.mkv")
     plot_tracking(lips, arguments.output / "lips.png")
@@ -45,15 +45,15 @@ def main() -> None:
     for heading in ("", "SI-SDR, dB", "ESTOI"):
         table.add_column(heading, justify="right" if heading else "left")
 
-    def report(name: str, estimate: np.ndarray) -> None:
+    def add_scores(name: str, estimate: np.ndarray) -> None:
         scores = evaluate(mixture.speech, estimate, mixture.sample_rate_hz)
         estoi = "n/a" if scores.estoi is None else f"{scores.estoi:.3f}"
         table.add_row(name, f"{scores.si_sdr_db:.2f}", estoi)
 
-    report("input", mixture.mixture)
-    for name, video in (("by ear", None), ("with lips", lips)):
+    add_scores("input", mixture.mixture)
+    for name, video in (("audio-only", None), ("with lips", lips)):
         enhanced = avse_ppl.enhance(noisy, video, speech=arguments.speech)
-        report(name, enhanced.speech.samples)
+        add_scores(name, enhanced.speech.samples)
         save_audio(arguments.output / f"{name.replace(' ', '_')}.wav", enhanced.speech)
     Console().print(table)
 
