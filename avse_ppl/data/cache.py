@@ -222,7 +222,7 @@ class LipsCache:
     offsets : numpy.ndarray
         Clip ``i`` is ``frames[offsets[i] : offsets[i + 1]]``; shape ``(clips + 1,)``.
     found, interpolated : numpy.ndarray
-        Whether the face was seen in a frame, and whether it was placed between others; shape
+        Whether a face was detected in a frame, and whether it was interpolated; shape
         ``(frame,)``.
     score : numpy.ndarray
         Of the detector, shape ``(frame,)``.
@@ -231,7 +231,7 @@ class LipsCache:
     pose_deg : numpy.ndarray
         Yaw, pitch and roll, shape ``(frame, 3)``.
     pose_confidence : numpy.ndarray
-        How far to believe the pose, shape ``(frame,)``.
+        Confidence of the pose, shape ``(frame,)``.
     blur : numpy.ndarray
         Sharpness of the crop, shape ``(frame,)``.
     clips : tuple of Clip

@@ -164,7 +164,7 @@ def augment_crops(images: Tensor, generator: torch.Generator) -> Tensor:
 _TURN_DEG, _SCALE, _SHIFT_PX = 7.0, 0.1, 5.0
 _CONTRAST, _LEVEL, _GRAIN = (0.55, 1.4), (-30.0, 30.0), 4.0
 _GRAIN_FRAMES = 40
-_WITHOUT_TRACKER = 0.3  # share of the clips of which no tracker says anything
+_WITHOUT_TRACKER = 0.3  # share of the clips without a tracker's output
 _RETIMED = 0.15  # share of the clips that were brought from another rate
 _TRACKED = ("roi", "found", "interpolated", "score", "pose_deg", "pose_confidence", "blur")
 
@@ -172,8 +172,8 @@ _TRACKED = ("roi", "found", "interpolated", "score", "pose_deg", "pose_confidenc
 def augment_lips(lips: Lips, rng: np.random.Generator) -> Lips:
     """Mirror, turn, scale, shift and relight a clip; its reliability stays as it is.
 
-    All frames of a clip are varied alike. A third of the clips lose what a tracker would know, as
-    ready-made crops do; some repeat or leave out a frame now and then, as videos of another rate
+    All frames of a clip are augmented alike. A third of the clips lose the output of the tracker,
+    as ready-made crops do; some repeat or leave out a frame now and then, as videos of another rate
     do.
 
     Examples
@@ -194,16 +194,16 @@ def augment_lips(lips: Lips, rng: np.random.Generator) -> Lips:
     roi[~lips.found] = 0
     pose = lips.pose_deg * (np.array([-1.0, 1.0, -1.0]) if mirrored else 1.0)
     blur = np.where(lips.found, [sharpness(crop) for crop in roi], 0.0)
-    varied = replace(lips, roi=roi, pose_deg=pose, blur=blur)
+    augmented = replace(lips, roi=roi, pose_deg=pose, blur=blur)
     if rng.random() >= _WITHOUT_TRACKER:
-        return varied
+        return augmented
     # As `Lips.from_crops` would describe the crops; the truth of the pose stays in the crops.
     return replace(
-        varied,
-        score=varied.found.astype(np.float32),
-        interpolated=np.zeros(len(varied), bool),
-        pose_deg=np.full((len(varied), 3), np.nan),
-        pose_confidence=np.zeros(len(varied)),
+        augmented,
+        score=augmented.found.astype(np.float32),
+        interpolated=np.zeros(len(augmented), bool),
+        pose_deg=np.full((len(augmented), 3), np.nan),
+        pose_confidence=np.zeros(len(augmented)),
     )
 
 

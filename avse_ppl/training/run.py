@@ -156,7 +156,7 @@ class Run:
         Parameters
         ----------
         card
-            What the card says of the data.
+            What the card states of the data.
         recipe
             What the model was trained with, if it is to be stated.
         unit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 import torch
 
 from avse_ppl import load_speech
-from avse_ppl.data import Clip, SpeechCache
-from avse_ppl.data.cache import LipsCache
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.weights.io import save_weights
 from avse_ppl.training import (
@@ -23,19 +20,15 @@ from avse_ppl.training import (
 )
 from avse_ppl.training.datasets.av_crops import (
     AVBatch,
-    AVMixtureCrops,
-    AVSpeechCrops,
-    MouthCrops,
 )
-from avse_ppl.training.datasets.speech_crops import Crop
 from avse_ppl.training.phases.audio_visual import (
     LipsTraining,
     PriorTraining,
     align_visual_features,
 )
 from tests.helpers import STFT, ignore_training_warnings
+from tests.training.test_av_crops import CROP, make_mouths, make_speech
 
-CROP = 3200  # five pictures
 SIZES = {"latent": 2, "hidden": 8, "encoder_hidden": 8, "encoder_blocks": 2, "blocks": 1}
 RECIPE = AudioVisualRecipe(
     settings={**SIZES, "visual": 3, "prior": "gated", "sight_hidden": 6}, crop_s=0.2,
@@ -44,79 +37,11 @@ RECIPE = AudioVisualRecipe(
 )  # fmt: skip
 
 
-def clips(kind="speech"):
-    names = [f"/{kind}{i}.wav" for i in range(4)]
-    splits = ["train", "train", "dev", "dev"]
-    speaker = "" if kind == "noise" else "one"
-    return tuple(Clip(Path(n), "grid", speaker, s) for n, s in zip(names, splits, strict=True))
-
-
-def sound(kind="speech"):
-    rng = np.random.default_rng(0)
-    samples = (0.1 * rng.standard_normal(4 * 8000)).astype(np.float16)
-    return SpeechCache(samples, np.arange(5) * 8000, clips(kind), 16000)
-
-
-def mouths():
-    """Twelve pictures of the first and the third clip, each of its own grey."""
-    frames = np.repeat(np.arange(24, dtype=np.uint8), 88 * 88).reshape(24, 88, 88)
-    found = np.ones(24, bool)
-    found[3] = False
-    rest = {name: np.zeros(24, np.float32) for name in ("score", "pose_confidence", "blur")}
-    return LipsCache(
-        frames, np.array([0, 12, 12, 24, 24]), found, ~found, keypoints=np.zeros((24, 5, 2)),
-        pose_deg=np.zeros((24, 3)), clips=clips(), **rest,
-    )  # fmt: skip
-
-
 @pytest.fixture
 def tcvae(tmp_path):
     torch.manual_seed(0)
     network = TcvaeNetwork(33, **SIZES)
     return save_weights(tmp_path / "tcvae", network, "tcvae", SIZES, STFT, name="t", card={})
-
-
-def test_pictures_begin_where_the_sound_does():
-    crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]))
-    seen = crops[Crop(clip=0, offset=1.0)]
-    assert seen.waves.shape == (CROP,)
-    begin = (8000 - CROP) // 640
-    assert seen.lips[:, 0, 0].tolist() == [begin + k for k in range(5)]
-    expected = sound()[0][begin * 640 : begin * 640 + CROP] * crops.scales[0]
-    assert np.allclose(seen.waves, expected, rtol=1e-4)
-
-
-def test_gates_say_where_a_face_was_and_whether_there_is_a_video():
-    crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([mouths()]))
-    assert crops[Crop(0, 0.0)].present.tolist() == [1, 1, 1, 0, 1]
-    blind = crops[Crop(1, 0.0)]
-    assert not blind.present.any()
-    assert not blind.lips.any()
-
-
-def test_clips_without_lips_can_be_left_out():
-    assert (
-        len(
-            AVSpeechCrops(
-                sound(), "train", CROP, STFT, MouthCrops([mouths()]), with_video_only=True
-            )
-        )
-        == 1
-    )
-    with pytest.raises(ValueError, match="no clip of the split 'train' has lips"):
-        AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops([]), with_video_only=True)
-
-
-def test_mixtures_keep_the_lips_of_their_speech():
-    pictures, noise = MouthCrops([mouths()]), sound("noise")
-    crops = AVMixtureCrops(sound(), "train", CROP, STFT, pictures, noise, (0.0, 0.0))
-    which = Crop(0, 0.0, seed=3)
-    seen, alone = crops[which], AVSpeechCrops(sound(), "train", CROP, STFT, pictures)[which]
-    assert torch.equal(seen.waves[0], alone.waves)
-    assert torch.equal(seen.lips, alone.lips)
-    ratio = seen.waves[0].square().sum() / seen.waves[1].square().sum()
-    assert float(10 * ratio.log10()) == pytest.approx(0.0, abs=0.1)
-    assert torch.equal(crops[which].waves, seen.waves)
 
 
 def test_lips_are_left_out_at_training_only():
@@ -130,9 +55,9 @@ def test_lips_are_left_out_at_training_only():
 
 
 @ignore_training_warnings
-def test_four_phases_leave_weights_that_see(tmp_path, tcvae):
+def test_four_phases_leave_an_audio_visual_prior(tmp_path, tcvae):
     recipe = replace(RECIPE, base_prior=str(tcvae))
-    materials = TrainingData(sound(), sound("noise"), [mouths()])
+    materials = TrainingData(make_speech(), make_speech("noise"), [make_mouths()])
     folder = train_audio_visual(
         recipe, materials, tmp_path / "av", name="av", card={"licence": "none"}, stft=STFT
     )
@@ -161,19 +86,18 @@ def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
     settings = {**SIZES, "prior": "recurrent", "decoder": "recurrent"}
     recipe = replace(RECIPE, base_prior=str(tcvae), audio_visual=False, settings=settings)
     folder = train_audio_visual(
-        recipe, TrainingData(sound(), sound("noise")), tmp_path / "r", name="r", card={}, stft=STFT,
-        encoder=tcvae,
+        recipe, TrainingData(make_speech(), make_speech("noise")), tmp_path / "r", name="r",
+        card={}, stft=STFT, encoder=tcvae,
     )  # fmt: skip
     metrics = (folder / "README.md").read_text()
     assert "val_fit" in metrics
     assert load_speech(folder).lips is None
 
 
-def test_a_prior_that_sees_wants_lips(tmp_path):
+def test_an_audio_visual_prior_needs_lips(tmp_path):
+    data = TrainingData(make_speech(), make_speech("noise"))
     with pytest.raises(ValueError, match="learns from lips"):
-        train_audio_visual(
-            RECIPE, TrainingData(sound(), sound("noise")), tmp_path, name="x", card={}, stft=STFT
-        )
+        train_audio_visual(RECIPE, data, tmp_path, name="x", card={}, stft=STFT)
 
 
 def test_recipes_make_networks():
@@ -183,7 +107,7 @@ def test_recipes_make_networks():
 
 
 def test_all_layers_of_a_phase_learn():
-    """Also those that are not kept: a guess that stays random teaches the eyes nothing."""
+    """Also those that are not kept: a prediction that stays random would teach nothing."""
     network, module = lips_training()
     (optimiser,), _ = module.configure_optimizers()
     trained = {id(p) for group in optimiser.param_groups for p in group["params"]}
@@ -192,7 +116,7 @@ def test_all_layers_of_a_phase_learn():
     assert not {id(p) for p in module.teacher.parameters()} & trained
 
 
-def test_eyes_learn_what_lips_say():
+def test_the_visual_encoder_learns_the_envelope():
     """A mouth whose grey is the level of the voice: the envelope is guessed better and better."""
     torch.manual_seed(0)
     _, module = lips_training()

@@ -27,8 +27,9 @@ from avse_ppl.training.phases.diffusion import (
     ScoreTraining,
     measure_latent_sd,
 )
-from tests.helpers import ignore_training_warnings
-from tests.training.test_audio_visual import CROP, RECIPE, SIZES, STFT, mouths, sound, tcvae
+from tests.helpers import STFT, ignore_training_warnings
+from tests.training.test_audio_visual import RECIPE, SIZES, tcvae
+from tests.training.test_av_crops import CROP, make_mouths, make_speech
 
 __all__ = ["tcvae"]  # a fixture
 LATENT = {**SIZES, "visual": 3, "denoiser_hidden": 8, "denoiser_blocks": 2}
@@ -41,14 +42,16 @@ RECIPES = {
 
 
 @pytest.fixture
-def eyes(tmp_path):
+def visual_encoder(tmp_path):
     torch.manual_seed(0)
-    return save_lip_encoder(tmp_path / "eyes", LipEncoder(3, 4), name="eyes", card={})
+    return save_lip_encoder(
+        tmp_path / "visual_encoder", LipEncoder(3, 4), name="visual_encoder", card={}
+    )
 
 
 def fit(kind, output, base_prior="tcvae", lips=True, **settings):
     train = {"score": train_score, "latent-diffusion": train_latent_diffusion}[kind]
-    materials = TrainingData(sound(), lips=[mouths()] if lips else ())
+    materials = TrainingData(make_speech(), lips=[make_mouths()] if lips else ())
     recipe = replace(RECIPES[kind], base_prior=str(base_prior))
     return train(recipe, materials, output, name="mine", card={}, stft=STFT, **settings)
 
@@ -69,7 +72,7 @@ def module(kind="latent-diffusion", **recipe):
 
 
 @pytest.mark.parametrize("kind", sorted(RECIPES))
-def test_levels_fill_the_range_and_stay_within(kind):
+def test_noise_levels_fill_the_range_and_stay_within(kind):
     torch.manual_seed(0)
     training = module(kind, sigma_centre=-0.5, sigma_sd=1.0, sigma=(0.1, 2.0))
     sigma = training.draw_sigmas(4000).log()
@@ -105,14 +108,14 @@ def test_only_the_denoiser_learns():
     assert bool(training.losses(batch)["loss"].isfinite())
 
 
-def test_the_spread_is_that_of_the_latents():
+def test_sigma_data_is_that_of_the_latents():
     teacher = SequentialVaeNetwork(33, **SIZES)
     with torch.no_grad():
         for layer in (teacher.encoder_mean, teacher.encoder_logvar):
             layer.weight.zero_()
         teacher.encoder_mean.bias.fill_(0.6)
         teacher.encoder_logvar.bias.fill_(2 * torch.tensor(0.8).log())
-    crops = AVSpeechCrops(sound(), "train", CROP, STFT, MouthCrops(()))
+    crops = AVSpeechCrops(make_speech(), "train", CROP, STFT, MouthCrops(()))
     assert measure_latent_sd(teacher, crops, STFT) == 1.0
 
 
@@ -127,8 +130,8 @@ def test_recipes_make_their_networks():
 
 
 @ignore_training_warnings
-def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, eyes):
-    folder = fit("latent-diffusion", tmp_path / "a", tcvae, visual_encoder=eyes)
+def test_two_phases_leave_an_audio_visual_diffusion_of_the_latents(tmp_path, tcvae, visual_encoder):
+    folder = fit("latent-diffusion", tmp_path / "a", tcvae, visual_encoder=visual_encoder)
     prior = load_speech(folder)
     assert (prior.lips.features, prior.visual_weight, prior.stft) == (3, 0.75, STFT)
     assert (folder / "lips" / "weights.safetensors").is_file()
@@ -143,7 +146,11 @@ def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, 
     assert not torch.equal(teacher["encoder_mean.weight"], kept["encoder_mean.weight"])
 
     again = fit(
-        "latent-diffusion", tmp_path / "b", tcvae, visual_encoder=eyes, teacher=folder / "teacher"
+        "latent-diffusion",
+        tmp_path / "b",
+        tcvae,
+        visual_encoder=visual_encoder,
+        teacher=folder / "teacher",
     )
     assert [p.name for p in (again / "checkpoints").iterdir()] == ["denoiser"]
     assert all(torch.equal(made[name], value) for name, value in weights(again).items())
@@ -151,15 +158,15 @@ def test_two_phases_leave_a_diffusion_of_the_latents_that_sees(tmp_path, tcvae, 
 
 @ignore_training_warnings
 @pytest.mark.parametrize("kind", sorted(RECIPES))
-def test_without_lips_it_learns_by_ear(kind, tmp_path, tcvae):
+def test_without_lips_the_prior_is_audio_only(kind, tmp_path, tcvae):
     prior = load_speech(fit(kind, tmp_path / "a", tcvae, lips=False))
     assert prior.lips is None
     assert prior.network.visual == 0
 
 
 @ignore_training_warnings
-def test_a_score_prior_sees(tmp_path, eyes):
-    folder = fit("score", tmp_path / "a", visual_encoder=eyes)
+def test_a_score_prior_takes_lips(tmp_path, visual_encoder):
+    folder = fit("score", tmp_path / "a", visual_encoder=visual_encoder)
     assert load_speech(folder).lips.features == 3
     assert bool(weights(folder)["leave.weight"].any())
 
@@ -187,9 +194,8 @@ def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, m
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
 
-def test_an_encoder_wants_noise(tmp_path, tcvae):
+def test_an_encoder_needs_noise(tmp_path, tcvae):
     recipe = replace(RECIPE, base_prior=str(tcvae))
+    data = TrainingData(make_speech(), lips=[make_mouths()])
     with pytest.raises(ValueError, match="learns from noisy speech"):
-        train_audio_visual(
-            recipe, TrainingData(sound(), lips=[mouths()]), tmp_path, name="x", card={}, stft=STFT
-        )
+        train_audio_visual(recipe, data, tmp_path, name="x", card={}, stft=STFT)

@@ -28,7 +28,7 @@ UNSTATED_LICENCE = "as its authors state"
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus: its reader, and what users and model cards are told of it.
+    """A corpus: its reader, and what help texts and model cards state of it.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
         "lrw-ar": Corpus(
             read_lrw_ar,
             "*.mp4 at any depth",
-            "five of the 35 people that their faces tell apart held out",
+            "five of the 35 speakers held out, told apart by their faces",
             "broadcast footage, research use only: so are weights trained on it",
         ),
         "speechocean762": Corpus(

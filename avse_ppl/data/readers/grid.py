@@ -47,7 +47,7 @@ def read_grid(folder: str | Path) -> list[Clip]:
         Holds ``*.mkv`` (or ``*.mpg``, ``*.mp4``, ``*.wav``, ``*.flac``) files, or a folder for
         each speaker with such files at any depth (``s1/video/mpg_6000/*.mpg``). Where the same
         clip is there several times, the last of them by path counts; where it is there as sound
-        and as video, the sound is read from the one and the pictures from the other.
+        and as video, the audio is read from the one and the video from the other.
 
     Returns
     -------

@@ -25,7 +25,7 @@ def read_lrw_ar(folder: str | Path) -> list[Clip]:
     """List the LRW-AR clips, split by the face of the speaker.
 
     The corpus does not say who speaks. For 1961 of its clips a table in the package does, made
-    from pictures: faces aligned by their keypoints, described by the directions of their edges,
+    from video frames: faces aligned by their keypoints, described by the directions of their edges,
     coarse grey levels and colours, clustered, the descriptors made to tell the clusters apart
     (linear discriminants), clustered again, and looked at. Five people, who were far from all
     others by each measure, are the development split; clips in which one of them may be hidden

@@ -102,7 +102,7 @@ def train_audio_visual(
     crop, longer = (round(s * stft.sample_rate_hz) for s in (recipe.crop_s, recipe.encoder_crop_s))
 
     # Phases "teacher" and "lips", or what another training left of them.
-    guide = train_teacher(run, recipe, stft, speech, teacher)
+    frozen = train_teacher(run, recipe, stft, speech, teacher)
     lips = None
     if recipe.audio_visual and visual_encoder is not None:
         lips = load_lip_encoder(visual_encoder)[0]
@@ -110,16 +110,20 @@ def train_audio_visual(
         lips = LipEncoder(features=recipe.settings["visual"])
         mouths = MouthCrops(data.lips)
         crops = [AVSpeechCrops(speech, s, crop, stft, mouths, with_video_only=True) for s in SPLITS]
-        run.fit("lips", LipsTraining(recipe, stft, lips, guide), load_crops(run, recipe, crops))
+        run.fit(
+            "lips",
+            LipsTraining(recipe, stft, lips, frozen),
+            load_crops(run, recipe, crops),
+        )
         lips = lips.eval().requires_grad_(False)
 
     # Phase "prior".
     run.seed_weights()
     network = SequentialVaeNetwork(freq=stft.freq, **recipe.settings)
-    load_shared(network, guide)
+    load_shared(network, frozen)
     mouths = compute_visual_features(speech, data.lips, lips, seed)
     crops = [AVSpeechCrops(speech, split, longer, stft, mouths) for split in SPLITS]
-    prior = PriorTraining(recipe, stft, network, guide)
+    prior = PriorTraining(recipe, stft, network, frozen)
     if any(p.requires_grad for p in network.parameters()):
         run.fit("prior", prior, load_crops(run, recipe, crops))
 
@@ -129,7 +133,7 @@ def train_audio_visual(
         mixtures = [
             AVMixtureCrops(speech, s, longer, stft, mouths, noise, recipe.snr_db) for s in SPLITS
         ]
-        training = AVEncoderTraining(recipe, stft, network, guide)
+        training = AVEncoderTraining(recipe, stft, network, frozen)
         run.fit("encoder", training, load_crops(run, recipe, mixtures))
 
     folder = save_weights(
@@ -327,14 +331,14 @@ def align_visual_features(batch: AVBatch, objective: Any) -> Tensor | None:
     At training, features are noisy, and, by the recipe's ``video_dropout``, a crop loses its video
     as a whole, or, as often, for a stretch of it, or is doubted: its gate is some g in [0, 1], and
     its lips are its own with probability g only and otherwise somebody else's. So a gate in between
-    means what it says.
+    is the probability that it states.
 
     Parameters
     ----------
     batch
         Waves, features and gates.
     objective
-        Has the ``network``, ``recipe`` and ``stft``; says whether this is training.
+        Has the ``network``, ``recipe`` and ``stft``, and the training mode.
     """
     network, recipe = objective.network, objective.recipe
     if not network.visual:

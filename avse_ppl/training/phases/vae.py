@@ -52,7 +52,7 @@ def train_vae(
     name
         What the weights are called.
     card
-        What the card says of the data: ``corpora``, ``licence``, ``split``, ``command``.
+        What the card states of the data: ``corpora``, ``licence``, ``split``, ``command``.
     stft
         Front end; by default the field's 1024-sample sine window with hop 256 at 16 kHz.
     seed
