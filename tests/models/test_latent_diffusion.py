@@ -39,26 +39,26 @@ def seen(gate, rows=2, time=TIME):
 class Gaussian(nn.Module):
     """The exact denoiser of independent normal latents, in the network's units."""
 
-    def __init__(self, sd, spread):
+    def __init__(self, sd, sigma_data):
         super().__init__()
-        self.sd, self.spread = sd, spread
+        self.sd, self.sigma_data = sd, sigma_data
 
-    def see(self, visual, rows):
+    def encode_visual(self, visual, rows):
         return None
 
-    def forward(self, scaled, sigma, seen=None):
+    def forward(self, scaled, sigma, context=None):
         sigma = sigma[:, None, None]
-        total = (self.spread**2 + sigma**2).sqrt()
+        total = (self.sigma_data**2 + sigma**2).sqrt()
         mean = self.sd**2 / (self.sd**2 + sigma**2) * scaled * total
-        drift = (mean / total - (self.spread / total) ** 2 * scaled) * total**2
+        drift = (mean / total - (self.sigma_data / total) ** 2 * scaled) * total**2
         variance = (self.sd * sigma).square() / (self.sd**2 + sigma**2)
-        narrow = sigma * self.spread / total
-        return drift / (sigma * self.spread), (variance / narrow**2).log().expand_as(scaled)
+        narrow = sigma * self.sigma_data / total
+        return drift / (sigma * self.sigma_data), (variance / narrow**2).log().expand_as(scaled)
 
 
 def gaussian(sd, **settings):
     network = LatentDiffusionNetwork(33, **{**SIZES, **settings})
-    network.denoiser = Gaussian(sd, network.spread)
+    network.denoiser = Gaussian(sd, network.sigma_data)
     return network
 
 
@@ -87,7 +87,7 @@ def test_lips_change_what_is_expected():
 
 @pytest.mark.parametrize("at", [0, 35, 63, 64, 69])
 def test_attention_reads_no_further_than_its_window(at):
-    look = LipAttention(heard=8, seen=4)
+    look = LipAttention(audio=8, visual=4)
     heard, hidden = torch.randn(1, 8, TIME), torch.zeros(1, 4, TIME)
     hidden[:, :, at] = 1.0
     reached = (look(heard, hidden) != heard).any(1)[0].nonzero().flatten()
@@ -96,7 +96,7 @@ def test_attention_reads_no_further_than_its_window(at):
 
 @pytest.mark.parametrize("time", [1, 31, 32, 33, TIME])
 def test_attention_is_that_of_the_whole_sequence_with_a_mask(time):
-    look = LipAttention(heard=8, seen=4, heads=2, size=4)
+    look = LipAttention(audio=8, visual=4, heads=2, size=4)
     heard, hidden = torch.randn(2, 8, time), torch.randn(2, 4, time)
     unit = heard / (heard.square().mean(1, keepdim=True) + 1e-6).sqrt()
     query, key, value = (
@@ -126,7 +126,7 @@ def test_its_level_changes_what_the_denoiser_says():
 
 
 def test_an_untrained_denoiser_takes_latents_for_normal_ones():
-    network = LatentDiffusionNetwork(33, **SIZES, spread=0.8)
+    network = LatentDiffusionNetwork(33, **SIZES, sigma_data=0.8)
     y, sigma = torch.randn(2, 3, TIME), torch.tensor([0.5, 3.0])
     mean, variance = network.denoise(y, sigma)
     gain = (0.64 / (0.64 + sigma**2))[:, None, None]
@@ -157,7 +157,7 @@ def test_white_noise_becomes_latents_of_their_own_spread(sd):
 
 
 def test_normal_latents_of_the_networks_spread_take_one_step():
-    network, u = gaussian(0.7, spread=0.7, steps=1), torch.randn(1, 3, TIME)
+    network, u = gaussian(0.7, sigma_data=0.7, steps=1), torch.randn(1, 3, TIME)
     assert float((network.latents(u) / u).std()) < 1e-5
     assert torch.allclose(network.innovations(network.latents(u)), u, atol=1e-5)
 
@@ -168,15 +168,15 @@ def test_the_flow_is_inverted_the_better_the_more_steps_it_has():
         network = tiny(0.15, steps=steps)
         z = network.latents(u, seen(1.0))
         assert not torch.allclose(z, u, atol=1.0)
-        once = network._upwards(z, seen(1.0)) - u
+        once = network.invert_flow(z, seen(1.0)) - u
         errors.append(float((network.innovations(z, seen(1.0)) - u).square().mean().sqrt()))
         assert errors[-1] < 0.5 * float(once.square().mean().sqrt())
     assert errors[1] < 0.25 * errors[0] < 0.01
 
 
 def test_levels_run_between_their_bounds():
-    network = tiny(spread=0.7, sigma_min=0.05, sigma_max=9.0)
-    levels = 0.7 * torch.tan(network._angles())
+    network = tiny(sigma_data=0.7, sigma_min=0.05, sigma_max=9.0)
+    levels = 0.7 * torch.tan(network.angles)
     assert len(levels) == network.steps + 1
     assert (float(levels[0]), float(levels[-1])) == pytest.approx((9.0, 0.05))
     assert bool((levels.diff() < 0).all())
@@ -208,7 +208,7 @@ def test_an_encoded_spectrum_decodes_as_by_the_autoencoder():
     z, logvar, _ = plain.encode(power)
     assert torch.equal(network.infer(power)[0], z)
     u, logvar_u, drawn = network.encode(power, sample=True)
-    assert torch.allclose(logvar_u, logvar.clamp(max=0.0))  # at a spread of 1
+    assert torch.allclose(logvar_u, logvar.clamp(max=0.0))  # at a sigma_data of 1
     assert not torch.equal(u, drawn)
     assert torch.allclose(network.decode_latents(z), plain.decode(z))
     assert torch.allclose(network.decode(u), plain.decode(z), atol=0.05)
@@ -243,21 +243,21 @@ def test_numpyro_says_what_to_take_instead():
     speech = LatentSpeech(tiny(), stft=STFT, name="diffusion")
     wave = np.random.default_rng(0).normal(size=160).astype("float32")
     routine = NumPyroNUTS(draws=2, warmup=2, chains=1, init_steps=1)
-    with pytest.raises(NotImplementedError, match=r"use a torch routine, such as .*'nuts'"):
+    with pytest.raises(NotImplementedError, match=r"use a torch method, such as .*'nuts'"):
         routine(Scene(speech, NMF(1)), wave, seed=0)
 
 
 def test_its_denoiser_takes_what_its_flow_says():
     """`denoise` and the flow are two ways of putting the same network."""
     network, u = tiny(steps=1), torch.randn(1, 3, TIME)
-    levels = network.spread * torch.tan(network._angles())
+    levels = network.sigma_data * torch.tan(network.angles)
     calls = []
     inner = network.denoiser.forward
     network.denoiser.forward = lambda x, s, v: calls.append((x, s)) or inner(x, s, v)
     network.latents(u)
     (first, high), (_, low) = calls
     assert (float(high), float(low)) == pytest.approx((float(levels[0]), float(levels[1])))
-    total = (network.spread**2 + high**2).sqrt()
+    total = (network.sigma_data**2 + high**2).sqrt()
     assert torch.allclose(first * total, network.sigma_max * u, rtol=1e-5)
 
 
@@ -290,4 +290,4 @@ def test_the_shipped_decoder_is_that_of_the_tcvae(shipped):
 
 
 def test_an_audio_only_denoiser_sees_nothing():
-    assert LatentDenoiser(latent=4, hidden=8, blocks=2).see(seen(1.0), 2) is None
+    assert LatentDenoiser(latent=4, hidden=8, blocks=2).encode_visual(seen(1.0), 2) is None

@@ -65,7 +65,7 @@ def test_lips_change_the_law(prior):
 def test_unrolled_latents_have_their_innovations(prior):
     network = make(prior).double()
     innovations = torch.randn(2, 3, 12, dtype=torch.float64)
-    sight = network._seen(seen().double(), innovations)
+    sight = network.encode_visual(seen().double(), innovations)
     z = network.prior.sample_from_innovations(innovations, sight)
     mean, logvar = network.prior.law(z, sight)
     assert torch.allclose((z - mean) * torch.exp(-0.5 * logvar), innovations, atol=1e-9)
@@ -77,7 +77,7 @@ def test_the_past_does_not_know_the_future(prior):
     first = torch.randn(1, 3, 12)
     later = first.clone()
     later[..., 7:] += 1.0
-    sight = network._seen(None, first)
+    sight = network.encode_visual(None, first)
     one, other = (network.prior.sample_from_innovations(z, sight) for z in (first, later))
     assert torch.equal(one[..., :7], other[..., :7])
     assert not torch.allclose(one[..., 8:], other[..., 8:])
@@ -95,7 +95,7 @@ def test_starts_as_the_prior_it_builds_on():
     plain = TcvaeNetwork(33, 3, 12, 3, 10).eval()
     network = SequentialVaeNetwork(visual=5, prior="visual", **SIZES).eval()
     load_shared(network, plain)
-    network.encoder_looking.follow(network)
+    network.encoder_looking.copy_encoder(network)
     z, power = torch.randn(1, 3, 12), torch.rand(1, 33, 12)
     visual = seen(recordings=1)
     assert torch.allclose(network.decode(z, visual), plain.decode(z), atol=1e-5)
@@ -108,7 +108,7 @@ def test_weights_that_fit_nowhere_are_refused():
 
 
 def test_attention_reads_no_further_than_its_window():
-    fusion = Fusion(heard=4, seen=3, kind="attention", window=2).requires_grad_(False)
+    fusion = Fusion(audio=4, visual=3, kind="attention", window=2).requires_grad_(False)
     torch.nn.init.normal_(fusion.value.weight)
     heard, sight = torch.randn(1, 4, 9), torch.randn(1, 3, 9)
     other = sight.clone()

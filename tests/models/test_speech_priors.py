@@ -314,8 +314,8 @@ def test_an_encoder_of_bands_does_not_count_digital_silence():
     inputs = encoder_input(power_of(1, FREQ, TIME), log_input=True)
     silence = encoder_input(torch.zeros(1, FREQ, 3 * TIME), log_input=True)
     padded = torch.cat((inputs, silence), -1)
-    alone = contrast(inputs, heard=inputs)
-    torch.testing.assert_close(contrast(padded, heard=padded)[..., :TIME], alone)
+    alone = contrast(inputs, levels=inputs)
+    torch.testing.assert_close(contrast(padded, levels=padded)[..., :TIME], alone)
     for kind in ("rvae with bands", "tcvae"):
         nothing = make(kind).encode(torch.zeros(1, FREQ, TIME))[0]
         assert bool(nothing.isfinite().all())
@@ -324,7 +324,7 @@ def test_an_encoder_of_bands_does_not_count_digital_silence():
 def test_an_encoder_of_bands_sees_what_stands_above_a_steady_noise():
     power = power_of(1, FREQ, TIME)
     coloured = power * torch.linspace(0.1, 10.0, FREQ)[:, None]
-    first, second = (contrast(p.log(), heard=p.log())[:, FREQ:] for p in (power, coloured))
+    first, second = (contrast(p.log(), levels=p.log())[:, FREQ:] for p in (power, coloured))
     torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(first.mean(-1), torch.zeros(1, FREQ), atol=1e-5, rtol=0)
 

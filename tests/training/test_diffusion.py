@@ -95,7 +95,7 @@ def test_the_loss_is_least_at_the_mean_and_variance(complex_valued):
         return float(training.compute_losses(clean, mean + shift, of_all, sigma)["loss"])
 
     assert loss() < min(loss(shift=0.1), loss(shift=-0.1), loss(variance=0.2), loss(variance=0.3))
-    expected = torch.tensor(0.25).log() + 1 + 0.25 * (1 + training.network.spread**-2)
+    expected = torch.tensor(0.25).log() + 1 + 0.25 * (1 + training.network.sigma_data**-2)
     assert loss() == pytest.approx(float(expected), abs=0.05)
 
 

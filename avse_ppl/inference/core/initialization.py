@@ -14,7 +14,7 @@ from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
 from avse_ppl.models.protocols import HasEncoder, HasInitialValues, HasMStep
-from avse_ppl.models.visual.gate import Switch, gated, shown
+from avse_ppl.models.visual.gate import Switch, apply_gate, presence_gate
 
 _NOISE_FITS = 20
 
@@ -35,7 +35,7 @@ def warm_start(
     if isinstance(speech, HasEncoder):
         visual = density.mixture.frames.visual
         if visual is not None and density.scene.reliability is not None:
-            visual = gated(visual, _gate(density))
+            visual = apply_gate(visual, _gate(density))
         seen = () if visual is None else (visual,)
         for name, (mean, sd) in speech.encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
@@ -56,7 +56,7 @@ def _gate(density: LogDensity) -> Tensor:
         found: Any = density.scene.reliability(density.mixture.frames, visual)  # type: ignore[misc]
     if isinstance(found, Switch) or tracer.trace.stochastic_nodes:
         return visual[:, 0]
-    return shown(visual) * found
+    return presence_gate(visual) * found
 
 
 def _fit_noise(density: LogDensity, location: Values, randoms: RandomStreams) -> Values:

@@ -14,7 +14,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.latent_sequence import branches
-from avse_ppl.models.visual.gate import Switched, gate_features, shown
+from avse_ppl.models.visual.gate import Switched, gate_features, presence_gate
 from avse_ppl.models.visual.switch import draw_switch, probability
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
@@ -39,7 +39,7 @@ def gate_posterior(
     if not isinstance(seen[0], Switched):
         return {GATE: [one[:, 0] for one in seen]}
     gate, drawn = _of_switch(scene.speech, seen, draws, randoms)
-    there = shown(visual)
+    there = presence_gate(visual)
     return {GATE: list(there * gate), SWITCH: list(there * drawn)}
 
 

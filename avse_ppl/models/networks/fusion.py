@@ -1,4 +1,4 @@
-"""How visual features enter a network, and how they leave no trace where there are none."""
+"""Visual front end and audio-visual fusion; both leave the audio untouched without video."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ FUSIONS = ("concatenate", "attention")
 
 
 class VisualFrontEnd(nn.Module):
-    r"""Visual features in their context, gated by how much they count.
+    r"""Gated temporal convolutions over visual features.
 
     .. math:: h_{1:T} = a_{1:T} \odot \mathrm{TCN}(a_{1:T} \odot v_{1:T})
 
     What comes in is :math:`(a, a \odot v)`, the gate a in [0, 1] as first channel: 0 where there is
-    no picture, or none to be trusted. There h is exactly 0, and what reads h through layers without
-    bias is told nothing.
+    no video frame, or an unreliable one. There h is exactly 0, and layers without bias that read h
+    add nothing.
 
     Parameters
     ----------
     features
         Number of visual features, the gate not counted.
     hidden, blocks
-        Channels and residual blocks; block b reaches 2^b frames to either side.
+        Channels and residual blocks; block b has a dilation of 2^b frames.
 
     Examples
     --------
-    >>> sight = VisualFrontEnd(features=3, hidden=8)
-    >>> bool(sight(torch.zeros(1, 4, 10)).any())
+    >>> front_end = VisualFrontEnd(features=3, hidden=8)
+    >>> bool(front_end(torch.zeros(1, 4, 10)).any())
     False
     """
 
@@ -43,27 +43,26 @@ class VisualFrontEnd(nn.Module):
 
     def forward(self, visual: Tensor) -> Tensor:
         """``(batch, 1 + features, time)`` to ``(batch, hidden, time)``."""
-        gate, seen = visual[:, :1], visual[:, 1:]
-        hidden = self.enter(seen)
+        gate, features = visual[:, :1], visual[:, 1:]
+        hidden = self.enter(features)
         for layer in self.context:
             hidden = hidden + layer(nn.functional.gelu(hidden))
         return gate * nn.functional.gelu(hidden)
 
 
 class Fusion(nn.Module):
-    r"""Adds what is seen to what is heard.
+    r"""Audio-visual fusion: adds visual features to audio features.
 
     ``"concatenate"``: :math:`x_t + W h_t`, which is what a layer makes of the two side by side.
     ``"attention"``: :math:`x_t + W \sum_{\tau} \alpha_{t \tau} h_\tau` over the frames
-    :math:`|t - \tau| \le r`, with weights from what is heard and seen, so that lips and sound that
-    are a little apart still find each other.
+    :math:`|t - \tau| \le r`, with weights from both, so that lips and sound that are
+    a little out of sync still find each other.
 
-    Starts at 0: a network that was trained without video is what it was until training says
-    otherwise.
+    Starts at 0: a network that was trained without video is unchanged at first.
 
     Parameters
     ----------
-    heard, seen
+    audio, visual
         Channels of the two.
     kind
         ``"concatenate"`` or ``"attention"``.
@@ -76,28 +75,30 @@ class Fusion(nn.Module):
 
     Examples
     --------
-    >>> fusion = Fusion(heard=6, seen=4, kind="attention")
+    >>> fusion = Fusion(audio=6, visual=4, kind="attention")
     >>> fusion(torch.ones(1, 6, 10), torch.zeros(1, 4, 10)).shape
     torch.Size([1, 6, 10])
     """
 
-    def __init__(self, heard: int, seen: int, kind: str = "concatenate", window: int = 16) -> None:
+    def __init__(
+        self, audio: int, visual: int, kind: str = "concatenate", window: int = 16
+    ) -> None:
         super().__init__()
         if kind not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}, not {kind!r}")
         self.kind, self.window = kind, window
-        self.value = nn.Conv1d(seen, heard, 1, bias=False)
+        self.value = nn.Conv1d(visual, audio, 1, bias=False)
         nn.init.zeros_(self.value.weight)
         if kind == "attention":
-            self.query = nn.Conv1d(heard, 32, 1)
-            self.key = nn.Conv1d(seen, 32, 1)
+            self.query = nn.Conv1d(audio, 32, 1)
+            self.key = nn.Conv1d(visual, 32, 1)
 
-    def forward(self, heard: Tensor, seen: Tensor) -> Tensor:
-        """``(batch, heard, time)`` and ``(batch, seen, time)`` to ``(batch, heard, time)``."""
+    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
+        """``(batch, audio, time)`` and ``(batch, visual, time)`` to ``(batch, audio, time)``."""
         if self.kind == "concatenate":
-            return heard + self.value(seen)
-        scores = self.query(heard).transpose(1, 2) @ self.key(seen) / math.sqrt(32)
-        time = torch.arange(heard.shape[-1], device=heard.device)
+            return audio + self.value(visual)
+        scores = self.query(audio).transpose(1, 2) @ self.key(visual) / math.sqrt(32)
+        time = torch.arange(audio.shape[-1], device=audio.device)
         far = (time[:, None] - time[None, :]).abs() > self.window
         weights = scores.masked_fill(far, -math.inf).softmax(-1)
-        return heard + self.value(seen @ weights.transpose(1, 2))
+        return audio + self.value(visual @ weights.transpose(1, 2))

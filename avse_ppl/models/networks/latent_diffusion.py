@@ -16,7 +16,7 @@ _CURVE = 7.0  # of the noise levels: fine where the noise is low
 
 
 class LatentDiffusionNetwork(TcvaeNetwork):
-    r"""Encoder, diffusion prior of the latents, with or without the speaker's lips, and decoder.
+    r"""Latent diffusion model: encoder, diffusion prior of the latents, and decoder.
 
     .. math:: y = z + \sigma \epsilon, \qquad
         E[z | y, v] = \frac{\sigma_d^2}{r^2} y + \frac{\sigma \sigma_d}{r} F(y, \sigma, v),
@@ -44,7 +44,7 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         Channels and blocks of the denoiser, see `LatentDenoiser`.
     steps
         Of the flow, each with two calls of the denoiser.
-    spread
+    sigma_data
         :math:`\sigma_d`, root mean square of the latents.
     sigma_min, sigma_max
         Levels between which the flow runs.
@@ -71,12 +71,12 @@ class LatentDiffusionNetwork(TcvaeNetwork):
     def __init__(
         self, freq: int, latent: int = 16, visual: int = 64, hidden: int = 192, blocks: int = 3,
         encoder_hidden: int = 160, encoder_blocks: int = 5, denoiser_hidden: int = 128,
-        denoiser_blocks: int = 8, steps: int = 6, spread: float = 1.0, sigma_min: float = 0.02,
+        denoiser_blocks: int = 8, steps: int = 6, sigma_data: float = 1.0, sigma_min: float = 0.02,
         sigma_max: float = 20.0,
     ) -> None:  # fmt: skip
         super().__init__(freq, latent, hidden, blocks, encoder_hidden, encoder_blocks)
         self.receptive_field = None  # type: ignore[assignment]
-        self.visual, self.steps, self.spread = visual, steps, spread
+        self.visual, self.steps, self.sigma_data = visual, steps, sigma_data
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.denoiser = LatentDenoiser(latent, visual, denoiser_hidden, denoiser_blocks)
 
@@ -99,33 +99,34 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         tuple
             Two tensors ``(recording, latent, time)``.
         """
-        seen = self.denoiser.see(visual, len(noisy))
+        context = self.denoiser.encode_visual(visual, len(noisy))
         level = sigma[:, None, None]
-        total = (self.spread**2 + level.square()).sqrt()
-        drift, logvar = self.denoiser(noisy / total, sigma, seen)
-        narrow = level * self.spread / total
-        mean = (self.spread / total).square() * noisy + narrow * drift
+        total = (self.sigma_data**2 + level.square()).sqrt()
+        drift, logvar = self.denoiser(noisy / total, sigma, context)
+        narrow = level * self.sigma_data / total
+        mean = (self.sigma_data / total).square() * noisy + narrow * drift
         return mean, torch.exp(logvar) * narrow.square()
 
     def latents(self, u: Tensor, visual: Tensor | None = None) -> Tensor:
         r"""z, :math:`\Phi(u, v)`, of white noise ``(..., latent, time)``; differentiable."""
-        start, end = self._radii()
-        return self._flow(u * (self.sigma_max / start), self._angles(), visual) * end
+        start, end = self.radii
+        return self.integrate_flow(u * (self.sigma_max / start), self.angles, visual) * end
 
     def innovations(self, z: Tensor, visual: Tensor | None = None, once: bool = False) -> Tensor:
-        """White noise whose `latents` are about z: the same flow, run upwards.
+        """White noise whose `latents` are about z: the same flow, from low noise to high.
 
         Once, and once more for what the first answer lacks, unless ``once`` is enough. With the
         shipped weights, u comes back from its `latents` to within 2 per cent of a standard
         deviation for half of all draws of 2.5 s, and to within 35 for all of 16, where paths part;
         latents of speech within 1.
         """
-        first = self._upwards(z, visual)
-        return first if once else self._upwards(2.0 * z - self.latents(first, visual), visual)
+        first = self.invert_flow(z, visual)
+        return first if once else self.invert_flow(2.0 * z - self.latents(first, visual), visual)
 
-    def _upwards(self, z: Tensor, visual: Tensor | None) -> Tensor:
-        start, end = self._radii()
-        return self._flow(z / end, self._angles().flip(0), visual) * (start / self.sigma_max)
+    def invert_flow(self, z: Tensor, visual: Tensor | None) -> Tensor:
+        """One pass of the flow from latents z to white noise."""
+        start, end = self.radii
+        return self.integrate_flow(z / end, self.angles.flip(0), visual) * (start / self.sigma_max)
 
     def encode(
         self, power: Tensor, sample: bool = False, visual: Tensor | None = None
@@ -133,12 +134,12 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         r"""Map ``(..., freq, time)`` to mean, log-variance and draw of u, ``(..., latent, time)``.
 
         The mean is the `innovations` of the encoder's. The variance is that of the encoder's
-        latents in units of their spread, as if the flow did no more than scale them, and at most
+        latents in units of their standard deviation, as if the flow only scaled them, and at most
         the prior's, 1: a start for inference, not a claim. The draw is the mean unless ``sample``.
         """
         z, logvar, _ = super().encode(power)
         mean = self.innovations(z, visual)
-        logvar = (logvar - 2.0 * math.log(self.spread)).clamp(max=0.0)
+        logvar = (logvar - 2.0 * math.log(self.sigma_data)).clamp(max=0.0)
         return mean, logvar, draw(mean, logvar, sample)
 
     def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
@@ -156,14 +157,14 @@ class LatentDiffusionNetwork(TcvaeNetwork):
         """Mean and log-variance of z, ``(..., latent, time)``."""
         return super().encode(power)[:2]
 
-    def _flow(self, x: Tensor, angles: Tensor, visual: Tensor | None) -> Tensor:
+    def integrate_flow(self, x: Tensor, angles: Tensor, visual: Tensor | None) -> Tensor:
         """Carry x, ``(..., latent, time)``, from the first angle to the last, by Heun's rule."""
         rows = x.reshape(-1, *x.shape[-2:])
-        seen = self.denoiser.see(visual, len(rows))
+        context = self.denoiser.encode_visual(visual, len(rows))
 
         def slope(place: Tensor, angle: Tensor) -> Tensor:
-            sigma = (self.spread * torch.tan(angle)).to(rows).expand(len(rows))
-            return -self.denoiser(place, sigma, seen)[0]
+            sigma = (self.sigma_data * torch.tan(angle)).to(rows).expand(len(rows))
+            return -self.denoiser(place, sigma, context)[0]
 
         for here, there in pairwise(angles):
             step = (there - here).to(rows)
@@ -172,15 +173,16 @@ class LatentDiffusionNetwork(TcvaeNetwork):
             rows = rows + 0.5 * step * (first + second)
         return rows.reshape(x.shape)
 
-    def _angles(self) -> Tensor:
-        """Of the levels of the flow, from the highest to the lowest, ``(steps + 1,)``."""
-        return self._angles_at(torch.linspace(0.0, 1.0, self.steps + 1, dtype=torch.float64))
-
-    def _angles_at(self, place: Tensor) -> Tensor:
-        """Angles on the way from the highest level, at 0, to the lowest, at 1."""
+    @property
+    def angles(self) -> Tensor:
+        """Angles of the noise levels, from the highest to the lowest, ``(steps + 1,)``."""
+        place = torch.linspace(0.0, 1.0, self.steps + 1, dtype=torch.float64)
         high, low = (bound ** (1 / _CURVE) for bound in (self.sigma_max, self.sigma_min))
-        return torch.atan((high + place * (low - high)) ** _CURVE / self.spread)
+        return torch.atan((high + place * (low - high)) ** _CURVE / self.sigma_data)
 
-    def _radii(self) -> tuple[float, float]:
+    @property
+    def radii(self) -> tuple[float, float]:
         """Root mean squares of noisy latents where the flow starts and where it ends."""
-        return math.hypot(self.spread, self.sigma_max), math.hypot(self.spread, self.sigma_min)
+        return math.hypot(self.sigma_data, self.sigma_max), math.hypot(
+            self.sigma_data, self.sigma_min
+        )

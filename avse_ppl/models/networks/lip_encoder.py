@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 CROP = 88  # pixels, each way
 RATE_HZ = 25.0
-_AT = 1e-3  # of a picture: a frame so near to one has its time
-_EMPTY = 0.5  # power of a normalised picture: 1, or 0 where it is all one grey
+_AT = 1e-3  # of a video frame: an STFT frame so near to one has its time
+_EMPTY = 0.5  # power of a normalised crop: 1, or 0 where it is all one grey
 _STILL = 1e-3  # power of the differences in a still image: nothing is made of them
 MEAN, SPREAD = 0.421, 0.165  # of grey mouth crops, the field's convention
 
@@ -22,8 +22,8 @@ class LipEncoder(nn.Module):
     time, three over space, and residual convolutions over time (0.6 s to either side at the
     defaults): one vector of features for each frame.
 
-    What enters beside each picture is how it differs from the mean of the clip: a mouth's own looks
-    are in that mean, so that what is learned of a few people's mouths holds for those of others.
+    What enters beside each crop is how it differs from the mean of the clip: a mouth's appearance
+    is in that mean, so that what is learned of a few people's mouths holds for those of others.
 
     Parameters
     ----------
@@ -62,13 +62,15 @@ class LipEncoder(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """``(batch, frame, 88, 88)`` grey levels, 0 to 255, to ``(batch, features, frame)``."""
-        return self.from_halved(downsample_crops(crops))
+        return self.encode_downsampled(downsample_crops(crops))
 
-    def from_halved(self, images: Tensor) -> Tensor:
+    def encode_downsampled(self, images: Tensor) -> Tensor:
         """``(batch, frame, 44, 44)`` of `downsample_crops` to ``(batch, features, frame)``."""
         batch, frames = images.shape[:2]
-        lit = nn.functional.layer_norm(images, images.shape[-2:])
-        hidden = nn.functional.gelu(self.motion(torch.stack((lit, motion_image(lit)), 1)))
+        normalised = nn.functional.layer_norm(images, images.shape[-2:])
+        hidden = nn.functional.gelu(
+            self.motion(torch.stack((normalised, motion_image(normalised)), 1))
+        )
         hidden = hidden.transpose(1, 2).flatten(0, 1)
         for layer, norm in zip(self.space, self.norms, strict=True):
             hidden = nn.functional.gelu(norm(layer(hidden)))
@@ -89,7 +91,7 @@ def downsample_crops(crops: Tensor) -> Tensor:
 
 
 def motion_image(images: Tensor) -> Tensor:
-    """Difference from the mean picture of the clip, at unit power; 0 where there is no picture.
+    """Difference from the mean crop of the clip, at unit power; 0 where there is no crop.
 
     Examples
     --------
@@ -103,18 +105,18 @@ def motion_image(images: Tensor) -> Tensor:
     return difference / (power + _STILL).sqrt()
 
 
-def on_frames(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:
-    """Features of pictures, brought to speech frames, with their gate before them.
+def resample_features(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:
+    """Resample visual features to STFT frames, with their gate before them.
 
-    Linear between pictures. The gate is that of the two pictures around a frame, whichever is
-    lower; 0 past the last one.
+    Linear between video frames. The gate is that of the two video frames around an STFT frame,
+    whichever is lower; 0 past the last one.
 
     Parameters
     ----------
     features
-        ``(batch, features, picture)`` at `RATE_HZ`.
+        ``(batch, features, video_frame)`` at `RATE_HZ`.
     present
-        ``(batch, picture)``, in [0, 1].
+        ``(batch, video_frame)``, in [0, 1].
     time_s
         Centres of the frames, seconds, ``(time,)``.
 
@@ -125,7 +127,9 @@ def on_frames(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> on_frames(torch.ones(1, 3, 5), torch.ones(1, 5), torch.tensor([0.0, 0.05, 9.0]))[0, :2]
+    >>> resample_features(torch.ones(1, 3, 5), torch.ones(1, 5), torch.tensor([0.0, 0.05, 9.0]))[
+    ...     0, :2
+    ... ]
     tensor([[1., 1., 0.],
             [1., 1., 0.]])
     """
@@ -137,8 +141,8 @@ def on_frames(features: Tensor, present: Tensor, time_s: Tensor) -> Tensor:
     between = (place - left).clamp(0.0, 1.0)
     right = torch.where(between > _AT, left + 1, left).clamp(max=last)
     gate = torch.minimum(present[..., left], present[..., right])
-    # The last picture is shown for as long as any other.
+    # The last video frame is shown for as long as any other.
     gate = gate * (place + _AT < last + 1).to(gate.dtype)
-    seen = torch.lerp(features[..., left], features[..., right], between)
+    values = torch.lerp(features[..., left], features[..., right], between)
     gate = gate[..., None, :].to(features.dtype)
-    return torch.cat((gate, gate * seen), -2)
+    return torch.cat((gate, gate * values), -2)

@@ -7,17 +7,16 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.vae import _tanh_layers as tanh_layers
-from avse_ppl.models.networks.vae import draw, frequency_first
+from avse_ppl.models.networks.vae import draw, frequency_first, tanh_layers
 
 
 class PublishedAvVaeNetwork(nn.Module):
-    r"""Encoder, visual prior and decoder, frame by frame; each sees the lips by its own layer.
+    r"""Encoder, visual prior and decoder, frame by frame; each takes the lips by its own layer.
 
     .. math:: z_t | v_t \sim N(\mu(v_t), \sigma^2(v_t)), \qquad
         s_{ft} | z_t, v_t \sim N_c(0, \exp \ell_f(z_t, v_t))
 
-    What is seen are the features of a lip reader that was published elsewhere. **There is no
+    Visual features are those of a lip reader that was published elsewhere. **There is no
     audio-only mode**: all three read v through layers with a bias. Frames whose gate is 0 are taken
     as a mouth with features of 0, which is no mouth that the network was trained on.
 
@@ -76,19 +75,19 @@ class PublishedAvVaeNetwork(nn.Module):
 
         ``visual`` is ``(..., 1 + visual, time)``. The draw is the mean unless ``sample``.
         """
-        seen = self._seen(visual)
-        _warn_of_gaps(visual)
+        features = self.strip_gate(visual)
+        warn_of_gaps(visual)
         hidden = self.encoder(power.transpose(-1, -2))
-        hidden = self._mixed(self.encoder_fusion, hidden, self.encoder_sight(seen))
+        hidden = self.fuse(self.encoder_fusion, hidden, self.encoder_sight(features))
         mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
         z = draw(mean, logvar, sample)
         return mean.transpose(-1, -2), logvar.transpose(-1, -2), z.transpose(-1, -2)
 
     def law(self, z: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Prior mean and log-variance of each frame: ``(batch, latent, time)``."""
-        hidden = self.prior_sight(self._seen(visual))
+        hidden = self.prior_sight(self.strip_gate(visual))
         mean, logvar = self.prior_mean(hidden), self.prior_logvar(hidden)
-        return _rows(mean.transpose(1, 2), z), _rows(logvar.transpose(1, 2), z)
+        return repeat_rows(mean.transpose(1, 2), z), repeat_rows(logvar.transpose(1, 2), z)
 
     def sample_from_innovations(self, innovations: Tensor, visual: Tensor | None = None) -> Tensor:
         """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``."""
@@ -97,13 +96,13 @@ class PublishedAvVaeNetwork(nn.Module):
 
     def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
-        sight = self.decoder_sight(self._seen(visual))
+        video = self.decoder_sight(self.strip_gate(visual))
         flat = z.reshape(-1, *z.shape[-2:]).transpose(1, 2)
-        hidden = self._mixed(self.decoder_fusion, self.decoder(flat), sight)
+        hidden = self.fuse(self.decoder_fusion, self.decoder(flat), video)
         log_power = frequency_first(self.decoder_logpower, hidden)
         return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
 
-    def _seen(self, visual: Tensor | None) -> Tensor:
+    def strip_gate(self, visual: Tensor | None) -> Tensor:
         """Features, ``(batch, time, visual)``."""
         if visual is None or visual.shape[-2] != 1 + self.visual:
             found = "none" if visual is None else f"{visual.shape[-2] - 1}"
@@ -116,16 +115,18 @@ class PublishedAvVaeNetwork(nn.Module):
         return visual[..., 1:, :].reshape(-1, self.visual, visual.shape[-1]).transpose(1, 2)
 
     @staticmethod
-    def _mixed(fusion: nn.Module, heard: Tensor, sight: Tensor) -> Tensor:
-        return fusion(torch.cat((heard, _rows(sight, heard)), -1))
+    def fuse(fusion: nn.Module, audio: Tensor, video: Tensor) -> Tensor:
+        """Mix hidden layers of audio and of video by a layer."""
+        return fusion(torch.cat((audio, repeat_rows(video, audio)), -1))
 
 
-def _rows(seen: Tensor, like: Tensor) -> Tensor:
-    """One picture may belong to several rows: draws of the same recording."""
-    return seen.repeat(len(like) // len(seen), 1, 1) if len(seen) != len(like) else seen
+def repeat_rows(video: Tensor, like: Tensor) -> Tensor:
+    """Repeat videos for several rows each: draws of the same recording."""
+    return video.repeat(len(like) // len(video), 1, 1) if len(video) != len(like) else video
 
 
-def _warn_of_gaps(visual: Tensor | None) -> None:
+def warn_of_gaps(visual: Tensor | None) -> None:
+    """Warn of frames without lips."""
     if visual is not None and bool((visual[..., 0, :] == 0).any()):
         missing = int((visual[..., 0, :] == 0).sum())
         warnings.warn(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.vae import _tanh_layers as tanh_layers
-from avse_ppl.models.networks.vae import draw, frequency_first
+from avse_ppl.models.networks.vae import draw, frequency_first, tanh_layers
 
 SMALLEST_VARIANCE = 1e-12
 
@@ -70,8 +69,8 @@ class PublishedDkfNetwork(nn.Module):
         self.encoder_joint = tanh_layers((memory, *joint))
         self.encoder_mean = nn.Linear(joint[-1], latent)
         self.encoder_logvar = nn.Linear(joint[-1], latent)
-        self.gate = _two_layers(latent)
-        self.proposal = _two_layers(latent)
+        self.gate = two_layers(latent)
+        self.proposal = two_layers(latent)
         self.line = nn.Linear(latent, latent)
         self.variance = nn.Linear(latent, latent)
         self.decoder = tanh_layers((latent, *decoder))
@@ -85,9 +84,9 @@ class PublishedDkfNetwork(nn.Module):
         inputs = power.transpose(-1, -2)
         batch = inputs.shape[:-2]
         hidden = self.encoder(inputs.reshape(-1, *inputs.shape[-2:]))
-        told, _ = self.encoder_backward(hidden.flip(1))
+        hidden, _ = self.encoder_backward(hidden.flip(1))
         z, steps = hidden.new_zeros(len(hidden), self.latent), []
-        for future in told.flip(1).unbind(1):
+        for future in hidden.flip(1).unbind(1):
             joint = self.encoder_joint(0.5 * (future + self.encoder_past(z)))
             mean, logvar = self.encoder_mean(joint), self.encoder_logvar(joint)
             z = draw(mean, logvar, sample)
@@ -122,5 +121,6 @@ class PublishedDkfNetwork(nn.Module):
         return mean, torch.log(variance + SMALLEST_VARIANCE)
 
 
-def _two_layers(size: int) -> nn.Sequential:
+def two_layers(size: int) -> nn.Sequential:
+    """Linear, ReLU, linear."""
     return nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))

@@ -65,7 +65,7 @@ class RvaeNetwork(nn.Module):
         """
         inputs = encoder_input(power, self.log_input)
         if self.encoder_bands is not None:
-            both = contrast(inputs / _SPREAD, heard=inputs)
+            both = contrast(inputs / _SPREAD, levels=inputs)
             inputs = frequency_first(self.encoder_bands, both.transpose(-1, -2))
         inputs = inputs.transpose(-1, -2)
         batch = inputs.shape[:-2]

@@ -29,7 +29,7 @@ class SpectralDenoiser(nn.Module):
         Number of frequency bins.
     visual
         Number of visual features; 0 for an audio-only network.
-    spread
+    sigma_data
         Root mean square of the clean bins, which scales what the network sees and answers.
     exponent
         Of the amplitude compression of what it denoises, see `avse_ppl.models.speech.compression`.
@@ -40,10 +40,10 @@ class SpectralDenoiser(nn.Module):
     models", NeurIPS 2022.
     """
 
-    def __init__(self, freq: int, visual: int, spread: float, exponent: float) -> None:
+    def __init__(self, freq: int, visual: int, sigma_data: float, exponent: float) -> None:
         super().__init__()
         self.freq, self.visual = freq, visual
-        self.spread, self.exponent = spread, exponent
+        self.sigma_data, self.exponent = sigma_data, exponent
 
     def forward(
         self, noisy: Tensor, sigma: Tensor, visual: Tensor | None = None
@@ -65,13 +65,13 @@ class SpectralDenoiser(nn.Module):
             Mean, complex, and variance, ``(recording, freq, time)``.
         """
         level = sigma[:, None, None]
-        total = (self.spread**2 + level.square()).sqrt()
+        total = (self.sigma_data**2 + level.square()).sqrt()
         scaled = noisy / total
         power = scaled.real.square() + scaled.imag.square()
         parts = torch.stack((scaled.real, scaled.imag, torch.log(power + _FLOOR)), -1)
         gain, real, imag, logvar = self.answer(parts, sigma, visual).unbind(-1)
-        alone = 2.0 * torch.log(self.spread / level)  # logit of the gain of a bin by itself
-        narrow = level * self.spread / total
+        alone = 2.0 * torch.log(self.sigma_data / level)  # logit of the gain of a bin by itself
+        narrow = level * self.sigma_data / total
         mean = torch.sigmoid(gain + alone) * noisy + narrow * torch.complex(real, imag)
         return mean, torch.exp(logvar.clamp(*_LOGVAR)) * narrow.square()
 
@@ -93,7 +93,7 @@ class ScoreNetwork(SpectralDenoiser):
 
     Parameters
     ----------
-    freq, visual, spread, exponent
+    freq, visual, sigma_data, exponent
         As for `SpectralDenoiser`.
     bins
         Bins of a band.
@@ -118,9 +118,9 @@ class ScoreNetwork(SpectralDenoiser):
 
     def __init__(
         self, freq: int, visual: int = 0, bins: int = 16, hidden: int = 96, blocks: int = 6,
-        wide: int = 192, wide_blocks: int = 4, spread: float = 0.45, exponent: float = 0.5,
+        wide: int = 192, wide_blocks: int = 4, sigma_data: float = 0.45, exponent: float = 0.5,
     ) -> None:  # fmt: skip
-        super().__init__(freq, visual, spread, exponent)
+        super().__init__(freq, visual, sigma_data, exponent)
         self.bins = bins
         bands = -(-freq // bins)
         self.level = NoiseEmbedding(hidden)

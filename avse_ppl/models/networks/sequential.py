@@ -1,4 +1,4 @@
-"""Audio-visual and dynamical priors: a learned law of the latents before one decoder."""
+"""Audio-visual and dynamical VAEs: a learned prior of the latents before one decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECODERS = ("convolutional", "recurrent")
 
 
 class SequentialVaeNetwork(TcvaeNetwork):
-    r"""Encoder, prior of the latents, and decoder, each with or without the speaker's lips.
+    r"""Dynamical VAE: encoder, prior of the latents, and decoder, each audio-only or audio-visual.
 
     .. math:: z_t | z_{1:t-1}, v \sim N(\mu_t, \sigma^2_t), \qquad
         s_{ft} | z_{1:T}, v \sim N_c(0, \exp \ell_{ft}(z_{1:T}, v))
@@ -41,7 +41,7 @@ class SequentialVaeNetwork(TcvaeNetwork):
     fusion
         ``"concatenate"`` or ``"attention"``, see `Fusion`.
     sight_hidden
-        Channels of what is seen.
+        Channels of the visual front end.
 
     Examples
     --------
@@ -63,12 +63,14 @@ class SequentialVaeNetwork(TcvaeNetwork):
         if decoder not in DECODERS:
             raise ValueError(f"decoder must be one of {', '.join(DECODERS)}, not {decoder!r}")
         self.visual, self.decoder_sees = visual, decoder_sees and visual > 0
-        seen = sight_hidden if visual else 1
-        self.seen = seen
-        self.prior: Any = PRIORS[prior](latent, seen)
+        visual_hidden = sight_hidden if visual else 1
+        self.visual_hidden = visual_hidden
+        self.prior: Any = PRIORS[prior](latent, visual_hidden)
         if visual:
-            self.prior_sight = VisualFrontEnd(visual, seen)
-            self.encoder_looking = AudioVisualEncoder(self, encoder_hidden, visual, seen, fusion)
+            self.prior_sight = VisualFrontEnd(visual, visual_hidden)
+            self.encoder_looking = AudioVisualEncoder(
+                self, encoder_hidden, visual, visual_hidden, fusion
+            )
         self.recurrent = decoder == "recurrent"
         if self.recurrent:
             del self.decoder, self.decoder_latent
@@ -76,7 +78,7 @@ class SequentialVaeNetwork(TcvaeNetwork):
             width = hidden // 2 * 2
             self.decoder_logpower = nn.Linear(width, freq)
         if self.decoder_sees:
-            self.decoder_fusion = Fusion(latent if self.recurrent else hidden, seen)
+            self.decoder_fusion = Fusion(latent if self.recurrent else hidden, visual_hidden)
         # A latent changes the law of the next one, or, in a recurrent decoder, all of speech.
         self.autoregressive = prior in (
             "gated",
@@ -98,68 +100,65 @@ class SequentialVaeNetwork(TcvaeNetwork):
     def infer(self, power: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents, ``(..., latent, time)``.
 
-        In each frame between those of the encoder that only hears and those of the one that looks,
-        as far as the gate says.
+        In each frame a mean, weighted by the gate, of those of the audio-only and of the
+        audio-visual encoder.
         """
-        seen = normalised_input(power)
-        batch, shape = seen.shape[:-2], seen.shape[-2:]
-        heard = seen.reshape(-1, *shape)
-        hidden = self.encoder(self.encoder_bands(heard))
+        inputs = normalised_input(power)
+        batch, shape = inputs.shape[:-2], inputs.shape[-2:]
+        audio = inputs.reshape(-1, *shape)
+        hidden = self.encoder(self.encoder_bands(audio))
         mean, logvar = self.encoder_mean(hidden), self.encoder_logvar(hidden)
         if self.visual and visual is not None:
             flat = visual.reshape(-1, *visual.shape[-2:])
-            pairs = zip((mean, logvar), self.encoder_looking(heard, flat), strict=True)
-            mean, logvar = (torch.lerp(ear, eye, flat[:, :1]) for ear, eye in pairs)
+            pairs = zip((mean, logvar), self.encoder_looking(audio, flat), strict=True)
+            mean, logvar = (torch.lerp(one, both, flat[:, :1]) for one, both in pairs)
         logvar = self.clamped(logvar)
         return mean.reshape(*batch, *mean.shape[-2:]), logvar.reshape(*batch, *logvar.shape[-2:])
 
     def law(self, z: Tensor, visual: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Prior mean and log-variance of each frame, its past given: ``(batch, latent, time)``."""
-        return self.prior.law(z, self._seen(visual, z))
+        return self.prior.law(z, self.encode_visual(visual, z))
 
     def sample_from_innovations(
         self, innovations: Tensor, visual: Tensor | None = None, count: Tensor | None = None
     ) -> Tensor:
         """A draw of the prior from standard-normal innovations, ``(batch, latent, time)``.
 
-        ``count``, ``(batch, 1, time)``, is 0 in frames where what is seen is not to count.
+        ``count``, ``(batch, 1, time)``, is 0 in frames whose visual context is switched off.
         """
-        seen = self._seen(visual, innovations)
+        context = self.encode_visual(visual, innovations)
         return self.prior.sample_from_innovations(
-            innovations, seen if count is None else seen * count
+            innovations, context if count is None else context * count
         )
 
     @property
     def supports_switch(self) -> bool:
-        """Whether what is seen of a frame changes the law of that frame's latents and no more."""
+        """Whether the video of a frame changes the prior of that frame's latents and no more."""
         return self.visual > 0 and not self.decoder_sees and not isinstance(self.prior, Recurrent)
 
     def decode(self, z: Tensor, visual: Tensor | None = None) -> Tensor:
         """``(..., latent, time)`` to log power ``(..., freq, time)``."""
         flat = z.reshape(-1, *z.shape[-2:])
         if self.recurrent:
-            hidden, _ = self.decoder(self._with_lips(flat, visual).transpose(1, 2))
+            hidden, _ = self.decoder(self.fuse_visual(flat, visual).transpose(1, 2))
             log_power = frequency_first(self.decoder_logpower, hidden)
         else:
-            hidden = self._with_lips(self.decoder_latent(flat), visual)
+            hidden = self.fuse_visual(self.decoder_latent(flat), visual)
             log_power = self.decoder_logpower(self.decoder(hidden))
         log_power = log_power.clamp(LOWEST, HIGHEST)
         return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
 
-    def _with_lips(self, hidden: Tensor, visual: Tensor | None) -> Tensor:
+    def fuse_visual(self, hidden: Tensor, visual: Tensor | None) -> Tensor:
+        """Add the visual context to hidden layers of the decoder, if it takes any."""
         if not self.decoder_sees:
             return hidden
-        return self.decoder_fusion(hidden, self._seen(visual, hidden))
+        return self.decoder_fusion(hidden, self.encode_visual(visual, hidden))
 
-    def _seen(self, visual: Tensor | None, like: Tensor) -> Tensor:
-        """What prior and decoder see, ``(batch, seen, time)``."""
-        if not self.visual:
-            return like.new_zeros(len(like), self.seen, like.shape[-1])
-        return self._through(self.prior_sight, visual, like)
-
-    def _through(self, sight: VisualFrontEnd, visual: Tensor | None, like: Tensor) -> Tensor:
-        if visual is None:
-            return like.new_zeros(len(like), self.seen, like.shape[-1])
-        seen = sight(visual.reshape(-1, *visual.shape[-2:]))
-        # One picture may belong to several rows: draws of the same recording.
-        return seen.repeat(len(like) // len(seen), 1, 1) if len(seen) != len(like) else seen
+    def encode_visual(self, visual: Tensor | None, like: Tensor) -> Tensor:
+        """Visual context of prior and decoder, ``(batch, visual_hidden, time)``."""
+        if not self.visual or visual is None:
+            return like.new_zeros(len(like), self.visual_hidden, like.shape[-1])
+        context = self.prior_sight(visual.reshape(-1, *visual.shape[-2:]))
+        # One video may belong to several rows: draws of the same recording.
+        rows = len(like) // len(context)
+        return context.repeat(rows, 1, 1) if len(context) != len(like) else context

@@ -29,7 +29,7 @@ class TcvaeNetwork(nn.Module):
     hidden, blocks
         Channels and residual blocks of the decoder; block b reaches 2^b frames to either side.
     encoder_hidden, encoder_blocks
-        The same of the encoder, whose reach of a second is what it knows the noise from.
+        The same of the encoder, whose receptive field of a second is what it knows the noise from.
 
     References
     ----------
@@ -55,11 +55,11 @@ class TcvaeNetwork(nn.Module):
             2**blocks - 1
         )  # frames to either side that the decoder mixes: r
         self.encoder_bands = nn.Conv1d(2 * freq, encoder_hidden, 1)
-        self.encoder = _residual(encoder_hidden, encoder_blocks)
+        self.encoder = residual_blocks(encoder_hidden, encoder_blocks)
         self.encoder_mean = nn.Conv1d(encoder_hidden, latent, 1)
         self.encoder_logvar = nn.Conv1d(encoder_hidden, latent, 1)
         self.decoder_latent = nn.Conv1d(latent, hidden, 5, padding=2)
-        self.decoder = _residual(hidden, blocks)
+        self.decoder = residual_blocks(hidden, blocks)
         self.decoder_logpower = nn.Conv1d(hidden, freq, 1)
         # Sure encoders and quiet decoders are where training is to start, or latents are given up.
         nn.init.constant_(self.encoder_logvar.bias, -2.0)  # type: ignore[arg-type]
@@ -70,9 +70,9 @@ class TcvaeNetwork(nn.Module):
 
         The draw is the mean unless ``sample``.
         """
-        seen = normalised_input(power)
-        batch, shape = seen.shape[:-2], seen.shape[-2:]
-        hidden = self.encoder(self.encoder_bands(seen.reshape(-1, *shape)))
+        inputs = normalised_input(power)
+        batch, shape = inputs.shape[:-2], inputs.shape[-2:]
+        hidden = self.encoder(self.encoder_bands(inputs.reshape(-1, *shape)))
         mean = self.encoder_mean(hidden)
         logvar = self.clamped(self.encoder_logvar(hidden))
         z = draw(mean, logvar, sample)
@@ -93,7 +93,7 @@ class TcvaeNetwork(nn.Module):
 def normalised_input(power: Tensor) -> Tensor:
     """Return what the encoder reads of ``(..., freq, time)`` power, ``(..., 2 freq, time)``."""
     inputs = encoder_input(power, log_input=True)
-    return contrast((inputs - _MEAN) / _SPREAD, heard=inputs)
+    return contrast((inputs - _MEAN) / _SPREAD, levels=inputs)
 
 
 class _Block(nn.Module):
@@ -107,7 +107,7 @@ class _Block(nn.Module):
         return x + self.conv(nn.functional.gelu(x))
 
 
-def _residual(channels: int, blocks: int) -> nn.Sequential:
+def residual_blocks(channels: int, blocks: int) -> nn.Sequential:
     """Residual blocks of doubling dilation, and a last nonlinearity."""
     layers = [_Block(channels, 2**b) for b in range(blocks)]
     return nn.Sequential(*layers, nn.GELU())

@@ -1,15 +1,15 @@
-r"""Priors of a latent sequence, each read in two ways.
+r"""Transition models: priors of a latent sequence, as a density and as a sampler.
 
-A prior is a conditional normal law for each frame,
-:math:`z_t | z_{1:t-1}, h_t \sim N(\mu_t, \sigma^2_t)`, with h what is seen (0 where nothing is).
+A prior is a conditional normal distribution for each frame,
+:math:`z_t | z_{1:t-1}, h_t \sim N(\mu_t, \sigma^2_t)`, with h the visual context (0 without video).
 
 - ``law(z, h)`` gives :math:`\mu_t, \log \sigma^2_t` of all frames at once, the past being given:
   the density, which is all that training and inference need, without a loop over time.
 - ``sample_from_innovations(e, h)`` turns standard-normal innovations into latents,
   :math:`z_t = \mu_t(z_{1:t-1}, h_t) + \sigma_t e_t`: a draw of the prior.
 
-Arrays are ``(batch, latent, time)`` and ``(batch, seen, time)``. A new prior is one more class of
-this kind, its twin in ``jax_decoders.py``, and a line in ``PRIORS``.
+Arrays are ``(batch, latent, time)`` and ``(batch, visual, time)``. A new prior is one more class of
+this kind, its counterpart in ``networks/jax/sequential.py``, and a line in ``PRIORS``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ LOGVAR = (-8.0, 3.0)
 class Standard(nn.Module):
     r"""White: :math:`z_t \sim N(0, I)`."""
 
-    def __init__(self, latent: int, seen: int) -> None:
+    def __init__(self, latent: int, visual: int) -> None:
         super().__init__()
 
-    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def law(self, z: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of all frames."""
         return torch.zeros_like(z), torch.zeros_like(z)
 
-    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, visual: Tensor) -> Tensor:
         """Innovations to latents."""
         return innovations
 
 
 class Visual(nn.Module):
-    r"""What the lips say of each frame: :math:`z_t \sim N(\mu(h_t), \sigma^2(h_t))`.
+    r"""Visual prior, independent from frame to frame: :math:`z_t \sim N(\mu(h_t), \sigma^2(h_t))`.
 
-    :math:`N(0, I)` where nothing is seen: the layers have no bias.
+    :math:`N(0, I)` without video: the layers have no bias.
 
     References
     ----------
@@ -50,26 +50,26 @@ class Visual(nn.Module):
     conditional variational auto-encoders", TASLP 2020.
     """
 
-    def __init__(self, latent: int, seen: int) -> None:
+    def __init__(self, latent: int, visual: int) -> None:
         """Build the layers, which start at N(0, I)."""
         super().__init__()
-        self.mean = nn.Conv1d(seen, latent, 1, bias=False)
-        self.logvar = nn.Conv1d(seen, latent, 1, bias=False)
+        self.mean = nn.Conv1d(visual, latent, 1, bias=False)
+        self.logvar = nn.Conv1d(visual, latent, 1, bias=False)
         for layer in (self.mean, self.logvar):
             nn.init.zeros_(layer.weight)
 
-    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def law(self, z: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of all frames."""
-        return self.mean(seen), self.logvar(seen).clamp(*LOGVAR)
+        return self.mean(visual), self.logvar(visual).clamp(*LOGVAR)
 
-    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, visual: Tensor) -> Tensor:
         """Innovations to latents."""
-        mean, logvar = self.law(innovations, seen)
+        mean, logvar = self.law(innovations, visual)
         return mean + torch.exp(0.5 * logvar) * innovations
 
 
 class Gated(nn.Module):
-    r"""Deep Kalman filter: a gated transition from the frame before, driven by what is seen.
+    r"""Deep Kalman filter: a gated transition from the frame before, driven by the visual context.
 
     .. math:: (p, r, \kappa) = M \tanh(A z_{t-1} + B h_t + b) + N h_t + c, \quad
         \mu_t = (1 - g) \odot F z_{t-1} + g \odot p, \quad g = \mathrm{sigmoid}(\kappa), \quad
@@ -83,27 +83,27 @@ class Gated(nn.Module):
     "Audio-visual speech enhancement with a deep Kalman filter generative model", ICASSP 2023.
     """
 
-    def __init__(self, latent: int, seen: int, hidden: int = 128) -> None:
+    def __init__(self, latent: int, visual: int, hidden: int = 128) -> None:
         super().__init__()
         self.past = nn.Linear(latent, hidden)
-        self.drive = nn.Conv1d(seen, hidden, 1, bias=False)
+        self.drive = nn.Conv1d(visual, hidden, 1, bias=False)
         self.out = nn.Linear(hidden, 3 * latent)
-        self.skip = nn.Conv1d(seen, 3 * latent, 1, bias=False)
+        self.skip = nn.Conv1d(visual, 3 * latent, 1, bias=False)
         self.decay = nn.Parameter(torch.full((latent,), 0.9))
         nn.init.zeros_(self.skip.weight)
         with torch.no_grad():
-            self.out.bias[latent:] = -1.0  # starts sure, and near to the linear path
+            self.out.bias[latent:] = -1.0  # starts with a small variance, near to the linear path
 
-    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def law(self, z: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of all frames."""
         before = nn.functional.pad(z, (1, 0))[..., :-1].transpose(1, 2)
-        drive, skip = self.drive(seen).transpose(1, 2), self.skip(seen).transpose(1, 2)
+        drive, skip = self.drive(visual).transpose(1, 2), self.skip(visual).transpose(1, 2)
         mean, logvar = self._step(before, drive, skip)
         return mean.transpose(1, 2), logvar.transpose(1, 2)
 
-    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, visual: Tensor) -> Tensor:
         """Innovations to latents, frame by frame."""
-        drives, skips = self.drive(seen).unbind(-1), self.skip(seen).unbind(-1)
+        drives, skips = self.drive(visual).unbind(-1), self.skip(visual).unbind(-1)
         z, states = torch.zeros_like(innovations[..., 0]), []
         for fresh, drive, skip in zip(innovations.unbind(-1), drives, skips, strict=True):
             mean, logvar = self._step(z, drive, skip)
@@ -112,7 +112,7 @@ class Gated(nn.Module):
         return torch.stack(states, -1)
 
     def _step(self, before: Tensor, drive: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
-        """Law of the next frame, channels last."""
+        """Distribution of the next frame, channels last."""
         out = self.out(torch.tanh(self.past(before) + drive)) + skip
         proposed, logvar, gate = out.chunk(3, -1)
         mean = torch.lerp(self.decay * before, proposed, torch.sigmoid(gate))
@@ -134,19 +134,19 @@ class Recurrent(nn.Module):
     NeurIPS 2016. Girin et al., "Dynamical variational autoencoders: a comprehensive review", 2021.
     """
 
-    def __init__(self, latent: int, seen: int, hidden: int = 96) -> None:
+    def __init__(self, latent: int, visual: int, hidden: int = 96) -> None:
         super().__init__()
-        self.memory = nn.GRU(latent + seen, hidden, batch_first=True)
+        self.memory = nn.GRU(latent + visual, hidden, batch_first=True)
         self.out = nn.Linear(hidden + latent, 2 * latent)
 
-    def law(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    def law(self, z: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of all frames."""
         before = nn.functional.pad(z, (1, 0))[..., :-1]
-        state, _ = self.memory(torch.cat((before, seen), 1).transpose(1, 2))
+        state, _ = self.memory(torch.cat((before, visual), 1).transpose(1, 2))
         mean, logvar = self._read(state, before.transpose(1, 2))
         return mean.transpose(1, 2), logvar.transpose(1, 2)
 
-    def sample_from_innovations(self, innovations: Tensor, seen: Tensor) -> Tensor:
+    def sample_from_innovations(self, innovations: Tensor, visual: Tensor) -> Tensor:
         """Innovations to latents, frame by frame."""
         weights, bias, kept_weights, kept_bias = (
             cast(Tensor, getattr(self.memory, f"{kind}_{side}_l0"))
@@ -154,13 +154,13 @@ class Recurrent(nn.Module):
             for kind in ("weight", "bias")
         )
         latent = innovations.shape[1]
-        drives = (weights[:, latent:] @ seen + bias[:, None]).unbind(-1)
+        drives = (weights[:, latent:] @ visual + bias[:, None]).unbind(-1)
         inward, recurrent = weights[:, :latent].T, kept_weights.T
         z = torch.zeros_like(innovations[..., 0])
         state = z.new_zeros(len(z), self.memory.hidden_size)
         states = []
         for fresh, drive in zip(innovations.unbind(-1), drives, strict=True):
-            state = _gru(
+            state = gru_step(
                 torch.addmm(drive, z, inward),
                 torch.addmm(kept_bias, state, recurrent),
                 state,
@@ -171,13 +171,13 @@ class Recurrent(nn.Module):
         return torch.stack(states, -1)
 
     def _read(self, state: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Law of the next frame, channels last."""
+        """Distribution of the next frame, channels last."""
         mean, logvar = self.out(torch.cat((state, before), -1)).chunk(2, -1)
         return before + mean, logvar.clamp(*LOGVAR)
 
 
-def _gru(driven: Tensor, kept: Tensor, state: Tensor) -> Tensor:
-    """One step of a GRU from its two affine maps, with torch's order of the gates."""
+def gru_step(driven: Tensor, kept: Tensor, state: Tensor) -> Tensor:
+    """GRU cell from its two affine maps, with torch's order of the gates."""
     reset, update, new = driven.chunk(3, -1)
     reset_kept, update_kept, new_kept = kept.chunk(3, -1)
     proposed = torch.tanh(torch.addcmul(new, torch.sigmoid(reset + reset_kept), new_kept))

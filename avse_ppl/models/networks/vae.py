@@ -25,7 +25,7 @@ class VaeNetwork(nn.Module):
     hidden
         Width of the encoder's layers, from the spectrum inwards; the decoder mirrors them.
     log_input
-        Whether the encoder sees ``log(power + 1e-6)`` (ours) or the power itself (published
+        Whether the input of the encoder is ``log(power + 1e-6)`` or the power itself (published
         weights).
 
     References
@@ -46,10 +46,10 @@ class VaeNetwork(nn.Module):
         super().__init__()
         self.freq, self.latent, self.log_input = freq, latent, log_input
         self.receptive_field = 0  # frames to either side that the decoder mixes
-        self.encoder = _tanh_layers((freq, *hidden))
+        self.encoder = tanh_layers((freq, *hidden))
         self.encoder_mean = nn.Linear(hidden[-1], latent)
         self.encoder_logvar = nn.Linear(hidden[-1], latent)
-        self.decoder = _tanh_layers((latent, *reversed(hidden)))
+        self.decoder = tanh_layers((latent, *reversed(hidden)))
         self.decoder_logpower = nn.Linear(hidden[0], freq)
 
     def encode(self, power: Tensor, sample: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,17 +69,17 @@ class VaeNetwork(nn.Module):
 
 
 def encoder_input(power: Tensor, log_input: bool) -> Tensor:
-    """Return what the encoder sees of a power spectrum."""
+    """Input of the encoder of a power spectrum."""
     return torch.log(power + _FLOOR) if log_input else power
 
 
-def contrast(inputs: Tensor, heard: Tensor) -> Tensor:
+def contrast(inputs: Tensor, levels: Tensor) -> Tensor:
     """Bins, and how far each stands above its mean over time: ``(..., 2 freq, time)``.
 
     The second half is what a steady noise cannot change. Frames of digital silence, padding among
-    them, do not count in the mean; they are told by ``heard``, what `encoder_input` gives.
+    them, do not count in the mean; they are found from ``levels``, what `encoder_input` gives.
     """
-    counts = (heard > _SILENT).any(-2, keepdim=True).to(inputs.dtype)
+    counts = (levels > _SILENT).any(-2, keepdim=True).to(inputs.dtype)
     mean = (inputs * counts).sum(-1, keepdim=True) / counts.sum(-1, keepdim=True).clamp(min=1)
     return torch.cat((inputs, inputs - mean), -2)
 
@@ -98,7 +98,8 @@ def frequency_first(layer: nn.Linear, hidden: Tensor) -> Tensor:
     return layer.weight @ hidden.transpose(-1, -2) + layer.bias[:, None]
 
 
-def _tanh_layers(sizes: tuple[int, ...]) -> nn.Sequential:
+def tanh_layers(sizes: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers with a tanh after each."""
     layers: list[nn.Module] = []
     for inner, outer in pairwise(sizes):
         layers += [nn.Linear(inner, outer), nn.Tanh()]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.backend import on_jax
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipEncoder, on_frames
+from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipEncoder, resample_features
 from avse_ppl.models.protocols import SupportsSwitch, receptive_field_of
 from avse_ppl.models.speech.latent_sequence import sequence_prior
 from avse_ppl.models.visual.gate import Switched
@@ -173,7 +173,7 @@ def encode_lips(network: LipEncoder | None, lips: Lips, frames: Frames, name: st
     found = torch.from_numpy(steady.found.astype("float32"))
     with torch.no_grad():
         features = network(torch.from_numpy(steady.roi[None]))
-        return on_frames(features, found[None], frames.time_s.cpu())[0]
+        return resample_features(features, found[None], frames.time_s.cpu())[0]
 
 
 def decode_latents(network: Any, z: Any, visual: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""What of the video reaches a speech prior: features gated, or a switch to be summed out."""
+"""Gated visual features, and the switch that a speech prior sums out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Switch(NamedTuple):
     Parameters
     ----------
     score
-        ``(recording, time)``, probability that the lips count.
+        ``(recording, time)``, probability that the switch is on.
     persistence
         :math:`\rho`, in [0, 1).
     """
@@ -23,12 +23,12 @@ class Switch(NamedTuple):
 
 
 class Switched(NamedTuple):
-    """What is seen where the lips count, and the prior of whether they do.
+    """Visual features, and the prior of the switch that turns them on.
 
     Parameters
     ----------
     visual
-        ``(recording, 1 + feature, time)``, the first row 1 where there is a picture.
+        ``(recording, 1 + feature, time)``, the first row 1 where there is a video frame.
     switch
         Prior of the switch.
     """
@@ -38,7 +38,7 @@ class Switched(NamedTuple):
 
 
 def gate_features(frames: Any, visual: Any, reliability: Any) -> Any:
-    """What a speech prior is shown under a model of reliability.
+    """Apply a reliability model to visual features.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def gate_features(frames: Any, visual: Any, reliability: Any) -> Any:
         The grid.
     visual
         ``(recording, 1 + feature, time)``; the first row, the score, is 0 where there is no
-        picture, and there nothing is shown.
+        video frame, and there the gate is 0.
     reliability
         One of `avse_ppl.models.visual.reliability`, or a function like them.
 
@@ -55,17 +55,17 @@ def gate_features(frames: Any, visual: Any, reliability: Any) -> Any:
     Tensor or Switched
         Gate and gated features, of the same shape; or, from a switch, `Switched`.
     """
-    found, there = reliability(frames, visual), shown(visual)
-    if isinstance(found, Switch):
-        return Switched(gated(visual, there), found)
-    return gated(visual, there * found)
+    gate, present = reliability(frames, visual), presence_gate(visual)
+    if isinstance(gate, Switch):
+        return Switched(apply_gate(visual, present), gate)
+    return apply_gate(visual, present * gate)
 
 
-def shown(visual: Any) -> Any:
-    """Gate of 1 where there is a picture, ``(recording, time)``."""
+def presence_gate(visual: Any) -> Any:
+    """Gate of 1 where there is a video frame, ``(recording, time)``."""
     return ops.where(visual[:, 0] > 0.0, 1.0 + 0.0 * visual[:, 0], 0.0)
 
 
-def gated(visual: Any, gate: Any) -> Any:
-    """Features under a gate ``(recording, time)``, which becomes the first row."""
+def apply_gate(visual: Any, gate: Any) -> Any:
+    """Scale features by a gate ``(recording, time)``, which becomes the first row."""
     return ops.concatenate((gate[..., None, :], gate[..., None, :] * visual[:, 1:]), -2)

@@ -1,17 +1,17 @@
-r"""How far the lips are believed: models of visual reliability.
+r"""Reliability models: from the quality score of the lips to a gate or a switch.
 
-Each is called inside the scene with the grid and what is seen, ``(recording, 1 + feature, time)``,
-whose first row is the score of the lips: 0 where there is no picture, otherwise what the
-reliability network makes of it (`avse_ppl.video.quality`). It returns how far the lips count, in
-[0, 1], ``(recording, time)``; or a `Switch`, which the speech prior sums out. A function of yours
+Each is called inside the scene with the grid and visual features, ``(recording, 1 + feature,
+time)``, whose first row is the score of the lips: 0 where there is no video frame, otherwise that
+of the reliability network (`avse_ppl.video.quality`). It returns the gate of the lips, in [0, 1],
+``(recording, time)``; or a `Switch`, which the speech prior sums out. A function of yours
 may stand in their place, and may sample.
 
 Examples
 --------
 >>> import torch
 >>> from avse_ppl import Stft
->>> frames, seen = Stft().frames(512), torch.tensor([[[0.2, 0.9, 0.0], [1.0, 1.0, 0.0]]])
->>> soft(frames, seen), ungated(frames, seen)
+>>> frames, visual = Stft().frames(512), torch.tensor([[[0.2, 0.9, 0.0], [1.0, 1.0, 0.0]]])
+>>> soft(frames, visual), ungated(frames, visual)
 (tensor([[0.2000, 0.9000, 0.0000]]), tensor([[1., 1., 0.]]))
 """
 
@@ -25,36 +25,36 @@ from typing import Any
 from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 
-from avse_ppl.models.visual.gate import Switch, shown
+from avse_ppl.models.visual.gate import Switch, presence_gate
 from avse_ppl.signal.stft import Frames
 
-_EDGE = 0.02  # Beta laws at 0 or 1 have no density
+_EDGE = 0.02  # Beta distributions at 0 or 1 have no density
 
 
 def ungated(frames: Frames, visual: Any) -> Any:
-    """Lips count wherever there is a picture, whatever their score."""
-    return shown(visual)
+    """Gate of 1 wherever there is a video frame, whatever its score."""
+    return presence_gate(visual)
 
 
 def audio_only(frames: Frames, visual: Any) -> Any:
-    """Lips do not count: the audio-only prior."""
+    """Gate of 0: the audio-only prior."""
     return 0.0 * visual[:, 0]
 
 
 def soft(frames: Frames, visual: Any) -> Any:
-    """Lips count as far as their score: what is seen is scaled by it."""
+    """Gate equal to the score: visual features are scaled by it."""
     return visual[:, 0]
 
 
 @dataclass(frozen=True)
 class Switching:
-    r"""A switch for each frame that the sound has a say in, summed out exactly.
+    r"""Markov switch of the lips, summed out exactly; the audio takes part in it.
 
     .. math:: a_t \in \{0, 1\}, \quad P(a_t = 1) = r_t, \qquad
         z_t | z_{1:t-1}, a_t \sim \begin{cases} p(z_t | z_{1:t-1}, v_t) & a_t = 1 \\
         p(z_t | z_{1:t-1}) & a_t = 0 \end{cases}
 
-    with r the score. Lips that contradict the sound may lose their weight however good they look.
+    with r the score. Lips that contradict the audio may lose their weight however good their score.
     See `avse_ppl.models.visual.switch` for the chain. Each draw of the posterior has the
     probability of the switch given its latents, ``reliability``, and a draw of the switch,
     ``reliability.switch``.
@@ -78,17 +78,17 @@ class Switching:
 
 @dataclass(frozen=True)
 class Beta:
-    r"""Lips count by an unknown share of each frame.
+    r"""Beta-distributed gate of each frame.
 
     .. math:: a_t \sim \mathrm{Beta}(c\, r_t, c\, (1 - r_t))
 
-    The relaxed switch: a latent like any other, for priors whose decoder sees the lips too, where
+    The relaxed switch: a latent like any other, for priors whose decoder takes the lips too, where
     no switch can be summed out. Site ``reliability``, ``(1, time)``.
 
     Parameters
     ----------
     concentration
-        c: how little the share strays from the score.
+        c: how close the gate is to the score.
     """
 
     concentration: float = 2.0
@@ -98,7 +98,7 @@ class Beta:
             raise ValueError(f"concentration must be positive, not {self.concentration!r}")
 
     def __call__(self, frames: Frames, visual: Any) -> Any:
-        """Sample the shares."""
+        """Sample the gate."""
         mean = ops.clip(visual[:, :1], _EDGE, 1.0 - _EDGE)
         with pyro.plate("time", frames.time, dim=-1):
             share = pyro.sample(

@@ -1,4 +1,4 @@
-r"""Whether the lips of each frame count: a two-state chain, summed out exactly.
+r"""Markov switch of the lips: a two-state chain, summed out exactly.
 
 .. math:: a_t \in \{0, 1\}, \quad P(a_t = 1) = r_t, \qquad
     p(z_{1:T}) = \sum_{a_{1:T}} p(a_{1:T}) \prod_t p(z_t | z_{1:t-1}, a_t)
@@ -65,7 +65,7 @@ def evidence(branches: Tensor, switch: Switch) -> Tensor:
     switch
         Of the recordings.
     """
-    total = _forward(branches, switch).logsumexp(-1)
+    total = forward_filter(branches, switch).logsumexp(-1)
     return torch.diff(total, dim=-1, prepend=torch.zeros_like(total[:, :1]))
 
 
@@ -81,7 +81,7 @@ def probability(branches: Tensor, switch: Switch) -> Tensor:
 
 
 def draw_switch(branches: Tensor, switch: Switch, uniform: Tensor) -> Tensor:
-    """Draw of all switches given the latents, ``(row, time)`` of 0 and 1: filter, then backwards.
+    """Sample all switches given the latents, ``(row, time)`` of 0 and 1: filter, then backwards.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def draw_switch(branches: Tensor, switch: Switch, uniform: Tensor) -> Tensor:
     uniform
         ``(row, time)``, uniform in [0, 1).
     """
-    forward = _forward(branches, switch)
-    steps = _of_rows(transitions(switch), len(branches))
+    forward = forward_filter(branches, switch)
+    steps = repeat_rows(transitions(switch), len(branches))
     state, states = torch.zeros(len(branches), dtype=torch.long, device=branches.device), []
     rows = torch.arange(len(branches), device=branches.device)
     for t in range(branches.shape[1] - 1, -1, -1):
@@ -103,28 +103,28 @@ def draw_switch(branches: Tensor, switch: Switch, uniform: Tensor) -> Tensor:
 
 
 def draw_prior(switch: Switch) -> Tensor:
-    """Draw of the switches before anything is known of the latents, ``(recording, time)``."""
+    """Sample the switches from their prior, ``(recording, time)``."""
     flat = torch.zeros(*switch.score.shape, 2, dtype=switch.score.dtype, device=switch.score.device)
     return draw_switch(flat, switch, torch.rand_like(switch.score)).to(switch.score.dtype)
 
 
-def _forward(branches: Tensor, switch: Switch) -> Tensor:
+def forward_filter(branches: Tensor, switch: Switch) -> Tensor:
     """``log p(z_1:t, a_t)``, ``(row, time, 2)``."""
-    steps = _of_rows(transitions(switch), len(branches)) + branches[..., None, :]
-    reach = 1
-    while reach < steps.shape[1]:
-        joined = _after(steps[:, :-reach], steps[:, reach:])
-        steps = torch.cat((steps[:, :reach], joined), 1)
-        reach *= 2
+    steps = repeat_rows(transitions(switch), len(branches)) + branches[..., None, :]
+    stride = 1
+    while stride < steps.shape[1]:
+        joined = compose_transitions(steps[:, :-stride], steps[:, stride:])
+        steps = torch.cat((steps[:, :stride], joined), 1)
+        stride *= 2
     return steps[..., 0, :]  # the first frame's rows are alike
 
 
-def _after(first: Tensor, second: Tensor) -> Tensor:
+def compose_transitions(first: Tensor, second: Tensor) -> Tensor:
     """Product of 2x2 matrices of logarithms."""
     off, on = (first[..., :, i, None] + second[..., None, i, :] for i in (0, 1))
     return torch.logaddexp(off, on)
 
 
-def _of_rows(values: Tensor, rows: int) -> Tensor:
+def repeat_rows(values: Tensor, rows: int) -> Tensor:
     """Rows of the recordings for several draws of all recordings."""
     return values if len(values) == rows else values.repeat(rows // len(values), 1, 1, 1)

@@ -1,4 +1,4 @@
-"""The chain of `avse_ppl.models.visual.switch` on JAX."""
+"""JAX counterpart of `avse_ppl.models.visual.switch`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def evidence_jax(branches: jax.Array, switch: Switch) -> jax.Array:
     """Log density of each frame given those before it, ``(row, time)``; see `evidence`."""
     steps = transitions_jax(switch, branches.dtype)
     steps = jnp.tile(steps, (len(branches) // len(steps), 1, 1, 1)) + branches[..., None, :]
-    reach = 1
-    while reach < steps.shape[1]:
-        joined = _after(steps[:, :-reach], steps[:, reach:])
-        steps = jnp.concatenate((steps[:, :reach], joined), 1)
-        reach *= 2
+    stride = 1
+    while stride < steps.shape[1]:
+        joined = compose_transitions(steps[:, :-stride], steps[:, stride:])
+        steps = jnp.concatenate((steps[:, :stride], joined), 1)
+        stride *= 2
     total = jax.nn.logsumexp(steps[..., 0, :], -1)
     return jnp.diff(total, axis=-1, prepend=0.0)
 
@@ -34,6 +34,7 @@ def transitions_jax(switch: Switch, dtype: jnp.dtype) -> jax.Array:
     return jnp.log(jnp.maximum(jnp.stack((1.0 - on, on), -1), TINY))
 
 
-def _after(first: jax.Array, second: jax.Array) -> jax.Array:
+def compose_transitions(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Product of 2x2 matrices of logarithms."""
     off, on = (first[..., :, i, None] + second[..., None, i, :] for i in (0, 1))
     return jnp.logaddexp(off, on)

@@ -43,6 +43,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     }
 )
 _WITHOUT_STFT = {"lips": "Visual encoder", "reliability": "Reliability network"}
+_FORMER_SETTINGS = {"spread": "sigma_data"}  # of networks, as older configs call them
 DEFAULT_RELIABILITY = "reliability"
 CLEAN_START_GAIN_DB = -4.0  # for encoders that were trained on clean speech only
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -134,8 +135,11 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     # Build the network.
     kind = config["network"]
     grid = {} if kind in _WITHOUT_STFT else {"freq": Stft(**config["stft"]).freq}
+    settings: Any = config["settings"]
+    if isinstance(settings, dict):
+        settings = {_FORMER_SETTINGS.get(key, key): value for key, value in settings.items()}
     try:
-        network = NETWORKS[kind](**grid, **config["settings"])
+        network = NETWORKS[kind](**grid, **settings)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{folder / 'config.json'}: its settings do not make a {kind!r} network: "

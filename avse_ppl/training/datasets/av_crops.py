@@ -116,7 +116,7 @@ def encode_crops(
                 torch.from_numpy(crops[begin : begin + _BLOCK].copy()).to(device)
             )
             images = images[None] if generator is None else augment_crops(images[None], generator)
-            parts.append(network.from_halved(images)[0].T.cpu().numpy())
+            parts.append(network.encode_downsampled(images)[0].T.cpu().numpy())
     return np.concatenate(parts)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avse_ppl.data.cache import SpeechCache
-from avse_ppl.models.networks.lip_encoder import LipEncoder, downsample_crops, on_frames
+from avse_ppl.models.networks.lip_encoder import LipEncoder, downsample_crops, resample_features
 from avse_ppl.models.networks.sequential import SequentialVaeNetwork
 from avse_ppl.models.networks.tcvae import normalised_input
 from avse_ppl.models.weights.io import (
@@ -244,8 +244,10 @@ class LipsTraining(Objective):
         if self.training:
             seed = int(torch.randint(2**31, ()))
             images = augment_crops(images, torch.Generator().manual_seed(seed))
-        features = self.network.from_halved(images)
-        visual = on_frames(features, batch.present, compute_frame_times(self.stft, batch.waves))
+        features = self.network.encode_downsampled(images)
+        visual = resample_features(
+            features, batch.present, compute_frame_times(self.stft, batch.waves)
+        )
         predicted = self.prediction(visual)
         mean, logvar = predicted[:, : 2 * z.shape[1]].chunk(2, 1)
         counted = visual[:, 0]
@@ -306,7 +308,7 @@ class AVEncoderTraining(Objective):
         self.recipe, self.stft = recipe, stft
         self.teacher = teacher.requires_grad_(False)
         if network.visual:
-            network.encoder_looking.follow(network)
+            network.encoder_looking.copy_encoder(network)
         freeze_except(network, "encoder_looking" if network.visual else "encoder")
 
     def losses(self, batch: AVBatch) -> dict[str, Tensor]:
@@ -356,7 +358,7 @@ def align_visual_features(batch: AVBatch, objective: Any) -> Tensor | None:
         features = torch.where(wrong[..., None], features.roll(1, 0), features)
         present = present * torch.where(wrong, present.roll(1, 0), torch.ones_like(present))
         present = present * ~lost * torch.where(doubted, gate, torch.ones_like(gate))
-    return on_frames(features, present, compute_frame_times(objective.stft, batch.waves))
+    return resample_features(features, present, compute_frame_times(objective.stft, batch.waves))
 
 
 def compute_frame_times(stft: Stft, waves: Tensor) -> Tensor:

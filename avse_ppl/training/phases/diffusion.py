@@ -128,7 +128,7 @@ def train_latent_diffusion(
     crops = make_visual_crops(recipe, data, lips, stft, seed)
     network_settings = {
         **recipe.settings,
-        "spread": measure_latent_sd(frozen, crops[0], stft),
+        "sigma_data": measure_latent_sd(frozen, crops[0], stft),
     }
     network_settings |= {} if lips is not None else {"visual": 0}
     run.seed_weights()
@@ -222,7 +222,7 @@ class DenoiserTraining(Objective):
         """Loss of the mean and variance of ``clean``, and its parts, a bin or latent each."""
         gap = clean - mean
         squared = gap.real.square() + gap.imag.square() if gap.is_complex() else gap.square()
-        weight = sigma.pow(-2) + self.network.spread**-2
+        weight = sigma.pow(-2) + self.network.sigma_data**-2
         nll = (torch.log(variance) + squared / variance).mean()
         fit = (squared * weight[:, None, None]).mean()
         return {"loss": nll + fit, "nll": nll, "fit": fit}

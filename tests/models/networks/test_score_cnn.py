@@ -29,7 +29,7 @@ def test_a_closed_gate_is_audio_only():
 @pytest.mark.parametrize(
     "network",
     [
-        ScoreNetwork(33, bins=8, hidden=8, blocks=1, wide=8, wide_blocks=1, spread=0.5),
+        ScoreNetwork(33, bins=8, hidden=8, blocks=1, wide=8, wide_blocks=1, sigma_data=0.5),
     ],
 )
 def test_an_untrained_network_is_the_wiener_filter_of_white_bins(network):

@@ -34,8 +34,8 @@ from avse_ppl.models.networks.vae import VaeNetwork
 def jax_decoder(network: Any) -> Callable[..., jax.Array]:
     """Return the decoder of a network, its weights as constants.
 
-    The decoder of one that sees takes what is seen, ``(..., 1 + feature, time)``, as a second
-    argument.
+    That of an audio-visual network takes visual features, ``(..., 1 + feature, time)``, as a
+    second argument.
 
     Raises
     ------
@@ -50,16 +50,16 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
     """
     if isinstance(network, SequentialVaeNetwork):
         return lambda z, visual=None: decode_sequential(
-            network, _weights(network, z.dtype), z, visual, _residual
+            network, convert_weights(network, z.dtype), z, visual, decode_residual
         )
     for kind, (decode, _) in _PUBLISHED.items():
         if isinstance(network, kind):
-            return lambda z, visual=None: decode(_weights(network, z.dtype), z, visual)
+            return lambda z, visual=None: decode(convert_weights(network, z.dtype), z, visual)
     for kind, function in _DECODERS:
         if type(network) is kind:  # what is built on one decodes in its own way
-            return lambda z: function(_weights(network, z.dtype), z)
+            return lambda z: function(convert_weights(network, z.dtype), z)
     raise NotImplementedError(
-        f"{type(network).__name__} has no decoder on JAX; use a torch routine, such as "
+        f"{type(network).__name__} has no decoder on JAX; use a torch method, such as "
         "inference='nuts', or write one beside those of avse_ppl.models.networks.jax.decoders"
     )
 
@@ -68,11 +68,12 @@ def jax_law(network: Any) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Return the prior law of a network's latents, its weights as constants."""
     for kind, (_, law) in _PUBLISHED.items():
         if isinstance(network, kind):
-            return lambda z, visual=None: law(_weights(network, z.dtype), z, visual)
-    return lambda z, visual=None: law_of(network, _weights(network, z.dtype), z, visual)
+            return lambda z, visual=None: law(convert_weights(network, z.dtype), z, visual)
+    return lambda z, visual=None: law_of(network, convert_weights(network, z.dtype), z, visual)
 
 
-def _weights(network: nn.Module, dtype: Any) -> Weights:
+def convert_weights(network: nn.Module, dtype: Any) -> Weights:
+    """Weights of a network as JAX arrays, but for those of its encoder."""
     return {
         name: jnp.asarray(value.detach().cpu().numpy(), dtype=dtype)
         for name, value in network.state_dict().items()
@@ -80,7 +81,8 @@ def _weights(network: nn.Module, dtype: Any) -> Weights:
     }
 
 
-def _vae(weights: Weights, z: jax.Array) -> jax.Array:
+def decode_vae(weights: Weights, z: jax.Array) -> jax.Array:
+    """Decoder of a `VaeNetwork`."""
     layers = sum(name.startswith("decoder.") for name in weights) // 2
     hidden = jnp.moveaxis(z, -1, -2)
     for i in range(layers):  # torch counts the nonlinearities in between
@@ -88,17 +90,19 @@ def _vae(weights: Weights, z: jax.Array) -> jax.Array:
     return jnp.moveaxis(linear(weights, "decoder_logpower", hidden), -1, -2)
 
 
-def _rvae(weights: Weights, z: jax.Array) -> jax.Array:
+def decode_rvae(weights: Weights, z: jax.Array) -> jax.Array:
+    """Decoder of an `RvaeNetwork`."""
     hidden = lstm_both_ways(weights, "decoder", jnp.moveaxis(z, -1, 0))  # time first
     return jnp.moveaxis(linear(weights, "decoder_logpower", hidden), 0, -1)
 
 
-def _tcvae(weights: Weights, z: jax.Array) -> jax.Array:
+def decode_tcvae(weights: Weights, z: jax.Array) -> jax.Array:
+    """Decoder of a `TcvaeNetwork`."""
     hidden = convolve(weights, "decoder_latent", z, 1)
-    return jnp.clip(_residual(weights, hidden), LOWEST, HIGHEST)
+    return jnp.clip(decode_residual(weights, hidden), LOWEST, HIGHEST)
 
 
-def _residual(weights: Weights, hidden: jax.Array) -> jax.Array:
+def decode_residual(weights: Weights, hidden: jax.Array) -> jax.Array:
     """The convolutional decoder after its first layer."""
     blocks = sum(name.startswith("decoder.") and name.endswith("conv.bias") for name in weights)
     for b in range(blocks):
@@ -107,7 +111,7 @@ def _residual(weights: Weights, hidden: jax.Array) -> jax.Array:
     return convolve(weights, "decoder_logpower", jax.nn.gelu(hidden, approximate=False), 1)
 
 
-_DECODERS = ((VaeNetwork, _vae), (RvaeNetwork, _rvae), (TcvaeNetwork, _tcvae))
+_DECODERS = ((VaeNetwork, decode_vae), (RvaeNetwork, decode_rvae), (TcvaeNetwork, decode_tcvae))
 _PUBLISHED = MappingProxyType(
     {
         PublishedDkfNetwork: (decode_dkf, law_of_dkf),

@@ -1,4 +1,4 @@
-"""Layers of torch as functions of JAX arrays and of torch's own weights, by their names."""
+"""Layers of torch on JAX arrays and torch's own weights, by their names."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def convolve(weights: Weights, name: str, x: jax.Array, dilation: int) -> jax.Ar
     """
     kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     width, time = kernel.shape[-1], x.shape[-1]
-    reach = dilation * (width // 2)
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(reach, reach)])
+    padding = dilation * (width // 2)
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(padding, padding)])
     shifted = [padded[..., k * dilation : k * dilation + time] for k in range(width)]
     stacked = jnp.concatenate(shifted, -2)
     flat = jnp.moveaxis(kernel, -1, 1).reshape(kernel.shape[0], -1)
@@ -33,12 +33,12 @@ def convolve(weights: Weights, name: str, x: jax.Array, dilation: int) -> jax.Ar
 
 def lstm_both_ways(weights: Weights, layer: str, inputs: jax.Array) -> jax.Array:
     """Bidirectional ``nn.LSTM`` of one layer, ``(time, ..., in)`` to ``(time, ..., 2 hidden)``."""
-    forward = _lstm(weights, layer, "l0", inputs)
-    backward = _lstm(weights, layer, "l0_reverse", inputs[::-1])[::-1]
+    forward = lstm(weights, layer, "l0", inputs)
+    backward = lstm(weights, layer, "l0_reverse", inputs[::-1])[::-1]
     return jnp.concatenate((forward, backward), -1)
 
 
-def _lstm(weights: Weights, layer: str, name: str, inputs: jax.Array) -> jax.Array:
+def lstm(weights: Weights, layer: str, name: str, inputs: jax.Array) -> jax.Array:
     """One direction of a recurrent layer."""
     bias = weights[f"{layer}.bias_ih_{name}"] + weights[f"{layer}.bias_hh_{name}"]
     driven = inputs @ weights[f"{layer}.weight_ih_{name}"].T + bias

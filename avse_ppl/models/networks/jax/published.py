@@ -13,13 +13,15 @@ Law = tuple[jax.Array, jax.Array]
 
 def decode_dkf(weights: Weights, z: jax.Array, visual: jax.Array | None = None) -> jax.Array:
     """``(..., latent, time)`` to log power ``(..., freq, time)``."""
-    return _outputs(weights, _tanh_layers(weights, "decoder", jnp.moveaxis(z, -1, -2)))
+    return decode_log_power(weights, tanh_layers(weights, "decoder", jnp.moveaxis(z, -1, -2)))
 
 
 def law_of_dkf(weights: Weights, z: jax.Array, visual: jax.Array | None = None) -> Law:
     """Prior mean and log-variance of each frame, its past given; ``(batch, latent, time)``."""
     before = jnp.moveaxis(jnp.pad(z, ((0, 0), (0, 0), (1, 0)))[..., :-1], -1, -2)
-    gate, proposal = (jax.nn.sigmoid(_two(weights, name, before)) for name in ("gate", "proposal"))
+    gate, proposal = (
+        jax.nn.sigmoid(two_layers(weights, name, before)) for name in ("gate", "proposal")
+    )
     mean = (1 - gate) * linear(weights, "line", before) + gate * proposal
     variance = jax.nn.softplus(linear(weights, "variance", proposal))
     logvar = jnp.log(variance + SMALLEST_VARIANCE)
@@ -29,16 +31,16 @@ def law_of_dkf(weights: Weights, z: jax.Array, visual: jax.Array | None = None) 
 def decode_avvae(weights: Weights, z: jax.Array, visual: jax.Array | None = None) -> jax.Array:
     """``(..., latent, time)`` to log power ``(..., freq, time)``."""
     flat = jnp.moveaxis(z.reshape(-1, *z.shape[-2:]), -1, -2)
-    hidden = _tanh_layers(weights, "decoder", flat)
-    sight = _tanh_layers(weights, "decoder_sight", _seen(visual, z))
-    both = jnp.concatenate((hidden, jnp.broadcast_to(sight, hidden.shape)), -1)
-    log_power = _outputs(weights, _tanh_layers(weights, "decoder_fusion", both))
+    hidden = tanh_layers(weights, "decoder", flat)
+    video = tanh_layers(weights, "decoder_sight", strip_gate(visual, z))
+    both = jnp.concatenate((hidden, jnp.broadcast_to(video, hidden.shape)), -1)
+    log_power = decode_log_power(weights, tanh_layers(weights, "decoder_fusion", both))
     return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
 
 
 def law_of_avvae(weights: Weights, z: jax.Array, visual: jax.Array | None = None) -> Law:
     """Prior mean and log-variance of each frame; ``(batch, latent, time)``."""
-    hidden = _tanh_layers(weights, "prior_sight", _seen(visual, z))
+    hidden = tanh_layers(weights, "prior_sight", strip_gate(visual, z))
     mean, logvar = (
         jnp.broadcast_to(jnp.moveaxis(linear(weights, name, hidden), -1, -2), z.shape)
         for name in ("prior_mean", "prior_logvar")
@@ -46,7 +48,7 @@ def law_of_avvae(weights: Weights, z: jax.Array, visual: jax.Array | None = None
     return mean, logvar
 
 
-def _seen(visual: jax.Array | None, z: jax.Array) -> jax.Array:
+def strip_gate(visual: jax.Array | None, z: jax.Array) -> jax.Array:
     """Features without their gate, ``(batch, time, feature)``."""
     if visual is None:
         raise ValueError("this network has no audio-only mode: it needs features of the lips")
@@ -54,15 +56,18 @@ def _seen(visual: jax.Array | None, z: jax.Array) -> jax.Array:
     return jnp.moveaxis(visual.reshape(-1, *visual.shape[-2:])[:, 1:], -1, -2)
 
 
-def _outputs(weights: Weights, hidden: jax.Array) -> jax.Array:
+def decode_log_power(weights: Weights, hidden: jax.Array) -> jax.Array:
+    """Last layer of a decoder, ``(..., time, hidden)`` to ``(..., freq, time)``."""
     return jnp.moveaxis(linear(weights, "decoder_logpower", hidden), -1, -2)
 
 
-def _two(weights: Weights, name: str, x: jax.Array) -> jax.Array:
+def two_layers(weights: Weights, name: str, x: jax.Array) -> jax.Array:
+    """Linear, ReLU, linear."""
     return linear(weights, f"{name}.2", jax.nn.relu(linear(weights, f"{name}.0", x)))
 
 
-def _tanh_layers(weights: Weights, name: str, hidden: jax.Array) -> jax.Array:
+def tanh_layers(weights: Weights, name: str, hidden: jax.Array) -> jax.Array:
+    """Linear layers with a tanh after each."""
     layers = sum(key.startswith(f"{name}.") for key in weights) // 2
     for i in range(layers):  # torch counts the nonlinearities in between
         hidden = jnp.tanh(linear(weights, f"{name}.{2 * i}", hidden))

@@ -1,4 +1,4 @@
-"""`SequentialVaeNetwork` as functions of JAX arrays: its priors of the latents, and its lips."""
+"""JAX counterpart of `SequentialVaeNetwork`: decoders and priors of the latents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from avse_ppl.models.networks.sequential import SequentialVaeNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST
 from avse_ppl.models.networks.transitions import LOGVAR, Gated, Recurrent, Visual
 
-Law = Callable[[Weights, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Prior = tuple[jax.Array, jax.Array]
+Law = Callable[[Weights, jax.Array, jax.Array], Prior]
 
 
 def decode_sequential(
@@ -29,27 +30,28 @@ def decode_sequential(
     weights
         All but those of the encoder.
     z, visual
-        Latents, and what is seen or None.
+        Latents, and visual features or None.
     convolutional
         Layers from the first of the decoder's hidden arrays to log power.
     """
     flat = z.reshape(-1, *z.shape[-2:])
-    seen = _seen(network, weights, visual, flat)
+    context = encode_visual(network, weights, visual, flat)
     if network.recurrent:
-        hidden = _with_lips(network, weights, flat, seen)
+        hidden = fuse_visual(network, weights, flat, context)
         both = lstm_both_ways(weights, "decoder", jnp.moveaxis(hidden, -1, 0))
         log_power = jnp.moveaxis(linear(weights, "decoder_logpower", both), 0, -1)
     else:
         hidden = convolve(weights, "decoder_latent", flat, 1)
-        log_power = convolutional(weights, _with_lips(network, weights, hidden, seen))
+        log_power = convolutional(weights, fuse_visual(network, weights, hidden, context))
     log_power = jnp.clip(log_power, LOWEST, HIGHEST)
     return log_power.reshape(*z.shape[:-2], *log_power.shape[-2:])
 
 
-def _seen(
+def encode_visual(
     network: SequentialVaeNetwork, weights: Weights, visual: jax.Array | None, like: jax.Array
 ) -> jax.Array:
-    shape = (len(like), network.seen, like.shape[-1])
+    """Visual context of prior and decoder, ``(batch, visual_hidden, time)``."""
+    shape = (len(like), network.visual_hidden, like.shape[-1])
     if visual is None or not network.visual:
         return jnp.zeros(shape, like.dtype)
     visual = jnp.asarray(visual, like.dtype).reshape(-1, *visual.shape[-2:])
@@ -60,16 +62,19 @@ def _seen(
     return jnp.broadcast_to(gate * jax.nn.gelu(hidden, approximate=False), shape)
 
 
-def _with_lips(
-    network: SequentialVaeNetwork, weights: Weights, hidden: jax.Array, seen: jax.Array
+def fuse_visual(
+    network: SequentialVaeNetwork, weights: Weights, hidden: jax.Array, context: jax.Array
 ) -> jax.Array:
+    """Add the visual context to hidden layers of the decoder, if it takes any."""
     return (
-        hidden + _narrow(weights, "decoder_fusion.value", seen) if network.decoder_sees else hidden
+        hidden + convolve_pointwise(weights, "decoder_fusion.value", context)
+        if network.decoder_sees
+        else hidden
     )
 
 
-def _narrow(weights: Weights, name: str, x: jax.Array) -> jax.Array:
-    """A convolution of width 1 without bias."""
+def convolve_pointwise(weights: Weights, name: str, x: jax.Array) -> jax.Array:
+    """``nn.Conv1d`` of width 1 without bias."""
     return weights[f"{name}.weight"][..., 0] @ x
 
 
@@ -77,23 +82,29 @@ def law_of(
     network: SequentialVaeNetwork, weights: Weights, z: jax.Array, visual: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """Prior mean and log-variance of each frame, its past given; ``(batch, latent, time)``."""
-    law = _LAWS.get(type(network.prior), _white)
-    mean, logvar = law(weights, z, _seen(network, weights, visual, z))
+    law = _LAWS.get(type(network.prior), standard_law)
+    mean, logvar = law(weights, z, encode_visual(network, weights, visual, z))
     return mean, jnp.clip(logvar, *LOGVAR)
 
 
-def _white(weights: Weights, z: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+def standard_law(weights: Weights, z: jax.Array, visual: jax.Array) -> Prior:
+    """Mean and log-variance of `transitions.Standard`."""
     return jnp.zeros_like(z), jnp.zeros_like(z)
 
 
-def _visual(weights: Weights, z: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _narrow(weights, "prior.mean", seen), _narrow(weights, "prior.logvar", seen)
+def visual_law(weights: Weights, z: jax.Array, visual: jax.Array) -> Prior:
+    """Mean and log-variance of `transitions.Visual`."""
+    return convolve_pointwise(weights, "prior.mean", visual), convolve_pointwise(
+        weights, "prior.logvar", visual
+    )
 
 
-def _gated(weights: Weights, z: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    before = jnp.moveaxis(_delayed(z), -1, -2)
+def gated_law(weights: Weights, z: jax.Array, visual: jax.Array) -> Prior:
+    """Mean and log-variance of `transitions.Gated`."""
+    before = jnp.moveaxis(shift_frames(z), -1, -2)
     drive, skip = (
-        jnp.moveaxis(_narrow(weights, f"prior.{name}", seen), -1, -2) for name in ("drive", "skip")
+        jnp.moveaxis(convolve_pointwise(weights, f"prior.{name}", visual), -1, -2)
+        for name in ("drive", "skip")
     )
     hidden = jnp.tanh(linear(weights, "prior.past", before) + drive)
     proposed, logvar, gate = jnp.split(linear(weights, "prior.out", hidden) + skip, 3, -1)
@@ -102,19 +113,20 @@ def _gated(weights: Weights, z: jax.Array, seen: jax.Array) -> tuple[jax.Array, 
     return jnp.moveaxis(mean, -1, -2), jnp.moveaxis(logvar, -1, -2)
 
 
-def _recurrent(weights: Weights, z: jax.Array, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    before = jnp.moveaxis(_delayed(z), -1, 0)  # time first, for the scan
-    state = gru(weights, "prior.memory", jnp.concatenate((before, jnp.moveaxis(seen, -1, 0)), -1))
+def recurrent_law(weights: Weights, z: jax.Array, visual: jax.Array) -> Prior:
+    """Mean and log-variance of `transitions.Recurrent`."""
+    before = jnp.moveaxis(shift_frames(z), -1, 0)  # time first, for the scan
+    state = gru(weights, "prior.memory", jnp.concatenate((before, jnp.moveaxis(visual, -1, 0)), -1))
     out = linear(weights, "prior.out", jnp.concatenate((state, before), -1))
     change, logvar = jnp.split(out, 2, -1)
     return jnp.moveaxis(before + change, 0, -1), jnp.moveaxis(logvar, 0, -1)
 
 
-def _delayed(z: jax.Array) -> jax.Array:
-    """Each frame's past: 0 before the first."""
+def shift_frames(z: jax.Array) -> jax.Array:
+    """Latents of the frame before: 0 before the first."""
     return jnp.pad(z, ((0, 0), (0, 0), (1, 0)))[..., :-1]
 
 
 _LAWS: Mapping[type, Law] = MappingProxyType(
-    {Visual: _visual, Gated: _gated, Recurrent: _recurrent}
+    {Visual: visual_law, Gated: gated_law, Recurrent: recurrent_law}
 )
