@@ -132,10 +132,10 @@ class UDiffSE(InferenceMethod):
             # E-step: one reverse run, from the mixture under noise to its denoised end.
             power = noise.draw()[1].power
             state = sde.scale(1.0) * rows.values
-            state = state + sde.spread(1.0) * streams.normal(state.shape, state.dtype)
+            state = state + sde.marginal_sd(1.0) * streams.normal(state.shape, state.dtype)
             for step in range(self.steps):
                 t = 1.0 - step * dt
-                scale, sd = sde.scale(t), sde.spread(t)
+                scale, sd = sde.scale(t), sde.marginal_sd(t)
                 for corrects in (False, True) if self.corrector_snr else (False,):
                     clean, variance = denoise_rows(prior, rows, state / scale, sd / scale)
                     check_finite(clean, variance, step, [sd / scale] * self.steps)

@@ -24,7 +24,7 @@ class Sde(Protocol):
         """Return d, what is left of the clean values at time t."""
         ...
 
-    def spread(self, t: float) -> float:
+    def marginal_sd(self, t: float) -> float:
         """Return sig, standard deviation of the (complex) noise at time t."""
         ...
 
@@ -58,7 +58,7 @@ class Ouve:
 
     Examples
     --------
-    >>> round(Ouve().scale(1.0), 3), round(Ouve().spread(1.0), 3)
+    >>> round(Ouve().scale(1.0), 3), round(Ouve().marginal_sd(1.0), 3)
     (0.223, 0.389)
     """
 
@@ -76,7 +76,7 @@ class Ouve:
         """See `Sde`."""
         return math.exp(-self.stiffness * t)
 
-    def spread(self, t: float) -> float:
+    def marginal_sd(self, t: float) -> float:
         """See `Sde`."""
         log = math.log(self.high / self.low)
         grown = math.exp(2 * log * t) - math.exp(-2 * self.stiffness * t)
@@ -112,7 +112,7 @@ class Vp:
     Examples
     --------
     >>> sde = Vp()
-    >>> round(sde.scale(0.5) ** 2 + sde.spread(0.5) ** 2, 6)
+    >>> round(sde.scale(0.5) ** 2 + sde.marginal_sd(0.5) ** 2, 6)
     1.0
     """
 
@@ -128,7 +128,7 @@ class Vp:
         """See `Sde`."""
         return math.exp(-0.5 * (self.low * t + 0.5 * (self.high - self.low) * t**2))
 
-    def spread(self, t: float) -> float:
+    def marginal_sd(self, t: float) -> float:
         """See `Sde`."""
         return math.sqrt(1.0 - self.scale(t) ** 2)
 
@@ -141,7 +141,7 @@ class Vp:
         return math.sqrt(self.low + t * (self.high - self.low))
 
 
-def noise_levels(high: float, low: float, steps: int, bend: float = 7.0) -> list[float]:
+def noise_levels(high: float, low: float, steps: int, rho: float = 7.0) -> list[float]:
     r"""Noise levels from high to low, crowded towards the low end.
 
     .. math:: \sigma_i = \left(\sigma_0^{1/\rho} + \tfrac{i}{n - 1}
@@ -153,7 +153,7 @@ def noise_levels(high: float, low: float, steps: int, bend: float = 7.0) -> list
         First and last.
     steps
         n.
-    bend
+    rho
         :math:`\rho`.
 
     References
@@ -167,8 +167,8 @@ def noise_levels(high: float, low: float, steps: int, bend: float = 7.0) -> list
     """
     check_count("steps", steps)
     places = torch.linspace(0, 1, steps, dtype=torch.float64)
-    ends = high ** (1 / bend), low ** (1 / bend)
-    return [float((ends[0] + place * (ends[1] - ends[0])) ** bend) for place in places]
+    ends = high ** (1 / rho), low ** (1 / rho)
+    return [float((ends[0] + place * (ends[1] - ends[0])) ** rho) for place in places]
 
 
 def renoising_coefficients(sigma: float, lower: float, memory: float) -> tuple[float, float]:

@@ -19,7 +19,7 @@ def test_a_kernel_is_that_of_its_equation(sde):
         mean -= sde.decay(t) * mean / steps
         variance += (sde.diffusion(t) ** 2 - 2 * sde.decay(t) * variance) / steps
     assert mean == pytest.approx(sde.scale(1.0), rel=1e-3)
-    assert variance == pytest.approx(sde.spread(1.0) ** 2, rel=1e-3)
+    assert variance == pytest.approx(sde.marginal_sd(1.0) ** 2, rel=1e-3)
 
 
 @pytest.mark.parametrize(
