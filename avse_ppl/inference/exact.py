@@ -18,7 +18,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.validation import check_count
 from avse_ppl.posterior.approximation import Approximation
 
-_REACH = 6.0  # prior standard deviations that the first grid spans
+_SPAN = 6.0  # prior standard deviations that the first grid spans
 _DROP = 15.0  # nats below the top at which the next grid ends
 _REFINEMENTS = 2
 
@@ -70,10 +70,10 @@ class Exact(InferenceMethod):
     def _run(self, problem: Problem) -> Draws:
         density = LogDensity(problem.scene, problem.spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.n_waveforms)
-        per_frame, per_recording = _roles(density)
+        per_frame, per_recording = find_latents(density)
         grid = _Grid(density, per_frame, per_recording, self.nodes, self.tempering)
         outer = grid.outer()
-        moments = _moments(grid, outer)
+        moments = integrate_moments(grid, outer)
         values = [grid.draw(outer, problem.streams) for _ in range(self.draws)]
         return Draws(values, Approximation("exact"), moments=moments)
 
@@ -115,9 +115,9 @@ class _Grid:
         def log_density(points: Tensor) -> Tensor:
             inners[:] = [self.inner({site.name: u}) for u in points]
             mass = torch.stack([inner.log_mass.sum(-1, keepdim=True) for inner in inners])
-            return mass + self._prior(site, points, {})
+            return mass + self.log_prior(site, points, {})
 
-        grid = _refine(log_density, site, self.nodes)
+        grid = refine_grid(log_density, site, self.nodes)
         rows = zip(grid.points, grid.weights.flatten(1), inners, strict=True)
         return [_Outer({site.name: u}, w, inner) for u, w, inner in rows]
 
@@ -125,16 +125,16 @@ class _Grid:
         """Grid over the frame's latent, the recording's given."""
         site = self.per_frame
         if site is None:
-            mass = self._likelihood(fixed, 1)[0]
+            mass = self.log_likelihood(fixed, 1)[0]
             return _Nodes(torch.zeros_like(mass)[None], torch.ones_like(mass)[None], mass)
 
         def log_density(points: Tensor) -> Tensor:
             count = len(points)
             repeated = {name: value.repeat(count, 1, 1) for name, value in fixed.items()}
-            likelihood = self._likelihood({**repeated, site.name: points.flatten(0, 1)}, count)
-            return likelihood + self._prior(site, points, fixed)
+            likelihood = self.log_likelihood({**repeated, site.name: points.flatten(0, 1)}, count)
+            return likelihood + self.log_prior(site, points, fixed)
 
-        return _refine(log_density, site, self.nodes)
+        return refine_grid(log_density, site, self.nodes)
 
     def law(self, unconstrained: Values) -> ComplexNormal:
         """Wiener posterior at given latents."""
@@ -154,11 +154,13 @@ class _Grid:
             name = self.per_recording.name
             values[name] = torch.stack([outer[i].fixed[name][r] for r, i in enumerate(pick)])
         if self.per_frame is not None:
-            rows = [_pick(outer[i].inner, r, randoms.generators[r]) for r, i in enumerate(pick)]
+            rows = [
+                draw_nodes(outer[i].inner, r, randoms.generators[r]) for r, i in enumerate(pick)
+            ]
             values[self.per_frame.name] = torch.stack(rows)
         return self.density.constrain(values)[0]
 
-    def _likelihood(self, unconstrained: Values, count: int) -> Tensor:
+    def log_likelihood(self, unconstrained: Values, count: int) -> Tensor:
         """Log likelihood of each frame, ``(count, recording, 1, time)``."""
         mixture = self.density.mixture
         values = {s.name: s.transform(unconstrained[s.name]) for s in self.density.sites}
@@ -168,14 +170,15 @@ class _Grid:
         mask = mixture.mask
         return self.tempering * (terms if mask is None else terms * mask)
 
-    def _prior(self, site: Site, points: Tensor, fixed: Values) -> Tensor:
+    def log_prior(self, site: Site, points: Tensor, fixed: Values) -> Tensor:
         """Log prior density of an unconstrained latent at ``(node, recording, 1, .)``."""
         value = site.transform(points)
         law = site_distribution(self.density, site.name, self.density.constrain(fixed)[0])
         return law.log_prob(value) + site.transform.log_abs_det_jacobian(points, value)
 
 
-def _moments(grid: _Grid, outer: list[_Outer]) -> tuple[Tensor, Tensor]:
+def integrate_moments(grid: _Grid, outer: list[_Outer]) -> tuple[Tensor, Tensor]:
+    """Mean and variance of speech by quadrature."""
     running = Moments()
     for node in outer:
         if float(node.weight.max()) < 1e-9:
@@ -188,7 +191,7 @@ def _moments(grid: _Grid, outer: list[_Outer]) -> tuple[Tensor, Tensor]:
     return running.result()
 
 
-def _roles(density: LogDensity) -> tuple[Site | None, Site | None]:
+def find_latents(density: LogDensity) -> tuple[Site | None, Site | None]:
     """Latent of the frame and of the recording; anything else has no exact posterior here."""
     recordings, time_ = density.mixture.recordings, density.mixture.frames.time
     frames = [s for s in density.sites if s.shape == (recordings, 1, time_) and time_ > 1]
@@ -203,11 +206,11 @@ def _roles(density: LogDensity) -> tuple[Site | None, Site | None]:
     return (frames or [None])[0], (scalars or [None])[0]
 
 
-def _refine(log_density: Callable[[Tensor], Tensor], site: Site, nodes: int) -> _Nodes:
+def refine_grid(log_density: Callable[[Tensor], Tensor], site: Site, nodes: int) -> _Nodes:
     """Riemann sum on a wide grid, then twice on one that spans what the last one found."""
     unit = torch.linspace(0, 1, nodes, dtype=site.start.dtype, device=site.start.device)
     unit = unit.reshape(-1, *([1] * site.start.ndim))
-    low, high = site.start - _REACH * site.spread, site.start + _REACH * site.spread
+    low, high = site.start - _SPAN * site.spread, site.start + _SPAN * site.spread
     for _ in range(_REFINEMENTS):
         points = low + (high - low) * unit
         log_p = log_density(points)
@@ -221,7 +224,7 @@ def _refine(log_density: Callable[[Tensor], Tensor], site: Site, nodes: int) -> 
     return _Nodes(points, torch.softmax(log_p, 0), log_mass)
 
 
-def _pick(inner: _Nodes, recording: int, generator: torch.Generator) -> Tensor:
+def draw_nodes(inner: _Nodes, recording: int, generator: torch.Generator) -> Tensor:
     """One node for each frame, ``(1, time)``."""
     weights = inner.weights[:, recording, 0].T  # (time, node)
     node = torch.multinomial(weights, 1, generator=generator)

@@ -29,7 +29,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, TELLING_LATENTS, compute_k_hat, describe_k_hat
 from avse_ppl.inference.vi.optimize import (
-    _check_finite,
+    check_finite,
     learning_rate_factor,
     update_noise,
 )
@@ -184,7 +184,7 @@ def test_a_posterior_without_bound_is_refused():
 def test_a_bound_that_is_no_number_is_refused():
     trace = [torch.zeros(2), torch.tensor([0.0, float("nan")])]
     with pytest.raises(ValueError, match=r"is not finite: improper or unbounded posterior. Give"):
-        _check_finite(trace)
+        check_finite(trace)
 
     def overflowing(frames):
         level = pyro.sample("level", dist.LogNormal(torch.tensor(-1.0), 1.0))

@@ -142,13 +142,13 @@ def test_a_blind_prior_refuses_video(speech):
         condition_on_video(Scene(speech, NMF(1)), STFT.analyse(WAVES), lips())
 
 
-def test_a_latent_prior_without_eyes_refuses_video(prior):
+def test_a_latent_prior_without_visual_encoder_refuses_video(prior):
     from dataclasses import replace
 
     blind = replace(prior, lips=None)
     with pytest.raises(ValueError, match="audio-only and would ignore"):
         condition_on_video(Scene(blind, NMF(1)), STFT.analyse(WAVES), lips())
-    with pytest.raises(ValueError, match="sees nothing"):
+    with pytest.raises(ValueError, match="has no visual encoder"):
         blind.visual_features(lips(), STFT.frames(1600))
 
 

@@ -1,4 +1,4 @@
-"""Where the iterative routines start: speech from its encoder, noise from what is left over."""
+"""Initial values of the latents: speech by its encoder, noise by a few M-steps."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def warm_start(
     if isinstance(speech, HasEncoder):
         visual = density.mixture.frames.visual
         if visual is not None and density.scene.reliability is not None:
-            visual = apply_gate(visual, _gate(density))
+            visual = apply_gate(visual, compute_gate(density))
         seen = () if visual is None else (visual,)
         for name, (mean, sd) in speech.encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
     if noise is None and isinstance(density.scene.noise, HasInitialValues):
-        noise = _fit_noise(density, location, randoms)
+        noise = init_noise(density, location, randoms)
     if noise is not None:
         location |= density.unconstrain(noise)
     return location, log_sd
 
 
-def _gate(density: LogDensity) -> Tensor:
-    """How far the encoder is to look, ``(recording, time)``: as the model of reliability says.
+def compute_gate(density: LogDensity) -> Tensor:
+    """Initial visual gate of the encoder, ``(recording, time)``.
 
-    That of a switch, and of a function that samples, is the score.
+    Of a switch, and of a reliability model that samples, it is the score.
     """
     visual: Any = density.mixture.frames.visual
     with recording_plate(len(visual), isolated=True), poutine.trace() as tracer:
@@ -59,8 +59,8 @@ def _gate(density: LogDensity) -> Tensor:
     return presence_gate(visual) * found
 
 
-def _fit_noise(density: LogDensity, location: Values, randoms: RandomStreams) -> Values:
-    """Start of the noise, after a few closed-form updates if it has them."""
+def init_noise(density: LogDensity, location: Values, randoms: RandomStreams) -> Values:
+    """Initial values of the noise latents, after a few M-steps if the model has them."""
     noise = density.scene.noise
     values, _ = density.constrain(location)
     speech_power = density.scene.laws_given(values, density.mixture).speech.power

@@ -61,7 +61,7 @@ class LogDensity:
         """Trace the scene and list its latents."""
         self.scene, self.mixture = scene, mixture
         check_scene(scene, mixture)
-        self.sites = _sites(scene, mixture)
+        self.sites = list_sites(scene, mixture)
 
     def constrain(self, unconstrained: Mapping[str, Tensor]) -> tuple[Values, Tensor]:
         """Values on their supports, and the log Jacobian ``(recording,)``.
@@ -75,7 +75,7 @@ class LogDensity:
                 continue
             u = unconstrained[site.name]
             values[site.name] = site.transform(u)
-            if not _is_identity(site.transform):
+            if site.transform != torch.distributions.transforms.identity_transform:
                 terms = site.transform.log_abs_det_jacobian(u, values[site.name])
                 log_jacobian = log_jacobian + terms.flatten(1).sum(1)
         return values, log_jacobian
@@ -149,7 +149,7 @@ class _Prior(Messenger):
         self.found.append((msg["name"], transform, start.expand(shape), spread.expand(shape)))
 
 
-def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
+def list_sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
     """Latents of a scene, speech first.
 
     Their starts are found for one recording with a seed of their own, so that neither the batch
@@ -169,7 +169,3 @@ def _sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
         Site(name, start.shape, transform, start.clone(), spread.clone(), name in of_noise)
         for name, transform, start, spread in both.found
     ]
-
-
-def _is_identity(transform: Any) -> bool:
-    return transform == torch.distributions.transforms.identity_transform

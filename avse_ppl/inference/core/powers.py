@@ -1,4 +1,4 @@
-"""What of a posterior is identified and can be judged: log powers of speech and of noise."""
+"""Identified quantities of a posterior: log powers of speech and of noise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -27,13 +26,13 @@ def log_powers(
 
     .. math:: \log \frac1F \sum_f S_{ft}, \quad \log \frac{1}{|b| T} \sum_{f \in b, t} S_{ft}
 
-    The latents themselves cannot be judged: factors may be permuted and rescaled, and a level may
-    be moved from one latent to another. The powers they stand for are what the data speak about.
+    The latents themselves are not identified: factors may be permuted and rescaled, and a level may
+    be moved from one latent to another. The data inform the powers.
 
     Parameters
     ----------
     scene, mixture
-        What was inverted.
+        Scene, and the mixture that it was inferred from.
     draws
         Values of all latents, one mapping a draw, ``(recording, ...)`` each; the draws of the
         first chain first.
@@ -56,35 +55,36 @@ def log_powers(
     >>> powers["noise.frame"].shape, powers["speech.band"].shape
     ((2, 3, 1, 17), (2, 3, 1, 16))
     """
-    weights = _bands(mixture.frames)
-    rows = [_summaries(scene, mixture, values, weights) for values in draws]
+    bands, mask = average_bands(mixture.frames), mixture.mask
+    rows = []
+    for values in draws:
+        row = {}
+        for role, law in scene.laws_given(values, mixture)._asdict().items():
+            # Second moment: power and squared mean.
+            power = law.power if law.zero_mean else law.power + law.mean.abs().square()
+            power = power.expand(mixture.values.shape).to(bands.dtype)
+            observed = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
+            frame = power.mean(1).log().masked_fill(observed[:, 0] == 0, torch.nan)
+            band = ((bands @ power) * observed).sum(-1) / observed.sum(-1)
+            row[f"{role}.frame"] = frame.cpu().numpy()
+            row[f"{role}.band"] = band.log().cpu().numpy()
+        rows.append(row)
     return {
         name: np.stack([row[name] for row in rows]).reshape(chains, -1, *rows[0][name].shape)
         for name in rows[0]
     }
 
 
-def _summaries(
-    scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor], bands: Tensor
-) -> dict[str, np.ndarray]:
-    mask, found = mixture.mask, {}
-    for role, law in scene.laws_given(values, mixture)._asdict().items():
-        power = _power(law).expand(mixture.values.shape).to(bands.dtype)
-        heard = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
-        frame = power.mean(1).log().masked_fill(heard[:, 0] == 0, torch.nan)
-        band = ((bands @ power) * heard).sum(-1) / heard.sum(-1)
-        found[f"{role}.frame"] = frame.cpu().numpy()
-        found[f"{role}.band"] = band.log().cpu().numpy()
-    return found
+def average_bands(frames: Frames) -> Tensor:
+    """Weights ``(band, freq)`` that average over each band; bands without a bin are left out.
 
-
-def _power(law: ComplexNormal) -> Tensor:
-    """Second moment: power and squared mean."""
-    return law.power if law.zero_mean else law.power + law.mean.abs().square()
-
-
-def _bands(frames: Frames) -> Tensor:
-    """Weights ``(band, freq)`` that average over each band; bands without a bin are left out."""
+    Examples
+    --------
+    >>> from avse_ppl import Stft
+    >>> weights = average_bands(Stft().frames(4096))
+    >>> weights.shape, bool(torch.allclose(weights.sum(1), torch.ones(16)))
+    (torch.Size([16, 513]), True)
+    """
     top = frames.sample_rate_hz / 2
     edges = torch.logspace(np.log10(_LOWEST_HZ), np.log10(top), _BANDS + 1, dtype=torch.float64)
     index = torch.bucketize(frames.freq_hz[:, 0].double().cpu(), edges[1:-1], right=True)

@@ -1,10 +1,8 @@
-"""Pareto-smoothed importance sampling: how far importance weights can be trusted."""
+"""Pareto-smoothed importance sampling (PSIS)."""
 
 from __future__ import annotations
 
 import numpy as np
-
-from avse_ppl.models.validation import check_count
 
 _FEWEST = 5  # weights a tail needs before a shape can be fitted to it
 _EVEN = 1e-9  # log ratios that differ by less are even weights
@@ -52,21 +50,6 @@ def psis(log_ratios: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     array([ True,  True, False])
     """
     array = np.asarray(log_ratios, dtype=float)
-    _check(array)
-    rows = array.reshape(-1, array.shape[-1])
-    weights = rows - rows.max(axis=1, keepdims=True)
-    k_hat = np.full(len(rows), np.inf)
-    k_hat[weights.min(axis=1) > -_EVEN] = 0.0
-    tails, cutoff = _tails(weights)
-    count = (np.take_along_axis(weights, tails, 1) > cutoff).sum(axis=1)
-    for length in np.unique(count[(count >= _FEWEST) & (k_hat > 0)]):
-        for some in _pieces(np.flatnonzero((count == length) & (k_hat > 0)), length):
-            _smooth(weights, k_hat, some, tails[some, -length:], cutoff[some])
-    weights -= _log_sum(weights)
-    return weights.reshape(array.shape), k_hat.reshape(array.shape[:-1])
-
-
-def _check(array: np.ndarray) -> None:
     if array.ndim == 0 or array.shape[-1] == 0:
         raise ValueError(
             f"expected log ratios (..., draw) with at least one draw, found {array.shape}"
@@ -77,28 +60,37 @@ def _check(array: np.ndarray) -> None:
         )
     if array.size and (array.max(axis=-1) == -np.inf).any():
         raise ValueError("all log ratios of one problem are -inf: no draw has any weight")
+    rows = array.reshape(-1, array.shape[-1])
+    weights = rows - rows.max(axis=1, keepdims=True)
+    k_hat = np.full(len(rows), np.inf)
+    k_hat[weights.min(axis=1) > -_EVEN] = 0.0
 
-
-def _tails(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the largest weights of each row, rising, and what those have to be above."""
+    # Indices of the largest weights of each row, rising, and the cutoff below them.
     draws = weights.shape[1]
     size = min(int(np.ceil(min(draws / 5, 3 * np.sqrt(draws)))), draws - 1)
     top = np.argpartition(weights, draws - size - 1, axis=1)[:, draws - size - 1 :]
     order = np.argsort(np.take_along_axis(weights, top, 1), axis=1)
     top = np.take_along_axis(top, order, 1)
     cutoff = np.take_along_axis(weights, top[:, :1], 1)
-    return top[:, 1:], np.maximum(cutoff, np.log(np.finfo(float).tiny))
+    cutoff = np.maximum(cutoff, np.log(np.finfo(float).tiny))
+    tails = top[:, 1:]
+
+    # Rows whose tails have the same length together, as many at once as the memory allows.
+    count = (np.take_along_axis(weights, tails, 1) > cutoff).sum(axis=1)
+    for length in np.unique(count[(count >= _FEWEST) & (k_hat > 0)]):
+        same = np.flatnonzero((count == length) & (k_hat > 0))
+        most = max(1, _ELEMENTS // int(length * count_nodes(length)))
+        for begin in range(0, len(same), most):
+            some = same[begin : begin + most]
+            smooth_tails(weights, k_hat, some, tails[some, -length:], cutoff[some])
+    weights -= log_sum_exp(weights)
+    return weights.reshape(array.shape), k_hat.reshape(array.shape[:-1])
 
 
-def _pieces(rows: np.ndarray, length: int) -> list[np.ndarray]:
-    most = max(1, _ELEMENTS // int(length * _nodes(length)))
-    return [rows[i : i + most] for i in range(0, len(rows), most)]
-
-
-def _smooth(
+def smooth_tails(
     weights: np.ndarray, k_hat: np.ndarray, rows: np.ndarray, tails: np.ndarray, cutoff: np.ndarray
 ) -> None:
-    """Put the fitted quantiles in, for rows whose tails have the same length."""
+    """Replace tails of the same length by quantiles of the fitted Pareto laws, in place."""
     here = rows[:, None], tails
     above = np.exp(weights[here]) - np.exp(cutoff)
     fitted = above[:, 0] > 0  # else the differences are lost in rounding
@@ -136,13 +128,13 @@ def pareto_fit(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (array([0.3]), array([1.]))
     """
     n = values.shape[1]
-    nodes = _nodes(n)
+    nodes = count_nodes(n)
     grid = 1.0 - np.sqrt(nodes / (np.arange(nodes) + 0.5))
     quartile = values[:, int(n / 4 + 0.5) - 1 : int(n / 4 + 0.5)]
     b = grid / (3.0 * quartile) + 1.0 / values[:, -1:]
     mean_log = np.log1p(-b[:, :, None] * values[:, None]).mean(axis=2)
     profile = n * (np.log(-b / mean_log) - mean_log - 1.0)
-    mass = np.exp(profile - _log_sum(profile))
+    mass = np.exp(profile - log_sum_exp(profile))
     mass[mass < 10 * np.finfo(float).eps] = 0.0
     b = (b * mass).sum(axis=1) / mass.sum(axis=1)
     shape = np.log1p(-b[:, None] * values).mean(axis=1)
@@ -163,21 +155,12 @@ def pareto_quantile(probability: np.ndarray, shape: np.ndarray, scale: np.ndarra
     return scale * np.where(small, -log_survival, np.expm1(-safe * log_survival) / safe)
 
 
-def smallest_k_hat_draws(what: str, value: int) -> None:
-    """Raise unless ``value`` is 0 or enough draws for a tail to be fitted.
-
-    Examples
-    --------
-    >>> smallest_k_hat_draws("k_hat_draws", 0)
-    """
-    if value != 0 or isinstance(value, bool):
-        check_count(what, value, minimum=25)
-
-
-def _nodes(n: int) -> int:
+def count_nodes(n: int) -> int:
+    """Number of grid nodes of the shape for n values."""
     return 30 + int(np.sqrt(n))
 
 
-def _log_sum(values: np.ndarray) -> np.ndarray:
+def log_sum_exp(values: np.ndarray) -> np.ndarray:
+    """Log of the sum of exponentials of each row, ``(row, 1)``."""
     top = values.max(axis=1, keepdims=True)
     return top + np.log(np.exp(values - top).sum(axis=1, keepdims=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -109,11 +109,23 @@ def check_memory(
     estimate = estimate_memory(density, draws, waveforms, at_once)
     if free is None or estimate.total <= _SHARE * free:
         return
+    # Settings that would fit.
+    available, device = _SHARE * free, density.mixture.scale.device.type
+    left = available - estimate.gradients
+    options = []
+    fit = int(draws * left / (estimate.latents + estimate.waveforms)) if left > 0 else 0
+    if fit >= 1:
+        options.append(f"{fit} draws in all instead of {draws}")
+        if estimate.latents <= left:
+            options.append("waveforms=False")
+    seconds = estimate.duration_s * available / estimate.total
+    options.append(f"chunks of at most {seconds:.1f} s instead of {estimate.duration_s:.1f} s")
     raise MemoryError(
-        f"this run needs about {_gib(estimate.total)} of memory ({_gib(estimate.latents)} for "
-        f"{draws} draws of the latents, {_gib(estimate.waveforms)} for {waveforms} waveforms, "
-        f"{_gib(estimate.gradients)} for gradients), and {_gib(free)} are free on "
-        f"{density.mixture.scale.device.type}. {_advice(estimate, draws, _SHARE * free)}"
+        f"this run needs about {format_gib(estimate.total)} of memory "
+        f"({format_gib(estimate.latents)} for {draws} draws of the latents, "
+        f"{format_gib(estimate.waveforms)} for {waveforms} waveforms, "
+        f"{format_gib(estimate.gradients)} for gradients), and {format_gib(free)} are free on "
+        f"{device}. What would fit: {', or '.join(options)}"
     )
 
 
@@ -130,7 +142,9 @@ def explain_out_of_memory(mixture: Spectrogram) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_lack_of_memory(error):
+        text = str(error).lower()
+        without_text = isinstance(error, MemoryError) and not text  # Python's own
+        if not without_text and not any(sign in text for sign in _SIGNS):
             raise
         seconds = max(mixture.n_samples) / mixture.stft.sample_rate_hz
         raise MemoryError(
@@ -148,49 +162,21 @@ def free_memory(device: torch.device) -> float | None:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
-    return _least([_available(), _container()])
-
-
-def _least(options: list[float | None]) -> float | None:
-    return min((option for option in options if option is not None), default=None)
-
-
-def _available() -> float | None:
-    """Bytes that Linux can give without swapping."""
-    try:
+    options = []
+    with suppress(OSError, ValueError, IndexError):  # what Linux can give without swapping
         lines = _MEMINFO.read_text().splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
+        options += [1024.0 * int(line.split()[1]) for line in lines if "MemAvailable" in line][:1]
+    with suppress(OSError, ValueError):  # what is left under a container's limit, unless "max"
+        options.append(float(int(_LIMIT.read_text()) - int(_USED.read_text())))
+    return min(options, default=None)
 
 
-def _container() -> float | None:
-    """Bytes left under the limit of a container, None if there is no limit."""
-    try:
-        return float(int(_LIMIT.read_text()) - int(_USED.read_text()))
-    except (OSError, ValueError):  # no file, or "max"
-        return None
+def format_gib(size: float) -> str:
+    """Number of bytes in GiB.
 
-
-def _advice(estimate: MemoryEstimate, draws: int, free: float) -> str:
-    """Which settings would fit."""
-    left = free - estimate.gradients
-    ways = []
-    fit = int(draws * left / (estimate.latents + estimate.waveforms)) if left > 0 else 0
-    if fit >= 1:
-        ways.append(f"{fit} draws in all instead of {draws}")
-        if estimate.latents <= left:
-            ways.append("waveforms=False")
-    seconds = estimate.duration_s * free / estimate.total
-    ways.append(f"chunks of at most {seconds:.1f} s instead of {estimate.duration_s:.1f} s")
-    return f"What would fit: {', or '.join(ways)}"
-
-
-def _is_lack_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    silent = isinstance(error, MemoryError) and not text  # Python's own
-    return silent or any(sign in text for sign in _SIGNS)
-
-
-def _gib(size: float) -> str:
+    Examples
+    --------
+    >>> format_gib(3 * 2**29)
+    '1.5 GiB'
+    """
     return f"{size / _GIB:.1f} GiB"

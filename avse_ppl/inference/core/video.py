@@ -74,7 +74,7 @@ def encode_video(
     if video is None or scene.reliability is audio_only:
         return None
     if isinstance(video, Tensor):
-        return _checked(video, mixture)
+        return check_features(video, mixture)
     check_audio_visual(scene.speech, video)
     several = isinstance(video, Sequence) and not isinstance(video, (str, bytes))
     videos = list(video) if several else [video] * mixture.recordings
@@ -83,7 +83,13 @@ def encode_video(
             f"{len(videos)} videos for {mixture.recordings} recordings; give one for each, with "
             "None for those without"
         )
-    lips = [None if one is None else _lips(one) for one in videos]
+    lips = []
+    for one in videos:
+        if isinstance(one, (str, os.PathLike, bytes, bytearray, memoryview)):
+            from avse_ppl.video import read_lips
+
+            one = read_lips(one)  # type: ignore[arg-type]
+        lips.append(one)
     encode: Any = scene.speech.visual_features  # type: ignore[attr-defined]
     encoded = [None if one is None else encode(one, mixture.frames) for one in lips]
     known = [one for one in encoded if one is not None]
@@ -153,8 +159,9 @@ def check_reliability(scene: Scene, frames: Frames, features: Tensor) -> None:
         )
     gate = found.score if isinstance(found, Switch) else found
     if not isinstance(gate, Tensor) or tuple(gate.shape) not in (shape, shape[1:]):
+        what = f"shape {tuple(gate.shape)}" if hasattr(gate, "shape") else type(gate).__name__
         raise ValueError(
-            f"reliability {name_of(scene.reliability)!r} returned {_described(gate)}; expected a "
+            f"reliability {name_of(scene.reliability)!r} returned {what}; expected a "
             f"tensor of shape (recording={shape[0]}, time={shape[1]}) in [0, 1]"
         )
     if not bool(((gate >= 0.0) & (gate <= 1.0)).all()):
@@ -188,19 +195,8 @@ def gate_once(scene: Scene, mixture: Spectrogram) -> tuple[Scene, Spectrogram]:
     return replace(scene, reliability=None), mixture.with_visual(seen)
 
 
-def _described(gate: Any) -> str:
-    return f"shape {tuple(gate.shape)}" if hasattr(gate, "shape") else type(gate).__name__
-
-
-def _lips(video: Any) -> Any:
-    if isinstance(video, (str, os.PathLike, bytes, bytearray, memoryview)):
-        from avse_ppl.video import read_lips
-
-        return read_lips(video)  # type: ignore[arg-type]
-    return video
-
-
-def _checked(features: Tensor, mixture: Spectrogram) -> Tensor:
+def check_features(features: Tensor, mixture: Spectrogram) -> Tensor:
+    """Raise ValueError unless visual features fit a mixture and are finite; return them."""
     expected = (mixture.recordings, mixture.frames.time)
     if features.ndim != 3 or (features.shape[0], features.shape[2]) != expected:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How far the lips counted: what a posterior says of the model of reliability."""
+"""Posterior of the visual gate: how much the visual features counted in each frame."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AXES = {GATE: ("time",), SWITCH: ("time",)}
 def gate_posterior(
     scene: Scene, mixture: Spectrogram, draws: Sequence[Values], randoms: RandomStreams
 ) -> dict[str, list[Tensor]]:
-    """How far the lips count in each draw, ``(recording, time)`` each.
+    """Posterior draws of the visual gate, ``(recording, time)`` each.
 
     Of a switch that was summed out: ``reliability``, its probability given the draw, and
     ``reliability.switch``, a draw of it. Of other models: ``reliability``, the gate. Nothing where
@@ -35,10 +35,10 @@ def gate_posterior(
     visual = mixture.frames.visual
     if visual is None or scene.reliability is None or GATE in draws[0]:
         return {}
-    seen = [_seen(scene, mixture, values) for values in draws]
+    seen = [condition_gate(scene, mixture, values) for values in draws]
     if not isinstance(seen[0], Switched):
         return {GATE: [one[:, 0] for one in seen]}
-    gate, drawn = _of_switch(scene.speech, seen, draws, randoms)
+    gate, drawn = draw_switch_posterior(scene.speech, seen, draws, randoms)
     there = presence_gate(visual)
     return {GATE: list(there * gate), SWITCH: list(there * drawn)}
 
@@ -59,33 +59,32 @@ def check_gate_latents(density: LogDensity, posterior: Posterior, hint: str) -> 
             f"the scene has the latents {sorted(sites)}, the posterior holds {sorted(found)}; "
             f"pass {hint}"
         )
-    expected = _names(density.scene, density.mixture) - sites
+    # Names that `gate_posterior` gives.
+    expected: set[str] = set()
+    if density.mixture.frames.visual is not None and density.scene.reliability is not None:
+        gated = condition_gate(density.scene, density.mixture, {})
+        expected = {GATE, SWITCH} if isinstance(gated, Switched) else {GATE}
+    expected -= sites
     if found & of_lips != expected:
+        texts = [
+            "lips behind a switch" if SWITCH in names
+            else "lips that are weighed" if names
+            else "no lips, or unweighed ones"
+            for names in (found & of_lips, expected)
+        ]  # fmt: skip
         raise ValueError(
-            f"the posterior is about a scene with {_said(found & of_lips)}, this one has "
-            f"{_said(expected)}; pass the video and the model of reliability that were inverted"
+            f"the posterior is about a scene with {texts[0]}, this one has {texts[1]}; pass the "
+            "video and the model of reliability that were inverted"
         )
 
 
-def _said(names: set[str]) -> str:
-    how = "lips behind a switch" if SWITCH in names else "lips that are weighed"
-    return how if names else "no lips, or unweighed ones"
-
-
-def _names(scene: Scene, mixture: Spectrogram) -> set[str]:
-    """What `gate_posterior` will call what it finds."""
-    if mixture.frames.visual is None or scene.reliability is None:
-        return set()
-    return {GATE, SWITCH} if isinstance(_seen(scene, mixture, {}), Switched) else {GATE}
-
-
-def _seen(scene: Scene, mixture: Spectrogram, values: Values) -> Any:
-    """What the speech prior was shown in a draw."""
+def condition_gate(scene: Scene, mixture: Spectrogram, values: Values) -> Any:
+    """Gated visual features that the speech prior was given in a draw."""
     with recording_plate(mixture.recordings, isolated=True), poutine.condition(data=dict(values)):
         return gate_features(mixture.frames, mixture.frames.visual, scene.reliability)
 
 
-def _of_switch(
+def draw_switch_posterior(
     speech: Any, seen: Sequence[Switched], draws: Sequence[Values], randoms: RandomStreams
 ) -> tuple[Tensor, Tensor]:
     """Probability and draw of the switch, ``(draw, recording, time)`` each; all draws at once."""

@@ -1,4 +1,4 @@
-"""The M-step: noise latents up their log posterior, given draws of the speech power."""
+"""M-step of EM: maximise the log posterior of the noise, given draws of the speech power."""
 
 from __future__ import annotations
 
@@ -43,11 +43,13 @@ def maximise_noise(
     if isinstance(density.scene.noise, HasMStep):
         values, _ = density.constrain(here)
         return density.unconstrain(fit_noise(density, values, speech_power, tempering=tempering))
-    return _climb(density, here, speech_power, tempering)
+    return take_gradient_step(density, here, speech_power, tempering)
 
 
-def _climb(density: LogDensity, here: Values, speech_power: Tensor, tempering: float) -> Values:
-    """Gradient ascent with backtracking, separately for each recording."""
+def take_gradient_step(
+    density: LogDensity, here: Values, speech_power: Tensor, tempering: float
+) -> Values:
+    """Gradient step with backtracking, separately for each recording."""
     point = {name: value.clone().requires_grad_() for name, value in here.items()}
     before = noise_objective(density, point, speech_power, tempering)
     gradients = dict(
@@ -58,7 +60,7 @@ def _climb(density: LogDensity, here: Values, speech_power: Tensor, tempering: f
     there, worse = here, torch.zeros_like(size, dtype=torch.bool)
     for _ in range(_HALVINGS):
         there = {
-            name: here[name] + _along(size, gradient) * gradient
+            name: here[name] + expand_recordings(size, gradient) * gradient
             for name, gradient in gradients.items()
         }
         with torch.no_grad():
@@ -67,13 +69,16 @@ def _climb(density: LogDensity, here: Values, speech_power: Tensor, tempering: f
         if not bool(worse.any()):
             return there
         size = torch.where(worse, 0.5 * size, size)
-    return {name: torch.where(_along(worse, here[name]), here[name], there[name]) for name in here}
+    return {
+        name: torch.where(expand_recordings(worse, here[name]), here[name], there[name])
+        for name in here
+    }
 
 
 def noise_objective(
     density: LogDensity, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0
 ) -> Tensor:
-    """Return what the M-step climbs, ``(recording,)``; the prior's density is of the values."""
+    """Objective of the M-step, ``(recording,)``; the prior's density is of the values."""
     values, _ = density.constrain(unconstrained)
     prior, noise = noise_log_prior(density, values)
     law = ComplexNormal(noise.mean, speech_power + noise.power)
@@ -85,5 +90,6 @@ def noise_objective(
     return tempering * terms.mean(0).flatten(1).sum(1) + prior
 
 
-def _along(per_recording: Tensor, like: Tensor) -> Tensor:
+def expand_recordings(per_recording: Tensor, like: Tensor) -> Tensor:
+    """Expand ``(recording,)`` to the dimensions of another tensor."""
     return per_recording.reshape(-1, *([1] * (like.ndim - 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from avse_ppl.models.protocols import HasMStep
 
 _WINDOW = 25  # steps between looks at convergence
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
-_SETTLED = 4  # steps after which the speech of the start is much improved
+_SECOND_FIT = 4  # steps after which the initial speech is much improved
 _FAR = 20.0  # prior standard deviations
 _FALL = 5.0  # nats
 
@@ -52,10 +52,14 @@ def maximise_elbo(
         prior expects.
     """
     start = guide.location.detach().clone()
-    optimiser = torch.optim.Adam(_groups(guide), settings.learning_rate, betas=_BETAS)
+    # Correlations have a long way to go from none, and a rate of their own.
+    groups = [{"params": [guide.location, guide.log_sd], "rate": 1.0}]
+    if guide.correlation.parameters():
+        groups.append({"params": guide.correlation.parameters(), "rate": guide.correlation.rate})
+    optimiser = torch.optim.Adam(groups, settings.learning_rate, betas=_BETAS)
     trace: list[Tensor] = []
     for step in range(settings.steps):
-        if step in (0, _SETTLED):
+        if step in (0, _SECOND_FIT):
             update_noise(density, guide, settings.noise_updates, settings.tempering)
         for group in optimiser.param_groups:
             rate = settings.learning_rate * group["rate"]
@@ -69,12 +73,12 @@ def maximise_elbo(
         if settings.progress is not None:
             settings.progress(step + 1, settings.steps)
         if (step + 1) % _WINDOW == 0:
-            _check_finite(trace)
-            if _flat(trace, density, settings):
+            check_finite(trace)
+            if has_converged(trace, density, settings):
                 break
-    _check_finite(trace)
+    check_finite(trace)
     course = ElboTrace(torch.stack(trace).cpu().numpy(), len(trace) < settings.steps)
-    _check_bounded(course, density, guide, start)
+    check_bounded(course, density, guide, start)
     return course
 
 
@@ -102,14 +106,7 @@ def learning_rate_factor(step: int, steps: int) -> float:
     return 1.0 - 0.9 * step / steps
 
 
-def _groups(guide: Guide) -> list[dict[str, Any]]:
-    """Parameters, and how fast each moves: correlations have a long way to go from none."""
-    groups = [(1.0, [guide.location, guide.log_sd])]
-    groups += [(guide.correlation.rate, guide.correlation.parameters())]
-    return [{"params": parameters, "rate": rate} for rate, parameters in groups if parameters]
-
-
-def _flat(trace: list[Tensor], density: LogDensity, settings: OptimizerSettings) -> bool:
+def has_converged(trace: list[Tensor], density: LogDensity, settings: OptimizerSettings) -> bool:
     """Whether no recording's ELBO has risen by more than the tolerance over a window."""
     if settings.tolerance == 0 or len(trace) < 2 * _WINDOW:
         return False
@@ -119,12 +116,13 @@ def _flat(trace: list[Tensor], density: LogDensity, settings: OptimizerSettings)
     return bool((now - before < settings.tolerance * size).all())
 
 
-def _check_finite(trace: list[Tensor]) -> None:
+def check_finite(trace: list[Tensor]) -> None:
+    """Raise ValueError unless the last window of a trace is finite."""
     if not bool(torch.stack(trace[-_WINDOW:]).isfinite().all()):
-        raise _improper("is not finite")
+        raise make_improper_error("is not finite")
 
 
-def _check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, start: Tensor) -> None:
+def check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, start: Tensor) -> None:
     """Raise if the ELBO rose no slower than the rate while a latent left all that priors expect."""
     third = len(course.elbo) // 3
     if third == 0:
@@ -137,10 +135,11 @@ def _check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, start: 
     for site in density.sites:
         distance = (moved[site.name] / site.spread.clamp_min(1e-6)).flatten(1).amax(1)
         if bool((unbraked & (distance.cpu() > _FAR)).any()):
-            raise _improper(f"rises without end as {site.name!r} runs off")
+            raise make_improper_error(f"rises without end as {site.name!r} runs off")
 
 
-def _improper(what: str) -> ValueError:
+def make_improper_error(what: str) -> ValueError:
+    """Error about a bound without a maximum."""
     return ValueError(
         f"the evidence lower bound {what}: improper or unbounded posterior. Give every latent a "
         "proper prior, keep powers above a floor (a power of 0 in a silent bin has infinite "
