@@ -85,8 +85,8 @@ def test_loo_is_the_exact_one():
     )  # fmt: skip
     exact = (total - near + logs).logsumexp(-1) - (total - near).logsumexp(-1)
     draws = posterior.latents["noise.level"].size
-    spread = (logs * total.softmax(0)).sum(-1)  # posterior sd of each bin's log density
-    sd_logs = (((logs - spread[..., None]) ** 2) * total.softmax(0)).sum(-1).sqrt()
+    log_mean = (logs * total.softmax(0)).sum(-1)  # posterior sd of each bin's log density
+    sd_logs = (((logs - log_mean[..., None]) ** 2) * total.softmax(0)).sum(-1).sqrt()
     error = np.abs(found.elpd - exact.numpy())
     cost = ((logs + total.log_softmax(0)).logsumexp(-1) - exact).numpy()
     assert (error < 8 * sd_logs.numpy() / np.sqrt(draws) + 0.25 * np.abs(cost) + 1e-3).all()
@@ -242,7 +242,7 @@ def simulated_wave(heavy, seed, n=2000):
 
 
 @pytest.mark.parametrize("heavy", [True, False])
-def test_bursts_are_told_from_hiss(heavy):
+def test_bursts_are_distinguished_from_hiss(heavy):
     models = {"hiss": "stationary", "heavy": "student-t"}
     comparison = compare(
         simulated_wave(heavy, 0), models, speech=replace(QUIET), inference=FAST,
@@ -275,7 +275,7 @@ def test_clicks_are_found_in_a_clock_and_not_in_rain(clip, prefers):
 
 def test_the_same_seed_gives_the_same_and_the_order_does_not_matter():
     wave = simulated_wave(True, 1, 500)
-    quick = replace(FAST, steps=15)
+    quick = replace(FAST, steps=4)
     options = {"speech": QUIET, "inference": quick, "sample_rate_hz": RATE_HZ}
     first = compare(wave, ["stationary", "student-t"], seed=3, **options)
     again = compare(wave, ["student-t", "stationary"], seed=3, **options)
