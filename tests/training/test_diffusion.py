@@ -176,8 +176,6 @@ def test_a_score_prior_takes_lips(tmp_path, visual_encoder):
 @pytest.mark.parametrize("kind", sorted(RECIPES))
 def test_an_interrupted_run_resumes_to_the_same_weights(kind, tmp_path, tcvae, monkeypatch):
     whole = weights(fit(kind, tmp_path / "whole", tcvae, lips=False))
-    other = weights(fit(kind, tmp_path / "other", tcvae, lips=False, seed=1))
-    assert any(not torch.equal(other[name], value) for name, value in whole.items())
     original = Objective.training_step
 
     def fails(self, batch, index):

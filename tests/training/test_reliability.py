@@ -60,7 +60,7 @@ def test_it_trains_resumes_and_is_read(data, tmp_path, mouth):
         clips=4,
         sync_batch=2,
         quality_batch=2,
-        dev_clips=12,
+        dev_clips=4,
     )
     settings = {"name": "toy", "card": {"licence": "none"}, "network_settings": SMALL}
     folder = train_reliability(recipe, data, tmp_path / "out", **settings)

@@ -102,7 +102,7 @@ def train_audio_visual(
     crop, longer = (round(s * stft.sample_rate_hz) for s in (recipe.crop_s, recipe.encoder_crop_s))
 
     # Phases "teacher" and "lips", or what another training left of them.
-    frozen = train_teacher(run, recipe, stft, speech, teacher)
+    base = train_teacher(run, recipe, stft, speech, teacher)
     lips = None
     if recipe.audio_visual and visual_encoder is not None:
         lips = load_lip_encoder(visual_encoder)[0]
@@ -112,7 +112,7 @@ def train_audio_visual(
         crops = [AVSpeechCrops(speech, s, crop, stft, mouths, with_video_only=True) for s in SPLITS]
         run.fit(
             "lips",
-            LipsTraining(recipe, stft, lips, frozen),
+            LipsTraining(recipe, stft, lips, base),
             load_crops(run, recipe, crops),
         )
         lips = lips.eval().requires_grad_(False)
@@ -120,10 +120,10 @@ def train_audio_visual(
     # Phase "prior".
     run.seed_weights()
     network = SequentialVaeNetwork(freq=stft.freq, **recipe.settings)
-    load_shared(network, frozen)
+    load_shared(network, base)
     mouths = compute_visual_features(speech, data.lips, lips, seed)
     crops = [AVSpeechCrops(speech, split, longer, stft, mouths) for split in SPLITS]
-    prior = PriorTraining(recipe, stft, network, frozen)
+    prior = PriorTraining(recipe, stft, network, base)
     if any(p.requires_grad for p in network.parameters()):
         run.fit("prior", prior, load_crops(run, recipe, crops))
 
@@ -133,7 +133,7 @@ def train_audio_visual(
         mixtures = [
             AVMixtureCrops(speech, s, longer, stft, mouths, noise, recipe.snr_db) for s in SPLITS
         ]
-        training = AVEncoderTraining(recipe, stft, network, frozen)
+        training = AVEncoderTraining(recipe, stft, network, base)
         run.fit("encoder", training, load_crops(run, recipe, mixtures))
 
     folder = save_weights(

@@ -124,17 +124,17 @@ def train_latent_diffusion(
     speech = data.require_speech(stft.sample_rate_hz)
     visual_encoder = visual_encoder or recipe.visual_encoder
     lips = load_lip_encoder(visual_encoder)[0] if data.lips else None
-    frozen = train_teacher(run, recipe, stft, speech, teacher)
+    base = train_teacher(run, recipe, stft, speech, teacher)
     crops = make_visual_crops(recipe, data, lips, stft, seed)
     network_settings = {
         **recipe.settings,
-        "sigma_data": measure_latent_sd(frozen, crops[0], stft),
+        "sigma_data": measure_latent_sd(base, crops[0], stft),
     }
     network_settings |= {} if lips is not None else {"visual": 0}
     run.seed_weights()
     network = NETWORKS[recipe.network](freq=stft.freq, **network_settings)
     load_shared(network, recipe.base_prior)
-    training = LatentDiffusionTraining(recipe, stft, network, frozen)
+    training = LatentDiffusionTraining(recipe, stft, network, base)
     run.fit("denoiser", training, load_crops(run, recipe, crops))
     own = visual_encoder if lips is not None else None
     return save_diffusion(run, recipe, stft, network, network_settings, name, card, own)
