@@ -98,8 +98,10 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
         return super()._run(problem)
 
     def make_kernel(self, potential: Any) -> Any:
-        """Raise: NumPyro's kernel is compiled with all chains, see `avse_ppl.inference.mcmc`."""
-        raise NotImplementedError("NumPyroNUTS has no kernel of Pyro")
+        """Raise NotImplementedError: no kernel of Pyro, as `JaxChains` compiles all chains."""
+        raise NotImplementedError(
+            "NumPyroNUTS has no kernel of Pyro; its chains are compiled together, see JaxChains"
+        )
 
     def sample_chains(self, setups: Sequence[ChainSetup]) -> tuple[int, int]:
         """Run the chains; return how many there are, and how long they are."""

@@ -179,8 +179,8 @@ def test_rows_are_denoised_in_turns_where_memory_is_short(monkeypatch):
 def test_a_warm_start_from_a_base_prior():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        start = LatentSpeech(TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8), stft=STFT)
-    method = GuidedDiffusion(base_prior=start, **SHORT)
+        base_prior = LatentSpeech(TcvaeNetwork(33, 3, hidden=8, encoder_hidden=8), stft=STFT)
+    method = GuidedDiffusion(base_prior=base_prior, **SHORT)
     warm = method(score_scene(NMF(2)), wave(), seed=0)
     cold = replace(method, base_prior=None)(score_scene(NMF(2)), wave(), seed=0)
     assert not np.array_equal(warm.mean, cold.mean)
@@ -197,10 +197,12 @@ def test_a_base_prior_with_another_visual_encoder_is_refused():
         encoder, others = LipEncoder(5, 4), LipEncoder(5, 4)
     visual = torch.ones(1, 6, STFT.count_frames(N))
     scene = score_scene(NMF(2), denoiser(5), lips=encoder)
-    start = LatentSpeech(network, lips=encoder, stft=STFT)
-    assert np.isfinite(GuidedDiffusion(base_prior=start, **SHORT)(scene, wave(), visual).mean).all()
+    base_prior = LatentSpeech(network, lips=encoder, stft=STFT)
+    assert np.isfinite(
+        GuidedDiffusion(base_prior=base_prior, **SHORT)(scene, wave(), visual).mean
+    ).all()
     with pytest.raises(ValueError, match="have different visual encoders"):
-        GuidedDiffusion(base_prior=replace(start, lips=others), **SHORT)(scene, wave(), visual)
+        GuidedDiffusion(base_prior=replace(base_prior, lips=others), **SHORT)(scene, wave(), visual)
 
 
 def test_an_interrupt_keeps_the_sweeps_so_far():
@@ -239,21 +241,21 @@ def av_priors(latent=3):
             torch.nn.init.normal_(weight, std=0.2)
         visual = torch.randn(1, 6, STFT.count_frames(N))
     visual[:, 0] = 0.6
-    own_prior, start = (LatentSpeech(n, lips=encoder, stft=STFT) for n in (own, audio_visual))
-    return own_prior, start, visual
+    own_prior, base_prior = (LatentSpeech(n, lips=encoder, stft=STFT) for n in (own, audio_visual))
+    return own_prior, base_prior, visual
 
 
 def test_under_a_switch_the_gate_is_inferred_with_the_base_prior():
-    speech, start, visual = av_priors()
+    speech, base_prior, visual = av_priors()
     scene = Scene(speech, NMF(2), Switching())
-    posterior = GuidedDiffusion(base_prior_av=start, **SHORT)(scene, wave(), visual, seed=2)
+    posterior = GuidedDiffusion(base_prior_av=base_prior, **SHORT)(scene, wave(), visual, seed=2)
     by_base_prior = SVI(steps=13, draws=10, k_hat_draws=0, tempering=1.0, waveforms=False)(
-        Scene(start, NMF(2), Switching()), wave(), visual, seed=2
+        Scene(base_prior, NMF(2), Switching()), wave(), visual, seed=2
     )
     np.testing.assert_allclose(posterior.reliability, by_base_prior.reliability, rtol=1e-5)
     assert (by_base_prior.reliability < 0.55).any()
     plain = replace(scene, reliability=soft)
-    other = GuidedDiffusion(base_prior_av=start, **SHORT)(plain, wave(), visual, seed=2)
+    other = GuidedDiffusion(base_prior_av=base_prior, **SHORT)(plain, wave(), visual, seed=2)
     np.testing.assert_allclose(other.reliability, 0.6, rtol=1e-6)
     assert not np.array_equal(posterior.mean, other.mean)
 
@@ -263,10 +265,10 @@ def test_the_inferred_gate_never_exceeds_the_score():
         gate = np.linspace(0.0, 1.0, mixture.frames.time, dtype="float32")
         return SimpleNamespace(reliability=gate[None])
 
-    _, start, visual = av_priors()
+    _, base_prior, visual = av_priors()
     mixture = STFT.analyse(wave()).with_visual(visual)
     inferred = infer_gate(
-        Scene(start, NMF(2), Switching()), mixture, infer_certainly, 0
+        Scene(base_prior, NMF(2), Switching()), mixture, infer_certainly, 0
     ).frames.visual
     gate = torch.linspace(0.0, 1.0, mixture.frames.time).clamp(max=0.6)
     torch.testing.assert_close(inferred[0, 0], gate)
@@ -274,33 +276,35 @@ def test_the_inferred_gate_never_exceeds_the_score():
 
 
 def test_under_a_switch_a_closed_gate_is_audio_only():
-    speech, start, visual = av_priors()
-    method = GuidedDiffusion(base_prior_av=start, **SHORT)
+    speech, base_prior, visual = av_priors()
+    method = GuidedDiffusion(base_prior_av=base_prior, **SHORT)
     scene, visual[:, 0] = Scene(speech, NMF(2), Switching()), 0.0
     audio_only = method(Scene(speech, NMF(2)), wave(), seed=2)
     np.testing.assert_array_equal(method(scene, wave(), visual, seed=2).mean, audio_only.mean)
 
 
-@pytest.mark.parametrize("start", [None, "tcvae"])
-def test_a_switch_without_a_base_prior_that_supports_it(start):
+@pytest.mark.parametrize("base_prior", [None, "tcvae"])
+def test_a_switch_without_a_base_prior_that_supports_it(base_prior):
     speech, _, visual = av_priors()
     with pytest.raises(
-        ValueError, match=f"found base_prior_av={start!r}. Take base_prior_av='av-d"
+        ValueError, match=f"found base_prior_av={base_prior!r}. Take base_prior_av='av-d"
     ):
-        GuidedDiffusion(base_prior_av=start)(Scene(speech, NMF(2), Switching()), wave(), visual)
+        GuidedDiffusion(base_prior_av=base_prior)(
+            Scene(speech, NMF(2), Switching()), wave(), visual
+        )
 
 
 def test_latents_start_at_the_guess_of_an_audio_visual_encoder():
-    speech, start, visual = av_priors()
+    speech, base_prior, visual = av_priors()
     fewer = av_priors(latent=2)[1].network
     scene = Scene(speech, NMF(2))
-    method = GuidedDiffusion(base_prior_av=start, **SHORT)
+    method = GuidedDiffusion(base_prior_av=base_prior, **SHORT)
     plain = GuidedDiffusion(**SHORT)
     assert not np.array_equal(method(scene, wave(), visual).mean, plain(scene, wave(), visual).mean)
     np.testing.assert_array_equal(method(scene, wave()).mean, plain(scene, wave()).mean)
     for other, text in (
-        (replace(start, lips=LipEncoder(5, 4)), "different visual encoders"),
-        (replace(start, network=fewer), "the base prior has 2 latents, the speech prior 3"),
+        (replace(base_prior, lips=LipEncoder(5, 4)), "different visual encoders"),
+        (replace(base_prior, network=fewer), "the base prior has 2 latents, the speech prior 3"),
     ):
         with pytest.raises(ValueError, match=text):
             GuidedDiffusion(base_prior_av=other, **SHORT)(scene, wave(), visual)
