@@ -1,4 +1,4 @@
-"""``avse-ppl compare``."""
+"""``avse-ppl compare``: compare noise or reliability models on a recording."""
 
 from __future__ import annotations
 

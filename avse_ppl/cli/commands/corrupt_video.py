@@ -1,4 +1,4 @@
-"""``avse-ppl corrupt-video``."""
+"""``avse-ppl corrupt-video``: corrupt a video in a known way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl diagnose``."""
+"""``avse-ppl diagnose``: check a saved posterior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl doctor``."""
+"""``avse-ppl doctor``: check the installation."""
 
 from __future__ import annotations
 

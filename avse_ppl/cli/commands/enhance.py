@@ -1,4 +1,4 @@
-"""``avse-ppl enhance``."""
+"""``avse-ppl enhance``: enhance noisy recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl evaluate``."""
+"""``avse-ppl evaluate``: score an enhancement against the clean recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl import-weights``."""
+"""``avse-ppl import-weights``: convert published weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl mix``."""
+"""``avse-ppl mix``: mix speech and noise at a stated ratio."""
 
 from __future__ import annotations
 

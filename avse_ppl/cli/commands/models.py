@@ -1,4 +1,4 @@
-"""``avse-ppl models``."""
+"""``avse-ppl models``: list models and inference methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl reliability``."""
+"""``avse-ppl reliability``: score the reliability of a video."""
 
 from __future__ import annotations
 
