@@ -1,4 +1,4 @@
-"""Generative models of speech and noise; everything here is a Pyro program or a part of one."""
+"""Generative models of speech, noise and visual reliability: Pyro programs and their parts."""
 
 from avse_ppl.models.noise.basic import NMF, Stationary, stationary
 from avse_ppl.models.noise.clicks import Clicks, clicks
@@ -13,6 +13,7 @@ from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.latent import LatentSpeech
 from avse_ppl.models.speech.load import load_speech, pretrained_names
 from avse_ppl.models.speech.score import GaussianScore, ScoreSpeech
+from avse_ppl.models.visual import reliability
 
 __all__ = [
     "NMF",
@@ -37,6 +38,7 @@ __all__ = [
     "load_speech",
     "parse_noise",
     "pretrained_names",
+    "reliability",
     "stationary",
     "wind",
 ]

@@ -21,7 +21,7 @@ VisualReliability = Callable[[Frames, Any], Any]
 
 
 class Laws(NamedTuple):
-    """What a scene says of speech and noise, given its latents."""
+    """Distributions of speech and noise, given the latents of a scene."""
 
     speech: ComplexNormal
     noise: ComplexNormal
@@ -51,9 +51,9 @@ class Scene:
     noise
         Noise model: one of the library's or a function of yours.
     reliability
-        How far the video counts in each frame, only with audio-visual priors: one of
-        `avse_ppl.models.visual.reliability`, or a function of yours. None: wherever there is a
-        face.
+        Reliability model of the video, only with audio-visual priors: one of
+        `avse_ppl.models.visual.reliability`, or a function of yours. None: a gate of 1
+        wherever there is a face.
 
     Examples
     --------
@@ -101,13 +101,10 @@ class Scene:
     def laws(self, frames: Frames, video: Tensor | None = None) -> Laws:
         """Sample the latents and return the laws; called inside the recording plate."""
         with numbers_on(frames.device):
-            return self._laws(frames, video)
-
-    def _laws(self, frames: Frames, video: Tensor | None) -> Laws:
-        visual = frames.visual if video is None else video
-        if visual is not None and self.reliability is not None:
-            visual = gate_features(frames, visual, self.reliability)
-        return Laws(self.speech(frames, visual), self.noise(frames))
+            visual = frames.visual if video is None else video
+            if visual is not None and self.reliability is not None:
+                visual = gate_features(frames, visual, self.reliability)
+            return Laws(self.speech(frames, visual), self.noise(frames))
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:
         """Laws for given values of all latents, ``(recording, ...)`` each."""

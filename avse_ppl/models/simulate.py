@@ -1,7 +1,7 @@
-"""Scenes whose exact posterior is known, and mixtures drawn from any scene.
+"""Simulation from a scene, and the reference scene whose exact posterior is known.
 
-What a routine is measured against: draw latents, speech and noise from the scene itself, hand the
-mixture to the routine, and compare with `Exact`, or with the truth that was drawn.
+To test an inference method: draw latents, speech and noise from the scene itself, infer them from
+the mixture, and compare with `Exact`, or with the truth that was drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import NoiseModel
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.validation import check_count, check_positive
@@ -32,7 +31,7 @@ class Simulated:
     Parameters
     ----------
     mixture
-        What a routine gets to see, ``speech + noise``.
+        ``speech + noise``.
     speech, noise
         STFT of each, ``(recording, freq, time)``, complex.
     latents
@@ -53,7 +52,7 @@ def reference_scene(
     gain_sd_db: float = 6.0,
     stft: Stft | None = None,
 ) -> Scene:
-    r"""Gaussian speech in white noise: a scene that `Exact` inverts.
+    r"""Gaussian speech in white noise: the scene that `Exact` solves.
 
     .. math:: s_{ft} \sim N_c(0, S_f\, 10^{\sigma z_t / 10}), \quad b_{ft} \sim N_c(0, v),
         \quad z_t \sim N(0, 1)
@@ -89,7 +88,15 @@ def reference_scene(
     check_positive("noise_sd_db", noise_sd_db)
     speech = GaussianSpeech(gain_sd_db=gain_sd_db, stft=stft or Stft())
     nepers = math.log(10) / 10 * noise_sd_db
-    return Scene(speech, _known(noise_power) if noise_known else _unknown(noise_power, nepers))
+
+    def known_noise(frames: Frames) -> ComplexNormal:
+        return ComplexNormal(0.0, frames.number(noise_power))
+
+    def noise_of_unknown_gain(frames: Frames) -> ComplexNormal:
+        median = frames.number(math.log(noise_power))
+        return ComplexNormal(0.0, pyro.sample("noise.level", dist.LogNormal(median, nepers)))
+
+    return Scene(speech, known_noise if noise_known else noise_of_unknown_gain)
 
 
 def simulate(
@@ -141,18 +148,3 @@ def simulate(
     scale = torch.ones(recordings)
     mixture = Spectrogram(speech + noise, frames, (n_samples,) * recordings, scale, stft)
     return Simulated(mixture, speech, noise, latents)
-
-
-def _known(power: float) -> NoiseModel:
-    def known_noise(frames: Frames) -> ComplexNormal:
-        return ComplexNormal(0.0, frames.number(power))
-
-    return known_noise
-
-
-def _unknown(power: float, sd: float) -> NoiseModel:
-    def noise_of_unknown_level(frames: Frames) -> ComplexNormal:
-        middle = frames.number(math.log(power))
-        return ComplexNormal(0.0, pyro.sample("noise.level", dist.LogNormal(middle, sd)))
-
-    return noise_of_unknown_level

@@ -105,7 +105,7 @@ def test_sound_that_contradicts_the_lips_switches_them_off(prior):
     scene = Scene(prior, NMF(1), Switching(0.9))
     video = seen(0.5)
     density = LogDensity(scene, condition_on_video(scene, STFT.analyse(WAVES), video))
-    from avse_ppl.models.speech.latent_sequence import branches
+    from avse_ppl.models.speech.latent_sequence import branch_log_densities
     from avse_ppl.models.visual.gate import Switch
     from avse_ppl.models.visual.switch import probability
 
@@ -114,7 +114,10 @@ def test_sound_that_contradicts_the_lips_switches_them_off(prior):
     switch = Switch(video[:, 0], 0.9)
     on, off = (
         probability(
-            branches(prior.network, prior.network.sample_from_innovations(fresh, v), shown), switch
+            branch_log_densities(
+                prior.network, prior.network.sample_from_innovations(fresh, v), shown
+            ),
+            switch,
         )
         for v in (shown, None)
     )

@@ -13,7 +13,7 @@ from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
 from avse_ppl.models.scene import Scene
-from avse_ppl.models.speech.latent_sequence import branches
+from avse_ppl.models.speech.latent_sequence import branch_log_densities
 from avse_ppl.models.visual.gate import Switched, gate_features, presence_gate
 from avse_ppl.models.visual.switch import draw_switch, probability
 from avse_ppl.posterior.posterior import Posterior
@@ -91,7 +91,7 @@ def draw_switch_posterior(
     z = torch.cat([values["speech.z"] for values in draws])
     switch = seen[0].switch._replace(score=torch.cat([one.switch.score for one in seen]))
     with torch.no_grad():
-        both = branches(speech.network, z, seen[0].visual)
+        both = branch_log_densities(speech.network, z, seen[0].visual)
     recordings, time = seen[0].switch.score.shape
     normal = randoms.normal((recordings, len(draws), time), both.dtype)
     uniform = torch.special.ndtr(normal).transpose(0, 1).flatten(0, 1)

@@ -1,9 +1,9 @@
-"""Noise models: each samples its latents and returns the law of the noise STFT.
+"""Stationary noise and non-negative matrix factorisation (NMF).
 
 Writing another takes a dozen lines: sample what you do not know, on ``plate("freq", frames.freq,
 dim=-2)`` and ``plate("time", frames.time, dim=-1)`` where it varies, and return a
 ``ComplexNormal``. The mixture has unit mean power, so a power of 1 is as loud as the recording.
-What the other files ``noise_*.py`` hold is called in the same way, and all of it can be added up.
+All models of this folder are called in the same way, and can be added up.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Stationary(NoiseModelBase):
     name: ClassVar[str] = "stationary"
 
     def __call__(self, frames: Frames) -> ComplexNormal:
-        """Sample the spectrum, return the law of the noise, ``(freq, 1)``."""
+        """Sample the spectrum; the distribution of the noise, ``(freq, 1)``."""
         with pyro.plate("freq", frames.freq, dim=-2):
             power = pyro.sample(f"{self.site}.power", dist.LogNormal(frames.number(-2.0), 2.0))
         return ComplexNormal(0.0, power)
@@ -55,11 +55,11 @@ class Stationary(NoiseModelBase):
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Start at what is left over beside speech."""
+        """Initial spectrum: what is left over beside speech."""
         return {f"{self.site}.power": residual_spectrum(power, speech_power)}
 
     def initial_below(self, power: Tensor) -> dict[str, Tensor]:
-        """Start as a part of a sum: at the floor, what rises above it is for the others."""
+        """Initial spectrum as a part of a sum: the noise floor."""
         return {f"{self.site}.power": noise_floor(power)}
 
 
@@ -68,7 +68,7 @@ stationary = Stationary()
 
 @dataclass(frozen=True)
 class NMF(NoiseModelBase):
-    r"""Noise power as a product of a few spectra and their activations.
+    r"""Non-negative matrix factorisation of the noise power: spectra times activations.
 
     .. math:: b_{ft} \sim N_c(0, (W H)_{ft}), \quad W_{fk} \sim \mathrm{Exp}(1), \quad
         H_{kt} \sim \mathrm{Exp}(K)
@@ -109,7 +109,7 @@ class NMF(NoiseModelBase):
             raise ValueError(f"rank must be a positive whole number, not {self.rank!r}")
 
     def __call__(self, frames: Frames) -> ComplexNormal:
-        """Sample W and H, return the law of the noise, ``(freq, time)``."""
+        """Sample W and H; the distribution of the noise, ``(freq, time)``."""
         one, rate = frames.number(1.0), frames.number(float(self.rank))
         with (
             pyro.plate("freq", frames.freq, dim=-2),
@@ -164,7 +164,7 @@ class NMF(NoiseModelBase):
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Random factors at the level of what speech leaves over."""
+        """Random factors, scaled to the noise floor."""
         recordings, freq, time = power.shape
         options = {"generator": generator, "device": power.device, "dtype": power.dtype}
         w = 0.5 + torch.rand(recordings, freq, self.rank, **options)

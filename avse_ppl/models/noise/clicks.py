@@ -1,4 +1,4 @@
-"""Rare broadband bursts."""
+"""Clicks: rare broadband bursts with horseshoe amplitudes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Clicks(NoiseModelBase):
             raise ValueError(f"rate must be a share of frames between 0 and 1, not {self.rate!r}")
 
     def __call__(self, frames: Frames) -> ComplexNormal:
-        """Sample colour and amplitudes, return the law of the noise, ``(freq, time)``."""
+        """Sample colour and amplitudes; the distribution of the noise, ``(freq, time)``."""
         middle = 2.0 * math.log(math.tan(0.5 * math.pi * self.rate))
         with pyro.plate("freq", frames.freq, dim=-2):
             colour = pyro.sample(f"{self.site}.colour", dist.LogNormal(frames.number(middle), 2.0))
@@ -71,7 +71,7 @@ class Clicks(NoiseModelBase):
     def initial(
         self, power: Tensor, speech_power: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Start at the loudness of each frame over the floor, which the floor's own part holds."""
+        """Initial amplitudes: the loudness of each frame over the noise floor."""
         excess = (power / noise_floor(power).clamp_min(1e-6)).log1p().mean(-2, keepdim=True)
         amplitude = excess / excess.median(-1, keepdim=True).values
         return {f"{self.site}.clicks": amplitude.clamp(0.1, 100.0)}

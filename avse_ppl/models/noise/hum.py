@@ -68,8 +68,14 @@ class Hum(NoiseModelBase):
         check_positive("drift_hz", self.drift_hz)
 
     def __call__(self, frames: Frames) -> ComplexNormal:
-        """Sample the lines and where they are, return the law of the noise, ``(freq, 1)``."""
-        count = self._count(frames.sample_rate_hz)
+        """Sample the lines and their drift; the distribution of the noise, ``(freq, 1)``."""
+        rate_hz = frames.sample_rate_hz
+        count = min(self.harmonics, math.ceil(0.5 * rate_hz / self.freq_hz) - 1)
+        if count < 1:
+            raise ValueError(
+                f"hum at {self.freq_hz:g} Hz lies above half the sample rate of {rate_hz} Hz; "
+                "expected the frequency of the mains, 50 or 60"
+            )
         drift = pyro.sample(f"{self.site}.drift", dist.Normal(frames.number(0.0), 1.0))
         with pyro.plate("harmonic", count, dim=-2):
             lines = pyro.sample(f"{self.site}.lines", dist.LogNormal(frames.number(-1.0), 3.0))
@@ -77,16 +83,6 @@ class Hum(NoiseModelBase):
         lines_hz = number * (self.freq_hz + self.drift_hz * drift)  # (..., 1, harmonic)
         bins = (frames.freq_hz - lines_hz) * (frames.n_fft / frames.sample_rate_hz)
         return ComplexNormal(0.0, line_shape(bins) @ lines + _QUIET)
-
-    def _count(self, sample_rate_hz: int) -> int:
-        """How many harmonics lie below half the sample rate."""
-        count = min(self.harmonics, math.ceil(0.5 * sample_rate_hz / self.freq_hz) - 1)
-        if count < 1:
-            raise ValueError(
-                f"hum at {self.freq_hz:g} Hz lies above half the sample rate of {sample_rate_hz} "
-                "Hz; expected the frequency of the mains, 50 or 60"
-            )
-        return count
 
 
 def hum(freq_hz: float = 50.0, harmonics: int = 20, drift_hz: float = 0.1) -> Hum:
@@ -108,7 +104,7 @@ def hum(freq_hz: float = 50.0, harmonics: int = 20, drift_hz: float = 0.1) -> Hu
 
 
 def line_shape(bins: Any) -> Any:
-    r"""Power of a line that lies so many bins off, for the sine window, 1 at 0.
+    r"""Power spectrum of the sine window, at a distance in bins, 1 at 0.
 
     :math:`\cos \pi \delta / (1 - 4 \delta^2)` is the sum of two ``sinc``, which are finite
     everywhere.

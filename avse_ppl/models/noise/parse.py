@@ -1,4 +1,4 @@
-"""What a text such as ``nmf(8)+hum(50)`` stands for; nothing in it is run but our own models."""
+"""Parser of noise models written as text, such as ``nmf(8)+hum(50)``; no code in it is run."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def parse_noise(text: str, imported: Callable[[str], Any]) -> Any:
     >>> noise.parts[0].rank, noise.parts[1].freq_hz
     (8, 60)
     """
-    parts = [_part(term, text, imported) for term in _terms(text)]
+    parts = [parse_term(term, text, imported) for term in split_terms(text)]
     return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
 
-def _terms(text: str) -> list[str]:
+def split_terms(text: str) -> list[str]:
     """Split at the plus signs outside of brackets."""
     terms, depth = [""], 0
     for letter in text:
@@ -92,7 +92,8 @@ def _terms(text: str) -> list[str]:
     return terms
 
 
-def _part(term: str, text: str, imported: Callable[[str], Any]) -> Any:
+def parse_term(term: str, text: str, imported: Callable[[str], Any]) -> Any:
+    """Parse one name with its numbers; raises as `parse_noise` does."""
     found = _TERM.fullmatch(term)
     if found is None:
         raise ValueError(
@@ -106,11 +107,11 @@ def _part(term: str, text: str, imported: Callable[[str], Any]) -> Any:
         raise unknown_name("noise model", name, [*MODELS, "module:function"])
     if name == "stationary" and not given:
         return stationary
-    arguments, options = _arguments(given or "", term.strip())
-    return _called(name, arguments, options, term.strip())
+    arguments, options = parse_arguments(given or "", term.strip())
+    return build_model(name, arguments, options, term.strip())
 
 
-def _arguments(given: str, term: str) -> tuple[list[Any], dict[str, Any]]:
+def parse_arguments(given: str, term: str) -> tuple[list[Any], dict[str, Any]]:
     """Literals between the brackets."""
     try:
         call = ast.parse(f"f({given})", mode="eval").body
@@ -128,12 +129,15 @@ def _arguments(given: str, term: str) -> tuple[list[Any], dict[str, Any]]:
     return arguments, options
 
 
-def _called(name: str, arguments: list[Any], options: dict[str, Any], term: str) -> Any:
-    taken = [p for p in inspect.signature(MODELS[name].make).parameters if p not in _NOT_NUMBERS]
-    unknown = [option for option in options if option not in taken]
-    if unknown or len(arguments) > len(taken):
+def build_model(name: str, arguments: list[Any], options: dict[str, Any], term: str) -> Any:
+    """Build a named model; raises as `parse_noise` does."""
+    accepted = [p for p in inspect.signature(MODELS[name].make).parameters if p not in _NOT_NUMBERS]
+    unknown = [option for option in options if option not in accepted]
+    if unknown or len(arguments) > len(accepted):
         kind = f"has no setting {unknown[0]!r}" if unknown else "has fewer settings"
-        raise ValueError(f"noise {term!r}: {name} {kind}; it takes {', '.join(taken) or 'nothing'}")
+        raise ValueError(
+            f"noise {term!r}: {name} {kind}; it takes {', '.join(accepted) or 'nothing'}"
+        )
     try:
         return MODELS[name].make(*arguments, **options)
     except (ValueError, TypeError) as error:

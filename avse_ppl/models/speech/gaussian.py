@@ -1,10 +1,10 @@
-"""The ruler: a speech prior simple enough that its exact posterior is known."""
+"""Gaussian reference prior, whose exact posterior is known."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pyroapi import distributions as dist
 from pyroapi import ops, pyro
@@ -16,12 +16,12 @@ from avse_ppl.signal.stft import Frames, Stft
 
 @dataclass(frozen=True)
 class GaussianSpeech:
-    r"""Speech of known spectrum and unknown gain in each frame.
+    r"""Gaussian speech of known spectrum and unknown gain in each frame.
 
     .. math:: s_{ft} \sim N_c(0, S_f\, 10^{\sigma z_t / 10}), \quad z_t \sim N(0, 1)
 
     With ``gain_sd_db=0`` there is no latent and the posterior is one Wiener filter; otherwise it
-    is a one-dimensional integral per frame. ``Exact`` computes both, and every other routine is
+    is a one-dimensional integral per frame. ``Exact`` computes both, and every other method is
     measured against it.
 
     Parameters
@@ -62,18 +62,16 @@ class GaussianSpeech:
             )
 
     def __call__(self, frames: Frames, visual: Tensor | None = None) -> ComplexNormal:
-        """Sample the gains, return the law of speech."""
-        spectrum = self._spectrum(frames)
+        """Sample the gains; the distribution of speech."""
+        if self.spectrum is not None:
+            given = self.spectrum.cpu().numpy()[:, None]
+            spectrum: Any = ops.asarray(given, device=frames.device, dtype=frames.dtype)
+        else:
+            octaves = ops.log2(ops.clip(frames.freq_hz, 500.0, None) / 500.0)
+            spectrum = 10 ** (-0.9 * octaves)
+            spectrum = spectrum / spectrum.mean()
         if self.gain_sd_db == 0:
             return ComplexNormal(0.0, spectrum)
         with pyro.plate("time", frames.time, dim=-1):
             z = pyro.sample("speech.gain", dist.Normal(frames.number(0.0), 1.0))
         return ComplexNormal(0.0, spectrum * ops.exp(math.log(10) / 10 * self.gain_sd_db * z))
-
-    def _spectrum(self, frames: Frames) -> Tensor:
-        if self.spectrum is not None:
-            given = self.spectrum.cpu().numpy()[:, None]
-            return ops.asarray(given, device=frames.device, dtype=frames.dtype)
-        octaves = ops.log2(ops.clip(frames.freq_hz, 500.0, None) / 500.0)
-        spectrum = 10 ** (-0.9 * octaves)
-        return spectrum / spectrum.mean()

@@ -1,4 +1,4 @@
-"""The prior of a latent sequence as a distribution that a model samples from."""
+"""Priors of latent sequences as distributions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 def sequence_prior(network: Any, frames: Frames, visual: Any = None) -> Any:
-    """Law of the latents of a network on a grid: white, or what the network says.
+    """Prior of the latents of a network on a grid: white, or that of the network.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def sequence_prior(network: Any, frames: Frames, visual: Any = None) -> Any:
     frames
         The grid.
     visual
-        What is seen, ``(recording, 1 + feature, time)``, or None; or `Switched`.
+        Visual features, ``(recording, 1 + feature, time)``, or None; or `Switched`.
     """
     if not isinstance(network, HasSequencePrior):
         return dist.Normal(frames.number(0.0), 1.0)
@@ -43,7 +43,7 @@ def sequence_prior(network: Any, frames: Frames, visual: Any = None) -> Any:
 
 
 class SequencePrior(TorchDistribution):
-    r"""A latent sequence whose frames follow each other: ``(recording, latent, time)``.
+    r"""Autoregressive prior of a latent sequence, ``(recording, latent, time)``.
 
     .. math:: p(z_{1:T} | v) = \prod_{lt} N(z_{lt}; \mu_{lt}(z_{1:t-1}, v), \sigma^2_{lt})
 
@@ -52,8 +52,8 @@ class SequencePrior(TorchDistribution):
     only with its past.
 
     This is the centred form: what is sampled are the latents themselves and not their innovations.
-    Speech tells much more of a latent than its past does, and in its innovations a latent would
-    depend on those of all frames before, which no mean-field guide knows; after as many steps of
+    Speech tells more of a latent than its past does, and in its innovations a latent would depend
+    on those of all frames before, which no mean-field guide knows; after as many steps of
     SVI, the same prior is worth 7 dB less then.
 
     Parameters
@@ -61,7 +61,7 @@ class SequencePrior(TorchDistribution):
     network
         With ``law`` and ``sample_from_innovations``.
     visual
-        What is seen, or None.
+        Visual features, or None.
     shape
         Of the sequence.
     """
@@ -93,15 +93,15 @@ class SequencePrior(TorchDistribution):
         return self.network.sample_from_innovations(fresh, self.visual)
 
     def _terms(self, z: Tensor) -> Tensor:
-        return _normal(z, *self.network.law(z, self.visual))
+        return normal_log_prob(z, *self.network.law(z, self.visual))
 
 
 class SwitchedSequencePrior(SequencePrior):
-    r"""The same where it is unknown in which frames the lips count: a mixture over all switches.
+    r"""Prior under a Markov switch of the lips: a mixture over all paths of the switch.
 
     .. math:: p(z_{1:T} | v) = \sum_{a_{1:T}} p(a_{1:T}) \prod_t p(z_t | z_{1:t-1}, a_t v_t)
 
-    The log density of a frame given those before it is spread evenly over the frame's latents.
+    The log density of a frame given those before it is divided evenly among the frame's latents.
     """
 
     def _unrolled(self, fresh: Tensor) -> Tensor:
@@ -110,15 +110,18 @@ class SwitchedSequencePrior(SequencePrior):
         return self.network.sample_from_innovations(fresh, self.visual.visual, count[:, None])
 
     def _terms(self, z: Tensor) -> Tensor:
-        frames = evidence(branches(self.network, z, self.visual.visual), self.visual.switch)
+        frames = evidence(
+            branch_log_densities(self.network, z, self.visual.visual), self.visual.switch
+        )
         return (frames[:, None] / z.shape[1]).expand(z.shape)
 
 
-def branches(network: Any, z: Tensor, visual: Tensor) -> Tensor:
-    """Log density of each frame given those before it, by ear and with lips: ``(row, time, 2)``."""
-    both = (network.law(z, seen) for seen in (None, visual))
-    return torch.stack([_normal(z, *law).sum(1) for law in both], -1)
+def branch_log_densities(network: Any, z: Tensor, visual: Tensor) -> Tensor:
+    """Log density of each frame given those before it, without and with lips: ``(row, time, 2)``."""
+    both = (network.law(z, given) for given in (None, visual))
+    return torch.stack([normal_log_prob(z, *law).sum(1) for law in both], -1)
 
 
-def _normal(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+def normal_log_prob(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """Log density of each entry of z."""
     return -0.5 * (logvar + (z - mean).square() * torch.exp(-logvar)) - _HALF_LOG_2PI

@@ -24,7 +24,7 @@ class SequencePriorJax(Distribution):
     network
         A `SequentialVaeNetwork` of torch, whose weights are taken over.
     frames, visual
-        The grid, and what is seen or None; or `Switched`.
+        The grid, and visual features or None; or `Switched`.
     """
 
     arg_constraints = {}  # noqa: RUF012
@@ -45,7 +45,7 @@ class SequencePriorJax(Distribution):
         flat = value.reshape(-1, *value.shape[-2:])
         if not isinstance(self.visual, Switched):
             return self._normal(flat, self.visual).reshape(value.shape)
-        both = [self._normal(flat, seen).sum(1) for seen in (None, self.visual.visual)]
+        both = [self._normal(flat, given).sum(1) for given in (None, self.visual.visual)]
         frames = evidence_jax(jnp.stack(both, -1), self.visual.switch)
         return jnp.broadcast_to(frames[:, None] / flat.shape[1], flat.shape).reshape(value.shape)
 

@@ -20,7 +20,7 @@ from avse_ppl.signal.stft import Stft
 def pretrained_names() -> list[str]:
     """Names of the speech priors shipped with the library."""
     configs = PRETRAINED.glob("*/config.json")
-    return sorted(p.parent.name for p in configs if _use(json.loads(p.read_text())) == "speech")
+    return sorted(p.parent.name for p in configs if read_use(json.loads(p.read_text())) == "speech")
 
 
 def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech:
@@ -53,33 +53,34 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
         if not folder.is_dir():
             raise unknown_name("speech prior", str(name), ["gaussian", *pretrained_names()])
     network, config = load_network(folder)
-    if _use(config) != "speech":
+    if read_use(config) != "speech":
         raise ValueError(
-            f"{folder} holds a {_use(config)} prior; expected a speech prior. Use it as the noise "
-            "of a scene, with load_noise"
+            f"{folder} holds a {read_use(config)} prior; expected a speech prior. Use it as the "
+            "noise of a scene, with load_noise"
         )
+    lips = load_visual_encoder(config, folder)
     if isinstance(network, SpectralDenoiser):
         return ScoreSpeech(
-            network, lips=_lips(config, folder), visual_weight=config.get("trust", 1.0),
+            network, lips=lips, visual_weight=config.get("trust", 1.0),
             stft=Stft(**config["stft"]), name=config.get("name", folder.name),
         )  # fmt: skip
     return LatentSpeech(
         network=cast(PowerDecoder, network), gain_db=config["level_db"],
-        start_gain_db=config["start_gain_db"], lips=_lips(config, folder),
+        start_gain_db=config["start_gain_db"], lips=lips,
         visual_weight=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
     )  # fmt: skip
 
 
-def _lips(config: Mapping[str, Any], folder: Path) -> LipEncoder | None:
-    """Visual encoder of a prior that sees: in its own folder, or shipped."""
+def load_visual_encoder(config: Mapping[str, Any], folder: Path) -> LipEncoder | None:
+    """Visual encoder of an audio-visual prior: in its own folder, or shipped."""
     if "lips" not in config:
         return None
     own = folder / str(config["lips"])
     return load_lip_encoder(own if own.is_dir() else config["lips"])[0]
 
 
-def _use(config: Mapping[str, Any]) -> str:
-    """What a network is a prior of; configs that do not say are of speech."""
+def read_use(config: Mapping[str, Any]) -> str:
+    """Use of a network: a prior of speech, the default, or of noise, or a visual encoder."""
     return str(config.get("use", "speech"))

@@ -1,4 +1,4 @@
-"""Score priors of speech: what they know is how to take noise away."""
+"""Score-based speech priors: denoisers in place of densities."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoreSpeech:
-    r"""Speech prior given by a denoiser of compressed complex spectrograms.
+    r"""Score-based speech prior: a denoiser of compressed complex spectrograms.
 
     .. math:: c_{ft} = |s_{ft}|^{1/2} e^{i \angle s_{ft}}, \quad y = c + \sigma \epsilon, \quad
         \nabla \log p_\sigma(y | v) = (E[c | y, v] - y) / \sigma^2
 
-    The network answers with mean and variance of each :math:`c_{ft}`. It has no density that other
-    routines could climb: a scene with it is inverted by `GuidedDiffusion` or `UDiffSE`.
+    The network answers with mean and variance of each :math:`c_{ft}`. It has no density for
+    gradient-based methods: inference is by `GuidedDiffusion` or `UDiffSE`.
 
     Parameters
     ----------
     network
         The denoiser.
     lips
-        Visual encoder through which it sees the speaker; None for an audio-only prior.
-    trust
+        Visual encoder; None for an audio-only prior.
+    visual_weight
         See `LatentSpeech`.
     sigma_min, sigma_max
         Noise levels that it was trained between.
@@ -87,7 +87,7 @@ class ScoreSpeech:
 
 @dataclass(frozen=True)
 class GaussianScore:
-    r"""Score of Gaussian speech of known power, in closed form: the ruler of guided diffusion.
+    r"""Score of Gaussian speech of known power, in closed form: the reference of guided diffusion.
 
     .. math:: E[s_{ft} | y] = \frac{S_{ft}}{S_{ft} + \sigma^2} y_{ft}, \quad
         Var[s_{ft} | y] = \frac{S_{ft} \sigma^2}{S_{ft} + \sigma^2}
