@@ -117,7 +117,7 @@ class SwitchedSequencePrior(SequencePrior):
 
 
 def branch_log_densities(network: Any, z: Tensor, visual: Tensor) -> Tensor:
-    """Log density of each frame given those before it, without and with lips: ``(row, time, 2)``."""
+    """Log density of each frame given its past, without and with lips: ``(row, time, 2)``."""
     both = (network.law(z, given) for given in (None, visual))
     return torch.stack([normal_log_prob(z, *law).sum(1) for law in both], -1)
 
