@@ -60,9 +60,9 @@ BARE_WORDS = set(
 )
 # Names that are still to be changed.
 REMAINING_NAMES = {
-    "_after", "_apart", "_around", "_called", "_judged", "_known", "_loaded", "_moved", "_near",
-    "_onto", "_said", "_seen", "_shown", "_told", "_turned", "found", "known", "lost", "moved",
-    "onto", "shown", "taken", "turned", "without",
+    "_apart", "_around", "_called", "_judged", "_known", "_loaded", "_moved", "_near", "_onto",
+    "_shown", "_told", "_turned", "found", "known", "lost", "moved", "onto", "taken", "turned",
+    "without",
 }  # fmt: skip
 
 # Loaded where they are used, never when the package is imported, or its command line or videos.
@@ -163,7 +163,7 @@ def test_few_functions_are_private() -> None:
     # Pieces broken off only to be short: a function of its own is worth a name and a docstring.
     names = [name for _, name in list_functions()]
     private = [name for name in names if name.startswith("_")]
-    assert len(private) < 0.25 * len(names)
+    assert len(private) < 0.2 * len(names)
 
 
 def test_every_public_name_is_there_and_documented() -> None:
