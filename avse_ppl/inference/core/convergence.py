@@ -231,10 +231,10 @@ def r_hat(values: np.ndarray) -> np.ndarray:
     if values.shape[0] == 1:
         half = values.shape[1] // 2
         values = np.concatenate([values[:, :half], values[:, half : 2 * half]])
+    if values.shape[1] < _MIN_DRAWS:
+        return np.full(values.shape[2], np.nan)
     apart = (np.ptp(values, axis=1) == 0).all(axis=0) & (np.ptp(values, axis=(0, 1)) > 0)
-    return np.where(
-        apart & (values.shape[1] >= _MIN_DRAWS), np.inf, call_arviz("rhat", values, "rank")
-    )
+    return np.where(apart, np.inf, call_arviz("rhat", values, "rank"))
 
 
 def ess(values: np.ndarray, method: str) -> np.ndarray:
