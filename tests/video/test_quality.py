@@ -11,11 +11,11 @@ import torch
 from avse_ppl.models.networks.av_sync import (
     CHANCE,
     MOST_LAG,
-    inside,
-    known,
-    lagged,
+    average_window,
+    find_interior,
+    is_comparable,
     log_odds,
-    windowed,
+    score_lags,
 )
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.weights.io import (
@@ -146,9 +146,9 @@ def test_lags_are_where_they_are_said_to_be():
     seen = torch.nn.functional.normalize(torch.randn(1, 6, 60), dim=1)
     late = torch.roll(seen, 3, dims=2)
     present = torch.ones(1, 60)
-    mean, count = windowed(*lagged(seen, late, present, 8.0), 21)
+    mean, count = average_window(*score_lags(seen, late, present, 8.0), 21)
     assert (mean.masked_fill(count == 0, -9).argmax(-1) - MOST_LAG == 3).all()
-    together, _ = windowed(*lagged(seen, seen, present, 8.0), 21), 0
+    together, _ = average_window(*score_lags(seen, seen, present, 8.0), 21), 0
     assert (log_odds(*together) > 0).all()
     assert (log_odds(mean, count) < 0).all()
 
@@ -156,7 +156,7 @@ def test_lags_are_where_they_are_said_to_be():
 def test_frames_without_a_face_do_not_count():
     seen, present = torch.ones(1, 4, 40) / 2, torch.ones(1, 40)
     present[0, 10:20] = 0
-    _, valid = lagged(seen, seen, present)
+    _, valid = score_lags(seen, seen, present)
     assert not valid[0, 10:20].any()
     assert valid[0, 0, MOST_LAG - 1] == 0  # before the beginning there is no sound
     assert valid[0, 0, MOST_LAG] == 1
@@ -188,16 +188,16 @@ def test_what_is_too_short_is_unknown(small):
 def test_lags_that_cannot_be_heard_are_neither_for_nor_against():
     mean, count = torch.zeros(1, 1, 51), torch.zeros(1, 1, 51)
     count[..., MOST_LAG - 7 : MOST_LAG + 8] = 9.0
-    assert known(count).all()
+    assert is_comparable(count).all()
     assert log_odds(mean, count).item() == pytest.approx(CHANCE)
     count[..., MOST_LAG - 7 : MOST_LAG + 8] = 0.0
-    assert not known(count).any()
+    assert not is_comparable(count).any()
 
 
 def test_a_gap_is_kept_away_from(small):
     present = torch.ones(1, 60)
     present[0, 30] = 0
-    assert inside(present)[0].nonzero().flatten().tolist() == [*range(8, 22), *range(39, 52)]
+    assert find_interior(present)[0].nonzero().flatten().tolist() == [*range(8, 22), *range(39, 52)]
 
 
 def test_sound_only_lowers_the_score(small, mouth, sound):

@@ -1,4 +1,4 @@
-"""How well lips and sound go together, frame by frame: two small encoders and their lags."""
+"""Audio-visual synchrony: two small encoders, scored against each other at every lag."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ class AVSyncNetwork(nn.Module):
         What stays the same throughout a clip is who speaks, and tells nothing of the lag. The third
         is ``(batch, frame)``, 1 where the features of the lips see nothing but a face.
         """
-        seen_at, heard_at = inside(present), inside(torch.ones_like(present))
+        seen_at, heard_at = find_interior(present), find_interior(torch.ones_like(present))
         pairs = ((self.lips(images), seen_at), (self.sound(levels), heard_at))
-        seen, heard = (normalize(_centred(x, where), dim=1) for x, where in pairs)
+        seen, heard = (normalize(centre_features(x, where), dim=1) for x, where in pairs)
         return seen, heard, seen_at
 
     def forward(self, images: Tensor, levels: Tensor, present: Tensor) -> Tensor:
@@ -147,11 +147,11 @@ class AVSyncNetwork(nn.Module):
             second. All is 0 where nothing is known.
         """
         seen, heard, seen_at = self.encode(images, levels, present)
-        scores, valid = lagged(seen, heard, seen_at, self.scale.exp(), _sounding(present))
+        scores, valid = score_lags(seen, heard, seen_at, self.scale.exp(), _sounding(present))
         rows = []
-        means = [windowed(scores, valid, window) for window in WINDOWS]
+        means = [average_window(scores, valid, window) for window in WINDOWS]
         for mean, count in means:
-            told = known(count).to(mean.dtype)
+            told = is_comparable(count).to(mean.dtype)
             best = _near(mean, count).amax(-1).clamp(min=-20.0)
             rows += [log_odds(mean, count) - CHANCE, best * told, told]
         widest, count = means[-1]
@@ -159,12 +159,12 @@ class AVSyncNetwork(nn.Module):
         return torch.stack([*rows, (best - MOST_LAG).abs() / MOST_LAG * rows[-1]], 1)
 
 
-def inside(present: Tensor) -> Tensor:
+def find_interior(present: Tensor) -> Tensor:
     """Where all that a tower sees is there, ``(batch, frame)`` of 0 and 1 as `present` is.
 
     Examples
     --------
-    >>> inside(torch.ones(1, 20))[0].nonzero().flatten()
+    >>> find_interior(torch.ones(1, 20))[0].nonzero().flatten()
     tensor([ 8,  9, 10, 11])
     """
     gone = pad(1.0 - present, (EDGE, EDGE), value=1.0)
@@ -172,15 +172,16 @@ def inside(present: Tensor) -> Tensor:
 
 
 def _sounding(present: Tensor) -> Tensor:
-    return inside(torch.ones_like(present[:1]))[0]
+    return find_interior(torch.ones_like(present[:1]))[0]
 
 
-def _centred(features: Tensor, present: Tensor) -> Tensor:
+def centre_features(features: Tensor, present: Tensor) -> Tensor:
+    """Subtract the mean over the frames that are present."""
     weight = present[:, None] / present.sum(-1).clamp(min=1.0)[:, None, None]
     return features - (features * weight).sum(-1, keepdim=True)
 
 
-def lagged(
+def score_lags(
     seen: Tensor, heard: Tensor, present: Tensor, scale: Tensor | float = 1.0,
     sounding: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
@@ -191,7 +192,7 @@ def lagged(
     Examples
     --------
     >>> both = torch.eye(4)[None]
-    >>> lagged(both, both, torch.ones(1, 4))[0][0, :, 24:27].sum(0)
+    >>> score_lags(both, both, torch.ones(1, 4))[0][0, :, 24:27].sum(0)
     tensor([0., 4., 0.])
     """
     frames = seen.shape[-1]
@@ -206,7 +207,7 @@ def lagged(
     return product.gather(2, index) * valid, valid
 
 
-def windowed(scores: Tensor, valid: Tensor, window: int) -> tuple[Tensor, Tensor]:
+def average_window(scores: Tensor, valid: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Mean of the scores over a window around each frame, and how many there were."""
 
     def total(values: Tensor) -> Tensor:
@@ -220,9 +221,9 @@ def windowed(scores: Tensor, valid: Tensor, window: int) -> tuple[Tensor, Tensor
     return total(scores) / count.clamp(min=1.0), count
 
 
-def known(count: Tensor) -> Tensor:
+def is_comparable(count: Tensor) -> Tensor:
     """Whether being together can be told from being apart, from counts ``(..., lag)``."""
-    near, apart = _sides(count > 0)
+    near, apart = split_lags(count > 0)
     return near.any(-1) & (apart.sum(-1) >= _FEWEST)
 
 
@@ -232,13 +233,13 @@ def log_odds(mean: Tensor, count: Tensor) -> Tensor:
     Lags that cannot be heard in a clip are neither for nor against; `CHANCE` where nothing is
     known.
     """
-    near, apart = _sides(mean.masked_fill(count == 0, _NOTHING))
-    near_count, apart_count = (side.sum(-1).clamp(min=1).log() for side in _sides(count > 0))
+    near, apart = split_lags(mean.masked_fill(count == 0, _NOTHING))
+    near_count, apart_count = (side.sum(-1).clamp(min=1).log() for side in split_lags(count > 0))
     odds = near.logsumexp(-1) - near_count - apart.logsumexp(-1) + apart_count + CHANCE
-    return torch.where(known(count), odds.clamp(-20.0, 20.0), torch.full_like(odds, CHANCE))
+    return torch.where(is_comparable(count), odds.clamp(-20.0, 20.0), torch.full_like(odds, CHANCE))
 
 
-def _sides(values: Tensor) -> tuple[Tensor, Tensor]:
+def split_lags(values: Tensor) -> tuple[Tensor, Tensor]:
     """Those of the lags within 80 ms, and all others."""
     middle = values.shape[-1] // 2
     low, high = middle - NEAR_LAG, middle + NEAR_LAG + 1
@@ -246,4 +247,4 @@ def _sides(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _near(mean: Tensor, count: Tensor) -> Tensor:
-    return _sides(mean.masked_fill(count == 0, _NOTHING))[0]
+    return split_lags(mean.masked_fill(count == 0, _NOTHING))[0]

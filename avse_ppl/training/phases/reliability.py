@@ -16,10 +16,10 @@ from avse_ppl.models.networks.av_sync import (
     MOST_LAG,
     NEAR_LAG,
     STEPS,
-    inside,
-    known,
-    lagged,
-    windowed,
+    average_window,
+    find_interior,
+    is_comparable,
+    score_lags,
 )
 from avse_ppl.models.networks.reliability import (
     FINE,
@@ -192,18 +192,18 @@ class AVSyncTraining(ReliabilityObjective):
             )
         found = batch.columns[..., 0]
         video, audio, present = agreement.encode(images, batch.levels, found)
-        audible = inside(torch.ones_like(found[:1]))[0]
+        audible = find_interior(torch.ones_like(found[:1]))[0]
         scale = agreement.scale.exp().clamp(max=60.0)
 
         # The lag within a clip, over three windows.
-        scores, valid = lagged(video, audio, present, scale, audible)
+        scores, valid = score_lags(video, audio, present, scale, audible)
         lag, right = torch.zeros(()), torch.zeros(())
         for window in _WINDOWS:
-            mean, count = windowed(scores, valid, window)
+            mean, count = average_window(scores, valid, window)
             logits = mean.masked_fill(count == 0, -1e4)
             near = slice(MOST_LAG - NEAR_LAG, MOST_LAG + NEAR_LAG + 1)
             loss = logits.logsumexp(-1) - logits[..., near].logsumexp(-1)
-            there = known(count).float()
+            there = is_comparable(count).float()
             lag = lag + (loss * there).sum() / there.sum().clamp(min=1) / len(_WINDOWS)
             hit = ((logits.argmax(-1) - MOST_LAG).abs() <= NEAR_LAG).float()
             right = (hit * there).sum() / there.sum().clamp(min=1)
