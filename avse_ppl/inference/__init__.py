@@ -1,8 +1,9 @@
-"""Inference routines: each takes a scene and a mixture, and returns a `Posterior`."""
+"""Inference methods: each takes a scene and a mixture, and returns a `Posterior`."""
 
 if __name__ == "inference":
     raise ImportError("import avse_ppl.inference")
 
+from avse_ppl.inference.base import InferenceMethod
 from avse_ppl.inference.core.merge import merge
 from avse_ppl.inference.diffusion.guided import GuidedDiffusion
 from avse_ppl.inference.diffusion.udiffse import UDiffSE
@@ -20,6 +21,7 @@ __all__ = [
     "SVI",
     "Exact",
     "GuidedDiffusion",
+    "InferenceMethod",
     "NumPyroNUTS",
     "Preset",
     "UDiffSE",

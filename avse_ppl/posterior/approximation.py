@@ -1,4 +1,4 @@
-"""What stands between a posterior's draws and the exact posterior."""
+"""Kind of a posterior: the approximation that its draws stand for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEMPERED, _RECALIBRATED = "tempered ", "recalibrated"
 
 
 class Approximation(str):
-    """How the draws of a posterior came about; its text flags anything short of exact inference.
+    """Approximation behind the draws of a posterior; its text flags anything but exact inference.
 
     It is the text, so that it prints, compares and stores as one; code decides on the fields.
 

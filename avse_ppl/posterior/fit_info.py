@@ -1,4 +1,4 @@
-"""What an inference method reports of each recording that it was run on."""
+"""Facts about the inference of each recording: seed, warnings, diagnostics."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _distinct(name: str, value: Any) -> np.ndarray:
 
 
 def attributes(posterior: Posterior) -> dict[str, Any]:
-    """Say what the file is; ``kind`` flags anything short of an exact posterior."""
+    """Attributes of the file: kind, format, front end, settings and facts about the fit."""
     return {
         "kind": str(posterior.kind),
         "avse_ppl_format": _FORMAT,

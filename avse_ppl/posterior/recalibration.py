@@ -1,4 +1,4 @@
-"""Posteriors with the coverage that they state: scales fitted on recordings of known speech."""
+"""Recalibration of posteriors by split conformal prediction on recordings of known speech."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def find_shipped(**wanted: str) -> Recalibration:
 
 
 def origin(posterior: Posterior) -> dict[str, str]:
-    """Say how a posterior came about, as far as a recalibration asks."""
+    """Inference method, kind, prior and noise model of a posterior."""
     names = {name: str(posterior.attrs.get(name, "unknown")) for name in _ORIGIN}
     return {**names, "kind": posterior.kind}
 

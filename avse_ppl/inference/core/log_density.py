@@ -1,4 +1,4 @@
-"""The log joint density of a scene, per recording: what every routine climbs or samples."""
+"""Log joint density of a scene on the real line, per recording."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PRIOR_DRAWS = 31
 
 @dataclass(frozen=True)
 class Site:
-    """One latent: its shape ``(recording, ...)`` on the real line, and the way to its support.
+    """One latent: shape ``(recording, ...)`` on the real line, and the transform to its support.
 
     ``start`` and ``spread`` are the median and the standard deviation of its prior there.
     """
@@ -120,7 +120,7 @@ def noise_log_prior(
 
 
 def site_distribution(density: LogDensity, name: str, values: Mapping[str, Tensor]) -> Any:
-    """Prior law of one latent, others given."""
+    """Prior distribution of one latent, others given."""
     recordings = density.mixture.recordings
     with (
         poutine.trace() as tracer,
@@ -134,7 +134,7 @@ def site_distribution(density: LogDensity, name: str, values: Mapping[str, Tenso
 
 
 class _Prior(Messenger):
-    """Puts the median of its prior in at each site, and notes it."""
+    """Substitutes the median of its prior at each site, and records it."""
 
     def __init__(self, recordings: int) -> None:
         super().__init__()

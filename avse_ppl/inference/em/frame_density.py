@@ -1,4 +1,4 @@
-"""The log joint of the speech latents frame by frame, the noise given: what E-steps climb."""
+"""Log joint density of the speech latents frame by frame, the noise given."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avse_ppl.models.handlers import LogProbByFrame
 
 
 class FrameLogProb(NamedTuple):
-    """Log joint of some speech latents on the real line, and what came with it.
+    """Log joint density of speech latents on the real line, power of speech and gradients.
 
     Parameters
     ----------
@@ -74,18 +74,19 @@ class FrameLogDensity:
     def __call__(
         self, speech: Values, noise: Mapping[str, Tensor], gradients: bool
     ) -> FrameLogProb:
-        """Score speech latents on the real line, noise latents on their supports."""
+        """Log joint of speech latents on the real line, noise latents on their supports."""
         if not gradients or not speech:
             with torch.no_grad():
-                return self._score(speech, noise)
+                return self.evaluate(speech, noise)
         points = {name: u.detach().requires_grad_() for name, u in speech.items()}
-        frames, rest, power, _ = self._score(points, noise)
+        frames, rest, power, _ = self.evaluate(points, noise)
         total = frames.sum() + rest.sum()
         found = torch.autograd.grad(total, list(points.values()))
         slopes = dict(zip(points, found, strict=True))
         return FrameLogProb(frames.detach(), rest.detach(), power.detach(), slopes)
 
-    def _score(self, speech: Values, noise: Mapping[str, Tensor]) -> FrameLogProb:
+    def evaluate(self, speech: Values, noise: Mapping[str, Tensor]) -> FrameLogProb:
+        """Log joint and power, differentiable in the speech latents; without gradients."""
         mixture = self.density.mixture
         values = dict(noise)
         terms = LogProbByFrame(values, mixture.values, self.tempering)

@@ -1,4 +1,4 @@
-"""Where a Metropolis move proposes to go: a random walk, or a step along the gradient."""
+"""Proposal distributions of Metropolis steps: a random walk, and a Langevin step."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from torch import Tensor
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.em.frame_density import FrameLogProb
 
-_MEMORY = 0.98  # of the running mean of squared gradients
+_DECAY = 0.98  # of the running mean of squared gradients
 
 
 class Proposal(Protocol):
-    """Draws where to go, and knows how probable the way is.
+    """Proposal distribution: draws, and their log density.
 
-    ``sizes`` hold a step size for each entry, 0 for what is not to move.
+    ``sizes`` hold a step size for each entry, 0 for what does not change.
     """
 
     gradients: bool
 
     def draw(self, x: Values, here: FrameLogProb, sizes: Values, unit: Values) -> Values:
-        """Go from ``x`` by the standard-normal numbers ``unit``."""
+        """Propose from ``x`` by the standard-normal numbers ``unit``."""
         ...
 
     def log_density(self, to: Values, x: Values, here: FrameLogProb, sizes: Values) -> Values:
-        """Log density of the way from ``x``, by entry, up to a constant; empty if symmetric."""
+        """Log density of ``to`` given ``x``, by entry, up to a constant; empty if symmetric."""
         ...
 
     def learn(self, here: FrameLogProb) -> None:
-        """Learn from a state; only called while the draws do not count."""
+        """Adapt to a state; only called during burn-in."""
         ...
 
 
@@ -96,17 +96,17 @@ class LangevinWalk:
     def learn(self, here: FrameLogProb) -> None:
         """See `Proposal`."""
         for n, gradient in here.gradients.items():
-            seen = torch.lerp(gradient.square(), self.precision[n], _MEMORY)
+            seen = torch.lerp(gradient.square(), self.precision[n], _DECAY)
             self.precision[n] = seen.clamp_min(1e-8)
 
     def _middle(self, name: str, u: Tensor, here: FrameLogProb, sizes: Values) -> Tensor:
-        if name not in here.gradients:  # known only for what moves
+        if name not in here.gradients:  # known only for what changes
             return u
         return u + 0.5 * sizes[name].square() * here.gradients[name] / self.precision[name]
 
     def _log_density(
         self, name: str, to: Tensor, x: Tensor, here: FrameLogProb, sizes: Values
     ) -> Tensor:
-        # What does not move goes nowhere: its distance and its step are 0.
+        # What does not change has distance and step 0.
         steps = (to - self._middle(name, x, here, sizes)) / sizes[name].clamp_min(1e-12)
         return -0.5 * self.precision[name] * steps.square()

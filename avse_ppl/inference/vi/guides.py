@@ -25,7 +25,7 @@ _LOG_2_PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each latent lies in one vector: those with a value for each frame come first.
+    """Layout of all latents in one vector: those with a value for each frame come first.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Guide:
 def make_guide(
     name: str, location: Values, log_sd: Values, time: int, rank: int, randoms: RandomStreams
 ) -> Guide:
-    """Guide with given means and deviations, and as yet (almost) no correlations.
+    """Make a guide with given means and standard deviations, and (almost) no correlations.
 
     Parameters
     ----------
