@@ -291,7 +291,7 @@ def test_enhance_recalibrates():
     ({"keep_posterior": False}, "keep the posterior, too"),
 ])  # fmt: skip
 def test_enhance_refuses_before_it_starts(settings, text, monkeypatch):
-    monkeypatch.setattr(sys.modules["avse_ppl.pipeline.enhance"], "resolve_inference", None)
+    monkeypatch.setattr(sys.modules["avse_ppl.pipeline.enhance"], "observe_all", None)
     with pytest.raises(ValueError, match=text):
         enhance_batch([noise()], recalibrate=True, **settings)
 
