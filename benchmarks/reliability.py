@@ -28,7 +28,14 @@ from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.weights.io import load_reliability
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips
-from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, corruption_kinds, truth
+from avse_ppl.video.corruptions import (
+    CAUSES,
+    KINDS,
+    Corrupted,
+    corrupt,
+    corruption_kinds,
+    label_clean_clip,
+)
 from avse_ppl.video.quality.score import Reliability, score_lips
 
 RATE_HZ, PICTURE_HZ = 16000, 25
@@ -79,7 +86,7 @@ def case(
     rng: np.random.Generator, network: ReliabilityNetwork, heard: bool = True,
 ) -> Case:  # fmt: skip
     """Corrupt and judge one clip; a kind of "" leaves it as it is."""
-    known = truth(talker.lips)
+    known = label_clean_clip(talker.lips)
     if kind:
         whole = _SYNC_WHOLE if KINDS[kind].cause == _SYNC else _WHOLE
         span = _span(len(talker.lips), rng, whole)

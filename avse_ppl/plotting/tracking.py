@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avse_ppl.plotting.figure import check_figure_path, draw_crops, make_figure, save_figure
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.mouth_alignment import runs
+from avse_ppl.video.mouth_alignment import find_runs
 
 _CROPS = 16
 _LOST, _BRIDGED = "#d9534f", "#f0ad4e"
@@ -64,7 +64,7 @@ def plot_tracking(lips: Lips, path: str | os.PathLike[str]) -> Path:
         (~lips.found, _LOST, "lost"),
         (lips.interpolated, _BRIDGED, "bridged"),
     ):
-        for number, (start, stop) in enumerate(runs(mask)):
+        for number, (start, stop) in enumerate(find_runs(mask)):
             curves.axvspan(
                 float(lips.time_s[start]), float(lips.time_s[stop - 1]) + lips.step_s,
                 color=colour, alpha=0.3, lw=0, label=label if number == 0 else None,

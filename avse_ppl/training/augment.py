@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate
 
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.mouth_alignment import CROP_PX, sharpness
+from avse_ppl.video.mouth_alignment import CROP_PX, compute_sharpness
 
 # --- Waveforms ------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ def augment_lips(lips: Lips, rng: np.random.Generator) -> Lips:
     roi = relight_crops(transform_crops(lips.roi, mirrored, rng), rng)
     roi[~lips.found] = 0
     pose = lips.pose_deg * (np.array([-1.0, 1.0, -1.0]) if mirrored else 1.0)
-    blur = np.where(lips.found, [sharpness(crop) for crop in roi], 0.0)
+    blur = np.where(lips.found, [compute_sharpness(crop) for crop in roi], 0.0)
     augmented = replace(lips, roi=roi, pose_deg=pose, blur=blur)
     if rng.random() >= _WITHOUT_TRACKER:
         return augmented

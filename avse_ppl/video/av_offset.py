@@ -24,7 +24,7 @@ import numpy as np
 
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.mouth_motion import components, opening
+from avse_ppl.video.mouth_motion import compute_mouth_components, measure_mouth_opening
 
 _RATE_HZ = 100
 _MAX_OFFSET = 70  # hundredths of a second
@@ -85,7 +85,7 @@ def estimate_offset(lips: Lips, audio: Audio) -> tuple[float, float]:
     return float(peak / _RATE_HZ), float(np.clip(margin / _SURE, 0.0, 1.0))
 
 
-def agreement(lips: Lips, audio: Audio) -> float:
+def measure_synchrony(lips: Lips, audio: Audio) -> float:
     """Return how well a mouth moves with a sound, about 0 to 1; 0 where too little is there."""
     try:
         offsets, worth = _worth(lips, audio)
@@ -172,7 +172,7 @@ def _levels(audio: Audio) -> np.ndarray:
 def _shapes(lips: Lips, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Opening ``(step,)`` and components ``(step, component)`` of the mouth."""
     time_s, roi = lips.time_s[lips.found], lips.roi[lips.found]
-    shapes = np.column_stack([opening(roi), components(roi)])
+    shapes = np.column_stack([measure_mouth_opening(roi), compute_mouth_components(roi)])
     steps_s = np.arange(n_steps) / _RATE_HZ
     shapes = np.column_stack([np.interp(steps_s, time_s, shape) for shape in shapes.T])
     shapes = _quick(shapes)

@@ -11,7 +11,7 @@ SIZES_PX = (67, 88, 96)
 _GREY_OF_RGB = np.array([0.299, 0.587, 0.114])
 
 
-def to_roi(array: np.ndarray) -> np.ndarray:
+def convert_crops(array: np.ndarray) -> np.ndarray:
     """Bring crops to ``(frame, 88, 88)`` uint8; see `Lips.from_crops`.
 
     Raises
@@ -21,7 +21,7 @@ def to_roi(array: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> to_roi(np.ones((2, 96, 96))).shape
+    >>> convert_crops(np.ones((2, 96, 96))).shape
     (2, 88, 88)
     """
     square = array.ndim in (3, 4) and len(array) > 0 and array.shape[1] == array.shape[2]

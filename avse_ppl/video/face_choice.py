@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from avse_ppl.signal.audio import load_audio
 from avse_ppl.signal.media import Readable
-from avse_ppl.video.av_offset import agreement
+from avse_ppl.video.av_offset import measure_synchrony
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.tracks import FaceTrack
 
@@ -18,7 +18,7 @@ _MOST = 6  # faces whose mouths are compared with the sound
 _LASTING = 0.5  # of the pictures of the face seen longest
 
 
-def check_choice(face: object) -> None:
+def check_face_choice(face: object) -> None:
     """Refuse what names no face.
 
     Raises
@@ -30,7 +30,7 @@ def check_choice(face: object) -> None:
 
     Examples
     --------
-    >>> check_choice("largest")
+    >>> check_face_choice("largest")
     """
     if isinstance(face, bool) or not isinstance(face, (int, str)):
         raise TypeError(
@@ -43,7 +43,7 @@ def check_choice(face: object) -> None:
         )
 
 
-def candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) -> list[int]:
+def find_candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) -> list[int]:
     """Return the number of the face meant, or for ``"auto"`` of those that the sound decides on.
 
     Raises
@@ -64,7 +64,7 @@ def candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) -> list
     return by_size[:1] if face == "largest" else by_size[:_MOST]
 
 
-def choose(lips: Mapping[int, Lips], source: Readable) -> Lips:
+def choose_face(lips: Mapping[int, Lips], source: Readable) -> Lips:
     """Return the mouth that moves with the sound; without sound, the first (of the largest face).
 
     Warns
@@ -78,7 +78,7 @@ def choose(lips: Mapping[int, Lips], source: Readable) -> Lips:
     except ValueError:
         best, why = next(iter(lips)), "the largest: there is no sound to decide by"
     else:
-        scores = {number: agreement(one, audio) for number, one in lips.items()}
+        scores = {number: measure_synchrony(one, audio) for number, one in lips.items()}
         best = max(scores, key=lambda number: scores[number])
         told = ", ".join(f"{number}: {scores[number]:.2f}" for number in sorted(scores))
         why = f"whose mouth moves most with the sound ({told})"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from avse_ppl.video.face_detector import Face, FaceDetector
-from avse_ppl.video.frames import Picture
-from avse_ppl.video.mouth_alignment import crop_transform, cut_out
-from avse_ppl.video.optical_flow import eye_distance, follow
+from avse_ppl.video.frames import VideoFrame
+from avse_ppl.video.mouth_alignment import cut_crop, estimate_crop_transform
+from avse_ppl.video.optical_flow import measure_eye_distance, track_keypoints
 
 _WORK_PX = 640  # longer side of the pictures that are searched
 _KEY_S = 0.099  # between detections of a known face
@@ -97,7 +97,7 @@ class Tracker:
         self._previous: np.ndarray | None = None
         self._key_s = self._search_s = self._far_s = -np.inf
 
-    def step(self, picture: Picture) -> None:
+    def step(self, picture: VideoFrame) -> None:
         """Follow the faces into the next picture, and look for new ones from time to time."""
         scale = min(1.0, _WORK_PX / max(picture.size_px))
         grey = picture.grey(scale)
@@ -117,7 +117,7 @@ class Tracker:
     def _flow(self, track: Track, index: int, grey: np.ndarray, scale: float) -> bool:
         moved, before = None, self._previous
         if before is not None and before.shape == grey.shape:
-            moved = follow(before, grey, track.now * scale)
+            moved = track_keypoints(before, grey, track.now * scale)
         if (
             before is None
             or moved is None
@@ -128,7 +128,9 @@ class Tracker:
         track.drift_on(index, moved / scale)
         return True
 
-    def _redetect(self, track: Track, picture: Picture, colour: np.ndarray, scale: float) -> bool:
+    def _redetect(
+        self, track: Track, picture: VideoFrame, colour: np.ndarray, scale: float
+    ) -> bool:
         """Detect a known face in an upright chip around where it should be."""
         if track.loose and track.loose[-1] == picture.index:
             track.loose.pop()  # the detection replaces it
@@ -145,8 +147,8 @@ class Tracker:
 
     def _in_chip(self, colour: np.ndarray, keypoints: np.ndarray) -> Face | None:
         """Detect the face that is expected at these keypoints, whatever way up it is."""
-        chip_from = _onto(_CHIP, crop_transform(keypoints))
-        faces = self.detector(cut_out(colour, chip_from, _CHIP_PX), _CHIP_PX)
+        chip_from = _onto(_CHIP, estimate_crop_transform(keypoints))
+        faces = self.detector(cut_crop(colour, chip_from, _CHIP_PX), _CHIP_PX)
         faces = [_moved(face, _inverse(chip_from)) for face in faces]
         near = [face for face in faces if _apart(face.keypoints, keypoints) < _FACE_SIDE]
         return min(near, key=lambda face: _apart(face.keypoints, keypoints), default=None)
@@ -162,7 +164,7 @@ class Tracker:
                 best = turned
         return best
 
-    def _search(self, picture: Picture, colour: np.ndarray, scale: float) -> None:
+    def _search(self, picture: VideoFrame, colour: np.ndarray, scale: float) -> None:
         """Look for faces that are not followed, in the whole picture."""
         faces = self.detector(colour, _SEARCH_PX)
         if not faces and not self._live and picture.time_s - self._far_s >= _LOST_S:
@@ -225,7 +227,7 @@ class Tracker:
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:
     """Mean distance of the keypoints of two faces, in eye distances."""
-    size = max(eye_distance(one), eye_distance(other), 1e-6)
+    size = max(measure_eye_distance(one), measure_eye_distance(other), 1e-6)
     return float(np.linalg.norm(one - other, axis=1).mean() / size)
 
 
@@ -264,7 +266,7 @@ def _turned_face(keypoints: np.ndarray, turns: int) -> np.ndarray:
 
 def _look(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """How a face looks: a small grey chip, centred and of unit length."""
-    chip = cut_out(picture, _onto(_LOOK, crop_transform(keypoints)), _LOOK_PX)
+    chip = cut_crop(picture, _onto(_LOOK, estimate_crop_transform(keypoints)), _LOOK_PX)
     values = chip.reshape(_LOOK_PX**2, -1).mean(axis=1)
     values = values - values.mean()
     return values / max(float(np.linalg.norm(values)), 1e-6)

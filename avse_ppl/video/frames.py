@@ -1,7 +1,7 @@
-"""Pictures out of any container, with the time of each.
+"""Video frames of any container, with their presentation times.
 
-What the video pipeline reads: FFmpeg (PyAV) decodes, and this file answers for what containers do
-to pictures: rotation of phones, pixels that are not square, variable rate, damaged packets.
+FFmpeg (PyAV) decodes; handled here is what containers do to frames: rotation of phones, pixels that
+are not square, variable rate, damaged packets.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import numpy as np
 from avse_ppl.signal.media import Readable, get_stated_duration, list_video_tracks, open_media
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    import av
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_SHORTFALL_S = 0.5  # containers count the last picture, or the sound, each in its way
+_SHORTFALL_S = 0.5  # containers count the last frame, or the audio, each in its way
 _RATE_HZ = 25.0  # of a container that states neither times nor a rate
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One decoded picture.
+class VideoFrame:
+    """One decoded video frame.
 
     Parameters
     ----------
     index
-        Which picture of the video it is, from 0.
+        Which frame of the video it is, from 0.
     time_s
         When it is shown, seconds after the first one.
     frame
@@ -43,7 +43,7 @@ class Picture:
 
     index: int
     time_s: float
-    frame: VideoFrame
+    frame: av.VideoFrame
     aspect: float = 1.0
 
     @property
@@ -71,32 +71,32 @@ class Picture:
         return np.ascontiguousarray(np.rot90(array, self._quarter_turns))
 
 
-def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Picture]:
-    """Decode the pictures of a video one after the other.
+def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[VideoFrame]:
+    """Decode the frames of a video one after the other.
 
     Parameters
     ----------
     source
         A path, or the bytes of an encoded file.
     quiet
-        Whether to leave out the warning about damaged pictures (for a second reading).
+        Whether to leave out the warning about damaged frames (for a second reading).
 
     Yields
     ------
     Picture
-        In the order of their times, which always grow. Pictures that are damaged are left out.
+        In the order of their times, which always grow. Damaged frames are left out.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         If the path cannot be opened.
     ValueError
-        If the file is empty, holds no video, or none of its pictures can be decoded.
+        If the file is empty, holds no video, or none of its frames can be decoded.
 
     Warns
     -----
     UserWarning
-        If some pictures are damaged, or fewer are there than the file promises.
+        If some frames are damaged, or fewer are there than the file promises.
 
     Examples
     --------
@@ -110,26 +110,27 @@ def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Pict
             time_s = _time_s(frame, track, index)
             if time_s <= last_s:
                 continue
-            yield Picture(index, time_s, frame, float(track.sample_aspect_ratio or 1))
+            yield VideoFrame(index, time_s, frame, float(track.sample_aspect_ratio or 1))
             last_s, index = time_s, index + 1
         promised_s = get_stated_duration(track)
         if index == 0:
             raise ValueError(
-                f"{name} is damaged: none of its pictures can be decoded; copy or record it again"
+                f"{name} is damaged: none of its video frames can be decoded; "
+                "copy or record it again"
             )
         if faults[0] and not quiet:
-            message = f"{faults[0]} pictures of {name} are damaged and were left out"
+            message = f"{faults[0]} video frames of {name} are damaged and were left out"
             warnings.warn(message, UserWarning, stacklevel=2)
         if promised_s - last_s > _SHORTFALL_S and not quiet:
             message = (
-                f"the pictures of {name} are cut short: it promises {promised_s:.2f} s, they end "
+                f"the video of {name} is cut short: it promises {promised_s:.2f} s, and ends "
                 f"at {last_s:.2f} s"
             )
             warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def count_video_frames(source: Readable) -> int:
-    """Return how many pictures a container states or its length suggests; 0 if neither.
+    """Count the frames that a container states or its length suggests; 0 if neither.
 
     Examples
     --------
@@ -161,7 +162,7 @@ def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStrea
             moving = list_video_tracks(container)
             if not moving:
                 raise ValueError(
-                    f"expected pictures in {name}, found no video track; "
+                    f"expected video in {name}, found no video track; "
                     "give the video of the speaker, or enhance the sound without video"
                 )
             moving[0].thread_type = "AUTO"
@@ -170,7 +171,7 @@ def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStrea
 
 def _decoded(
     container: InputContainer, track: VideoStream, faults: list[int]
-) -> Iterator[VideoFrame]:
+) -> Iterator[av.VideoFrame]:
     """Decode what can be decoded, and count in `faults[0]` what cannot."""
     from av.error import FFmpegError
 
@@ -195,7 +196,7 @@ def _decoded(
                 yield frame
 
 
-def _time_s(frame: VideoFrame, track: VideoStream, index: int) -> float:
+def _time_s(frame: av.VideoFrame, track: VideoStream, index: int) -> float:
     if frame.time is None:
         return index / float(track.average_rate or _RATE_HZ)
     start_s = float((track.start_time or 0) * (track.time_base or 0))

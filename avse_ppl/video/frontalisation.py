@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.video.head_pose import SOLID_FACE, project
-from avse_ppl.video.mouth_alignment import CROP_PX, MEAN_FACE, crop_transform, cut_out
+from avse_ppl.video.head_pose import SOLID_FACE, project_points
+from avse_ppl.video.mouth_alignment import CROP_PX, MEAN_FACE, cut_crop, estimate_crop_transform
 
 _FINE = 2.0  # the picture is first brought to this many times the resolution of the crop
 _EDGE_PX = 40  # of the crop, around it
@@ -28,7 +28,7 @@ def _surface() -> np.ndarray:
     return np.column_stack([across.ravel() - 44.0, down.ravel() - 10.0, depth.ravel()])
 
 
-def cut_out_frontal(
+def cut_frontal_crop(
     picture: np.ndarray, keypoints: np.ndarray, parameters: np.ndarray
 ) -> np.ndarray:
     """Cut a mouth crop as if the face were seen from the front.
@@ -49,12 +49,12 @@ def cut_out_frontal(
     import cv2
 
     mouth = np.vstack([_surface(), SOLID_FACE[3:]])
-    seen = project(mouth, parameters[None])[0]
+    seen = project_points(mouth, parameters[None])[0]
     seen = seen + keypoints[3:].mean(axis=0) - seen[-2:].mean(axis=0)
-    transform = crop_transform(keypoints)
+    transform = estimate_crop_transform(keypoints)
     transform[:, 2] += _EDGE_PX
     transform *= _FINE
-    chip = cut_out(picture, transform, int(_FINE * (CROP_PX + 2 * _EDGE_PX)))
+    chip = cut_crop(picture, transform, int(_FINE * (CROP_PX + 2 * _EDGE_PX)))
     places = (seen[:-2] @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
     places = places.reshape(CROP_PX, CROP_PX, 2)
     return cv2.remap(

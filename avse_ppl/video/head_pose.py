@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avse_ppl.video.mouth_alignment import MEAN_FACE, runs
+from avse_ppl.video.mouth_alignment import MEAN_FACE, find_runs
 
 # Depth of eyes, nose tip and corners of the mouth, px of the crop, away from the viewer.
 _DEPTH = np.array([0.0, 0.0, -26.0, -2.0, -2.0])
@@ -74,7 +74,7 @@ def estimate_poses(keypoints: np.ndarray, time_s: np.ndarray) -> Poses:
 
     Examples
     --------
-    >>> turned = project(SOLID_FACE, np.array([[0.1, 0.0, 0.3, 0.0, 100.0, 80.0]] * 9))
+    >>> turned = project_points(SOLID_FACE, np.array([[0.1, 0.0, 0.3, 0.0, 100.0, 80.0]] * 9))
     >>> poses = estimate_poses(turned, np.arange(9) / 25)
     >>> poses.degrees[4].round().tolist(), poses.confidence[4].round(2).item()
     ([17.0, -0.0, 6.0], 1.0)
@@ -91,13 +91,13 @@ def estimate_poses(keypoints: np.ndarray, time_s: np.ndarray) -> Poses:
     parameters[seen], confidence[seen] = found, weights.mean(axis=1)
     information = np.zeros((n_frames, 6, 6))
     information[seen] = certainty
-    for start, stop in runs(seen):
+    for start, stop in find_runs(seen):
         part = slice(start, stop)
         parameters[part] = _smoothed(parameters[part], information[part], time_s[part])
     return Poses(parameters, confidence)
 
 
-def rotation(parameters: np.ndarray) -> np.ndarray:
+def compute_rotation(parameters: np.ndarray) -> np.ndarray:
     """Return ``(frame, 3, 3)``: yaw, then pitch, then roll."""
     (sin_r, sin_p, sin_y), (cos_r, cos_p, cos_y) = (
         function(parameters[:, :3].T) for function in (np.sin, np.cos)
@@ -111,9 +111,9 @@ def rotation(parameters: np.ndarray) -> np.ndarray:
     return np.einsum("ijf,jkf,klf->fil", roll, pitch, yaw)
 
 
-def project(points: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+def project_points(points: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     """Return where ``(point, 3)`` of the face are seen, ``(frame, point, 2)`` pixels."""
-    turned = np.einsum("fij,pj->fpi", rotation(parameters)[:, :2], points)
+    turned = np.einsum("fij,pj->fpi", compute_rotation(parameters)[:, :2], points)
     return np.exp(parameters[:, 3])[:, None, None] * turned + parameters[:, None, 4:]
 
 
@@ -139,7 +139,7 @@ def _align(
     information = np.tile(np.eye(6), (len(points), 1, 1))
     for _ in range(_ROUNDS):
         scale = np.exp(parameters[:, 3])[:, None, None] * _ERROR_PX
-        error = (points - project(shape, parameters)) / scale
+        error = (points - project_points(shape, parameters)) / scale
         weights = (_FREEDOM + 2.0) / (_FREEDOM + (error**2).sum(axis=2))
         slopes = _slopes(shape, parameters) / scale[..., None]
         information = np.einsum("fpia,fp,fpib->fab", slopes, weights, slopes) + prior
@@ -154,15 +154,15 @@ def _align(
 def _slopes(shape: np.ndarray, parameters: np.ndarray, step: float = 1e-5) -> np.ndarray:
     """Derivatives of the projection, ``(frame, point, 2, 6)``."""
     moves = step * np.eye(6)
-    ahead = [project(shape, parameters + move) for move in moves]
-    behind = [project(shape, parameters - move) for move in moves]
+    ahead = [project_points(shape, parameters + move) for move in moves]
+    behind = [project_points(shape, parameters - move) for move in moves]
     return (np.stack(ahead, axis=-1) - np.stack(behind, axis=-1)) / (2.0 * step)
 
 
 def _adapted(points: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    error = points - project(SOLID_FACE, parameters)
+    error = points - project_points(SOLID_FACE, parameters)
     error = error / np.exp(parameters[:, 3])[:, None, None]
-    back = np.einsum("fij,fpi->fpj", rotation(parameters)[:, :2], error)
+    back = np.einsum("fij,fpi->fpj", compute_rotation(parameters)[:, :2], error)
     return SOLID_FACE + np.median(back, axis=0)
 
 

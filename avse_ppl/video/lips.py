@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from avse_ppl.video import crop_formats as crops
-from avse_ppl.video.mouth_alignment import CROP_PX, sharpness
+from avse_ppl.video.mouth_alignment import CROP_PX, compute_sharpness
 
 _FROZEN_S = 0.5  # a picture shown for longer says nothing about the mouth
 _STEP_S = 0.04  # of one single frame
@@ -124,7 +124,7 @@ class Lips:
         """
         if not 1.0 <= rate_hz <= 240.0:
             raise ValueError(f"expected 1 to 240 crops a second, found rate_hz={rate_hz}")
-        roi = crops.to_roi(np.asarray(array))
+        roi = crops.convert_crops(np.asarray(array))
         found = np.asarray(roi.any(axis=(1, 2)))
         return Lips(
             roi=roi,
@@ -135,7 +135,7 @@ class Lips:
             keypoints=np.full((len(roi), 5, 2), np.nan),
             pose_deg=np.full((len(roi), 3), np.nan),
             pose_confidence=np.zeros(len(roi)),
-            blur=np.array([sharpness(crop) for crop in roi]),
+            blur=np.array([compute_sharpness(crop) for crop in roi]),
         )
 
     def shifted(self, offset_s: float) -> Lips:

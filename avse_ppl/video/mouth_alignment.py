@@ -18,7 +18,9 @@ _SMOOTH_S = 0.1  # passes motion of the head, holds back that of the mouth and t
 _MOUTH = slice(3, 5)
 
 
-def smooth(points: np.ndarray, time_s: np.ndarray, width_s: float = _SMOOTH_S) -> np.ndarray:
+def smooth_trajectories(
+    points: np.ndarray, time_s: np.ndarray, width_s: float = _SMOOTH_S
+) -> np.ndarray:
     """Smooth trajectories by local lines with Gaussian weights.
 
     Parameters
@@ -34,12 +36,12 @@ def smooth(points: np.ndarray, time_s: np.ndarray, width_s: float = _SMOOTH_S) -
     --------
     >>> time_s = np.arange(50) / 25.0
     >>> line = 3.0 * time_s[:, None]
-    >>> bool(np.allclose(smooth(line, time_s), line))
+    >>> bool(np.allclose(smooth_trajectories(line, time_s), line))
     True
     """
     flat = points.reshape(len(points), -1).astype(np.float64)
     out = np.full_like(flat, np.nan)
-    for start, stop in runs(np.asarray(np.isfinite(flat).all(axis=1))):
+    for start, stop in find_runs(np.asarray(np.isfinite(flat).all(axis=1))):
         times = time_s[start:stop]
         firsts = np.searchsorted(times, times - 3.0 * width_s)
         lasts = np.searchsorted(times, times + 3.0 * width_s, side="right")
@@ -59,19 +61,19 @@ def _local_line(values: np.ndarray, away_s: np.ndarray, width_s: float) -> np.nd
     return weights @ values - slope * centre
 
 
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+def find_runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Return where the stretches of True start and stop.
 
     Examples
     --------
-    >>> runs(np.array([True, True, False, True]))
+    >>> find_runs(np.array([True, True, False, True]))
     [(0, 2), (3, 4)]
     """
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
-def crop_transform(keypoints: np.ndarray) -> np.ndarray:
+def estimate_crop_transform(keypoints: np.ndarray) -> np.ndarray:
     """Return the similarity that brings a face onto the mean face, mouth at the centre.
 
     Turn and scale are the least squares fit to eyes, nose tip and middle of the mouth (which
@@ -88,7 +90,11 @@ def crop_transform(keypoints: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> bool(np.allclose(crop_transform(MEAN_FACE * 2.0), [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]))
+    >>> bool(
+    ...     np.allclose(
+    ...         estimate_crop_transform(MEAN_FACE * 2.0), [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
+    ...     )
+    ... )
     True
     """
     source, target = _rigid_points(keypoints), _rigid_points(MEAN_FACE)
@@ -103,7 +109,7 @@ def _rigid_points(keypoints: np.ndarray) -> np.ndarray:
     return np.vstack([keypoints[:3], keypoints[_MOUTH].mean(axis=0)])
 
 
-def cut_out(picture: np.ndarray, transform: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
+def cut_crop(picture: np.ndarray, transform: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
     """Cut a crop out of a picture, averaging over pixels where it shrinks.
 
     Parameters
@@ -154,7 +160,7 @@ def _shrunk(
     return small, np.column_stack([transform[:, :2] * factor, moved])
 
 
-def sharpness(crop: np.ndarray) -> float:
+def compute_sharpness(crop: np.ndarray) -> float:
     r"""Variance of the Laplacian of a crop, in grey levels squared; small where it is blurred.
 
     References

@@ -13,7 +13,7 @@ _MOUTH_PX = (18, 14)
 _COMPONENTS = 6
 
 
-def opening(roi: np.ndarray) -> np.ndarray:
+def measure_mouth_opening(roi: np.ndarray) -> np.ndarray:
     """How far the mouth is open, ``(frame,)`` from ``(frame, 88, 88)``.
 
     What chin and lower lip move down against nose and upper lip, by dense optical flow, summed
@@ -39,7 +39,7 @@ def opening(roi: np.ndarray) -> np.ndarray:
     return np.cumsum(steps / spread, axis=0).sum(axis=1)
 
 
-def components(roi: np.ndarray) -> np.ndarray:
+def compute_mouth_components(roi: np.ndarray) -> np.ndarray:
     """Principal components over time of the mouth, ``(frame, 6)`` from ``(frame, 88, 88)``."""
     import cv2
 

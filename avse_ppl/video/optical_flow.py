@@ -10,7 +10,7 @@ _RETURN_ERROR = 0.06  # of the eye distance: there and back must come out at the
 _NEEDED = 3
 
 
-def eye_distance(keypoints: np.ndarray) -> float:
+def measure_eye_distance(keypoints: np.ndarray) -> float:
     """Size of a face, pixels: the mean of eye to eye and 0.9 of eyes to mouth.
 
     Both are about equal for a face seen from the front, and of a turned face one stays.
@@ -20,7 +20,9 @@ def eye_distance(keypoints: np.ndarray) -> float:
     return float(max(across, 0.9 * np.linalg.norm(mouth - eyes)))
 
 
-def follow(before: np.ndarray, after: np.ndarray, keypoints: np.ndarray) -> np.ndarray | None:
+def track_keypoints(
+    before: np.ndarray, after: np.ndarray, keypoints: np.ndarray
+) -> np.ndarray | None:
     """Move keypoints with the picture (Lucas-Kanade on a pyramid), there and back.
 
     Points that do not come back to where they were move with the others.
@@ -43,7 +45,7 @@ def follow(before: np.ndarray, after: np.ndarray, keypoints: np.ndarray) -> np.n
     """
     import cv2
 
-    size = eye_distance(keypoints)
+    size = measure_eye_distance(keypoints)
     side = int(np.clip(size * 0.6, *_WINDOW_PX)) | 1
     start = keypoints.astype(np.float32).reshape(-1, 1, 2)
     window, guess = (side, side), np.empty_like(start)

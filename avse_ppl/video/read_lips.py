@@ -12,15 +12,21 @@ import numpy as np
 
 from avse_ppl.signal.media import Readable
 from avse_ppl.video.crop_formats import SIZES_PX
-from avse_ppl.video.face_choice import FaceChoice, candidates, check_choice, choose
+from avse_ppl.video.face_choice import FaceChoice, check_face_choice, choose_face, find_candidates
 from avse_ppl.video.face_detector import FaceDetector, find_face_model, load_detector
 from avse_ppl.video.face_tracker import Tracker
 from avse_ppl.video.frames import count_video_frames, read_video_frames
-from avse_ppl.video.frontalisation import cut_out_frontal
+from avse_ppl.video.frontalisation import cut_frontal_crop
 from avse_ppl.video.head_pose import estimate_poses
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.mouth_alignment import CROP_PX, crop_transform, cut_out, sharpness, smooth
-from avse_ppl.video.tracks import FaceTrack, face_tracks
+from avse_ppl.video.mouth_alignment import (
+    CROP_PX,
+    compute_sharpness,
+    cut_crop,
+    estimate_crop_transform,
+    smooth_trajectories,
+)
+from avse_ppl.video.tracks import FaceTrack, build_face_tracks
 
 _STILL = 0.35  # grey levels from one crop to the next
 
@@ -79,17 +85,17 @@ def read_lips(
     >>> lips.resample(25.0).roi.shape  # doctest: +SKIP
     (75, 88, 88)
     """
-    check_choice(face)
+    check_face_choice(face)
     name = "" if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).name
     if next(read_video_frames(source, quiet=True)).size_px in [(size, size) for size in SIZES_PX]:
         return _told(_ready_made(source, name))
     detector = face_model if callable(face_model) else load_detector(find_face_model(face_model))
     tracks, time_s = _tracked(source, detector, progress, name)
-    numbers = candidates(tracks, face, name)
+    numbers = find_candidates(tracks, face, name)
     cut = _cut(source, [tracks[number] for number in numbers], time_s, frontalise, name)
     if len(cut) == 1:
         return _told(cut[0])
-    return _told(choose(dict(zip(numbers, cut, strict=True)), source))
+    return _told(choose_face(dict(zip(numbers, cut, strict=True)), source))
 
 
 def _ready_made(source: Readable, name: str) -> Lips:
@@ -111,7 +117,7 @@ def _tracked(
         if progress is not None:
             progress(len(times), max(total, len(times)))
     time_s = np.array(times)
-    tracks = face_tracks(tracker.tracks, time_s)
+    tracks = build_face_tracks(tracker.tracks, time_s)
     if not tracks:
         raise ValueError(
             f"expected the face of the speaker in {name or 'the video'}, found no face in any of "
@@ -130,7 +136,7 @@ def _cut(
 ) -> list[Lips]:
     """Cut the mouths of some faces out of a video, which is read a second time."""
     poses = [estimate_poses(track.keypoints, time_s) for track in tracks]
-    steady = [smooth(track.keypoints, time_s) for track in tracks]
+    steady = [smooth_trajectories(track.keypoints, time_s) for track in tracks]
     rois = [np.zeros((len(time_s), CROP_PX, CROP_PX), np.uint8) for _ in tracks]
     for picture in read_video_frames(source, quiet=True):
         grey, row = picture.grey(), picture.index
@@ -138,9 +144,9 @@ def _cut(
             if not track.found[row]:
                 continue
             if frontalise:
-                roi[row] = cut_out_frontal(grey, points[row], pose.parameters[row])
+                roi[row] = cut_frontal_crop(grey, points[row], pose.parameters[row])
             else:
-                roi[row] = cut_out(grey, crop_transform(points[row]))
+                roi[row] = cut_crop(grey, estimate_crop_transform(points[row]))
     return [
         Lips(
             roi=roi,
@@ -151,7 +157,7 @@ def _cut(
             keypoints=track.keypoints,
             pose_deg=pose.degrees,
             pose_confidence=np.where(track.bridged, 0.0, pose.confidence),
-            blur=np.array([sharpness(crop) for crop in roi]),
+            blur=np.array([compute_sharpness(crop) for crop in roi]),
             name=name,
         )
         for roi, pose, track in zip(rois, poses, tracks, strict=True)

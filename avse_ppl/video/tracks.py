@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from avse_ppl.video.face_tracker import Track
-from avse_ppl.video.mouth_alignment import runs, smooth
-from avse_ppl.video.optical_flow import eye_distance
+from avse_ppl.video.mouth_alignment import find_runs, smooth_trajectories
+from avse_ppl.video.optical_flow import measure_eye_distance
 
 _BRIDGE_S = 0.6  # from one seen picture to the next
 _NOISE_S = 0.04  # the detector's keypoints are averaged over about three pictures
@@ -42,10 +42,12 @@ class FaceTrack:
     @property
     def size_px(self) -> float:
         """Typical eye distance."""
-        return float(np.median([eye_distance(points) for points in self.keypoints[self.found]]))
+        return float(
+            np.median([measure_eye_distance(points) for points in self.keypoints[self.found]])
+        )
 
 
-def face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceTrack]:
+def build_face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceTrack]:
     """Return the faces of a video from left to right, without those seen only for a moment.
 
     Parameters
@@ -58,7 +60,7 @@ def face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceTrack]:
     Examples
     --------
     >>> seen = Track(keypoints={0: np.eye(5, 2), 2: np.eye(5, 2)}, score={0: 0.8, 2: 0.7})
-    >>> face_tracks([seen], np.array([0.0, 0.04, 0.08]))[0].bridged.tolist()
+    >>> build_face_tracks([seen], np.array([0.0, 0.04, 0.08]))[0].bridged.tolist()
     [False, True, False]
     """
     longest = max((len(track.keypoints) for track in tracks), default=0)
@@ -74,13 +76,13 @@ def _over_time(track: Track, time_s: np.ndarray) -> FaceTrack:
     keypoints[rows] = [track.keypoints[row] for row in rows]
     score[rows] = [track.score[row] for row in rows]
     bridged = _bridge(keypoints, time_s)
-    return FaceTrack(smooth(keypoints, time_s, _NOISE_S), score, bridged)
+    return FaceTrack(smooth_trajectories(keypoints, time_s, _NOISE_S), score, bridged)
 
 
 def _bridge(keypoints: np.ndarray, time_s: np.ndarray) -> np.ndarray:
     """Fill short gaps inside in place; return ``(frame,)`` where."""
     bridged = np.zeros(len(time_s), dtype=bool)
-    for start, stop in runs(np.isnan(keypoints[:, 0, 0])):
+    for start, stop in find_runs(np.isnan(keypoints[:, 0, 0])):
         if start == 0 or stop == len(time_s) or time_s[stop] - time_s[start - 1] > _BRIDGE_S:
             continue
         part = (time_s[start:stop] - time_s[start - 1]) / (time_s[stop] - time_s[start - 1])

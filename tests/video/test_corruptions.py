@@ -8,9 +8,16 @@ import pytest
 
 from avse_ppl.signal.audio import load_audio
 from avse_ppl.video import Lips, read_lips
-from avse_ppl.video.corruptions import CAUSES, KINDS, corrupt, corruption_kinds, mouth_weight, truth
-from avse_ppl.video.corruptions.paint import place_of, repainted
-from avse_ppl.video.corruptions.video import corrupt_video, picture_span
+from avse_ppl.video.corruptions import (
+    CAUSES,
+    KINDS,
+    corrupt,
+    corruption_kinds,
+    label_clean_clip,
+    mouth_weight,
+)
+from avse_ppl.video.corruptions.compositing import composite_crop, make_placement
+from avse_ppl.video.corruptions.video import corrupt_video, find_span
 from avse_ppl.video.mouth_alignment import MEAN_FACE
 
 MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
@@ -104,7 +111,7 @@ def test_columns_follow_the_picture(mouth):
 
 def test_truth_before_any_corruption(mouth):
     turned = replace(mouth, pose_deg=np.tile([30.0, 0.0, 0.0], (len(mouth), 1)))
-    known = truth(turned)
+    known = label_clean_clip(turned)
     assert np.allclose(known.reliability, 1 / (1 + (30 / 45) ** 4))
     assert set(known.cause) == {"non-frontal"}
     twice = corrupt(corrupt(mouth, "blur", severity=0.4), "noise", severity=0.4)
@@ -189,19 +196,19 @@ def test_a_video_that_cannot_be_made_is_refused(mouth, tmp_path, settings, messa
 
 
 def test_spans_in_seconds(mouth):
-    assert picture_span(mouth, 0.0, None) == (0, 75)
-    assert picture_span(mouth, 0.04, 0.12) == (1, 3)
+    assert find_span(mouth, 0.0, None) == (0, 75)
+    assert find_span(mouth, 0.04, 0.12) == (1, 3)
 
 
 def test_paint_goes_where_the_crop_came_from(mouth):
     """Of a face twice as large, 100 pixels away, the mouth is painted there and nowhere else."""
     points = np.tile(2.0 * MEAN_FACE + [100.0, 60.0], (len(mouth), 1, 1))
-    place = place_of(replace(mouth, keypoints=points))(3, (400, 300))
+    place = make_placement(replace(mouth, keypoints=points))(3, (400, 300))
     picture = np.full((300, 400, 3), 90, np.uint8)
     before = np.full((88, 88), 90, np.uint8)
     after = before.copy()
     after[40:48, 40:48] = 250
-    painted = repainted(picture, before, after, place)
+    painted = composite_crop(picture, before, after, place)
     rows, columns = np.nonzero(painted[..., 0] > 200)
     assert abs(rows.mean() - (2 * 43.5 + 60)) < 1.5
     assert abs(columns.mean() - (2 * 43.5 + 100)) < 1.5

@@ -12,7 +12,7 @@ import pytest
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips, estimate_offset, find_face_model, load_detector, read_lips
 from avse_ppl.video.face_detector import Face
-from avse_ppl.video.frames import Picture, count_video_frames, read_video_frames
+from avse_ppl.video.frames import VideoFrame, count_video_frames, read_video_frames
 
 CLIP = "examples/data/speech.mkv"
 
@@ -69,7 +69,7 @@ def test_pictures_turned_by_the_container_are_turned_back():
         def to_ndarray(self):
             return np.arange(8, dtype=np.uint8).reshape(2, 4)
 
-    picture = Picture(0, 0.0, Turned())  # pyright: ignore[reportArgumentType]
+    picture = VideoFrame(0, 0.0, Turned())  # pyright: ignore[reportArgumentType]
     assert picture.size_px == (2, 4)
     assert picture.grey().tolist() == [[3, 7], [2, 6], [1, 5], [0, 4]]
 

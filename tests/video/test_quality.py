@@ -26,7 +26,7 @@ from avse_ppl.models.weights.io import (
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.video import Lips, read_lips
 from avse_ppl.video.corruptions import CAUSES, corrupt
-from avse_ppl.video.quality.features import speech_levels, tracker_columns
+from avse_ppl.video.quality.features import compute_log_mel_energies, compute_tracker_columns
 from avse_ppl.video.quality.score import score_lips
 
 MOUTH = Path(__file__).parents[2] / "examples" / "data" / "mouth.mkv"
@@ -95,7 +95,7 @@ def test_what_comes_out(small, mouth, sound):
 
 
 def test_nan_of_an_unknown_pose_stays_out(small, mouth):
-    columns = tracker_columns(mouth)
+    columns = compute_tracker_columns(mouth)
     assert np.isnan(mouth.pose_deg).any()
     assert np.isfinite(columns).all()
     assert np.isfinite(score_lips(mouth, network=small).score).all()
@@ -215,17 +215,17 @@ def test_levels_follow_the_sound():
     rng = np.random.default_rng(0)
     samples = rng.normal(size=32000).astype(np.float32)
     samples[:16000] *= 0.01
-    levels = speech_levels(samples, 50)
+    levels = compute_log_mel_energies(samples, 50)
     assert levels[:24].mean() < -1
     assert levels[26:].mean() > 1
-    assert np.allclose(speech_levels(3.0 * samples, 50), levels, atol=1e-3)
+    assert np.allclose(compute_log_mel_energies(3.0 * samples, 50), levels, atol=1e-3)
 
 
 def test_columns_say_what_happened(mouth):
-    frozen = tracker_columns(corrupt(mouth, "freeze", span=(10, 20)).lips)
+    frozen = compute_tracker_columns(corrupt(mouth, "freeze", span=(10, 20)).lips)
     assert (frozen[11:20, 9] == 0).all()
     assert (frozen[1:10, 9] > 0).all()
-    gone = tracker_columns(corrupt(mouth, "drop", span=(10, 20)).lips)
+    gone = compute_tracker_columns(corrupt(mouth, "drop", span=(10, 20)).lips)
     assert (gone[10:20] == 0).all()
     assert gone[9, 12] > gone[5, 12] > 0
 

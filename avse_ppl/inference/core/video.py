@@ -117,7 +117,7 @@ def score_frames(lips: Sequence[Any], mixture: Spectrogram) -> Tensor:
     mixture
         The recordings.
     """
-    from avse_ppl.video.quality.score import describe, score_lips
+    from avse_ppl.video.quality.score import is_audible, score_lips
 
     time_s = mixture.frames.time_s.cpu().numpy()
     rows = []
@@ -126,7 +126,7 @@ def score_frames(lips: Sequence[Any], mixture: Spectrogram) -> Tensor:
             rows.append(torch.zeros(len(time_s)))
             continue
         audio = Audio(wave, mixture.stft.sample_rate_hz)
-        scored = score_lips(one, audio if describe(audio) else None)
+        scored = score_lips(one, audio if is_audible(audio) else None)
         rows.append(torch.from_numpy(np.interp(time_s, scored.time_s, scored.score)))
     return torch.stack(rows)
 

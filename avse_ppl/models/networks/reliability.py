@@ -12,7 +12,7 @@ from torch.nn.functional import gelu, logsigmoid
 
 from avse_ppl.models.networks.av_sync import CHANCE, FEATURES, AVSyncNetwork
 
-COLUMNS = 13  # of the tracker, see `avse_ppl.video.quality.features.tracker_columns`
+COLUMNS = 13  # of the tracker, see `avse_ppl.video.quality.features.compute_tracker_columns`
 N_CAUSES = 8
 FINE, OUT_OF_SYNC = (0, 1), 7  # places among `avse_ppl.video.corruptions.CAUSES`
 PRIOR_APART = 0.05  # that lips which look fine are somebody else's, or out of sync
@@ -107,8 +107,8 @@ class ReliabilityNetwork(nn.Module):
         columns
             ``(batch, frame, 13)``; the first says whether a face was found.
         levels
-            ``(batch, frame, 160)`` of `avse_ppl.video.quality.features.speech_levels`; None without
-            sound.
+            ``(batch, frame, 160)`` of
+            `avse_ppl.video.quality.features.compute_log_mel_energies`; None without audio.
         heard
             ``(batch,)`` 1 for clips that have sound; None for all, if there are levels.
         """

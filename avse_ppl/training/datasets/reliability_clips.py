@@ -16,9 +16,20 @@ from avse_ppl.models.networks.av_sync import BANDS, STEPS
 from avse_ppl.models.networks.lip_encoder import downsample_crops
 from avse_ppl.training.augment import augment_lips
 from avse_ppl.training.datasets.loaders import EpochSampler
-from avse_ppl.video.corruptions import CAUSES, KINDS, Corrupted, corrupt, corruption_kinds, truth
+from avse_ppl.video.corruptions import (
+    CAUSES,
+    KINDS,
+    Corrupted,
+    corrupt,
+    corruption_kinds,
+    label_clean_clip,
+)
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.quality.features import SOUND_HZ, speech_levels, tracker_columns
+from avse_ppl.video.quality.features import (
+    SOUND_HZ,
+    compute_log_mel_energies,
+    compute_tracker_columns,
+)
 
 _FRAME_SAMPLES = SOUND_HZ // 25  # of a video frame
 _LONGEST = 75  # video frames
@@ -110,7 +121,7 @@ class AVClips(Dataset[ReliabilityBatch]):
         rng = np.random.default_rng(draw.seed)
         lips = self.get_lips(draw.clip)
         lips = augment_lips(lips, rng) if self.corrupted else lips
-        result = truth(lips)
+        result = label_clean_clip(lips)
         if self.corrupted and rng.random() >= _CLEAN:
             donor = augment_lips(self.get_lips(self.choose_donor(draw.clip, rng)), rng)
             for _ in range(1 + int(rng.random() < _TWICE)):
@@ -207,12 +218,12 @@ def make_example(
     levels, speech = (
         torch.zeros(frames, STEPS * BANDS)
         if samples is None
-        else torch.from_numpy(speech_levels(samples, frames))
+        else torch.from_numpy(compute_log_mel_energies(samples, frames))
         for samples in (mixture, clean)
     )
     return ReliabilityBatch(
         images=downsample_crops(torch.from_numpy(np.array(result.lips.roi))),
-        columns=torch.from_numpy(tracker_columns(result.lips)),
+        columns=torch.from_numpy(compute_tracker_columns(result.lips)),
         levels=levels,
         clean=speech,
         reliability=torch.from_numpy(result.reliability.astype(np.float32)),

@@ -1,6 +1,6 @@
 """Known corruptions of mouth crops, to train and to judge what says how far to believe them."""
 
-from avse_ppl.video.corruptions.kind import CAUSES, Corrupted, CorruptionKind, truth
+from avse_ppl.video.corruptions.base import CAUSES, Corrupted, CorruptionKind, label_clean_clip
 from avse_ppl.video.corruptions.occlusion import mouth_weight
 from avse_ppl.video.corruptions.registry import KINDS, corrupt, corruption_kinds
 
@@ -11,6 +11,6 @@ __all__ = [
     "CorruptionKind",
     "corrupt",
     "corruption_kinds",
+    "label_clean_clip",
     "mouth_weight",
-    "truth",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.video.corruptions.columns import with_crops
-from avse_ppl.video.corruptions.kind import Change, CorruptionContext, falling
+from avse_ppl.video.corruptions.base import Change, CorruptionContext, compute_falloff
+from avse_ppl.video.corruptions.tracker_columns import replace_crops
 from avse_ppl.video.mouth_alignment import CROP_PX
 
 _BLOCK = 8
@@ -18,7 +18,7 @@ def blur(scene: CorruptionContext) -> Change:
 
     sigma = max(12.0 * scene.severity, 0.05)
     roi = [cv2.GaussianBlur(crop, (0, 0), sigma) for crop in scene.lips.roi[scene.rows]]
-    return _change(scene, np.stack(roi), falling(sigma, 4.0, 3.0))
+    return _change(scene, np.stack(roi), compute_falloff(sigma, 4.0, 3.0))
 
 
 def noise(scene: CorruptionContext) -> Change:
@@ -26,7 +26,9 @@ def noise(scene: CorruptionContext) -> Change:
     level = 100.0 * scene.severity
     crops = scene.lips.roi[scene.rows]
     return _change(
-        scene, crops + level * scene.rng.standard_normal(crops.shape), falling(level, 40.0, 2.0)
+        scene,
+        crops + level * scene.rng.standard_normal(crops.shape),
+        compute_falloff(level, 40.0, 2.0),
     )
 
 
@@ -35,7 +37,7 @@ def dark(scene: CorruptionContext) -> Change:
     light = 10.0 ** (-2.0 * scene.severity)
     crops = scene.lips.roi[scene.rows] * light
     grain = _SENSOR * scene.severity * scene.rng.standard_normal(crops.shape)
-    return _change(scene, crops + grain, falling(0.08, light, 2.0))
+    return _change(scene, crops + grain, compute_falloff(0.08, light, 2.0))
 
 
 def compression(scene: CorruptionContext) -> Change:
@@ -51,7 +53,7 @@ def compression(scene: CorruptionContext) -> Change:
     waves = np.round(waves / max(step, 1.0)) * max(step, 1.0)
     waves[:, :, :1, :, :1] = mean
     roi = np.asarray(idctn(waves, axes=(2, 4), norm="ortho")).reshape(crops.shape)
-    return _change(scene, roi, falling(step, 80.0, 2.0))
+    return _change(scene, roi, compute_falloff(step, 80.0, 2.0))
 
 
 def motion_blur(scene: CorruptionContext) -> Change:
@@ -66,7 +68,7 @@ def motion_blur(scene: CorruptionContext) -> Change:
     rows, columns = (np.rint(side // 2 + places * f(angle)).astype(int) for f in (np.sin, np.cos))
     np.add.at(kernel, (rows.clip(0, side - 1), columns.clip(0, side - 1)), 1.0 / len(places))
     roi = [cv2.filter2D(crop, -1, kernel) for crop in scene.lips.roi[scene.rows]]
-    return _change(scene, np.stack(roi), falling(length, 20.0, 3.0))
+    return _change(scene, np.stack(roi), compute_falloff(length, 20.0, 3.0))
 
 
 def pixelation(scene: CorruptionContext) -> Change:
@@ -83,7 +85,7 @@ def pixelation(scene: CorruptionContext) -> Change:
         )
         for crop in scene.lips.roi[scene.rows]
     ]
-    return _change(scene, np.stack(roi), falling(square - 1.0, 11.0, 3.0))
+    return _change(scene, np.stack(roi), compute_falloff(square - 1.0, 11.0, 3.0))
 
 
 def dead_pixels(scene: CorruptionContext) -> Change:
@@ -92,8 +94,8 @@ def dead_pixels(scene: CorruptionContext) -> Change:
     crops = scene.lips.roi[scene.rows].copy()
     hit = scene.rng.random(crops.shape) < share
     crops[hit] = 255 * scene.rng.integers(0, 2, int(hit.sum()), dtype=np.uint8)
-    return _change(scene, crops, falling(share, 0.4, 2.0))
+    return _change(scene, crops, compute_falloff(share, 0.4, 2.0))
 
 
 def _change(scene: CorruptionContext, roi: np.ndarray, reliability: float) -> Change:
-    return Change(with_crops(scene, roi, 1.0 - reliability), np.full(len(scene), reliability))
+    return Change(replace_crops(scene, roi, 1.0 - reliability), np.full(len(scene), reliability))

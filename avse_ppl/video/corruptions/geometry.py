@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.video.corruptions.columns import bridged, turned, with_crops
-from avse_ppl.video.corruptions.kind import Change, CorruptionContext, falling, turn_reliability
+from avse_ppl.video.corruptions.base import (
+    Change,
+    CorruptionContext,
+    compute_falloff,
+    compute_turn_reliability,
+)
+from avse_ppl.video.corruptions.tracker_columns import bridge_face, replace_crops, turn_head
 from avse_ppl.video.mouth_alignment import CROP_PX
 
 _RADIUS_PX = 65.0  # of a head whose eyes are 58 pixels apart
@@ -31,8 +36,8 @@ def roll(scene: CorruptionContext) -> Change:
     degrees = 90.0 * scene.severity * scene.rng.choice([-1.0, 1.0])
     matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, degrees, 1.0)
     roi = _warped(scene, np.broadcast_to(matrix, (len(scene), 2, 3)))
-    left = np.full(len(scene), turn_reliability(degrees, _ROLL_HALF_DEG))
-    return Change(turned(scene, roi, 2, degrees), left, degrees)
+    left = np.full(len(scene), compute_turn_reliability(degrees, _ROLL_HALF_DEG))
+    return Change(turn_head(scene, roi, 2, degrees), left, degrees)
 
 
 def drift(scene: CorruptionContext) -> Change:
@@ -48,8 +53,8 @@ def drift(scene: CorruptionContext) -> Change:
     matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
     matrices[:, :, 2] = away[:, None] * [np.cos(angle), np.sin(angle)]
     left = np.exp(-0.5 * (away / _SPREAD_PX) ** 2)
-    lips = with_crops(scene, _warped(scene, matrices), 1.0 - left)
-    return Change(bridged(scene, lips) if scene.rng.random() < 0.5 else lips, left)
+    lips = replace_crops(scene, _warped(scene, matrices), 1.0 - left)
+    return Change(bridge_face(scene, lips) if scene.rng.random() < 0.5 else lips, left)
 
 
 def zoom(scene: CorruptionContext) -> Change:
@@ -60,8 +65,8 @@ def zoom(scene: CorruptionContext) -> Change:
     factor = 2.0 ** (octaves * scene.rng.choice([-1.0, 1.0]))
     matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, 0.0, factor)
     roi = _warped(scene, np.broadcast_to(matrix, (len(scene), 2, 3)))
-    left = falling(octaves, 1.0, 3.0)
-    return Change(with_crops(scene, roi, 1.0 - left), np.full(len(scene), left))
+    left = compute_falloff(octaves, 1.0, 3.0)
+    return Change(replace_crops(scene, roi, 1.0 - left), np.full(len(scene), left))
 
 
 def _warped(scene: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
@@ -94,8 +99,8 @@ def _around(scene: CorruptionContext, axis: int, degrees: float) -> Change:
         ]
     )
     roi = np.where(outside, behind, roi)
-    left = np.full(len(scene), turn_reliability(degrees))
-    return Change(turned(scene, roi, axis, degrees), left, degrees)
+    left = np.full(len(scene), compute_turn_reliability(degrees))
+    return Change(turn_head(scene, roi, axis, degrees), left, degrees)
 
 
 def _bent(angle: float, enlarged: float) -> tuple[np.ndarray, np.ndarray]:

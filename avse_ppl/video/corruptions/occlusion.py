@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from avse_ppl.video.corruptions import occluders
-from avse_ppl.video.corruptions.columns import with_crops
-from avse_ppl.video.corruptions.kind import Change, CorruptionContext
+from avse_ppl.video.corruptions.base import Change, CorruptionContext
+from avse_ppl.video.corruptions.tracker_columns import replace_crops
 from avse_ppl.video.mouth_alignment import CROP_PX
 
 _AWAY_PX = 14.0  # standard deviation of where it stays, from the centre of the mouth
@@ -61,7 +61,7 @@ def covered(scene: CorruptionContext, shape: Callable[[np.random.Generator], occ
     shown = np.stack([np.roll(surfaces, tuple(step[::-1]), (0, 1)) for step in steps])
     roi = scene.lips.roi[scene.rows] * (1 - masks) + shown * masks
     hidden = (masks * weight).sum(axis=(1, 2))
-    return Change(with_crops(scene, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
+    return Change(replace_crops(scene, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
 
 
 def _path(scene: CorruptionContext) -> np.ndarray:

@@ -8,13 +8,13 @@ from types import MappingProxyType
 import numpy as np
 
 from avse_ppl.video.corruptions import degradation, geometry, occlusion, timing
-from avse_ppl.video.corruptions.kind import (
+from avse_ppl.video.corruptions.base import (
     Corrupted,
     CorruptionContext,
     CorruptionKind,
     Family,
-    combined,
-    truth,
+    combine_labels,
+    label_clean_clip,
 )
 from avse_ppl.video.lips import Lips
 
@@ -123,7 +123,7 @@ def corrupt(
         raise unknown_name("corruption", kind, list(KINDS))
     if not 0.0 <= severity <= 1.0:
         raise ValueError(f"expected a severity from 0 to 1, found {severity}")
-    before = lips if isinstance(lips, Corrupted) else truth(lips)
+    before = lips if isinstance(lips, Corrupted) else label_clean_clip(lips)
     count = len(before.lips)
     start, stop = (0, count) if span is None else span
     if not 0 <= start < stop <= count:
@@ -133,4 +133,4 @@ def corrupt(
         )
     rng = np.random.default_rng(seed)
     scene = CorruptionContext(before.lips, start, stop, float(severity), rng, donor)
-    return combined(KINDS[kind], before, scene, KINDS[kind].apply(scene))
+    return combine_labels(KINDS[kind], before, scene, KINDS[kind].apply(scene))

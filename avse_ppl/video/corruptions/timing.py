@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from avse_ppl.video.corruptions.columns import lost, replace_lips, taken, with_crops
-from avse_ppl.video.corruptions.kind import Change, CorruptionContext
+from avse_ppl.video.corruptions.base import Change, CorruptionContext
+from avse_ppl.video.corruptions.tracker_columns import (
+    lose_face,
+    replace_crops,
+    replace_lips,
+    take_frames,
+)
 from avse_ppl.video.lips import Lips
 
 _STALE = 4  # frames, after which a picture tells nothing of the mouth
@@ -60,24 +65,24 @@ def freeze(scene: CorruptionContext) -> Change:
 
     Of the severity depends how still it is: at 1 to the bit, below with traces of compression.
     """
-    lips = taken(scene, scene.lips, frozen_frames(scene))
+    lips = take_frames(scene, scene.lips, frozen_frames(scene))
     level = _RESTLESS * (1.0 - scene.severity)
     if level > 0:
         crops = lips.roi[scene.rows]
         roi = crops + level * scene.rng.standard_normal(crops.shape)
-        lips = with_crops(replace_lips(scene, lips), roi)
+        lips = replace_crops(replace_lips(scene, lips), roi)
     return Change(lips, np.zeros(len(scene)))
 
 
 def drop(scene: CorruptionContext) -> Change:
     """No face is found: r is 0."""
-    return Change(lost(scene, dropped_frames(scene) < 0), np.zeros(len(scene)))
+    return Change(lose_face(scene, dropped_frames(scene) < 0), np.zeros(len(scene)))
 
 
 def flicker(scene: CorruptionContext) -> Change:
     """The face is lost in a share of s of the frames, here and there."""
     gone = flickering_frames(scene) < 0
-    return Change(lost(scene, gone), np.where(gone, 0.0, 1.0))
+    return Change(lose_face(scene, gone), np.where(gone, 0.0, 1.0))
 
 
 def shift(scene: CorruptionContext) -> Change:
@@ -85,12 +90,12 @@ def shift(scene: CorruptionContext) -> Change:
 
     The whole clip is meant to be shifted; in a span, its frames are those of another time.
     """
-    return Change(taken(scene, scene.lips, shifted_frames(scene)), np.zeros(len(scene)))
+    return Change(take_frames(scene, scene.lips, shifted_frames(scene)), np.zeros(len(scene)))
 
 
 def other_speaker(scene: CorruptionContext) -> Change:
     """The lips of another clip, from a place drawn at random: r is 0."""
-    return Change(taken(scene, _donor(scene), donor_frames(scene)), np.zeros(len(scene)))
+    return Change(take_frames(scene, _donor(scene), donor_frames(scene)), np.zeros(len(scene)))
 
 
 def stutter(scene: CorruptionContext) -> Change:
@@ -100,12 +105,12 @@ def stutter(scene: CorruptionContext) -> Change:
     """
     left = np.maximum(1.0 - np.arange(_every(scene)) / _STALE, 0.0).mean()
     index = stuttered_frames(scene)
-    return Change(taken(scene, scene.lips, index), np.full(len(scene), left))
+    return Change(take_frames(scene, scene.lips, index), np.full(len(scene), left))
 
 
 def backwards(scene: CorruptionContext) -> Change:
     """The pictures of the span run backwards: r is 0."""
-    return Change(taken(scene, scene.lips, backward_frames(scene)), np.zeros(len(scene)))
+    return Change(take_frames(scene, scene.lips, backward_frames(scene)), np.zeros(len(scene)))
 
 
 def _every(scene: CorruptionContext) -> int:

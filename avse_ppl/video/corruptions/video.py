@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from avse_ppl.utils.files import atomic_path
-from avse_ppl.video.corruptions.kind import Corrupted, CorruptionContext
-from avse_ppl.video.corruptions.paint import place_of, repainted
+from avse_ppl.video.corruptions.base import Corrupted, CorruptionContext
+from avse_ppl.video.corruptions.compositing import composite_crop, make_placement
 from avse_ppl.video.corruptions.registry import KINDS, corrupt
 from avse_ppl.video.frames import read_video_frames
 from avse_ppl.video.lips import Lips
@@ -106,7 +106,7 @@ def corrupt_video(
 
     output = check_writable(output, suffixes=SUFFIXES)
     donor = None if other is None else other[1]
-    span = picture_span(lips, start_s, end_s)
+    span = find_span(lips, start_s, end_s)
     check_kind(kind, severity, other is not None)
     known = corrupt(lips, kind, severity=severity, span=span, seed=seed, donor=donor)
     frames = KINDS[kind].frames
@@ -119,7 +119,7 @@ def corrupt_video(
     return CorruptedVideo(output, known, *span)
 
 
-def picture_span(lips: Lips, start_s: float, end_s: float | None) -> tuple[int, int]:
+def find_span(lips: Lips, start_s: float, end_s: float | None) -> tuple[int, int]:
     """First picture from `start_s` on, and the first not before `end_s`.
 
     Raises
@@ -171,12 +171,12 @@ def _painted(
     source: str | Path, lips: Lips, after: Lips, span: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Pictures with their crops painted over."""
-    places = place_of(lips)
+    places = make_placement(lips)
     for picture in read_video_frames(source):
         colour, row = picture.colour(), picture.index
         if span[0] <= row < span[1] and lips.found[row]:
             place = places(row, picture.size_px)
-            colour = repainted(colour, lips.roi[row], after.roi[row], place)
+            colour = composite_crop(colour, lips.roi[row], after.roi[row], place)
         yield colour, picture.time_s
 
 

@@ -18,7 +18,7 @@ _ANGLE_DEG = 45.0
 _GAP = 5.0  # frames, over which a gap is remembered
 
 
-def tracker_columns(lips: Lips) -> np.ndarray:
+def compute_tracker_columns(lips: Lips) -> np.ndarray:
     """Bring what the tracker knows, and the plainest facts of the crops, to numbers near 1.
 
     Returns
@@ -31,7 +31,7 @@ def tracker_columns(lips: Lips) -> np.ndarray:
     Examples
     --------
     >>> lips = Lips.from_crops(np.full((5, 88, 88), 90, dtype=np.uint8), rate_hz=25)
-    >>> tracker_columns(lips).shape, tracker_columns(lips)[0, :4].tolist()
+    >>> compute_tracker_columns(lips).shape, compute_tracker_columns(lips)[0, :4].tolist()
     ((5, 13), [1.0, 0.0, 1.0, 0.0])
     """
     found = lips.found.astype(np.float32)
@@ -60,7 +60,7 @@ def _near_gap(found: np.ndarray) -> np.ndarray:
     return np.exp(-np.minimum(np.abs(after - place), np.abs(before - place)) / _GAP)
 
 
-def speech_levels(samples: np.ndarray, frames: int) -> np.ndarray:
+def compute_log_mel_energies(samples: np.ndarray, frames: int) -> np.ndarray:
     """Measure log levels in 40 bands, four times a picture, without what is steady.
 
     Parameters
@@ -77,7 +77,7 @@ def speech_levels(samples: np.ndarray, frames: int) -> np.ndarray:
 
     Examples
     --------
-    >>> speech_levels(np.zeros(16000, dtype=np.float32), 25).shape
+    >>> compute_log_mel_energies(np.zeros(16000, dtype=np.float32), 25).shape
     (25, 160)
     """
     steps = frames * STEPS

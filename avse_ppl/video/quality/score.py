@@ -17,9 +17,14 @@ import torch
 from avse_ppl.models.networks.lip_encoder import downsample_crops
 from avse_ppl.models.weights.io import DEFAULT_RELIABILITY, load_reliability
 from avse_ppl.signal.audio import Audio
-from avse_ppl.video.corruptions.kind import CAUSES
+from avse_ppl.video.corruptions.base import CAUSES
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.quality.features import PICTURE_HZ, SOUND_HZ, speech_levels, tracker_columns
+from avse_ppl.video.quality.features import (
+    PICTURE_HZ,
+    SOUND_HZ,
+    compute_log_mel_energies,
+    compute_tracker_columns,
+)
 
 if TYPE_CHECKING:
     from avse_ppl.models.networks.reliability import ReliabilityNetwork
@@ -186,7 +191,7 @@ def score_lips(
     )
 
 
-def describe(audio: Audio) -> bool:
+def is_audible(audio: Audio) -> bool:
     """Whether a sound is long and loud enough to be compared with lips."""
     return audio.duration_s >= _SHORTEST_S and audio.peak > 0.0
 
@@ -202,7 +207,7 @@ def _samples(audio: Audio | None) -> np.ndarray | None:
     from avse_ppl.signal.audio import check_finite
 
     check_finite(audio.samples)
-    if not describe(audio):
+    if not is_audible(audio):
         why = "silent" if audio.peak == 0.0 else f"{audio.duration_s:.2f} s long"
         warnings.warn(
             f"the sound is {why}, which tells nothing about the lips: they are judged without it",
@@ -247,8 +252,10 @@ def _judged(
     network: ReliabilityNetwork, lips: Lips, samples: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score ``(frame,)``, causes ``(frame, 8)`` and agreement, block by block."""
-    columns = torch.from_numpy(tracker_columns(lips))
-    levels = None if samples is None else torch.from_numpy(speech_levels(samples, len(lips)))
+    columns = torch.from_numpy(compute_tracker_columns(lips))
+    levels = (
+        None if samples is None else torch.from_numpy(compute_log_mel_energies(samples, len(lips)))
+    )
     parts = []
     for start in range(0, len(lips), _BLOCK):
         begin, end = max(start - _AROUND, 0), start + _BLOCK + _AROUND

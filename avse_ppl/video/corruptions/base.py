@@ -1,4 +1,4 @@
-"""What a corruption is, what it returns, and what is true of a clip before one."""
+"""Kinds of corruption, their labels (reliability and cause), and those of a clean clip."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Family = Literal["trained", "held out"]
 
 @dataclass(frozen=True, eq=False)
 class Corrupted:
-    """Mouth crops with what is known of them.
+    """Mouth crops with their labels: reliability and cause.
 
     Parameters
     ----------
     lips
         The crops, corrupted, with the tracker's columns as they would be.
     reliability
-        ``(frame,)`` in [0, 1], how far each frame can be believed.
+        ``(frame,)`` in [0, 1], reliability of each frame.
     cause
         ``(frame,)`` one of `CAUSES`.
     """
@@ -49,7 +49,7 @@ class Corrupted:
 
 @dataclass(frozen=True)
 class CorruptionContext:
-    """What a corruption works on: crops of a span, and where its chance comes from.
+    """Input of a corruption: crops of a span, severity and random generator.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class CorruptionContext:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What a corruption did to the frames of its span: the lips, and what is left of the truth.
+    """Output of a corruption on the frames of its span: lips and reliability.
 
     `degrees` is how far the head is turned, where that is what was done.
     """
@@ -125,8 +125,8 @@ class CorruptionKind:
     of_tracker: bool = False
 
 
-def truth(lips: Lips) -> Corrupted:
-    r"""Say what is true of crops as they were tracked, before any corruption.
+def label_clean_clip(lips: Lips) -> Corrupted:
+    r"""Label crops as they were tracked, before any corruption.
 
     .. math:: r_t = f_t / (1 + (\max(|\mathrm{yaw}_t|, |\mathrm{pitch}_t|) / 45°)^4)
 
@@ -134,54 +134,58 @@ def truth(lips: Lips) -> Corrupted:
 
     Examples
     --------
-    >>> known = truth(Lips.from_crops(np.full((3, 88, 88), 90, dtype=np.uint8), rate_hz=25))
+    >>> known = label_clean_clip(
+    ...     Lips.from_crops(np.full((3, 88, 88), 90, dtype=np.uint8), rate_hz=25)
+    ... )
     >>> known.reliability.tolist(), known.cause[0].item()
     ([1.0, 1.0, 1.0], 'frontal')
     """
     turned_deg = np.abs(np.nan_to_num(lips.pose_deg[:, :2].astype(np.float64))).max(axis=1)
-    cause = turn_cause(turned_deg)
-    reliability = np.where(lips.found, turn_reliability(turned_deg), 0.0)
+    cause = name_turn_cause(turned_deg)
+    reliability = np.where(lips.found, compute_turn_reliability(turned_deg), 0.0)
     cause = np.where(lips.found, cause, "missing").astype(_NAME)
     return Corrupted(lips, reliability, cause)
 
 
-def turn_reliability(degrees: np.ndarray | float, half_deg: float = _HALF_DEG) -> np.ndarray:
+def compute_turn_reliability(
+    degrees: np.ndarray | float, half_deg: float = _HALF_DEG
+) -> np.ndarray:
     r"""Reliability of a head turned so far: :math:`1 / (1 + (d / d_{1/2})^4)`.
 
     Examples
     --------
-    >>> turn_reliability(np.array([0.0, 45.0, 90.0])).round(2).tolist()
+    >>> compute_turn_reliability(np.array([0.0, 45.0, 90.0])).round(2).tolist()
     [1.0, 0.5, 0.06]
     """
     return 1.0 / (1.0 + (np.abs(degrees) / half_deg) ** 4)
 
 
-def turn_cause(degrees: np.ndarray | float) -> np.ndarray:
-    """Name of a head turned so far: frontal to 20 degrees, extreme from 50."""
+def name_turn_cause(degrees: np.ndarray | float) -> np.ndarray:
+    """Name the cause of a turned head: frontal to 20 degrees, extreme from 50."""
     away = np.abs(degrees)
     sides = np.where(away < _FRONTAL_DEG, "frontal", "non-frontal")
     return np.where(away >= _EXTREME_DEG, "extreme pose", sides)
 
 
-def falling(amount: float, half: float, power: float) -> float:
+def compute_falloff(amount: float, half: float, power: float) -> float:
     r"""Reliability that falls to a half at `half`: :math:`1 / (1 + (a / a_{1/2})^p)`.
 
     Examples
     --------
-    >>> falling(4.0, half=4.0, power=3.0)
+    >>> compute_falloff(4.0, half=4.0, power=3.0)
     0.5
     """
     return 1.0 / (1.0 + (amount / half) ** power)
 
 
-def combined(
+def combine_labels(
     kind: CorruptionKind, before: Corrupted, scene: CorruptionContext, change: Change
 ) -> Corrupted:
-    """Put what a corruption did together with what was true before."""
+    """Combine the labels of a corruption with those of the clip before it."""
     reliability, cause = before.reliability.copy(), before.cause.copy()
     rows = scene.rows
     noticed = change.reliability < _NOTICED
-    named = turn_cause(change.degrees) if change.degrees else kind.cause
+    named = name_turn_cause(change.degrees) if change.degrees else kind.cause
     worse = change.reliability <= before.reliability[rows]
     cause[rows] = np.where(noticed & worse, named, cause[rows])
     reliability[rows] = reliability[rows] * change.reliability

@@ -1,4 +1,4 @@
-"""A crop painted back onto the picture that it was cut out of."""
+"""Compositing of a crop onto the video frame that it was cut out of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.mouth_alignment import CROP_PX, crop_transform, smooth
+from avse_ppl.video.mouth_alignment import CROP_PX, estimate_crop_transform, smooth_trajectories
 
 _FADE_PX = 4.0  # at the border of the crop
 
@@ -15,23 +15,23 @@ Place = Callable[[int, tuple[int, int]], np.ndarray]
 """From the row and the size of the picture to ``(2, 3)``, from its pixels to those of the crop."""
 
 
-def place_of(lips: Lips) -> Place:
-    """Say where each crop was cut out: by the keypoints, or the whole picture if it has none.
+def make_placement(lips: Lips) -> Place:
+    """Return where each crop was cut out: by the keypoints, or the whole frame if it has none.
 
     Examples
     --------
     >>> lips = Lips.from_crops(np.full((5, 88, 88), 90, dtype=np.uint8), rate_hz=25)
-    >>> place_of(lips)(0, (96, 96)).tolist()
+    >>> make_placement(lips)(0, (96, 96)).tolist()
     [[1.0, 0.0, -4.0], [0.0, 1.0, -4.0]]
     """
     if not np.isfinite(lips.keypoints).any():
-        return lambda _, size_px: _ready_made(size_px[0])
-    steady = smooth(lips.keypoints, lips.time_s)
-    return lambda row, _: crop_transform(steady[row])
+        return lambda _, size_px: place_ready_made_crop(size_px[0])
+    steady = smooth_trajectories(lips.keypoints, lips.time_s)
+    return lambda row, _: estimate_crop_transform(steady[row])
 
 
-def _ready_made(size_px: int) -> np.ndarray:
-    """Of 96 pixels the central 88 are taken, 67 are enlarged."""
+def place_ready_made_crop(size_px: int) -> np.ndarray:
+    """Return the transform of ready-made crops: of 96 pixels the central 88, 67 enlarged."""
     if size_px >= CROP_PX:
         margin = (size_px - CROP_PX) / 2
         return np.array([[1.0, 0.0, -margin], [0.0, 1.0, -margin]])
@@ -40,10 +40,10 @@ def _ready_made(size_px: int) -> np.ndarray:
     return np.array([[scale, 0.0, middle], [0.0, scale, middle]])
 
 
-def repainted(
+def composite_crop(
     colour: np.ndarray, before: np.ndarray, after: np.ndarray, place: np.ndarray
 ) -> np.ndarray:
-    """Paint what changed in a crop onto the picture.
+    """Composite what changed in a crop onto the video frame.
 
     The lightness becomes that of the crop where the crop was changed, and stays everywhere else;
     hues stay.
@@ -62,7 +62,7 @@ def repainted(
     >>> picture, crop = np.full((88, 88, 3), 90, np.uint8), np.full((88, 88), 90, np.uint8)
     >>> after = crop.copy()
     >>> after[40:50, 40:50] = 200
-    >>> repainted(picture, crop, after, np.eye(2, 3))[45, 45].tolist()
+    >>> composite_crop(picture, crop, after, np.eye(2, 3))[45, 45].tolist()
     [200, 200, 200]
     """
     import cv2

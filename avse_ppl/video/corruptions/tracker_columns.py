@@ -1,4 +1,4 @@
-"""What a tracker would have said of corrupted crops."""
+"""Tracker outputs of corrupted crops."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from avse_ppl.video.corruptions.kind import CorruptionContext
+from avse_ppl.video.corruptions.base import CorruptionContext
 from avse_ppl.video.lips import Lips
-from avse_ppl.video.mouth_alignment import sharpness
+from avse_ppl.video.mouth_alignment import compute_sharpness
 
 _SCORE_LOSS, _POSE_LOSS = 0.3, 0.4  # at most, of a mouth that is gone altogether
 _POSE_NOISE_DEG = 3.0
 
 
-def with_crops(scene: CorruptionContext, roi: np.ndarray, harm: np.ndarray | float = 0.0) -> Lips:
-    """Put crops into the span, and lower the tracker's confidence by up to `harm`.
+def replace_crops(
+    scene: CorruptionContext, roi: np.ndarray, harm: np.ndarray | float = 0.0
+) -> Lips:
+    """Replace the crops of the span, and lower the tracker's confidence by up to `harm`.
 
-    Detectors were found to notice some of what harms a mouth, and some not at all: in half of the
-    cases nothing but the sharpness changes.
+    Detectors notice some of what harms a mouth, and some not at all: in half of the cases only the
+    sharpness changes.
 
     Parameters
     ----------
@@ -35,15 +37,15 @@ def with_crops(scene: CorruptionContext, roi: np.ndarray, harm: np.ndarray | flo
     share = float(scene.rng.random() * (scene.rng.random() < 0.5)) * np.asarray(harm)
     values = {
         "roi": crops,
-        "blur": np.where(seen, [sharpness(crop) for crop in crops], 0.0),
+        "blur": np.where(seen, [compute_sharpness(crop) for crop in crops], 0.0),
         "score": lips.score[rows] * (1.0 - _SCORE_LOSS * share),
         "pose_confidence": lips.pose_confidence[rows] * (1.0 - _POSE_LOSS * share),
     }
-    return changed(scene, **values)
+    return replace_columns(scene, **values)
 
 
-def changed(scene: CorruptionContext, **columns: np.ndarray) -> Lips:
-    """Put values into the rows of the span, column by column."""
+def replace_columns(scene: CorruptionContext, **columns: np.ndarray) -> Lips:
+    """Replace the rows of the span, column by column."""
     whole = {}
     for name, values in columns.items():
         column = np.array(getattr(scene.lips, name))
@@ -52,25 +54,25 @@ def changed(scene: CorruptionContext, **columns: np.ndarray) -> Lips:
     return replace(scene.lips, **whole)
 
 
-def turned(scene: CorruptionContext, roi: np.ndarray, axis: int, degrees: float) -> Lips:
-    """Put crops of a turned head into the span; a known pose says so in half of the cases."""
-    lips = with_crops(scene, roi, min(abs(degrees) / 60.0, 1.0))
+def turn_head(scene: CorruptionContext, roi: np.ndarray, axis: int, degrees: float) -> Lips:
+    """Replace crops by those of a turned head; the pose shows it in half of the cases."""
+    lips = replace_crops(scene, roi, min(abs(degrees) / 60.0, 1.0))
     if scene.rng.random() < 0.5:
         return lips
     pose = lips.pose_deg[scene.rows].copy()
     pose[:, axis] += degrees + _POSE_NOISE_DEG * scene.rng.standard_normal(len(scene))
-    return changed(replace_lips(scene, lips), pose_deg=pose)
+    return replace_columns(replace_lips(scene, lips), pose_deg=pose)
 
 
-def lost(scene: CorruptionContext, gone: np.ndarray) -> Lips:
-    """Take the face away from frames of the span, ``(frame of the span,)`` bool."""
+def lose_face(scene: CorruptionContext, gone: np.ndarray) -> Lips:
+    """Lose the face in frames of the span, ``(frame of the span,)`` bool."""
     lips, rows = scene.lips, scene.rows
     crops = np.where(gone[:, None, None], 0, lips.roi[rows])
 
     def without(values: np.ndarray, empty: float) -> np.ndarray:
         return np.where(gone.reshape(-1, *[1] * (values.ndim - 1)), empty, values)
 
-    return changed(
+    return replace_columns(
         scene,
         roi=crops,
         found=lips.found[rows] & ~gone,
@@ -83,10 +85,10 @@ def lost(scene: CorruptionContext, gone: np.ndarray) -> Lips:
     )
 
 
-def bridged(scene: CorruptionContext, lips: Lips) -> Lips:
-    """Say of the span that the face was not seen, and placed between others."""
+def bridge_face(scene: CorruptionContext, lips: Lips) -> Lips:
+    """Mark the face of the span as not detected, and bridged."""
     zeros = np.zeros(len(scene))
-    return changed(
+    return replace_columns(
         replace_lips(scene, lips),
         interpolated=lips.found[scene.rows],
         score=zeros,
@@ -94,11 +96,11 @@ def bridged(scene: CorruptionContext, lips: Lips) -> Lips:
     )
 
 
-def taken(scene: CorruptionContext, source: Lips, index: np.ndarray) -> Lips:
-    """Show other frames in the span, with all that the tracker said of them."""
+def take_frames(scene: CorruptionContext, source: Lips, index: np.ndarray) -> Lips:
+    """Take other frames into the span, with all tracker outputs."""
     names = ("roi", "found", "interpolated", "score", "pose_deg", "pose_confidence", "blur")
     columns = {name: np.asarray(getattr(source, name))[index] for name in names}
-    return changed(scene, **columns)
+    return replace_columns(scene, **columns)
 
 
 def replace_lips(scene: CorruptionContext, lips: Lips) -> CorruptionContext:
