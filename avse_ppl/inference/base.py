@@ -75,7 +75,6 @@ from avse_ppl.inference.core.setup import (
     resolve_device,
 )
 from avse_ppl.inference.core.video import condition_on_video
-from avse_ppl.models.protocols import move_model
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
@@ -138,13 +137,8 @@ class Problem:
                 f"{len(seeds)} seeds for {spectrogram.recordings} recordings; give one whole "
                 "number, or as many as there are recordings"
             )
-        moved = replace(
-            scene,
-            speech=move_model(scene.speech, target, dtype),
-            noise=move_model(scene.noise, target, dtype),
-        )
         streams = RandomStreams(seeds, spectrogram.recordings, target)
-        return cls(moved, spectrogram, streams, seeds)
+        return cls(scene.to(target, dtype), spectrogram, streams, seeds)
 
     @property
     def recordings(self) -> int:

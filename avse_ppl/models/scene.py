@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import numbers_on, recording_plate
-from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior
+from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 
@@ -116,6 +116,14 @@ class Scene:
             recording_plate(recordings),
         ):
             return self.laws(mixture.frames)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Scene:
+        """Return the same scene with its models on a device and in a dtype."""
+        return replace(
+            self,
+            speech=move_model(self.speech, device, dtype),
+            noise=move_model(self.noise, device, dtype),
+        )
 
     @property
     def stft(self) -> Stft:

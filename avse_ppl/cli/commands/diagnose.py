@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avse_ppl.cli import console
-from avse_ppl.cli.console import JsonOption
+from avse_ppl.cli.console import Device, DeviceOption, JsonOption
 from avse_ppl.cli.options import (
     FaceModelOption,
     FaceOption,
@@ -78,6 +78,7 @@ def diagnose(
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
     reliability: ReliabilityOption = None,
+    device: DeviceOption = Device.auto,
 ) -> None:
     """Diagnose a posterior; see ``HELP``."""
     with console.guard_errors() as remarks:
@@ -108,7 +109,7 @@ def diagnose(
             if scene is not None and video is not None:
                 lips = prepare_lips(video, observed_audio(loaded), video_options)
                 mixture = condition_on_video(scene, loaded.observed_spectrogram(), lips)
-            checked = run_checks(loaded, scene, mixture)
+            checked = run_checks(loaded, scene, mixture, device=device.value)
             if plot is not None:
                 from avse_ppl.plotting import plot_diagnostics
 

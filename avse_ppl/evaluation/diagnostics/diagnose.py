@@ -22,6 +22,7 @@ from avse_ppl.inference.core.convergence import (
     measure_rise,
 )
 from avse_ppl.inference.core.powers import log_powers
+from avse_ppl.inference.core.setup import resolve_device
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, describe_k_hat
 from avse_ppl.models.scene import Scene
@@ -72,6 +73,7 @@ def diagnose(
     mixture: Spectrogram | None = None,
     *,
     video: Any = None,
+    device: str = "auto",
 ) -> Diagnostics:
     """Diagnose a posterior: convergence, k-hat, and posterior predictive checks.
 
@@ -91,12 +93,14 @@ def diagnose(
         As for `predictive_check`.
     video
         The video that it was inferred with, if any: goes with the scene.
+    device
+        ``"auto"``, ``"cpu"`` or ``"cuda"``: where the scene is run.
 
     Raises
     ------
     ValueError
         If the posterior holds other latents than the scene's, or is of another video or none; if
-        there is video without the scene.
+        there is video without the scene, or the device is absent.
 
     Examples
     --------
@@ -108,10 +112,15 @@ def diagnose(
     >>> diagnostics.figures[0]["steps"], diagnostics.passed  # stopped too early
     (20, array([False]))
     """
-    if video is not None:
-        if scene is None:
-            raise ValueError("video goes with the scene that was inferred; pass both")
-        mixture = condition_on_video(scene, mixture or posterior.observed_spectrogram(), video)
+    target = resolve_device(device)
+    if video is not None and scene is None:
+        raise ValueError("video goes with the scene that was inferred; pass both")
+    if scene is not None:
+        mixture = mixture or posterior.observed_spectrogram()
+        if video is not None:
+            mixture = condition_on_video(scene, mixture, video)
+        mixture = mixture.to(target, mixture.scale.dtype)
+        scene = scene.to(target, mixture.scale.dtype)
     rows = range(posterior.recordings)
     figures: list[Figures] = [{} for _ in rows]
     texts = [list(posterior.fit[row].warnings) for row in rows]
@@ -123,8 +132,7 @@ def diagnose(
 
     # Posterior predictive checks.
     check = None
-    if scene is not None:
-        mixture = mixture or posterior.observed_spectrogram()
+    if scene is not None and mixture is not None:
         check_scene_of(posterior, scene, mixture)
         check = predictive_check(posterior, scene, mixture)
         for row, failures in enumerate(check.describe_failures()):
@@ -136,7 +144,9 @@ def diagnose(
     powers, chains, stats = {}, [], posterior.stats
     if stats and scene is not None and mixture is not None and posterior.latents:
         count = next(iter(posterior.latents.values())).shape[0]
-        powers = log_powers(scene, mixture, list(latent_draws(posterior)), chains=count)
+        powers = log_powers(
+            scene, mixture, list(latent_draws(posterior, device=target)), chains=count
+        )
         chains = chain_figures(powers, stats)
     elif stats:
         chains = list(posterior.diagnostics) or [

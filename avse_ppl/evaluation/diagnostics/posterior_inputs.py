@@ -31,10 +31,13 @@ def observed_audio(posterior: Posterior) -> Audio:
     return Audio(np.stack(waves) if len(waves) > 1 else waves[0], posterior.stft.sample_rate_hz)
 
 
-def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict[str, Tensor]]:
+def latent_draws(
+    posterior: Posterior, most: int | None = None, device: torch.device | None = None
+) -> Iterator[dict[str, Tensor]]:
     """Iterate over draws of all latents, ``(recording, ...)`` each, chain after chain.
 
-    At most ``most`` of them, evenly spaced in each chain. One empty mapping if there are none.
+    At most ``most`` of them, evenly spaced in each chain, on a device if one is given. One empty
+    mapping if there are none.
     """
     if not posterior.latents:
         yield {}
@@ -42,7 +45,8 @@ def latent_draws(posterior: Posterior, most: int | None = None) -> Iterator[dict
     chains, draws = next(iter(posterior.latents.values())).shape[:2]
     for chain in range(chains):
         for index in thin_draws(draws, most and -(-most // chains)):
-            yield {n: torch.from_numpy(v[chain, index]) for n, v in posterior.latents.items()}
+            values = {n: torch.from_numpy(v[chain, index]) for n, v in posterior.latents.items()}
+            yield {n: v.to(device) for n, v in values.items()}
 
 
 def thin_draws(count: int, most: int | None) -> Sequence[int]:

@@ -139,7 +139,7 @@ def predictive_check(
             check_periodogram(periodogram, index, mixture.stft)
             for periodogram in normalise_periodograms(scene, mixture, values)
         ]
-        for index, values in enumerate(latent_draws(posterior, _DRAWS))
+        for index, values in enumerate(latent_draws(posterior, _DRAWS, mixture.scale.device))
     ]
     table = np.array(rows).mean(axis=0)  # (recording, p-value or size, check)
     names = ("law", "time", "frequency")
