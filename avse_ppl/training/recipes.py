@@ -252,3 +252,14 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
         ),
     }
 )
+
+
+def list_trainable() -> list[str]:
+    """List the names of all models that have a recipe.
+
+    Examples
+    --------
+    >>> "av-dkf" in list_trainable()
+    True
+    """
+    return [*RECIPES, *AUDIO_VISUAL_RECIPES, *DIFFUSION_RECIPES, "reliability"]

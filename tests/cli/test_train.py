@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl.cli.commands.train_options import Prior
 from avse_ppl.cli.commands.training_data import format_command, parse_sources
 from avse_ppl.data.readers import CORPORA, NOISE_LICENCES
 from avse_ppl.pipeline.catalog import resolve_noise, resolve_speech
-from avse_ppl.training import AUDIO_VISUAL_RECIPES, DIFFUSION_RECIPES, RECIPES
 from tests.helpers import RATE_HZ, error_of, run_cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
@@ -193,8 +191,3 @@ def test_the_stated_command_parses_to_what_was_given(tmp_path):
         "avse-ppl train rvae --speech grid=grid_s1 --speech lrw-ar=lrw_ar --noise noise "
         "-o 'my rvae' --seed 2 --lips a --lips b"
     )
-
-
-def test_every_recipe_can_be_trained_by_name():
-    recipes = {*RECIPES, *AUDIO_VISUAL_RECIPES, *DIFFUSION_RECIPES, "reliability"}
-    assert recipes == {prior.value for prior in Prior}

@@ -22,7 +22,6 @@ from avse_ppl.cli.commands.train_options import (
     OutputOption,
     Precision,
     PrecisionOption,
-    Prior,
     PriorArgument,
     SpeechOption,
     TeacherOption,
@@ -117,30 +116,28 @@ def train(
             torch.set_num_threads(threads)
         folder = train_model(
             prior, {"epochs": epochs, "encoder_epochs": encoder_epochs}, sources, output, cache,
-            format_command(prior.value, sources, output, options), reused,
+            format_command(prior, sources, output, options), reused,
             seed=seed, device=kind, precision=precision.value, workers=workers,
             resume=not no_resume,
         )  # fmt: skip
         use = f"enhance --speech {folder}"
-        use = f"enhance --noise \"learned('{folder}')\"" if prior.of_noise else use
-        use = f"reliability --network {folder}" if prior is Prior.reliability else use
+        use = f"enhance --noise \"learned('{folder}')\"" if prior == "noise-vae" else use
+        use = f"reliability --network {folder}" if prior == "reliability" else use
         console.print_line(f"{folder}: ready for avse-ppl {use}")
 
 
-def check_sources(prior: Prior, sources: Sources, reused: Mapping[str, Any]) -> None:
+def check_sources(prior: str, sources: Sources, reused: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless there is what the first phase learns from."""
-    if prior is Prior.reliability:
+    if prior == "reliability":
         if not sources.speech or sources.noise is None or not reused["lips"]:
             raise ValueError(
                 f"reliability learns from lips, their speech and noise: {PREPARE_HINT}, then give "
                 "--speech CORPUS=DIR --lips CACHE --noise DIR"
             )
-    elif prior.of_noise and sources.noise is None:
-        raise ValueError(f"{prior.value} learns from noise: give its folder with --noise DIR")
-    elif not prior.of_noise and not sources.speech:
-        raise ValueError(
-            f"{prior.value} learns from speech: give a corpus with --speech CORPUS=DIR"
-        )
+    elif prior == "noise-vae" and sources.noise is None:
+        raise ValueError(f"{prior} learns from noise: give its folder with --noise DIR")
+    elif prior != "noise-vae" and not sources.speech:
+        raise ValueError(f"{prior} learns from speech: give a corpus with --speech CORPUS=DIR")
 
 
 def list_reusable() -> dict[str, tuple[str, ...]]:
@@ -155,54 +152,52 @@ def list_reusable() -> dict[str, tuple[str, ...]]:
     }
 
 
-def check_options(prior: Prior, sources: Sources, reused: Mapping[str, Any]) -> None:
+def check_options(prior: str, sources: Sources, reused: Mapping[str, Any]) -> None:
     """Raise ``ValueError`` unless the prior takes the options, and has those that it needs."""
     from avse_ppl.training import AUDIO_VISUAL_RECIPES, DIFFUSION_RECIPES
 
     takes = list_reusable()
     given = {key: f"--{key}" for key, value in reused.items() if value}
-    wrong = [key for key in given if key not in takes.get(prior.value, ())]
+    wrong = [key for key in given if key not in takes.get(prior, ())]
     if wrong:
         able = [name for name, keys in takes.items() if set(wrong) <= set(keys)]
         raise ValueError(
-            f"{prior.value} does not take {', '.join(given[key] for key in wrong)}; "
+            f"{prior} does not take {', '.join(given[key] for key in wrong)}; "
             f"{'this is' if len(wrong) == 1 else 'these are'} for {', '.join(able)}"
         )
-    recipe = AUDIO_VISUAL_RECIPES.get(prior.value)
+    recipe = AUDIO_VISUAL_RECIPES.get(prior)
     if recipe is not None and sources.noise is None:
         raise ValueError(
-            f"the encoder of {prior.value} learns from noisy speech: give noise with --noise DIR"
+            f"the encoder of {prior} learns from noisy speech: give noise with --noise DIR"
         )
     if recipe is not None and recipe.audio_visual and not reused["lips"]:
-        raise ValueError(
-            f"{prior.value} learns from lips: {PREPARE_HINT} and give it with --lips CACHE"
-        )
-    if prior.value in DIFFUSION_RECIPES:
+        raise ValueError(f"{prior} learns from lips: {PREPARE_HINT} and give it with --lips CACHE")
+    if prior in DIFFUSION_RECIPES:
         if sources.noise is not None:
-            raise ValueError(f"{prior.value} learns from clean speech alone: leave --noise out")
+            raise ValueError(f"{prior} learns from clean speech alone: leave --noise out")
         if reused["visual-encoder"] and not reused["lips"]:
             raise ValueError(
-                f"{prior.value} has no video for --visual-encoder: give prepared lips with --lips "
+                f"{prior} has no video for --visual-encoder: give prepared lips with --lips "
                 "CACHE, or leave --visual-encoder out to train an audio-only prior"
             )
 
 
-def make_recipe(prior: Prior, passes: Mapping[str, int | None]) -> Any:
+def make_recipe(prior: str, passes: Mapping[str, int | None]) -> Any:
     """Make the recipe, with the passes that were asked for."""
     from avse_ppl import training
 
     asked = {key: value for key, value in passes.items() if value is not None}
-    if prior is Prior.reliability:
+    if prior == "reliability":
         names = {"epochs": "sync_epochs", "encoder_epochs": "quality_epochs"}
         return replace(training.ReliabilityRecipe(), **{names[k]: v for k, v in asked.items()})
-    if prior.value in training.AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
+    if prior in training.AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
     recipes = {**training.RECIPES, **training.AUDIO_VISUAL_RECIPES, **training.DIFFUSION_RECIPES}
-    return replace(recipes[prior.value], **asked)
+    return replace(recipes[prior], **asked)
 
 
 def train_model(
-    prior: Prior, passes: Mapping[str, int | None], sources: Sources, output: Path, cache: Path,
+    prior: str, passes: Mapping[str, int | None], sources: Sources, output: Path, cache: Path,
     stated: str, reused: Mapping[str, Any], **settings: Any,
 ) -> Path:  # fmt: skip
     """Decode the corpora, then train; what is missing raises before anything is decoded."""
@@ -240,5 +235,5 @@ def train_model(
         "latent-diffusion": training.train_latent_diffusion,
         **dict.fromkeys(training.AUDIO_VISUAL_RECIPES, training.train_audio_visual),
     }
-    fit = functions.get(prior.value, training.train_vae)
+    fit = functions.get(prior, training.train_vae)
     return fit(make_recipe(prior, passes), data, output, **settings)

@@ -4,32 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-
-class Prior(StrEnum):
-    """Models that can be trained."""
-
-    vae = "vae"
-    rvae = "rvae"
-    tcvae = "tcvae"
-    dkf = "dkf"
-    srnn = "srnn"
-    av_vae = "av-vae"
-    av_cvae = "av-cvae"
-    av_dkf = "av-dkf"
-    av_rvae = "av-rvae"
-    score = "score"
-    latent_diffusion = "latent-diffusion"
-    noise_vae = "noise-vae"
-    reliability = "reliability"
-
-    @property
-    def of_noise(self) -> bool:
-        """Whether it is a prior of noise."""
-        return self is Prior.noise_vae
+from avse_ppl.training.recipes import list_trainable
 
 
 class Precision(StrEnum):
@@ -38,6 +17,11 @@ class Precision(StrEnum):
     single = "32-true"
     mixed = "bf16-mixed"
 
+
+if TYPE_CHECKING:
+    Prior = str
+else:  # typer lists the members of an enumeration, and refuses others
+    Prior = StrEnum("Prior", {name.replace("-", "_"): name for name in list_trainable()})
 
 PriorArgument = Annotated[Prior, typer.Argument(help="Which model to train.")]
 SpeechOption = Annotated[
