@@ -129,7 +129,7 @@ def _row(run: Run, clean: np.ndarray, noisy: np.ndarray, folder: Path) -> str:
     lips = None
     if run.blind:
         warnings.filterwarnings("ignore", message="no lips are seen")
-        speech = replace(speech, lips=Blind())
+        speech = replace(speech, visual_encoder=Blind())
         pictures = round(25 * len(noisy) / 16000)
         lips = Lips.from_crops(np.full((pictures, 88, 88), 0.5), rate_hz=25)
     scene = Scene(speech, NMF(run.rank))

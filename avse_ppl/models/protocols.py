@@ -189,7 +189,7 @@ class AudioVisual(Protocol):
 class HasVisualEncoder(Protocol):
     """An audio-visual prior with its visual encoder; audio-only where that is None."""
 
-    lips: LipEncoder | None
+    visual_encoder: LipEncoder | None
 
 
 @runtime_checkable
@@ -292,7 +292,7 @@ def is_audio_visual(speech: Any) -> bool:
     False
     """
     if isinstance(speech, HasVisualEncoder):
-        return speech.lips is not None
+        return speech.visual_encoder is not None
     return isinstance(speech, AudioVisual)
 
 

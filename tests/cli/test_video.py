@@ -40,7 +40,9 @@ def toy(tmp_path_factory):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    save_weights(folder, network, "dynamic", SETTINGS, Stft(), name="toy", card={}, lips="lips")
+    save_weights(
+        folder, network, "dynamic", SETTINGS, Stft(), name="toy", card={}, visual_encoder="lips"
+    )
     save_lip_encoder(folder / "lips", LipEncoder(3, 4), name="lips", card={})
     return str(folder)
 

@@ -62,8 +62,8 @@ def test_four_phases_leave_an_audio_visual_prior(tmp_path, tcvae):
         recipe, materials, tmp_path / "av", name="av", card={"licence": "none"}, stft=STFT
     )
     prior = load_speech(folder)
-    assert prior.lips is not None
-    assert prior.lips.features == 3
+    assert prior.visual_encoder is not None
+    assert prior.visual_encoder.features == 3
     kept = load_speech(tcvae).network
     assert torch.equal(prior.network.decoder_logpower.weight, kept.decoder_logpower.weight)
     text = (folder / "README.md").read_text()
@@ -91,7 +91,7 @@ def test_a_new_decoder_is_fitted_and_an_old_one_left(tmp_path, tcvae):
     )  # fmt: skip
     metrics = (folder / "README.md").read_text()
     assert "val_fit" in metrics
-    assert load_speech(folder).lips is None
+    assert load_speech(folder).visual_encoder is None
 
 
 def test_an_audio_visual_prior_needs_lips(tmp_path):

@@ -133,7 +133,7 @@ def test_recipes_make_their_networks():
 def test_two_phases_leave_an_audio_visual_diffusion_of_the_latents(tmp_path, tcvae, visual_encoder):
     folder = fit("latent-diffusion", tmp_path / "a", tcvae, visual_encoder=visual_encoder)
     prior = load_speech(folder)
-    assert (prior.lips.features, prior.visual_weight, prior.stft) == (3, 0.75, STFT)
+    assert (prior.visual_encoder.features, prior.visual_weight, prior.stft) == (3, 0.75, STFT)
     assert (folder / "lips" / "weights.safetensors").is_file()
     made, kept = weights(folder), weights(tcvae)
     assert all(torch.equal(made[name], value) for name, value in kept.items())
@@ -160,14 +160,14 @@ def test_two_phases_leave_an_audio_visual_diffusion_of_the_latents(tmp_path, tcv
 @pytest.mark.parametrize("kind", sorted(RECIPES))
 def test_without_lips_the_prior_is_audio_only(kind, tmp_path, tcvae):
     prior = load_speech(fit(kind, tmp_path / "a", tcvae, lips=False))
-    assert prior.lips is None
+    assert prior.visual_encoder is None
     assert prior.network.visual == 0
 
 
 @ignore_training_warnings
 def test_a_score_prior_takes_lips(tmp_path, visual_encoder):
     folder = fit("score", tmp_path / "a", visual_encoder=visual_encoder)
-    assert load_speech(folder).lips.features == 3
+    assert load_speech(folder).visual_encoder.features == 3
     assert bool(weights(folder)["leave.weight"].any())
 
 

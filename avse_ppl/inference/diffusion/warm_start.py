@@ -93,8 +93,8 @@ def load_base_prior(base_prior: Any) -> Any:
 
 def check_visual_encoder(base_prior: Any, scene: Scene) -> None:
     """Raise ValueError unless a base prior has the same visual encoder as the speech prior."""
-    encoder = scene.speech.lips if is_audio_visual(scene.speech) else None  # type: ignore[attr-defined]
-    one = base_prior.lips.state_dict()
+    encoder = scene.speech.visual_encoder if is_audio_visual(scene.speech) else None  # type: ignore[attr-defined]
+    one = base_prior.visual_encoder.state_dict()
     other = {} if encoder is None else encoder.state_dict()
     if one.keys() != other.keys() or not all(torch.equal(one[k], other[k]) for k in one):
         raise ValueError(

@@ -109,8 +109,8 @@ class PublishedAvVaeNetwork(nn.Module):
             raise ValueError(
                 f"this network has no audio-only mode: expected {self.visual} features of the lips "
                 f"for each frame and a gate before them, found {found}. Give the prior the visual "
-                "encoder it was trained with (dataclasses.replace(prior, lips=...)) and a video, "
-                "or use an audio-only prior"
+                "encoder it was trained with (dataclasses.replace(prior, visual_encoder=...)) and "
+                "a video, or use an audio-only prior"
             )
         return visual[..., 1:, :].reshape(-1, self.visual, visual.shape[-1]).transpose(1, 2)
 

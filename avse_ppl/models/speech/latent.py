@@ -67,7 +67,7 @@ class LatentSpeech:
         Initial gain on the encoder's guess, dB. An encoder that was trained on clean speech takes a
         whole mixture for speech: from a lower gain, a noise model explains its share first. 0 for
         encoders that were trained on mixtures.
-    lips
+    visual_encoder
         Visual encoder; None for an audio-only prior. The network of an audio-visual one takes
         features as a second argument.
     visual_weight
@@ -83,7 +83,7 @@ class LatentSpeech:
     gain_db: float = 0.0
     gain_sd_db: float = 6.0
     start_gain_db: float = 0.0
-    lips: LipEncoder | None = None
+    visual_encoder: LipEncoder | None = None
     visual_weight: float = 1.0
     stft: Stft = field(default_factory=Stft)
     name: str = "latent speech"
@@ -93,7 +93,7 @@ class LatentSpeech:
 
         ``visual`` is ``(recording, 1 + feature, time)``, or `Switched` if `supports_switch`.
         """
-        visual = visual if self.lips is not None else None
+        visual = visual if self.visual_encoder is not None else None
         zero = frames.number(0.0)
         gain = pyro.sample("speech.level", dist.Normal(zero, 1.0))
         with (
@@ -108,7 +108,7 @@ class LatentSpeech:
     @property
     def supports_switch(self) -> bool:
         """Whether a switch of the lips can be summed out; see `avse_ppl.models.visual.switch`."""
-        return self.lips is not None and (
+        return self.visual_encoder is not None and (
             isinstance(self.network, SupportsSwitch) and self.network.supports_switch
         )
 
@@ -127,7 +127,7 @@ class LatentSpeech:
         ValueError
             If the prior is audio-only.
         """
-        return encode_lips(self.lips, lips, frames, self.name)
+        return encode_lips(self.visual_encoder, lips, frames, self.name)
 
     def encode(
         self, power: Tensor, visual: Tensor | None = None
@@ -141,7 +141,9 @@ class LatentSpeech:
         visual
             ``(recording, 1 + feature, time)``, see `visual_features`.
         """
-        conditions: Any = {} if visual is None or self.lips is None else {"visual": visual}
+        conditions: Any = (
+            {} if visual is None or self.visual_encoder is None else {"visual": visual}
+        )
         with torch.no_grad():
             mean, logvar, _ = self.network.encode(power * math.exp(DB * self.gain_db), **conditions)
         gain = torch.full_like(power[:, :1, :1], self.start_gain_db / self.gain_sd_db)

@@ -58,15 +58,15 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
             f"{folder} holds a {read_use(config)} prior; expected a speech prior. Use it as the "
             "noise of a scene, with load_noise"
         )
-    lips = load_visual_encoder(config, folder)
+    visual_encoder = load_visual_encoder(config, folder)
     if isinstance(network, SpectralDenoiser):
         return ScoreSpeech(
-            network, lips=lips, visual_weight=config.get("trust", 1.0),
+            network, visual_encoder=visual_encoder, visual_weight=config.get("trust", 1.0),
             stft=Stft(**config["stft"]), name=config.get("name", folder.name),
         )  # fmt: skip
     return LatentSpeech(
         network=cast(PowerDecoder, network), gain_db=config["level_db"],
-        start_gain_db=config["start_gain_db"], lips=lips,
+        start_gain_db=config["start_gain_db"], visual_encoder=visual_encoder,
         visual_weight=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),

@@ -34,7 +34,7 @@ class ScoreSpeech:
     ----------
     network
         The denoiser.
-    lips
+    visual_encoder
         Visual encoder; None for an audio-only prior.
     visual_weight
         See `LatentSpeech`.
@@ -47,7 +47,7 @@ class ScoreSpeech:
     """
 
     network: SpectralDenoiser
-    lips: LipEncoder | None = None
+    visual_encoder: LipEncoder | None = None
     visual_weight: float = 1.0
     sigma_min: float = 0.02
     sigma_max: float = 5.0
@@ -64,7 +64,7 @@ class ScoreSpeech:
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of compressed clean speech; see `Denoiser`."""
         with torch.no_grad():
-            return self.network(noisy, sigma, visual if self.lips is not None else None)
+            return self.network(noisy, sigma, visual if self.visual_encoder is not None else None)
 
     def __call__(self, frames: Frames, visual: Any = None) -> NoReturn:
         """Raise ValueError: there is no law of speech to return."""
@@ -75,7 +75,7 @@ class ScoreSpeech:
 
     def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
         """Features of a mouth on the frames of a recording; see `LatentSpeech.visual_features`."""
-        return encode_lips(self.lips, lips, frames, self.name)
+        return encode_lips(self.visual_encoder, lips, frames, self.name)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ScoreSpeech:
         """Return the same prior with its network on another device or dtype."""

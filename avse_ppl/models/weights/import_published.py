@@ -82,7 +82,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
             f"Takes {VISUAL_FEATURES} features for each video frame, of a lip reader "
             "(ResNet-18, trained on words of broadcasts) that is published elsewhere and not "
             "part of these weights. Give the prior such an encoder: "
-            "`dataclasses.replace(load_speech(folder), lips=encoder)`, "
+            "`dataclasses.replace(load_speech(folder), visual_encoder=encoder)`, "
             f"which maps crops `(1, video_frame, 88, 88)`, 25 a second, to `(1, {VISUAL_FEATURES}, "
             "video_frame)`. There is no audio-only mode: without lips it refuses, and frames "
             "without a face are not to be trusted."

@@ -61,7 +61,7 @@ def save_weights(
     gain_db: float = 0.0,
     start_gain_db: float = 0.0,
     use: str = "speech",
-    lips: str | None = None,
+    visual_encoder: str | None = None,
     visual_weight: float = 1.0,
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
@@ -85,7 +85,7 @@ def save_weights(
         See `LatentSpeech`.
     use
         What it is: a prior of ``"speech"`` or ``"noise"``, or an encoder of ``"lips"``.
-    lips
+    visual_encoder
         Name of the visual encoder of an audio-visual prior: a folder within its own, or shipped
         weights.
     visual_weight
@@ -105,7 +105,7 @@ def save_weights(
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
         "level_db": gain_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
-    config |= {} if lips is None else {"lips": lips, "trust": visual_weight}
+    config |= {} if visual_encoder is None else {"lips": visual_encoder, "trust": visual_weight}
     files = {
         "weights.safetensors": save(tensors),
         "config.json": f"{json.dumps(config, indent=2)}\n".encode(),

@@ -138,7 +138,8 @@ def train_audio_visual(
 
     folder = save_weights(
         run.output, network, recipe.network, dict(recipe.settings), stft, name=name,
-        card=run.make_card(card, recipe), lips=None if lips is None else name_lips(visual_encoder),
+        card=run.make_card(card, recipe),
+        visual_encoder=None if lips is None else name_lips(visual_encoder),
         visual_weight=recipe.visual_weight,
     )  # fmt: skip
     if lips is not None and visual_encoder is None:

@@ -167,7 +167,7 @@ def save_diffusion(
     folder = save_weights(
         run.output, network, recipe.network, settings, stft, name=name,
         card=run.make_card(card, recipe, _UNIT),
-        lips=None if visual_encoder is None else name_lips(visual_encoder),
+        visual_encoder=None if visual_encoder is None else name_lips(visual_encoder),
         visual_weight=recipe.visual_weight,
     )  # fmt: skip
     copy_lips(visual_encoder, run.output)

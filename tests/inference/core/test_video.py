@@ -36,7 +36,7 @@ def prior():
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     eyes = LipEncoder(4, 4).eval().requires_grad_(False)
-    return LatentSpeech(network.requires_grad_(False), lips=eyes, stft=STFT, name="toy")
+    return LatentSpeech(network.requires_grad_(False), visual_encoder=eyes, stft=STFT, name="toy")
 
 
 def lips(seed=0, frames=3):
@@ -145,7 +145,7 @@ def test_a_blind_prior_refuses_video(speech):
 def test_a_latent_prior_without_visual_encoder_refuses_video(prior):
     from dataclasses import replace
 
-    blind = replace(prior, lips=None)
+    blind = replace(prior, visual_encoder=None)
     with pytest.raises(ValueError, match="audio-only and would ignore"):
         condition_on_video(Scene(blind, NMF(1)), STFT.analyse(WAVES), lips())
     with pytest.raises(ValueError, match="has no visual encoder"):

@@ -196,13 +196,15 @@ def test_a_base_prior_with_another_visual_encoder_is_refused():
         network = SequentialVaeNetwork(33, 3, hidden=8, encoder_hidden=8, visual=5, prior="visual")
         encoder, others = LipEncoder(5, 4), LipEncoder(5, 4)
     visual = torch.ones(1, 6, STFT.count_frames(N))
-    scene = score_scene(NMF(2), denoiser(5), lips=encoder)
-    base_prior = LatentSpeech(network, lips=encoder, stft=STFT)
+    scene = score_scene(NMF(2), denoiser(5), visual_encoder=encoder)
+    base_prior = LatentSpeech(network, visual_encoder=encoder, stft=STFT)
     assert np.isfinite(
         GuidedDiffusion(base_prior=base_prior, **SHORT)(scene, wave(), visual).mean
     ).all()
     with pytest.raises(ValueError, match="have different visual encoders"):
-        GuidedDiffusion(base_prior=replace(base_prior, lips=others), **SHORT)(scene, wave(), visual)
+        GuidedDiffusion(base_prior=replace(base_prior, visual_encoder=others), **SHORT)(
+            scene, wave(), visual
+        )
 
 
 def test_an_interrupt_keeps_the_sweeps_so_far():
@@ -241,7 +243,9 @@ def av_priors(latent=3):
             torch.nn.init.normal_(weight, std=0.2)
         visual = torch.randn(1, 6, STFT.count_frames(N))
     visual[:, 0] = 0.6
-    own_prior, base_prior = (LatentSpeech(n, lips=encoder, stft=STFT) for n in (own, audio_visual))
+    own_prior, base_prior = (
+        LatentSpeech(n, visual_encoder=encoder, stft=STFT) for n in (own, audio_visual)
+    )
     return own_prior, base_prior, visual
 
 
@@ -303,7 +307,7 @@ def test_latents_start_at_the_guess_of_an_audio_visual_encoder():
     assert not np.array_equal(method(scene, wave(), visual).mean, plain(scene, wave(), visual).mean)
     np.testing.assert_array_equal(method(scene, wave()).mean, plain(scene, wave()).mean)
     for other, text in (
-        (replace(base_prior, lips=LipEncoder(5, 4)), "different visual encoders"),
+        (replace(base_prior, visual_encoder=LipEncoder(5, 4)), "different visual encoders"),
         (replace(base_prior, network=fewer), "the base prior has 2 latents, the speech prior 3"),
     ):
         with pytest.raises(ValueError, match=text):

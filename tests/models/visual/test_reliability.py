@@ -33,7 +33,7 @@ def make_prior(**settings):
         for parameter in network.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     eyes = LipEncoder(4, 4).eval().requires_grad_(False)
-    return LatentSpeech(network.requires_grad_(False), lips=eyes, stft=STFT, name="toy")
+    return LatentSpeech(network.requires_grad_(False), visual_encoder=eyes, stft=STFT, name="toy")
 
 
 @pytest.fixture(scope="module")

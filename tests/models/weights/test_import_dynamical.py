@@ -245,7 +245,7 @@ def test_with_a_visual_encoder_given_it_enhances(tmp_path):
     from avse_ppl.video import Lips
 
     out, _ = imported("AV-CVAE", tmp_path)
-    prior = replace(load_speech(out), lips=Eyes())
+    prior = replace(load_speech(out), visual_encoder=Eyes())
     rng = np.random.default_rng(0)
     lips = Lips.from_crops(rng.integers(1, 255, (25, 88, 88), dtype=np.uint8), rate_hz=25)
     wave = rng.normal(size=8000).astype("float32")
