@@ -202,3 +202,19 @@ def test_constraints_pin_exactly_and_name_no_place() -> None:
     pin = re.compile(r"[a-z0-9-]+==[0-9][\w.]*( ; python_version (<|>=) \"3\.12\")?")
     assert pins
     assert [line for line in pins if not pin.fullmatch(line)] == []
+
+
+def test_the_architecture_page_lists_every_file() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    listed = set()
+    for section in page.split("\n### `")[1:]:
+        room = section.split("/`", 1)[0]
+        listed |= {
+            f"{room}/{name}" for name in re.findall(r"^\| `([a-z_0-9]+\.py)`", section, re.M)
+        }
+    files = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        if path.name != "__init__.py" and path.parent != PACKAGE
+    }
+    assert listed == files, "run python scripts/list_rooms.py"
