@@ -1,4 +1,4 @@
-"""One model text, two programs: Pyro on torch, or NumPyro on JAX.
+"""NumPyro as a backend of pyroapi: one model text for Pyro on torch and NumPyro on JAX.
 
 Models are written against `pyroapi`, whose ``pyro``, ``dist`` and ``ops`` mean Pyro and torch until
 `numpyro_backend` says otherwise:

@@ -1,4 +1,4 @@
-"""The circular complex Gaussian, the law of every STFT coefficient in this library."""
+"""Circular complex Gaussian distribution, that of every STFT coefficient given the latents."""
 
 from __future__ import annotations
 

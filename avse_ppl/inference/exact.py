@@ -1,4 +1,4 @@
-"""The exact posterior, by quadrature, of scenes simple enough to have one."""
+"""Exact posterior by quadrature, for scenes with few latents."""
 
 from __future__ import annotations
 

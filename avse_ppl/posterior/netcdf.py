@@ -1,4 +1,4 @@
-"""A posterior as labelled datasets, and as a NetCDF file."""
+"""NetCDF files of a posterior, and its labelled datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings: reading, checking, resampling, writing.
+"""Recordings: read, check, resample, write.
 
 The first step on the path of the data. Everything that enters becomes an `Audio`: float samples
 with their sampling rate, amplitudes as they were recorded (full scale is 1).

@@ -1,4 +1,4 @@
-"""``avse-ppl prepare``."""
+"""``avse-ppl prepare``: prepare the audio and the lips of a corpus for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``avse-ppl train``."""
+"""``avse-ppl train``: train a model by its recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise, with its class."""
+"""Noise recordings with their classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of an inference method: mixture, seeds and device; streams of random numbers."""
+"""Inputs of an inference method: mixture, seeds, device, and streams of random numbers."""
 
 from __future__ import annotations
 

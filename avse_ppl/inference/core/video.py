@@ -1,4 +1,4 @@
-"""What a routine makes of the video: features on the frames of the mixture."""
+"""Visual conditioning: features of the lips on the STFT frames of a mixture, gated by their score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reverse diffusion of the latents of a Gaussian prior, the likelihood as it is."""
+"""Reverse diffusion of the latents of a Gaussian prior, with the exact likelihood."""
 
 from __future__ import annotations
 

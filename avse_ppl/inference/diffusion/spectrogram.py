@@ -1,4 +1,4 @@
-"""Reverse diffusion of spectrograms whose data step is exact, bin by bin."""
+"""Reverse diffusion of spectrograms with an exact data step in each bin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chains of one recording side by side, by NumPyro's sampler, compiled."""
+"""Chains of NumPyro's NUTS for one recording, compiled and run side by side."""
 
 from __future__ import annotations
 

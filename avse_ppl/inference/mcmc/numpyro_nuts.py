@@ -1,4 +1,4 @@
-"""The No-U-Turn sampler by NumPyro: compiled, with all chains at once."""
+"""No-U-Turn sampler (NUTS) by NumPyro, compiled, all chains side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guides: normal laws over all latents, from independent ones to those with correlations.
+"""Guides: normal distributions over all latents, mean-field or with correlations.
 
 A guide draws ``u = m + s x`` on the real line, with one location m and one scale s for each latent.
 What sets guides apart is the law of x, a `Correlation`.

@@ -1,4 +1,4 @@
-"""How a denoiser knows the level of the noise it is to remove."""
+"""Noise embedding: Fourier features of the noise level of a diffusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Amplitude compression of complex spectrograms, in which score priors live, and its moments."""
+"""Amplitude compression of complex spectrograms for score priors, with exact moments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Diffusions that a score prior can be run under, and the noise levels of a reverse run.
+"""Diffusions (SDEs) of score priors, and the noise levels of a reverse run.
 
 A denoiser knows one thing: clean values c under noise, ``y = c + sigma eps``. Every diffusion with
 a Gaussian kernel, ``s_t = d_t c + sig_t eps``, is that up to a factor, ``y = s_t / d_t`` with

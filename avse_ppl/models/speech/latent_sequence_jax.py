@@ -1,4 +1,4 @@
-"""The prior of a latent sequence for NumPyro; see `avse_ppl.models.speech.latent_sequence`."""
+"""JAX counterpart of `avse_ppl.models.speech.latent_sequence`."""
 
 from __future__ import annotations
 
