@@ -1,4 +1,4 @@
-"""Visual conditioning: features of the lips on the STFT frames of a mixture, gated by their score."""
+"""Visual conditioning: features of the lips on the STFT frames of a mixture, and their score."""
 
 from __future__ import annotations
 
