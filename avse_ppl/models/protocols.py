@@ -68,6 +68,8 @@ from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.signal.stft import Frames, Stft
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from avse_ppl.models.networks.lip_encoder import LipEncoder
     from avse_ppl.models.speech.compression import Compression
 
@@ -176,11 +178,29 @@ class HasEncoder(Protocol):
         ...
 
 
+class LipCrops(Protocol):
+    """Video of a speaker's mouth, as a visual encoder needs it; `avse_ppl.video.Lips` is one."""
+
+    @property
+    def roi(self) -> np.ndarray:
+        """Grey crops around the mouth, ``(frame, 88, 88)``, 0 to 255; zeros where no face is."""
+        ...
+
+    @property
+    def found(self) -> np.ndarray:
+        """Whether there is a face, ``(frame,)``."""
+        ...
+
+    def resample(self, rate_hz: float, /) -> LipCrops:
+        """Return the frames at the times ``k / rate_hz``."""
+        ...
+
+
 @runtime_checkable
 class AudioVisual(Protocol):
     """A speech prior that can take video."""
 
-    def visual_features(self, lips: Any, frames: Frames) -> Tensor:
+    def visual_features(self, lips: LipCrops, frames: Frames) -> Tensor:
         """Features of the lips on the frames of a recording, ``(1 + feature, time)``."""
         ...
 

@@ -152,7 +152,8 @@ class AVSyncNetwork(nn.Module):
         means = [average_window(scores, valid, window) for window in WINDOWS]
         for mean, count in means:
             told = is_comparable(count).to(mean.dtype)
-            best = _near(mean, count).amax(-1).clamp(min=-20.0)
+            near, _ = split_lags(mean.masked_fill(count == 0, _NOTHING))
+            best = near.amax(-1).clamp(min=-20.0)
             rows += [log_odds(mean, count) - CHANCE, best * told, told]
         widest, count = means[-1]
         best = widest.masked_fill(count == 0, _NOTHING).argmax(-1)
@@ -244,7 +245,3 @@ def split_lags(values: Tensor) -> tuple[Tensor, Tensor]:
     middle = values.shape[-1] // 2
     low, high = middle - NEAR_LAG, middle + NEAR_LAG + 1
     return values[..., low:high], torch.cat((values[..., :low], values[..., high:]), -1)
-
-
-def _near(mean: Tensor, count: Tensor) -> Tensor:
-    return split_lags(mean.masked_fill(count == 0, _NOTHING))[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from pyroapi import distributions as dist
@@ -15,13 +15,10 @@ from torch import Tensor
 from avse_ppl.distributions.backend import on_jax
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.networks.lip_encoder import RATE_HZ, LipEncoder, resample_features
-from avse_ppl.models.protocols import SupportsSwitch, receptive_field_of
+from avse_ppl.models.protocols import LipCrops, SupportsSwitch, receptive_field_of
 from avse_ppl.models.speech.latent_sequence import sequence_prior
 from avse_ppl.models.visual.gate import Switched
 from avse_ppl.signal.stft import Frames, Stft
-
-if TYPE_CHECKING:
-    from avse_ppl.video import Lips
 
 DB = math.log(10) / 10
 
@@ -117,7 +114,7 @@ class LatentSpeech:
         """Receptive field: frames to either side that a frame's latents change; None: any."""
         return receptive_field_of(self.network)
 
-    def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
+    def visual_features(self, lips: LipCrops, frames: Frames) -> Tensor:
         """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.
 
         The first row is 1 where a face was found and 0 elsewhere.
@@ -161,7 +158,7 @@ class LatentSpeech:
         return replace(self, network=network)
 
 
-def encode_lips(network: LipEncoder | None, lips: Lips, frames: Frames, name: str) -> Tensor:
+def encode_lips(network: LipEncoder | None, lips: LipCrops, frames: Frames, name: str) -> Tensor:
     """Features of a mouth on the frames of a recording, ``(1 + feature, time)``.
 
     Raises

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from avse_ppl.models.networks.lip_encoder import LipEncoder
 from avse_ppl.models.networks.score_cnn import SpectralDenoiser
+from avse_ppl.models.protocols import LipCrops
 from avse_ppl.models.speech.compression import Compression
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.latent import encode_lips
 from avse_ppl.signal.stft import Frames, Stft
-
-if TYPE_CHECKING:
-    from avse_ppl.video import Lips
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class ScoreSpeech:
             "no density for this routine; take --inference guided, or GuidedDiffusion()"
         )
 
-    def visual_features(self, lips: Lips, frames: Frames) -> Tensor:
+    def visual_features(self, lips: LipCrops, frames: Frames) -> Tensor:
         """Features of a mouth on the frames of a recording; see `LatentSpeech.visual_features`."""
         return encode_lips(self.visual_encoder, lips, frames, self.name)
 
