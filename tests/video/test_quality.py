@@ -182,7 +182,7 @@ def test_what_is_too_short_is_unknown(small):
     assert not judged.compared.any()
     assert torch.equal(judged.score, alone.score)
     assert torch.equal(judged.cause.softmax(1)[:, -1] < 1e-5, torch.ones(1, 21, dtype=torch.bool))
-    assert torch.allclose(judged.together, torch.tensor(CHANCE))
+    assert torch.allclose(judged.in_sync, torch.tensor(CHANCE))
 
 
 def test_lags_that_cannot_be_heard_are_neither_for_nor_against():

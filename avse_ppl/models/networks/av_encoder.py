@@ -13,8 +13,7 @@ from avse_ppl.models.networks.tcvae import TcvaeNetwork
 class AudioVisualEncoder(nn.Module):
     """Encoder of a `TcvaeNetwork` with visual features fused in.
 
-    Beside, and not instead of, the audio-only encoder: what is fitted to lips is worse without
-    them.
+    It stands beside the audio-only encoder, which is better in frames without video.
 
     Parameters
     ----------

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d, gelu, layer_norm, max_pool1d, normalize, pad
 
 BANDS = 40  # of the sound
-STEPS = 4  # of 10 ms in a picture
-MOST_LAG = 25  # pictures, 1 s
-NEAR_LAG = 2  # pictures: nobody notices less
-WINDOWS = (21, 75)  # pictures that a judgement is made of, 0.84 s and 3 s
+STEPS = 4  # of 10 ms in a video frame
+MOST_LAG = 25  # video frames, 1 s
+NEAR_LAG = 2  # video frames: below what is noticed
+WINDOWS = (21, 75)  # video frames averaged over, 0.84 s and 3 s
 FEATURES = 3 * len(WINDOWS) + 1
-EDGE = 8  # pictures that a tower sees to either side
+EDGE = 8  # video frames: receptive field of a tower to either side
 CHANCE = math.log((2 * NEAR_LAG + 1) / (2 * (MOST_LAG - NEAR_LAG)))  # log odds
-_LEAST = 6  # pictures: fewer prove nothing
-_FEWEST = 4  # lags to be told from
+_LEAST = 6  # video frames that a mean needs
+_FEWEST = 4  # lags out of sync that a comparison needs
 _NOTHING = -1e4
 
 
@@ -26,7 +26,7 @@ class LipTower(nn.Module):
     """Mouth crops of half size, ``(batch, frame, 44, 44)``, to ``(batch, feature, frame)``.
 
     Its layers have the names and the sizes of those of `LipEncoder`, so that it can start from
-    the weights of one; from then on it goes its own way.
+    the weights of one.
     """
 
     def __init__(self, features: int, width: int) -> None:
@@ -86,10 +86,10 @@ class AVSyncNetwork(nn.Module):
         e^{\bar S_{t\tau}}
 
     v are features of the lips, a of the sound, and the bar a mean over a window of frames around
-    t. g is the log odds that both are together within 80 ms, all lags being equally likely
-    before; chance is ``log(5 / 46)``. Only frames are compared all of whose surroundings, as far
-    as the towers see, lie within the clip and show a face: elsewhere what an encoder says tells of
-    its own padding. Where too few are left, g is chance, and a flag says so.
+    t. g is the log odds that both are in sync within 80 ms, all lags being equally likely
+    before; chance is ``log(5 / 46)``. Only frames are compared whose receptive field lies
+    within the clip and shows a face: elsewhere features depend on the padding. Where too few are
+    left, g is chance, and a flag is 0.
 
     Parameters
     ----------
@@ -122,16 +122,17 @@ class AVSyncNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features of lips and of sound, both of length 1, their mean over the clip taken out.
 
-        What stays the same throughout a clip is who speaks, and tells nothing of the lag. The third
-        is ``(batch, frame)``, 1 where the features of the lips see nothing but a face.
+        The mean depends on the speaker, not on the lag. The third is ``(batch, frame)``, 1 where
+        the receptive field of the features of the lips shows a face throughout.
         """
-        seen_at, heard_at = find_interior(present), find_interior(torch.ones_like(present))
-        pairs = ((self.lips(images), seen_at), (self.sound(levels), heard_at))
-        seen, heard = (normalize(centre_features(x, where), dim=1) for x, where in pairs)
-        return seen, heard, seen_at
+        video_interior = find_interior(present)
+        audio_interior = find_interior(torch.ones_like(present))
+        pairs = ((self.lips(images), video_interior), (self.sound(levels), audio_interior))
+        video, audio = (normalize(centre_features(x, where), dim=1) for x, where in pairs)
+        return video, audio, video_interior
 
     def forward(self, images: Tensor, levels: Tensor, present: Tensor) -> Tensor:
-        """Log odds less chance, plain score and whether they are known for each window; best lag.
+        """Log odds less chance, score and whether they are known for each window; best lag.
 
         Parameters
         ----------
@@ -146,22 +147,23 @@ class AVSyncNetwork(nn.Module):
             ``(batch, 7, frame)``; the last row is the best lag of the widest window, over a
             second. All is 0 where nothing is known.
         """
-        seen, heard, seen_at = self.encode(images, levels, present)
-        scores, valid = score_lags(seen, heard, seen_at, self.scale.exp(), _sounding(present))
+        video, audio, interior = self.encode(images, levels, present)
+        audible = find_interior(torch.ones_like(present[:1]))[0]
+        scores, valid = score_lags(video, audio, interior, self.scale.exp(), audible)
         rows = []
         means = [average_window(scores, valid, window) for window in WINDOWS]
         for mean, count in means:
-            told = is_comparable(count).to(mean.dtype)
-            near, _ = split_lags(mean.masked_fill(count == 0, _NOTHING))
-            best = near.amax(-1).clamp(min=-20.0)
-            rows += [log_odds(mean, count) - CHANCE, best * told, told]
+            known = is_comparable(count).to(mean.dtype)
+            in_sync, _ = split_lags(mean.masked_fill(count == 0, _NOTHING))
+            best = in_sync.amax(-1).clamp(min=-20.0)
+            rows += [log_odds(mean, count) - CHANCE, best * known, known]
         widest, count = means[-1]
         best = widest.masked_fill(count == 0, _NOTHING).argmax(-1)
         return torch.stack([*rows, (best - MOST_LAG).abs() / MOST_LAG * rows[-1]], 1)
 
 
 def find_interior(present: Tensor) -> Tensor:
-    """Where all that a tower sees is there, ``(batch, frame)`` of 0 and 1 as `present` is.
+    """Frames whose receptive field is present throughout: 0 and 1, ``(batch, frame)`` as `present`.
 
     Examples
     --------
@@ -172,10 +174,6 @@ def find_interior(present: Tensor) -> Tensor:
     return 1.0 - max_pool1d(gone[:, None], 2 * EDGE + 1, 1)[:, 0]
 
 
-def _sounding(present: Tensor) -> Tensor:
-    return find_interior(torch.ones_like(present[:1]))[0]
-
-
 def centre_features(features: Tensor, present: Tensor) -> Tensor:
     """Subtract the mean over the frames that are present."""
     weight = present[:, None] / present.sum(-1).clamp(min=1.0)[:, None, None]
@@ -183,12 +181,13 @@ def centre_features(features: Tensor, present: Tensor) -> Tensor:
 
 
 def score_lags(
-    seen: Tensor, heard: Tensor, present: Tensor, scale: Tensor | float = 1.0,
-    sounding: Tensor | None = None,
+    video: Tensor, audio: Tensor, present: Tensor, scale: Tensor | float = 1.0,
+    audible: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Scores ``(batch, frame, lag)`` of each frame with the sound of others, and which are there.
+    """Scores of video frames against audio frames at each lag, and which of them are valid.
 
-    `present` ``(batch, frame)`` is 1 where lips are, `sounding` ``(frame,)`` where sound is.
+    Both are ``(batch, frame, lag)``, from features ``(batch, feature, frame)``. `present`
+    ``(batch, frame)`` is 1 where lips are, `audible` ``(frame,)`` where sound is.
 
     Examples
     --------
@@ -196,15 +195,15 @@ def score_lags(
     >>> score_lags(both, both, torch.ones(1, 4))[0][0, :, 24:27].sum(0)
     tensor([0., 4., 0.])
     """
-    frames = seen.shape[-1]
-    product = scale * torch.einsum("bft,bfu->btu", seen, heard)
-    lags = torch.arange(-MOST_LAG, MOST_LAG + 1, device=seen.device)
-    place = torch.arange(frames, device=seen.device)[:, None] + lags
-    there = (place >= 0) & (place < frames)
-    index = place.clamp(0, frames - 1).expand(len(seen), -1, -1)
-    if sounding is not None:
-        there = there & (sounding[place.clamp(0, frames - 1)] > 0)
-    valid = there * present[:, :, None]
+    frames = video.shape[-1]
+    product = scale * torch.einsum("bft,bfu->btu", video, audio)
+    lags = torch.arange(-MOST_LAG, MOST_LAG + 1, device=video.device)
+    place = torch.arange(frames, device=video.device)[:, None] + lags
+    inside = (place >= 0) & (place < frames)
+    index = place.clamp(0, frames - 1).expand(len(video), -1, -1)
+    if audible is not None:
+        inside = inside & (audible[place.clamp(0, frames - 1)] > 0)
+    valid = inside * present[:, :, None]
     return product.gather(2, index) * valid, valid
 
 
@@ -216,27 +215,26 @@ def average_window(scores: Tensor, valid: Tensor, window: int) -> tuple[Tensor, 
         return avg_pool1d(padded, window, 1).transpose(1, 2) * window
 
     count = total(valid).round()
-    # A lag of which only a moment is heard proves nothing.
+    # Lags that overlap with the audio only for a moment are left out.
     enough = (count >= 0.4 * count.amax(-1, keepdim=True)) & (count >= _LEAST)
     count = torch.where(enough, count, torch.zeros_like(count))
     return total(scores) / count.clamp(min=1.0), count
 
 
 def is_comparable(count: Tensor) -> Tensor:
-    """Whether being together can be told from being apart, from counts ``(..., lag)``."""
-    near, apart = split_lags(count > 0)
-    return near.any(-1) & (apart.sum(-1) >= _FEWEST)
+    """Whether in-sync and out-of-sync lags can be compared, from counts ``(..., lag)``."""
+    in_sync, others = split_lags(count > 0)
+    return in_sync.any(-1) & (others.sum(-1) >= _FEWEST)
 
 
 def log_odds(mean: Tensor, count: Tensor) -> Tensor:
-    """Of being together against being apart, ``(batch, frame)`` from ``(batch, frame, lag)``.
+    """Log odds of being in sync, ``(batch, frame)`` from ``(batch, frame, lag)``.
 
-    Lags that cannot be heard in a clip are neither for nor against; `CHANCE` where nothing is
-    known.
+    Lags without audio in a clip do not count; `CHANCE` where nothing is known.
     """
-    near, apart = split_lags(mean.masked_fill(count == 0, _NOTHING))
-    near_count, apart_count = (side.sum(-1).clamp(min=1).log() for side in split_lags(count > 0))
-    odds = near.logsumexp(-1) - near_count - apart.logsumexp(-1) + apart_count + CHANCE
+    in_sync, others = split_lags(mean.masked_fill(count == 0, _NOTHING))
+    n_in_sync, n_others = (side.sum(-1).clamp(min=1).log() for side in split_lags(count > 0))
+    odds = in_sync.logsumexp(-1) - n_in_sync - others.logsumexp(-1) + n_others + CHANCE
     return torch.where(is_comparable(count), odds.clamp(-20.0, 20.0), torch.full_like(odds, CHANCE))
 
 

@@ -53,10 +53,10 @@ class VisualFrontEnd(nn.Module):
 class Fusion(nn.Module):
     r"""Audio-visual fusion: adds visual features to audio features.
 
-    ``"concatenate"``: :math:`x_t + W h_t`, which is what a layer makes of the two side by side.
+    ``"concatenate"``: :math:`x_t + W h_t`, a linear layer of the two concatenated.
     ``"attention"``: :math:`x_t + W \sum_{\tau} \alpha_{t \tau} h_\tau` over the frames
-    :math:`|t - \tau| \le r`, with weights from both, so that lips and sound that are
-    a little out of sync still find each other.
+    :math:`|t - \tau| \le r`, with weights from both, so that lips and sound
+    may be a little out of sync.
 
     Starts at 0: a network that was trained without video is unchanged at first.
 

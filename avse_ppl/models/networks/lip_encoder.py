@@ -11,7 +11,7 @@ CROP = 88  # pixels, each way
 RATE_HZ = 25.0
 _AT = 1e-3  # of a video frame: an STFT frame so near to one has its time
 _EMPTY = 0.5  # power of a normalised crop: 1, or 0 where it is all one grey
-_STILL = 1e-3  # power of the differences in a still image: nothing is made of them
+_STILL = 1e-3  # power of the differences in a still image: they are not amplified
 MEAN, SPREAD = 0.421, 0.165  # of grey mouth crops, the field's convention
 
 
@@ -79,8 +79,8 @@ class LipEncoder(nn.Module):
         for layer in self.time:
             hidden = hidden + layer(self.dropout(nn.functional.gelu(hidden)))
         features = self.out(nn.functional.gelu(hidden)).transpose(1, 2)
-        # Of one length, and free in direction: a squashing nonlinearity was found to end at its
-        # bounds, where it tells speakers apart and nothing else.
+        # Of one length, and free in direction: a squashing nonlinearity saturates, and then
+        # features depend on the speaker alone.
         return nn.functional.layer_norm(features, (self.features,)).transpose(1, 2)
 
 
@@ -98,9 +98,9 @@ def motion_image(images: Tensor) -> Tensor:
     >>> motion_image(torch.ones(1, 4, 8, 8)).abs().max()
     tensor(0.)
     """
-    shown = (images.square().mean((-2, -1), keepdim=True) > _EMPTY).to(images.dtype)
-    mean = (images * shown).sum(1, keepdim=True) / shown.sum(1, keepdim=True).clamp(min=1.0)
-    difference = (images - mean) * shown
+    present = (images.square().mean((-2, -1), keepdim=True) > _EMPTY).to(images.dtype)
+    mean = (images * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1.0)
+    difference = (images - mean) * present
     power = difference.square().mean((1, 2, 3), keepdim=True)
     return difference / (power + _STILL).sqrt()
 

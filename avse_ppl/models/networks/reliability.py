@@ -1,4 +1,4 @@
-"""From mouth crops, what the tracker says and the sound to how far to believe the lips."""
+"""Network of visual reliability: from mouth crops, tracker columns and audio to a score."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from avse_ppl.models.networks.av_sync import CHANCE, FEATURES, AVSyncNetwork
 COLUMNS = 13  # of the tracker, see `avse_ppl.video.quality.features.compute_tracker_columns`
 N_CAUSES = 8
 FINE, OUT_OF_SYNC = (0, 1), 7  # places among `avse_ppl.video.corruptions.CAUSES`
-PRIOR_APART = 0.05  # that lips which look fine are somebody else's, or out of sync
+PRIOR_OUT_OF_SYNC = 0.05  # of undisturbed crops: another speaker's, or shifted
 _NEVER = -30.0  # logit of a frame without a face
 _SURE = 0.98
 _TINY = 1e-6
 
 
 class QualityPrediction(NamedTuple):
-    """Of each frame: logit of the score ``(batch, frame)``, logits of the causes
-    ``(batch, cause, frame)``, log odds of lips and sound being together ``(batch, frame)``, and
-    whether they could be compared.
-    """  # noqa: D205
+    """Prediction for each frame.
+
+    Logit of the score ``(batch, frame)``, logits of the causes ``(batch, cause, frame)``, log odds
+    of lips and sound being in sync ``(batch, frame)``, and whether they could be compared.
+    """
 
     score: Tensor
     cause: Tensor
-    together: Tensor
+    in_sync: Tensor
     compared: Tensor
 
 
 class ReliabilityNetwork(nn.Module):
     r"""Visual reliability, frame by frame.
 
-    Crops, and what moves in them, pass four convolutions; with the tracker's columns they are read
-    by convolutions over time, half a second to either side. From the pictures alone come a score
+    Crops, and what moves in them, pass four convolutions; with the tracker's columns they pass
+    convolutions over time, half a second to either side. From the video alone come a score
     :math:`s_t = \sigma(\beta \ell_t + \gamma)`, with the temperature fitted after training (0
     where no face was found), and the causes but for the last.
 
-    Sound may only lower the score, and only of lips that look fine:
+    Audio may only lower the score, and only of undisturbed crops:
 
     .. math:: r_t = s_t (1 - w_t q_t), \qquad q_t = \sigma(b + u^T g_t)
 
-    with w the probability that nothing is wrong with the pictures, q that they are out of sync,
-    and g what the agreement of lips and sound says. q is 0 where they cannot be compared, so that
-    there the score is that of the pictures.
+    with w the probability that the crops are undisturbed, q that they are out of sync,
+    and g the features of `AVSyncNetwork`. q is 0 where they cannot be compared, so that
+    there the score is that of the video.
 
     Parameters
     ----------
@@ -65,8 +66,8 @@ class ReliabilityNetwork(nn.Module):
     Examples
     --------
     >>> network = ReliabilityNetwork(width=4, hidden=8, features=8, tower=4).eval()
-    >>> judged = network(torch.zeros(2, 30, 44, 44), torch.zeros(2, 30, 13))
-    >>> judged.score.shape, judged.cause.shape
+    >>> prediction = network(torch.zeros(2, 30, 44, 44), torch.zeros(2, 30, 13))
+    >>> prediction.score.shape, prediction.cause.shape
     (torch.Size([2, 30]), torch.Size([2, 8, 30]))
     """
 
@@ -92,45 +93,45 @@ class ReliabilityNetwork(nn.Module):
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         self.apart: Tensor  # b, then u
         self.register_buffer("apart", torch.zeros(1 + FEATURES))
-        self.apart[0] = math.log(PRIOR_APART / (1.0 - PRIOR_APART))
+        self.apart[0] = math.log(PRIOR_OUT_OF_SYNC / (1.0 - PRIOR_OUT_OF_SYNC))
 
     def forward(
         self, images: Tensor, columns: Tensor, levels: Tensor | None = None,
-        heard: Tensor | None = None,
+        has_audio: Tensor | None = None,
     ) -> QualityPrediction:  # fmt: skip
-        """Judge every frame.
+        """Predict score and causes of every frame.
 
         Parameters
         ----------
         images
-            ``(batch, frame, 44, 44)`` of `avse_ppl.models.networks.lip_encoder.halved`.
+            ``(batch, frame, 44, 44)`` of `avse_ppl.models.networks.lip_encoder.downsample_crops`.
         columns
-            ``(batch, frame, 13)``; the first says whether a face was found.
+            ``(batch, frame, 13)``; the first is 1 where a face was found.
         levels
             ``(batch, frame, 160)`` of
             `avse_ppl.video.quality.features.compute_log_mel_energies`; None without audio.
-        heard
-            ``(batch,)`` 1 for clips that have sound; None for all, if there are levels.
+        has_audio
+            ``(batch,)`` 1 for clips with audio; None for all, if there are levels.
         """
         found = columns[..., 0]
-        score, cause = self.by_pictures(images, columns)
+        score, cause = self.predict_from_video(images, columns)
         if levels is None:
             chance = torch.full_like(score, CHANCE)
             return QualityPrediction(
                 score, cause, chance, torch.zeros_like(score, dtype=torch.bool)
             )
         features = self.agreement(images, levels, found)
-        apart = self.out_of_sync(features)
-        if heard is not None:
-            apart = apart * heard[:, None].to(apart.dtype)
+        out_of_sync = self.predict_out_of_sync(features)
+        if has_audio is not None:
+            out_of_sync = out_of_sync * has_audio[:, None].to(out_of_sync.dtype)
         return QualityPrediction(
-            *_lowered(score, cause, apart), features[:, 0] + CHANCE, features[:, 2] > 0.5
+            *lower_score(score, cause, out_of_sync), features[:, 0] + CHANCE, features[:, 2] > 0.5
         )
 
-    def by_pictures(self, images: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the score and of the causes, from the pictures alone."""
+    def predict_from_video(self, images: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the score and of the causes, from the video alone."""
         found = columns[..., 0]
-        hidden = torch.cat((self._look(images, found), columns.transpose(1, 2)), 1)
+        hidden = torch.cat((self.encode_crops(images, found), columns.transpose(1, 2)), 1)
         hidden = self.join(hidden)
         for layer in self.time:
             hidden = hidden + layer(self.dropout(gelu(hidden)))
@@ -139,12 +140,12 @@ class ReliabilityNetwork(nn.Module):
         never = torch.full_like(out[:, :1], _NEVER)
         return score.masked_fill(found < 0.5, _NEVER), torch.cat((out[:, 1:-1], never), 1)
 
-    def out_of_sync(self, features: Tensor) -> Tensor:
+    def predict_out_of_sync(self, features: Tensor) -> Tensor:
         """Out-of-sync probability q of each frame, ``(batch, frame)``; 0 where nothing is known."""
         logit = self.apart[0] + torch.einsum("f,bft->bt", self.apart[1:], features)
         return logit.sigmoid().clamp(max=_SURE) * (features[:, 2::3].amax(1) > 0.5)
 
-    def _look(self, images: Tensor, found: Tensor) -> Tensor:
+    def encode_crops(self, images: Tensor, found: Tensor) -> Tensor:
         """Features of each crop and of what changed in it, ``(batch, hidden, frame)``."""
         batch, frames = images.shape[:2]
         both = found[:, 1:] * found[:, :-1]
@@ -156,14 +157,14 @@ class ReliabilityNetwork(nn.Module):
         return self.flat(hidden.flatten(1)).reshape(batch, frames, -1).transpose(1, 2)
 
 
-def _lowered(score: Tensor, cause: Tensor, apart: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of score and causes once the sound has spoken."""
-    named = cause.softmax(1)
-    late = apart * named[:, list(FINE)].sum(1)
+def lower_score(score: Tensor, cause: Tensor, out_of_sync: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower the score by the out-of-sync probability; logits of score and causes."""
+    probability = cause.softmax(1)
+    late = out_of_sync * probability[:, list(FINE)].sum(1)
     log = (logsigmoid(score) + torch.log1p(-late)).clamp(max=-_TINY)
     fine = torch.zeros(N_CAUSES, device=cause.device)
     fine[list(FINE)] = 1.0
-    named = named * (1.0 - fine[:, None] * apart[:, None])
-    named = torch.cat((named[:, :OUT_OF_SYNC], late[:, None]), 1)
+    probability = probability * (1.0 - fine[:, None] * out_of_sync[:, None])
+    probability = torch.cat((probability[:, :OUT_OF_SYNC], late[:, None]), 1)
     lowered = torch.where(late > 0.0, log - torch.log(-torch.expm1(log)), score)
-    return lowered, named.clamp(min=_TINY).log()
+    return lowered, probability.clamp(min=_TINY).log()

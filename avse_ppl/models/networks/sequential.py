@@ -35,9 +35,9 @@ class SequentialVaeNetwork(TcvaeNetwork):
         ``"standard"``, ``"visual"``, ``"gated"`` (deep Kalman filter) or ``"recurrent"``; see
         `avse_ppl.models.networks.transitions`.
     decoder
-        ``"convolutional"``, or ``"recurrent"`` for an LSTM that reads both directions of time.
+        ``"convolutional"``, or ``"recurrent"`` for a bidirectional LSTM.
     decoder_sees
-        Whether the decoder reads the lips, too.
+        Whether the decoder takes visual features, too.
     fusion
         ``"concatenate"`` or ``"attention"``, see `Fusion`.
     sight_hidden

@@ -24,7 +24,7 @@ from avse_ppl.models.networks.av_sync import (
 from avse_ppl.models.networks.reliability import (
     FINE,
     OUT_OF_SYNC,
-    PRIOR_APART,
+    PRIOR_OUT_OF_SYNC,
     ReliabilityNetwork,
 )
 from avse_ppl.models.weights.io import init_from_lip_encoder, save_reliability
@@ -262,7 +262,7 @@ class QualityTraining(ReliabilityObjective):
 
     def losses(self, batch: ReliabilityBatch) -> dict[str, Tensor]:
         """Loss of a batch of corrupted clips."""
-        score, cause = self.network.by_pictures(batch.images, batch.columns)
+        score, cause = self.network.predict_from_video(batch.images, batch.columns)
         found = batch.columns[..., 0]
         fit = binary_cross_entropy_with_logits(score, batch.reliability, reduction="none")
         fit = (fit * found).sum() / found.sum().clamp(min=1)
@@ -286,7 +286,7 @@ def calibrate_score(
     network.calibration.copy_(torch.tensor([1.0, 0.0]))
     for batch in batches:
         with torch.no_grad():
-            score, _ = network.by_pictures(batch.images, batch.columns)
+            score, _ = network.predict_from_video(batch.images, batch.columns)
         found = batch.columns[..., 0] > 0.5
         logits.append(score[found])
         truths.append(batch.reliability[found])
@@ -307,8 +307,8 @@ def calibrate_sync(
 ) -> dict[str, float]:
     """Logistic regression of out-of-sync clips, on held-out speakers whose lips look fine.
 
-    Both classes count alike; the offset is then moved to the log odds of `PRIOR_APART`. Returns the
-    number of frames, and the share of them that is classified right.
+    Both classes count alike; the offset is then moved to the log odds of `PRIOR_OUT_OF_SYNC`.
+    Returns the number of frames, and the share of them that is classified right.
     """
     rows, truths = [], []
     for batch in batches:
@@ -331,7 +331,7 @@ def calibrate_sync(
     fitted = minimise_by_lbfgs(torch.zeros(1 + row.shape[1]), loss)
     logit = fitted[0] + row @ fitted[1:]
     network.apart.copy_(fitted)
-    network.apart[0] += math.log(PRIOR_APART / (1.0 - PRIOR_APART))
+    network.apart[0] += math.log(PRIOR_OUT_OF_SYNC / (1.0 - PRIOR_OUT_OF_SYNC))
     right = ((logit > 0.0) == (apart > 0.5)).float() * weight
     return {"frames": float(len(apart)), "right": float(right.sum() / weight.sum())}
 

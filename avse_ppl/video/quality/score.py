@@ -272,7 +272,7 @@ def _judged(
                 judged.cause[0, :, inner].softmax(0).T.double().numpy(),
                 np.where(
                     judged.compared[0, inner].numpy(),
-                    judged.together[0, inner].sigmoid().double().numpy(), np.nan,
+                    judged.in_sync[0, inner].sigmoid().double().numpy(), np.nan,
                 ),
             )
         )  # fmt: skip
