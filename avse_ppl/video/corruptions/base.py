@@ -179,11 +179,11 @@ def compute_falloff(amount: float, half: float, power: float) -> float:
 
 
 def combine_labels(
-    kind: CorruptionKind, before: Corrupted, scene: CorruptionContext, change: Change
+    kind: CorruptionKind, before: Corrupted, context: CorruptionContext, change: Change
 ) -> Corrupted:
     """Combine the labels of a corruption with those of the clip before it."""
     reliability, cause = before.reliability.copy(), before.cause.copy()
-    rows = scene.rows
+    rows = context.rows
     noticed = change.reliability < _NOTICED
     named = name_turn_cause(change.degrees) if change.degrees else kind.cause
     worse = change.reliability <= before.reliability[rows]

@@ -19,72 +19,72 @@ _ROLL_HALF_DEG = 35.0
 _SETTLES = 4  # frames
 
 
-def yaw(scene: CorruptionContext) -> Change:
+def yaw(context: CorruptionContext) -> Change:
     """The head turns to a side by 80 s degrees: a cylinder is turned under the picture."""
-    return _around(scene, axis=0, degrees=80.0 * scene.severity)
+    return _around(context, axis=0, degrees=80.0 * context.severity)
 
 
-def pitch(scene: CorruptionContext) -> Change:
+def pitch(context: CorruptionContext) -> Change:
     """The head nods by 80 s degrees: a cylinder that lies is turned under the picture."""
-    return _around(scene, axis=1, degrees=80.0 * scene.severity)
+    return _around(context, axis=1, degrees=80.0 * context.severity)
 
 
-def roll(scene: CorruptionContext) -> Change:
+def roll(context: CorruptionContext) -> Change:
     """The crop is turned in its plane by 90 s degrees; r is a half at 35."""
     import cv2
 
-    degrees = 90.0 * scene.severity * scene.rng.choice([-1.0, 1.0])
+    degrees = 90.0 * context.severity * context.rng.choice([-1.0, 1.0])
     matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, degrees, 1.0)
-    roi = _warped(scene, np.broadcast_to(matrix, (len(scene), 2, 3)))
-    left = np.full(len(scene), compute_turn_reliability(degrees, _ROLL_HALF_DEG))
-    return Change(turn_head(scene, roi, 2, degrees), left, degrees)
+    roi = _warped(context, np.broadcast_to(matrix, (len(context), 2, 3)))
+    left = np.full(len(context), compute_turn_reliability(degrees, _ROLL_HALF_DEG))
+    return Change(turn_head(context, roi, 2, degrees), left, degrees)
 
 
-def drift(scene: CorruptionContext) -> Change:
+def drift(context: CorruptionContext) -> Change:
     """The crop slides off the mouth by up to 60 s pixels, as when a tracker loses it.
 
     r falls as a normal law with the distance, 16 pixels its spread. In half of the cases the
     tracker knows that it only guesses.
     """
-    angle = scene.rng.uniform(0, 2 * np.pi)
-    pace = np.minimum((np.arange(len(scene)) + 1) / _SETTLES, 1.0)
-    away = 60.0 * scene.severity * pace
-    matrices = np.zeros((len(scene), 2, 3))
+    angle = context.rng.uniform(0, 2 * np.pi)
+    pace = np.minimum((np.arange(len(context)) + 1) / _SETTLES, 1.0)
+    away = 60.0 * context.severity * pace
+    matrices = np.zeros((len(context), 2, 3))
     matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
     matrices[:, :, 2] = away[:, None] * [np.cos(angle), np.sin(angle)]
     left = np.exp(-0.5 * (away / _SPREAD_PX) ** 2)
-    lips = replace_crops(scene, _warped(scene, matrices), 1.0 - left)
-    return Change(bridge_face(scene, lips) if scene.rng.random() < 0.5 else lips, left)
+    lips = replace_crops(context, _warped(context, matrices), 1.0 - left)
+    return Change(bridge_face(context, lips) if context.rng.random() < 0.5 else lips, left)
 
 
-def zoom(scene: CorruptionContext) -> Change:
+def zoom(context: CorruptionContext) -> Change:
     """The crop is too wide or too narrow by a factor of up to four; r is a half at two."""
     import cv2
 
-    octaves = 2.0 * scene.severity
-    factor = 2.0 ** (octaves * scene.rng.choice([-1.0, 1.0]))
+    octaves = 2.0 * context.severity
+    factor = 2.0 ** (octaves * context.rng.choice([-1.0, 1.0]))
     matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, 0.0, factor)
-    roi = _warped(scene, np.broadcast_to(matrix, (len(scene), 2, 3)))
+    roi = _warped(context, np.broadcast_to(matrix, (len(context), 2, 3)))
     left = compute_falloff(octaves, 1.0, 3.0)
-    return Change(replace_crops(scene, roi, 1.0 - left), np.full(len(scene), left))
+    return Change(replace_crops(context, roi, 1.0 - left), np.full(len(context), left))
 
 
-def _warped(scene: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
+def _warped(context: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
     import cv2
 
-    border = cv2.BORDER_REFLECT_101 if scene.rng.random() < 0.5 else cv2.BORDER_REPLICATE
-    crops = scene.lips.roi[scene.rows]
+    border = cv2.BORDER_REFLECT_101 if context.rng.random() < 0.5 else cv2.BORDER_REPLICATE
+    crops = context.lips.roi[context.rows]
     pairs = zip(crops, matrices, strict=True)
     return np.stack(
         [cv2.warpAffine(crop, m, (CROP_PX, CROP_PX), borderMode=border) for crop, m in pairs]
     )
 
 
-def _around(scene: CorruptionContext, axis: int, degrees: float) -> Change:
+def _around(context: CorruptionContext, axis: int, degrees: float) -> Change:
     """Turn the head about the axis of a cylinder; the mouth stays in the middle of the crop."""
     import cv2
 
-    rng = scene.rng
+    rng = context.rng
     degrees = degrees * float(rng.choice([-1.0, 1.0]))
     behind = float(rng.uniform(20, 220))
     bent, beyond = _bent(np.deg2rad(degrees), float(rng.uniform(0.0, 0.6)))
@@ -95,12 +95,12 @@ def _around(scene: CorruptionContext, axis: int, degrees: float) -> Change:
     roi = np.stack(
         [
             cv2.remap(crop, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-            for crop in scene.lips.roi[scene.rows]
+            for crop in context.lips.roi[context.rows]
         ]
     )
     roi = np.where(outside, behind, roi)
-    left = np.full(len(scene), compute_turn_reliability(degrees))
-    return Change(turn_head(scene, roi, axis, degrees), left, degrees)
+    left = np.full(len(context), compute_turn_reliability(degrees))
+    return Change(turn_head(context, roi, axis, degrees), left, degrees)
 
 
 def _bent(angle: float, enlarged: float) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def mouth_weight() -> np.ndarray:
     return weight / weight.sum()
 
 
-def covered(scene: CorruptionContext, shape: Callable[[np.random.Generator], occluders.Shape],
+def covered(context: CorruptionContext, shape: Callable[[np.random.Generator], occluders.Shape],
             surface: Surface, source: np.ndarray | None = None) -> Change:  # fmt: skip
     r"""Hide the mouth behind a shape with a surface.
 
@@ -48,31 +48,31 @@ def covered(scene: CorruptionContext, shape: Callable[[np.random.Generator], occ
     with w of `mouth_weight` and :math:`\alpha` the cover. Its size grows linearly with the
     severity; where it stays and how it sways is the same for all severities of one seed.
     """
-    rng, weight = scene.rng, mouth_weight()
+    rng, weight = context.rng, mouth_weight()
     cover = shape(rng)
-    first = scene.lips.roi[scene.start]
+    first = context.lips.roi[context.start]
     picture = surface(rng, first if source is None else source)
-    size = _SMALLEST_PX + (_LARGEST_PX - _SMALLEST_PX) * scene.severity
-    places = _path(scene)
+    size = _SMALLEST_PX + (_LARGEST_PX - _SMALLEST_PX) * context.severity
+    places = _path(context)
     rest = places[len(places) // 2]
     whole, surfaces = cover(rest, size), np.clip(picture, 0, 255)
     masks = np.stack([occluders.moved(whole, place - rest) for place in places])
     steps = np.round(places - rest).astype(int)
     shown = np.stack([np.roll(surfaces, tuple(step[::-1]), (0, 1)) for step in steps])
-    roi = scene.lips.roi[scene.rows] * (1 - masks) + shown * masks
+    roi = context.lips.roi[context.rows] * (1 - masks) + shown * masks
     hidden = (masks * weight).sum(axis=(1, 2))
-    return Change(replace_crops(scene, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
+    return Change(replace_crops(context, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
 
 
-def _path(scene: CorruptionContext) -> np.ndarray:
+def _path(context: CorruptionContext) -> np.ndarray:
     """Where the thing is, ``(frame of the span, 2)``: it arrives, sways and leaves."""
-    rng, count = scene.rng, len(scene)
+    rng, count = context.rng, len(context)
     rest = CROP_PX / 2 + _AWAY_PX * rng.standard_normal(2)
     angle, phase, pace = rng.uniform(0, 2 * np.pi), rng.uniform(0, 6.3, 2), rng.uniform(0.02, 0.2)
     arrives = int(rng.integers(0, _ARRIVES + 1))
     frames = np.arange(count)
     sway = _SWAY_PX * np.sin(pace * frames[:, None] + phase)
-    begins, ends = scene.start > 0, scene.stop < len(scene.lips)
+    begins, ends = context.start > 0, context.stop < len(context.lips)
     out = np.zeros(count)
     if arrives and begins:
         out = np.maximum(out, 1 - (frames + 1) / (arrives + 1))
@@ -82,36 +82,36 @@ def _path(scene: CorruptionContext) -> np.ndarray:
     return rest + sway + out[:, None] * far
 
 
-def hand(scene: CorruptionContext) -> Change:
+def hand(context: CorruptionContext) -> Change:
     """A hand as light as the face."""
-    return covered(scene, occluders.hand, occluders.skin)
+    return covered(context, occluders.hand, occluders.skin)
 
 
-def patch(scene: CorruptionContext) -> Change:
+def patch(context: CorruptionContext) -> Change:
     """A piece of this or another face, or of drawn texture, with a round or straight outline."""
-    shape = occluders.box if scene.rng.random() < 0.5 else occluders.blob
-    surface = occluders.cut if scene.rng.random() < 0.6 else occluders.rough
-    if scene.donor is None:
-        return covered(scene, shape, surface)
-    row = int(scene.rng.integers(len(scene.donor)))
-    return covered(scene, shape, surface, scene.donor.roi[row])
+    shape = occluders.box if context.rng.random() < 0.5 else occluders.blob
+    surface = occluders.cut if context.rng.random() < 0.6 else occluders.rough
+    if context.donor is None:
+        return covered(context, shape, surface)
+    row = int(context.rng.integers(len(context.donor)))
+    return covered(context, shape, surface, context.donor.roi[row])
 
 
-def bar(scene: CorruptionContext) -> Change:
+def bar(context: CorruptionContext) -> Change:
     """A flat bar across the picture."""
-    return covered(scene, occluders.bar, occluders.flat)
+    return covered(context, occluders.bar, occluders.flat)
 
 
-def microphone(scene: CorruptionContext) -> Change:
+def microphone(context: CorruptionContext) -> Change:
     """A microphone in a foam ball, from below."""
-    return covered(scene, occluders.microphone, occluders.foam)
+    return covered(context, occluders.microphone, occluders.foam)
 
 
-def item(scene: CorruptionContext) -> Change:
+def item(context: CorruptionContext) -> Change:
     """Something with straight edges and printed stripes."""
-    return covered(scene, occluders.polygon, occluders.stripes)
+    return covered(context, occluders.polygon, occluders.stripes)
 
 
-def scarf(scene: CorruptionContext) -> Change:
+def scarf(context: CorruptionContext) -> Change:
     """Cloth over chin and mouth, from below."""
-    return covered(scene, occluders.scarf, occluders.woven)
+    return covered(context, occluders.scarf, occluders.woven)

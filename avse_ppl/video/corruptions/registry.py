@@ -132,5 +132,5 @@ def corrupt(
             f"found {start} to {stop}"
         )
     rng = np.random.default_rng(seed)
-    scene = CorruptionContext(before.lips, start, stop, float(severity), rng, donor)
-    return combine_labels(KINDS[kind], before, scene, KINDS[kind].apply(scene))
+    context = CorruptionContext(before.lips, start, stop, float(severity), rng, donor)
+    return combine_labels(KINDS[kind], before, context, KINDS[kind].apply(context))

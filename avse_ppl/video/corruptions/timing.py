@@ -18,112 +18,118 @@ _SHIFT_S = (0.2, 1.0)
 _RESTLESS = 2.0  # grey levels of what compression leaves moving in a frozen picture
 
 
-def frozen_frames(scene: CorruptionContext) -> np.ndarray:
+def frozen_frames(context: CorruptionContext) -> np.ndarray:
     """Index of the frame before the span, for each of its frames."""
-    return np.full(len(scene), max(scene.start - 1, 0))
+    return np.full(len(context), max(context.start - 1, 0))
 
 
-def shifted_frames(scene: CorruptionContext) -> np.ndarray:
+def shifted_frames(context: CorruptionContext) -> np.ndarray:
     """Index of frames 0.2 + 0.8 s seconds earlier, or later."""
     low, high = _SHIFT_S
-    frames = max(round((low + (high - low) * scene.severity) / scene.lips.step_s), 1)
-    late = frames if scene.rng.random() < 0.5 else -frames
-    return _reflected(np.arange(scene.start, scene.stop) - late, len(scene.lips))
+    frames = max(round((low + (high - low) * context.severity) / context.lips.step_s), 1)
+    late = frames if context.rng.random() < 0.5 else -frames
+    return _reflected(np.arange(context.start, context.stop) - late, len(context.lips))
 
 
-def donor_frames(scene: CorruptionContext) -> np.ndarray:
+def donor_frames(context: CorruptionContext) -> np.ndarray:
     """Index of frames of the donor, from a place drawn at random."""
-    donor = _donor(scene)
-    begin = int(scene.rng.integers(len(donor)))
-    return _reflected(begin + np.arange(len(scene)), len(donor))
+    donor = _donor(context)
+    begin = int(context.rng.integers(len(donor)))
+    return _reflected(begin + np.arange(len(context)), len(donor))
 
 
-def stuttered_frames(scene: CorruptionContext) -> np.ndarray:
+def stuttered_frames(context: CorruptionContext) -> np.ndarray:
     """Index of every so many frames, each held until the next."""
-    every = _every(scene)
-    return scene.start + np.arange(len(scene)) // every * every
+    every = _every(context)
+    return context.start + np.arange(len(context)) // every * every
 
 
-def backward_frames(scene: CorruptionContext) -> np.ndarray:
+def backward_frames(context: CorruptionContext) -> np.ndarray:
     """Index of the frames of the span from its end."""
-    return np.arange(scene.stop - 1, scene.start - 1, -1)
+    return np.arange(context.stop - 1, context.start - 1, -1)
 
 
-def dropped_frames(scene: CorruptionContext) -> np.ndarray:
+def dropped_frames(context: CorruptionContext) -> np.ndarray:
     """-1 for all: nothing is shown."""
-    return np.full(len(scene), -1)
+    return np.full(len(context), -1)
 
 
-def flickering_frames(scene: CorruptionContext) -> np.ndarray:
+def flickering_frames(context: CorruptionContext) -> np.ndarray:
     """-1 for a share of s of the frames."""
-    gone = scene.rng.random(len(scene)) < scene.severity
-    return np.where(gone, -1, np.arange(scene.start, scene.stop))
+    gone = context.rng.random(len(context)) < context.severity
+    return np.where(gone, -1, np.arange(context.start, context.stop))
 
 
-def freeze(scene: CorruptionContext) -> Change:
+def freeze(context: CorruptionContext) -> Change:
     """The picture before the span stays: r is 0.
 
     Of the severity depends how still it is: at 1 to the bit, below with traces of compression.
     """
-    lips = take_frames(scene, scene.lips, frozen_frames(scene))
-    level = _RESTLESS * (1.0 - scene.severity)
+    lips = take_frames(context, context.lips, frozen_frames(context))
+    level = _RESTLESS * (1.0 - context.severity)
     if level > 0:
-        crops = lips.roi[scene.rows]
-        roi = crops + level * scene.rng.standard_normal(crops.shape)
-        lips = replace_crops(replace_lips(scene, lips), roi)
-    return Change(lips, np.zeros(len(scene)))
+        crops = lips.roi[context.rows]
+        roi = crops + level * context.rng.standard_normal(crops.shape)
+        lips = replace_crops(replace_lips(context, lips), roi)
+    return Change(lips, np.zeros(len(context)))
 
 
-def drop(scene: CorruptionContext) -> Change:
+def drop(context: CorruptionContext) -> Change:
     """No face is found: r is 0."""
-    return Change(lose_face(scene, dropped_frames(scene) < 0), np.zeros(len(scene)))
+    return Change(lose_face(context, dropped_frames(context) < 0), np.zeros(len(context)))
 
 
-def flicker(scene: CorruptionContext) -> Change:
+def flicker(context: CorruptionContext) -> Change:
     """The face is lost in a share of s of the frames, here and there."""
-    gone = flickering_frames(scene) < 0
-    return Change(lose_face(scene, gone), np.where(gone, 0.0, 1.0))
+    gone = flickering_frames(context) < 0
+    return Change(lose_face(context, gone), np.where(gone, 0.0, 1.0))
 
 
-def shift(scene: CorruptionContext) -> Change:
+def shift(context: CorruptionContext) -> Change:
     """Pictures 0.2 + 0.8 s seconds early or late: r is 0.
 
     The whole clip is meant to be shifted; in a span, its frames are those of another time.
     """
-    return Change(take_frames(scene, scene.lips, shifted_frames(scene)), np.zeros(len(scene)))
+    return Change(
+        take_frames(context, context.lips, shifted_frames(context)), np.zeros(len(context))
+    )
 
 
-def other_speaker(scene: CorruptionContext) -> Change:
+def other_speaker(context: CorruptionContext) -> Change:
     """The lips of another clip, from a place drawn at random: r is 0."""
-    return Change(take_frames(scene, _donor(scene), donor_frames(scene)), np.zeros(len(scene)))
+    return Change(
+        take_frames(context, _donor(context), donor_frames(context)), np.zeros(len(context))
+    )
 
 
-def stutter(scene: CorruptionContext) -> Change:
+def stutter(context: CorruptionContext) -> Change:
     """A new picture every 2 + 13 s frames only.
 
     Each frame that a picture stays takes a quarter off; r is the mean of what that leaves.
     """
-    left = np.maximum(1.0 - np.arange(_every(scene)) / _STALE, 0.0).mean()
-    index = stuttered_frames(scene)
-    return Change(take_frames(scene, scene.lips, index), np.full(len(scene), left))
+    left = np.maximum(1.0 - np.arange(_every(context)) / _STALE, 0.0).mean()
+    index = stuttered_frames(context)
+    return Change(take_frames(context, context.lips, index), np.full(len(context), left))
 
 
-def backwards(scene: CorruptionContext) -> Change:
+def backwards(context: CorruptionContext) -> Change:
     """The pictures of the span run backwards: r is 0."""
-    return Change(take_frames(scene, scene.lips, backward_frames(scene)), np.zeros(len(scene)))
+    return Change(
+        take_frames(context, context.lips, backward_frames(context)), np.zeros(len(context))
+    )
 
 
-def _every(scene: CorruptionContext) -> int:
-    return 2 + round(13 * scene.severity)
+def _every(context: CorruptionContext) -> int:
+    return 2 + round(13 * context.severity)
 
 
-def _donor(scene: CorruptionContext) -> Lips:
-    if scene.donor is None:
+def _donor(context: CorruptionContext) -> Lips:
+    if context.donor is None:
         raise ValueError(
             "other-speaker shows the lips of another clip; give it as donor=Lips "
             "(on the command line --with FILE)"
         )
-    return scene.donor
+    return context.donor
 
 
 def _reflected(index: np.ndarray, count: int) -> np.ndarray:

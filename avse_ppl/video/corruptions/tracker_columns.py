@@ -15,7 +15,7 @@ _POSE_NOISE_DEG = 3.0
 
 
 def replace_crops(
-    scene: CorruptionContext, roi: np.ndarray, harm: np.ndarray | float = 0.0
+    context: CorruptionContext, roi: np.ndarray, harm: np.ndarray | float = 0.0
 ) -> Lips:
     """Replace the crops of the span, and lower the tracker's confidence by up to `harm`.
 
@@ -24,56 +24,56 @@ def replace_crops(
 
     Parameters
     ----------
-    scene
+    context
         What is corrupted.
     roi
         ``(frame of the span, 88, 88)``.
     harm
         ``(frame of the span,)`` in [0, 1].
     """
-    lips, rows = scene.lips, scene.rows
+    lips, rows = context.lips, context.rows
     seen = lips.found[rows]
     crops = np.where(seen[:, None, None], np.clip(np.rint(roi), 0, 255), 0).astype(np.uint8)
-    share = float(scene.rng.random() * (scene.rng.random() < 0.5)) * np.asarray(harm)
+    share = float(context.rng.random() * (context.rng.random() < 0.5)) * np.asarray(harm)
     values = {
         "roi": crops,
         "blur": np.where(seen, [compute_sharpness(crop) for crop in crops], 0.0),
         "score": lips.score[rows] * (1.0 - _SCORE_LOSS * share),
         "pose_confidence": lips.pose_confidence[rows] * (1.0 - _POSE_LOSS * share),
     }
-    return replace_columns(scene, **values)
+    return replace_columns(context, **values)
 
 
-def replace_columns(scene: CorruptionContext, **columns: np.ndarray) -> Lips:
+def replace_columns(context: CorruptionContext, **columns: np.ndarray) -> Lips:
     """Replace the rows of the span, column by column."""
     whole = {}
     for name, values in columns.items():
-        column = np.array(getattr(scene.lips, name))
-        column[scene.rows] = values
+        column = np.array(getattr(context.lips, name))
+        column[context.rows] = values
         whole[name] = column
-    return replace(scene.lips, **whole)
+    return replace(context.lips, **whole)
 
 
-def turn_head(scene: CorruptionContext, roi: np.ndarray, axis: int, degrees: float) -> Lips:
+def turn_head(context: CorruptionContext, roi: np.ndarray, axis: int, degrees: float) -> Lips:
     """Replace crops by those of a turned head; the pose shows it in half of the cases."""
-    lips = replace_crops(scene, roi, min(abs(degrees) / 60.0, 1.0))
-    if scene.rng.random() < 0.5:
+    lips = replace_crops(context, roi, min(abs(degrees) / 60.0, 1.0))
+    if context.rng.random() < 0.5:
         return lips
-    pose = lips.pose_deg[scene.rows].copy()
-    pose[:, axis] += degrees + _POSE_NOISE_DEG * scene.rng.standard_normal(len(scene))
-    return replace_columns(replace_lips(scene, lips), pose_deg=pose)
+    pose = lips.pose_deg[context.rows].copy()
+    pose[:, axis] += degrees + _POSE_NOISE_DEG * context.rng.standard_normal(len(context))
+    return replace_columns(replace_lips(context, lips), pose_deg=pose)
 
 
-def lose_face(scene: CorruptionContext, gone: np.ndarray) -> Lips:
+def lose_face(context: CorruptionContext, gone: np.ndarray) -> Lips:
     """Lose the face in frames of the span, ``(frame of the span,)`` bool."""
-    lips, rows = scene.lips, scene.rows
+    lips, rows = context.lips, context.rows
     crops = np.where(gone[:, None, None], 0, lips.roi[rows])
 
     def without(values: np.ndarray, empty: float) -> np.ndarray:
         return np.where(gone.reshape(-1, *[1] * (values.ndim - 1)), empty, values)
 
     return replace_columns(
-        scene,
+        context,
         roi=crops,
         found=lips.found[rows] & ~gone,
         interpolated=lips.interpolated[rows] & ~gone,
@@ -85,24 +85,24 @@ def lose_face(scene: CorruptionContext, gone: np.ndarray) -> Lips:
     )
 
 
-def bridge_face(scene: CorruptionContext, lips: Lips) -> Lips:
+def bridge_face(context: CorruptionContext, lips: Lips) -> Lips:
     """Mark the face of the span as not detected, and bridged."""
-    zeros = np.zeros(len(scene))
+    zeros = np.zeros(len(context))
     return replace_columns(
-        replace_lips(scene, lips),
-        interpolated=lips.found[scene.rows],
+        replace_lips(context, lips),
+        interpolated=lips.found[context.rows],
         score=zeros,
         pose_confidence=zeros,
     )
 
 
-def take_frames(scene: CorruptionContext, source: Lips, index: np.ndarray) -> Lips:
+def take_frames(context: CorruptionContext, source: Lips, index: np.ndarray) -> Lips:
     """Take other frames into the span, with all tracker outputs."""
     names = ("roi", "found", "interpolated", "score", "pose_deg", "pose_confidence", "blur")
     columns = {name: np.asarray(getattr(source, name))[index] for name in names}
-    return replace_columns(scene, **columns)
+    return replace_columns(context, **columns)
 
 
-def replace_lips(scene: CorruptionContext, lips: Lips) -> CorruptionContext:
+def replace_lips(context: CorruptionContext, lips: Lips) -> CorruptionContext:
     """Go on with lips that are changed already."""
-    return replace(scene, lips=lips)
+    return replace(context, lips=lips)

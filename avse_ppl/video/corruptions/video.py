@@ -113,8 +113,10 @@ def corrupt_video(
     if frames is None:
         shown = _painted(source, lips, known.lips, span)
     else:
-        scene = CorruptionContext(lips, *span, float(severity), np.random.default_rng(seed), donor)
-        shown = _exchanged(source, None if other is None else other[0], frames(scene), span)
+        context = CorruptionContext(
+            lips, *span, float(severity), np.random.default_rng(seed), donor
+        )
+        shown = _exchanged(source, None if other is None else other[0], frames(context), span)
     _write(Path(source), output, shown)
     return CorruptedVideo(output, known, *span)
 
