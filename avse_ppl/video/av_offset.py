@@ -1,4 +1,4 @@
-r"""Whether lips and sound belong together, and how far they are apart in time.
+r"""Audio-visual offset: how much later the audio is than the lips, and with what confidence.
 
 Two comparisons are added for each offset :math:`d` between them,
 

@@ -1,4 +1,4 @@
-"""Which of several faces is meant."""
+"""Choice of one of several tracked faces."""
 
 from __future__ import annotations
 

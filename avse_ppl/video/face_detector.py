@@ -1,4 +1,4 @@
-"""Finding faces in one picture: insightface's SCRFD, and where its weights are."""
+"""Face detection in one video frame by insightface's SCRFD, and its weights."""
 
 from __future__ import annotations
 

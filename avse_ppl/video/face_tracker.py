@@ -1,4 +1,4 @@
-"""Following faces from picture to picture, each with its identity.
+"""Face tracking from video frame to video frame, each face with its identity.
 
 Faces are detected on key frames, ten a second, in an upright chip around where they should be;
 between them their keypoints follow the optical flow, and the drift that the next detection shows

@@ -1,4 +1,4 @@
-"""Frontal mouth crops: what a turned face would show from the front.
+"""Frontalisation: mouth crops of a turned face rendered as seen from the front.
 
 The lower face is taken for a solid surface (a bent sheet with a nose on it), turned as the pose
 says; each pixel of the frontal crop is looked up where the surface is seen in the picture.

@@ -1,4 +1,4 @@
-r"""Pose of the head by robust rigid alignment of its keypoints.
+r"""Head pose by robust rigid alignment of face keypoints.
 
 A mean face in three dimensions, turned by :math:`R`, scaled by :math:`s` and moved by :math:`t`,
 explains the five keypoints :math:`x_j` of a picture up to errors with heavy tails,

@@ -1,4 +1,4 @@
-"""Mouth crops over time, with everything that the tracker knows about them."""
+"""Mouth crops over time, with the outputs of the tracker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""From keypoints to mouth crops: smoothing over time, similarity alignment, cutting out.
+r"""Mouth alignment: smooth keypoints, similarity transform, crop.
 
 The convention of the field (LRW, AV-HuBERT): each face is turned and scaled onto a mean face, and
 a square around the mouth is cut out. In the crop of 88x88 pixels the mean face has its eyes 58

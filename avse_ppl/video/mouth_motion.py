@@ -1,4 +1,4 @@
-"""How the mouth moves: in numbers that can be compared with the sound."""
+"""Mouth motion: opening and principal components, to be correlated with the audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keypoints from one picture to the next, by optical flow."""
+"""Keypoints propagated from one video frame to the next by optical flow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tracker saw, as one row for each picture: gaps bridged, faces in order."""
+"""Face tracks: one row for each video frame, short gaps interpolated."""
 
 from __future__ import annotations
 

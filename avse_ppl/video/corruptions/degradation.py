@@ -1,4 +1,4 @@
-"""Corruptions of the picture itself: blur, noise, darkness, compression, coarse pixels."""
+"""Corruptions of the image: blur, noise, darkness, compression, pixelation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corruptions of place: the head turns, or the crop is not where the mouth is."""
+"""Geometric corruptions: the head turns, or the crop drifts off the mouth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Things in front of a mouth: their shapes and their surfaces, drawn or cut out of crops."""
+"""Occluders: shapes and surfaces of what covers a mouth, drawn or cut out of crops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corruptions that hide the mouth: something comes in front of it, stays, and goes."""
+"""Occlusions: an occluder moves in front of the mouth, stays, and leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corruptions of time: pictures that stay, go missing, come late, or are of somebody else."""
+"""Corruptions of time: frozen, dropped, shifted or reversed video frames, another speaker."""
 
 from __future__ import annotations
 

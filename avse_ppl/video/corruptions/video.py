@@ -1,4 +1,4 @@
-"""Corruptions drawn into the pictures of a video file; its sound is copied."""
+"""Corruptions of the video frames of a file; its audio is copied."""
 
 from __future__ import annotations
 

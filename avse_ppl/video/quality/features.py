@@ -1,4 +1,4 @@
-"""What the reliability network is given: the tracker's columns, and levels of the sound."""
+"""Input features of the reliability network: tracker outputs and log-mel energies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a video can be believed, frame by frame."""
+"""Quality score of the lips in each video frame, by the reliability network."""
 
 from __future__ import annotations
 
