@@ -49,7 +49,7 @@ def estimate_offset(lips: Lips, audio: Audio) -> tuple[float, float]:
     lips
         The mouth of the speaker.
     audio
-        The sound, which starts with the first picture.
+        The sound, which starts with the first video frame.
 
     Returns
     -------

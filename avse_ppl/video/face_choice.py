@@ -15,7 +15,7 @@ from avse_ppl.video.tracks import FaceTrack
 FaceChoice: TypeAlias = int | Literal["largest", "auto"]
 
 _MOST = 6  # faces whose mouths are compared with the sound
-_LASTING = 0.5  # of the pictures of the face seen longest
+_LASTING = 0.5  # of the video frames of the face seen longest
 
 
 def check_face_choice(face: object) -> None:

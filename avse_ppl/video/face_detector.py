@@ -19,7 +19,7 @@ _OUTPUTS = 9  # score, box and keypoints at three strides
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face in a picture.
+    """A face in a video frame.
 
     Parameters
     ----------
@@ -27,14 +27,14 @@ class Face:
         Of the detection, in [0, 1].
     keypoints
         ``(5, 2)`` pixels, x and y of the eye, the eye, the nose tip, the mouth corner and the
-        mouth corner, those on the left of an upright picture first.
+        mouth corner, those on the left of an upright video frame first.
     """
 
     score: float
     keypoints: np.ndarray
 
     def scaled(self, scale: float) -> Face:
-        """Return the face in a picture `scale` times as large."""
+        """Return the face in a video frame `scale` times as large."""
         return Face(self.score, self.keypoints * scale)
 
 
@@ -42,14 +42,14 @@ class FaceDetector(Protocol):
     """What finds faces: SCRFD, or a callable of yours."""
 
     def __call__(self, picture: np.ndarray, size_px: int) -> list[Face]:
-        """Find the faces of a picture.
+        """Find the faces of a video frame.
 
         Parameters
         ----------
         picture
             ``(height, width, 3)`` uint8 in the order blue, green, red.
         size_px
-            Longer side that the picture is brought to before the search, a multiple of 32.
+            Longer side that the video frame is brought to before the search, a multiple of 32.
         """
         ...
 
@@ -85,7 +85,7 @@ def find_face_model(face_model: str | os.PathLike[str] | None = None) -> Path:
 
 
 def load_detector(path: Path, *, threads: int = 1) -> FaceDetector:
-    """Open SCRFD weights with insightface, for pictures of any size.
+    """Open SCRFD weights with insightface, for video frames of any size.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _session(path: Path, threads: int) -> Any:
 
 
 def _free_size(model: Any) -> None:
-    """Let the network take pictures of any size: some files are fixed to 640x640."""
+    """Let the network take video frames of any size: some files are fixed to 640x640."""
     _, _, height, width = model.graph.input[0].type.tensor_type.shape.dim
     height.dim_param, width.dim_param = "height", "width"
     for output in model.graph.output:

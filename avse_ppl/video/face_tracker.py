@@ -16,7 +16,7 @@ from avse_ppl.video.frames import VideoFrame
 from avse_ppl.video.mouth_alignment import cut_crop, estimate_crop_transform
 from avse_ppl.video.optical_flow import measure_eye_distance, track_keypoints
 
-_WORK_PX = 640  # longer side of the pictures that are searched
+_WORK_PX = 640  # longer side of the video frames that are searched
 _KEY_S = 0.099  # between detections of a known face
 _SEARCH_S = 0.99  # between searches for new faces
 _LOST_S = 0.5  # a face not detected for so long is lost
@@ -25,7 +25,7 @@ _CHIP_PX = 160
 _CHIP = np.array([[0.66, 0.0, 51.0], [0.0, 0.66, 73.0]])  # from the mouth crop: a whole face
 _LOOK_PX = 24
 _LOOK = np.array([[0.22, 0.0, 2.3], [0.0, 0.22, 8.0]])  # from the mouth crop: eyes to chin
-# Correlation of two looks of one face: from one picture to the next by the flow, at a detection
+# Correlation of two looks of one face: from one video frame to the next by the flow, at a detection
 # that the flow leads to, at one that it does not, and at another place.
 _NEXT, _LED, _BROKEN, _ELSEWHERE = 0.75, 0.5, 0.75, 0.8
 _UPRIGHT = 0.7  # a lower score may be a face found the wrong way up
@@ -40,9 +40,9 @@ class Track:
     Parameters
     ----------
     keypoints
-        ``(5, 2)`` pixels of the source, by the index of the picture.
+        ``(5, 2)`` pixels of the source, by the index of the video frame.
     score
-        Of the detection, by the index of the picture.
+        Of the detection, by the index of the video frame.
     """
 
     keypoints: dict[int, np.ndarray] = field(default_factory=dict)
@@ -50,12 +50,12 @@ class Track:
     now: np.ndarray = field(default_factory=lambda: np.zeros((5, 2)))
     look: np.ndarray = field(default_factory=lambda: np.zeros(_LOOK_PX**2))
     seen_s: float = 0.0
-    loose: list[int] = field(default_factory=list)  # pictures since the last detection
+    loose: list[int] = field(default_factory=list)  # video frames since the last detection
     missed: bool = False
     broken: bool = False  # the flow lost it since the last detection
 
     def confirm(self, index: int, time_s: float, face: Face, look: np.ndarray) -> None:
-        """Take a detection, and spread the drift since the last one over the pictures between."""
+        """Take a detection, and distribute the drift since the last one over the frames between."""
         drift = face.keypoints - self.now
         for step, loose in enumerate(self.loose, start=1):
             self.keypoints[loose] += drift * (step / (len(self.loose) + 1))
@@ -71,7 +71,7 @@ class Track:
             self.loose.append(index)
 
     def miss(self) -> None:
-        """Forget the pictures since the last detection, which was not confirmed."""
+        """Forget the video frames since the last detection, which was not confirmed."""
         for index in self.loose:
             del self.keypoints[index], self.score[index]
         self.loose, self.missed = [], True
@@ -82,12 +82,12 @@ class Track:
 
 
 class Tracker:
-    """Follows every face of a video; feed it the pictures in order.
+    """Follows every face of a video; feed it the video frames in order.
 
     Parameters
     ----------
     detector
-        What finds faces in one picture.
+        What finds faces in one video frame.
     """
 
     def __init__(self, detector: FaceDetector) -> None:
@@ -98,7 +98,7 @@ class Tracker:
         self._key_s = self._search_s = self._far_s = -np.inf
 
     def step(self, picture: VideoFrame) -> None:
-        """Follow the faces into the next picture, and look for new ones from time to time."""
+        """Follow the faces into the next video frame, and look for new ones from time to time."""
         scale = min(1.0, _WORK_PX / max(picture.size_px))
         grey = picture.grey(scale)
         flowing = [self._flow(track, picture.index, grey, scale) for track in self._live]
@@ -165,7 +165,7 @@ class Tracker:
         return best
 
     def _search(self, picture: VideoFrame, colour: np.ndarray, scale: float) -> None:
-        """Look for faces that are not followed, in the whole picture."""
+        """Look for faces that are not followed, in the whole video frame."""
         faces = self.detector(colour, _SEARCH_PX)
         if not faces and not self._live and picture.time_s - self._far_s >= _LOST_S:
             faces = self._search_far(colour)
@@ -243,7 +243,7 @@ def _inverse(transform: np.ndarray) -> np.ndarray:
 
 
 def _turned_back(turns: int, width: int, height: int) -> np.ndarray:
-    """Return what undoes `np.rot90` for pixels of a picture of this size."""
+    """Return what undoes `np.rot90` for pixels of a video frame of this size."""
     return np.array(
         {
             1: [[0.0, -1.0, width - 1.0], [1.0, 0.0, 0.0]],

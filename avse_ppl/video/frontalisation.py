@@ -1,7 +1,7 @@
 """Frontalisation: mouth crops of a turned face rendered as seen from the front.
 
 The lower face is taken for a solid surface (a bent sheet with a nose on it), turned as the pose
-says; each pixel of the frontal crop is looked up where the surface is seen in the picture.
+says; each pixel of the frontal crop is looked up where the surface is seen in the video frame.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from avse_ppl.video.head_pose import SOLID_FACE, project_points
 from avse_ppl.video.mouth_alignment import CROP_PX, MEAN_FACE, cut_crop, estimate_crop_transform
 
-_FINE = 2.0  # the picture is first brought to this many times the resolution of the crop
+_FINE = 2.0  # the video frame is first brought to this many times the resolution of the crop
 _EDGE_PX = 40  # of the crop, around it
 _BEND = 0.0155  # depth of the cheeks, px of the crop over px squared from the middle
 _LIPS_DEPTH = -10.0  # at the middle; the corners of the mouth then lie at -2, as in SOLID_FACE

@@ -1,11 +1,11 @@
 r"""Head pose by robust rigid alignment of face keypoints.
 
 A mean face in three dimensions, turned by :math:`R`, scaled by :math:`s` and moved by :math:`t`,
-explains the five keypoints :math:`x_j` of a picture up to errors with heavy tails,
+explains the five keypoints :math:`x_j` of a video frame up to errors with heavy tails,
 
 .. math:: x_j = s \, (R \, X_j)_{1,2} + t + s \, e_j, \qquad e_j \sim \text{Student-t}(0, σ, ν),
 
-so that one misplaced keypoint does not turn the head. Each picture is solved by iteratively
+so that one misplaced keypoint does not turn the head. Each video frame is solved by iteratively
 reweighted least squares (EM for the Student-t); the poses then follow a random walk over time,
 which a Kalman smoother averages by how certain each is.
 
@@ -46,7 +46,7 @@ class Poses:
     ----------
     parameters
         ``(frame, 6)``: roll, pitch, yaw (radians), log scale, and the place in pixels of the
-        picture; NaN where no face was found.
+        video frame; NaN where no face was found.
     confidence
         ``(frame,)`` mean weight of the keypoints, in [0, 1]; 0 where no face was found.
     """

@@ -9,20 +9,20 @@ import numpy as np
 from avse_ppl.video import crop_formats as crops
 from avse_ppl.video.mouth_alignment import CROP_PX, compute_sharpness
 
-_FROZEN_S = 0.5  # a picture shown for longer says nothing about the mouth
+_FROZEN_S = 0.5  # a video frame shown for longer says nothing about the mouth
 _STEP_S = 0.04  # of one single frame
 
 
 @dataclass(frozen=True, eq=False)
 class Lips:
-    """The mouth of one speaker, picture by picture.
+    """The mouth of one speaker, video frame by video frame.
 
     Parameters
     ----------
     roi
         ``(frame, 88, 88)`` uint8, grey crops around the mouth; zeros where no face was found.
     time_s
-        ``(frame,)`` when each is shown, seconds since the first picture of the video (where the
+        ``(frame,)`` when each is shown, seconds since the first video frame of the video (where the
         sound that `load_audio` returns starts, too).
     found
         ``(frame,)`` whether a face was there: detected, tracked, or bridged over a short gap.
@@ -31,11 +31,11 @@ class Lips:
     score
         ``(frame,)`` of the detection, in [0, 1]; 0 where the face was not found, or bridged.
     keypoints
-        ``(frame, 5, 2)`` eyes, nose tip and corners of the mouth, pixels of the picture as shown
+        ``(frame, 5, 2)`` eyes, nose tip and mouth corners, pixels of the video frame as shown
         (upright, square pixels); NaN where not found, and for ready-made crops.
     pose_deg
         ``(frame, 3)`` yaw, pitch and roll of the head, degrees: positive where the nose points to
-        the right of the picture, up, and where the head leans clockwise; NaN like `keypoints`.
+        the right of the video frame, up, and where the head leans clockwise; NaN like `keypoints`.
     pose_confidence
         ``(frame,)`` in [0, 1], how well a rigid face explains the keypoints; 0 where there are none
         or they are bridged.
@@ -43,7 +43,7 @@ class Lips:
         ``(frame,)`` variance of the Laplacian of the crop, grey levels squared: small where it is
         blurred or far away, 0 where not found.
     name
-        Of the file, for messages and pictures.
+        Of the file, for messages and figures.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class Lips:
 
     @property
     def duration_s(self) -> float:
-        """When the last frame ends, seconds after the first picture."""
+        """When the last frame ends, seconds after the first video frame."""
         return float(self.time_s[-1]) + self.step_s
 
     @staticmethod
@@ -141,7 +141,7 @@ class Lips:
     def shifted(self, offset_s: float) -> Lips:
         """Return the same frames, each shown `offset_s` later.
 
-        With the offset that `estimate_offset` returns, sound and pictures come together.
+        With the offset that `estimate_offset` returns, sound and video frames come together.
 
         Examples
         --------
@@ -163,7 +163,7 @@ class Lips:
             Frames a second.
         duration_s
             Length of the result, as a rule that of the sound; None for that of the video.
-            Frames beyond the video, or half a second away from any of its pictures, are not found.
+            Frames beyond the video, or half a second away from any of its own, are not found.
 
         Raises
         ------

@@ -82,11 +82,11 @@ def estimate_crop_transform(keypoints: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     keypoints
-        ``(5, 2)`` pixels of the picture.
+        ``(5, 2)`` pixels of the video frame.
 
     Returns
     -------
-    ``(2, 3)``, from pixels of the picture to pixels of the crop.
+    ``(2, 3)``, from pixels of the video frame to pixels of the crop.
 
     Examples
     --------
@@ -110,20 +110,20 @@ def _rigid_points(keypoints: np.ndarray) -> np.ndarray:
 
 
 def cut_crop(picture: np.ndarray, transform: np.ndarray, size_px: int = CROP_PX) -> np.ndarray:
-    """Cut a crop out of a picture, averaging over pixels where it shrinks.
+    """Cut a crop out of a video frame, averaging over pixels where it shrinks.
 
     Parameters
     ----------
     picture
         ``(height, width)`` or ``(height, width, 3)`` uint8.
     transform
-        ``(2, 3)``, from pixels of the picture to pixels of the crop.
+        ``(2, 3)``, from pixels of the video frame to pixels of the crop.
     size_px
         Width and height of the crop.
 
     Returns
     -------
-    ``(size_px, size_px[, 3])`` uint8. What lies outside the picture repeats its edge.
+    ``(size_px, size_px[, 3])`` uint8. What lies outside the video frame repeats its edge.
     """
     import cv2
 
@@ -155,7 +155,7 @@ def _shrunk(
     width, height = max((right - left) // factor, 1), max((bottom - top) // factor, 1)
     part = picture[top : top + height * factor, left : left + width * factor]
     small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-    middle = (factor - 1) / 2.0  # pixel 0 of the small picture lies here in the large one
+    middle = (factor - 1) / 2.0  # pixel 0 of the small video frame lies here in the large one
     moved = transform[:, :2] @ (np.array([left, top]) + middle) + transform[:, 2]
     return small, np.column_stack([transform[:, :2] * factor, moved])
 

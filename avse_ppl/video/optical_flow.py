@@ -23,14 +23,14 @@ def measure_eye_distance(keypoints: np.ndarray) -> float:
 def track_keypoints(
     before: np.ndarray, after: np.ndarray, keypoints: np.ndarray
 ) -> np.ndarray | None:
-    """Move keypoints with the picture (Lucas-Kanade on a pyramid), there and back.
+    """Move keypoints with the video frame (Lucas-Kanade on a pyramid), there and back.
 
     Points that do not come back to where they were move with the others.
 
     Parameters
     ----------
     before, after
-        ``(height, width)`` uint8, the two pictures.
+        ``(height, width)`` uint8, the two video frames.
     keypoints
         ``(5, 2)`` pixels in the first.
 

@@ -56,7 +56,7 @@ def read_lips(
     frontalise
         Whether to show turned faces from the front, as far as five keypoints tell.
     progress
-        Called with the number of pictures tracked so far, and of all as far as the file says.
+        Called with the number of video frames tracked so far, and of all as far as the file says.
 
     Returns
     -------
@@ -70,13 +70,13 @@ def read_lips(
     ModuleNotFoundError
         If insightface is not installed.
     TypeError, ValueError
-        If the file is empty, damaged or holds no pictures, no face is found in it, or `face` is
+        If the file is empty, damaged or holds no video frames, no face is found in it, or `face` is
         none of these.
 
     Warns
     -----
     UserWarning
-        If the face is lost for a while, one of several faces is chosen automatically, pictures
+        If the face is lost for a while, one of several faces is chosen automatically, video frames
         are damaged, or nothing moves.
 
     Examples

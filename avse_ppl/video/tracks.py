@@ -11,9 +11,9 @@ from avse_ppl.video.face_tracker import Track
 from avse_ppl.video.mouth_alignment import find_runs, smooth_trajectories
 from avse_ppl.video.optical_flow import measure_eye_distance
 
-_BRIDGE_S = 0.6  # from one seen picture to the next
-_NOISE_S = 0.04  # the detector's keypoints are averaged over about three pictures
-_BRIEF = 0.2  # of the pictures of the face seen longest: less is a false find
+_BRIDGE_S = 0.6  # from one seen video frame to the next
+_NOISE_S = 0.04  # the detector's keypoints are averaged over about three video frames
+_BRIEF = 0.2  # of the video frames of the face seen longest: less is a false find
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def build_face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceT
     tracks
         Of the tracker.
     time_s
-        ``(frame,)`` of each picture, seconds.
+        ``(frame,)`` of each video frame, seconds.
 
     Examples
     --------

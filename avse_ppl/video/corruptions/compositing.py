@@ -12,7 +12,7 @@ from avse_ppl.video.mouth_alignment import CROP_PX, estimate_crop_transform, smo
 _FADE_PX = 4.0  # at the border of the crop
 
 Place = Callable[[int, tuple[int, int]], np.ndarray]
-"""From the row and the size of the picture to ``(2, 3)``, from its pixels to those of the crop."""
+"""From row and size of the video frame to ``(2, 3)``, from its pixels to those of the crop."""
 
 
 def make_placement(lips: Lips) -> Place:
@@ -55,7 +55,7 @@ def composite_crop(
     before, after
         ``(88, 88)`` uint8.
     place
-        ``(2, 3)`` from pixels of the picture to pixels of the crop.
+        ``(2, 3)`` from pixels of the video frame to pixels of the crop.
 
     Examples
     --------

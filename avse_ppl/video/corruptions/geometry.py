@@ -20,12 +20,12 @@ _SETTLES = 4  # frames
 
 
 def yaw(context: CorruptionContext) -> Change:
-    """The head turns to a side by 80 s degrees: a cylinder is turned under the picture."""
+    """The head turns to a side by 80 s degrees: a cylinder is turned under the video frame."""
     return _around(context, axis=0, degrees=80.0 * context.severity)
 
 
 def pitch(context: CorruptionContext) -> Change:
-    """The head nods by 80 s degrees: a cylinder that lies is turned under the picture."""
+    """The head nods by 80 s degrees: a cylinder that lies is turned under the video frame."""
     return _around(context, axis=1, degrees=80.0 * context.severity)
 
 

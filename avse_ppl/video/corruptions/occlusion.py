@@ -98,7 +98,7 @@ def patch(context: CorruptionContext) -> Change:
 
 
 def bar(context: CorruptionContext) -> Change:
-    """A flat bar across the picture."""
+    """A flat bar across the video frame."""
     return covered(context, occluders.bar, occluders.flat)
 
 

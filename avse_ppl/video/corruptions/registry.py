@@ -97,7 +97,7 @@ def corrupt(
     seed
         Of everything random.
     donor
-        Another clip, for kinds that take pictures from one.
+        Another clip, for kinds that take video frames from one.
 
     Returns
     -------

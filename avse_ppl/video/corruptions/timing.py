@@ -13,9 +13,9 @@ from avse_ppl.video.corruptions.tracker_columns import (
 )
 from avse_ppl.video.lips import Lips
 
-_STALE = 4  # frames, after which a picture tells nothing of the mouth
+_STALE = 4  # frames, after which a video frame tells nothing of the mouth
 _SHIFT_S = (0.2, 1.0)
-_RESTLESS = 2.0  # grey levels of what compression leaves moving in a frozen picture
+_RESTLESS = 2.0  # grey levels of what compression leaves moving in a frozen video frame
 
 
 def frozen_frames(context: CorruptionContext) -> np.ndarray:
@@ -61,7 +61,7 @@ def flickering_frames(context: CorruptionContext) -> np.ndarray:
 
 
 def freeze(context: CorruptionContext) -> Change:
-    """The picture before the span stays: r is 0.
+    """The video frame before the span stays: r is 0.
 
     Of the severity depends how still it is: at 1 to the bit, below with traces of compression.
     """
@@ -103,9 +103,9 @@ def other_speaker(context: CorruptionContext) -> Change:
 
 
 def stutter(context: CorruptionContext) -> Change:
-    """A new picture every 2 + 13 s frames only.
+    """A new video frame every 2 + 13 s frames only.
 
-    Each frame that a picture stays takes a quarter off; r is the mean of what that leaves.
+    Each frame that a video frame stays takes a quarter off; r is the mean of what that leaves.
     """
     left = np.maximum(1.0 - np.arange(_every(context)) / _STALE, 0.0).mean()
     index = stuttered_frames(context)
@@ -113,7 +113,7 @@ def stutter(context: CorruptionContext) -> Change:
 
 
 def backwards(context: CorruptionContext) -> Change:
-    """The pictures of the span run backwards: r is 0."""
+    """The video frames of the span run backwards: r is 0."""
     return Change(
         take_frames(context, context.lips, backward_frames(context)), np.zeros(len(context))
     )

@@ -35,9 +35,9 @@ class CorruptedVideo:
     path
         The file.
     known
-        Crops, reliability and cause of each picture.
+        Crops, reliability and cause of each video frame.
     start, stop
-        First picture that is corrupted, and the one after the last.
+        First video frame that is corrupted, and the one after the last.
     """
 
     path: Path
@@ -61,7 +61,7 @@ def corrupt_video(
     """Write a video that is corrupted in a known way.
 
     What covers or degrades the mouth is drawn onto the square around it that a tracker cuts out;
-    what concerns time changes whole pictures. Pictures are written upright, with square pixels.
+    what concerns time changes whole video frames. They are written upright, with square pixels.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def corrupt_video(
     ------
     ValueError
         If the kind is unknown, is a tracker's mistake, or lacks `other`; if the severity is not in
-        [0, 1]; or if no picture lies between start and end.
+        [0, 1]; or if no video frame lies between start and end.
     OSError
         If the output cannot be written.
 
@@ -122,7 +122,7 @@ def corrupt_video(
 
 
 def find_span(lips: Lips, start_s: float, end_s: float | None) -> tuple[int, int]:
-    """First picture from `start_s` on, and the first not before `end_s`.
+    """First video frame from `start_s` on, and the first not before `end_s`.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def _exchanged(
 
 
 def _write(source: Path, output: Path, shown: Iterator[tuple[np.ndarray, float]]) -> None:
-    """Encode pictures, and copy the sound."""
+    """Encode video frames, and copy the sound."""
     import av
     from av.error import FFmpegError
 

@@ -61,12 +61,12 @@ def _near_gap(found: np.ndarray) -> np.ndarray:
 
 
 def compute_log_mel_energies(samples: np.ndarray, frames: int) -> np.ndarray:
-    """Measure log levels in 40 bands, four times a picture, without what is steady.
+    """Measure log levels in 40 bands, four times a video frame, without what is steady.
 
     Parameters
     ----------
     samples
-        ``(sample,)`` at 16 kHz; sample 0 is heard with the first picture.
+        ``(sample,)`` at 16 kHz; sample 0 is heard with the first video frame.
     frames
         Pictures, 25 a second.
 
