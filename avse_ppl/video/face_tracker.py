@@ -111,7 +111,7 @@ class Tracker:
             if search_due or lost or not self._live:
                 self._search(picture, colour, scale)
             self._live = [t for t in self._live if picture.time_s - t.seen_s <= _LOST_S]
-            self._part()
+            self._drop_duplicates()
         self._previous = grey
 
     def _flow(self, track: Track, index: int, grey: np.ndarray, scale: float) -> bool:
@@ -121,7 +121,7 @@ class Tracker:
         if (
             before is None
             or moved is None
-            or _look(before, track.now * scale) @ _look(grey, moved) < _NEXT
+            or describe_face(before, track.now * scale) @ describe_face(grey, moved) < _NEXT
         ):
             track.loose, track.broken = [], True  # there is no telling drift from motion
             return False
@@ -136,7 +136,7 @@ class Tracker:
             track.loose.pop()  # the detection replaces it
         face = self._in_chip(colour, track.now * scale)
         if face is not None:
-            look = _look(colour, face.keypoints)
+            look = describe_face(colour, face.keypoints)
             if look @ track.look > (_BROKEN if track.broken else _LED):
                 track.confirm(picture.index, picture.time_s, face.scaled(1.0 / scale), look)
                 return True
@@ -147,19 +147,19 @@ class Tracker:
 
     def _in_chip(self, colour: np.ndarray, keypoints: np.ndarray) -> Face | None:
         """Detect the face that is expected at these keypoints, whatever way up it is."""
-        chip_from = _onto(_CHIP, estimate_crop_transform(keypoints))
+        chip_from = compose_transforms(_CHIP, estimate_crop_transform(keypoints))
         faces = self.detector(cut_crop(colour, chip_from, _CHIP_PX), _CHIP_PX)
-        faces = [_moved(face, _inverse(chip_from)) for face in faces]
-        near = [face for face in faces if _apart(face.keypoints, keypoints) < _FACE_SIDE]
-        return min(near, key=lambda face: _apart(face.keypoints, keypoints), default=None)
+        faces = [transform_face(face, invert_transform(chip_from)) for face in faces]
+        near = [face for face in faces if measure_distance(face.keypoints, keypoints) < _FACE_SIDE]
+        return min(near, key=lambda face: measure_distance(face.keypoints, keypoints), default=None)
 
-    def _looked_at(self, colour: np.ndarray, face: Face) -> Face | None:
+    def _refine_face(self, colour: np.ndarray, face: Face) -> Face | None:
         """Look closer at a face that was found, and whether it is the other way up."""
         best = self._in_chip(colour, face.keypoints)
         if best is not None and best.score >= _UPRIGHT:
             return best
         for turns in (1, 2, 3):
-            turned = self._in_chip(colour, _turned_face(face.keypoints, turns))
+            turned = self._in_chip(colour, rotate_keypoints(face.keypoints, turns))
             if turned and turned.score > (best.score + _BETTER if best else _UPRIGHT):
                 best = turned
         return best
@@ -172,17 +172,17 @@ class Tracker:
             self._far_s = picture.time_s
         self._search_s = picture.time_s
         for rough in faces:
-            face = self._looked_at(colour, rough)
+            face = self._refine_face(colour, rough)
             if face is None:
                 continue
-            look, face = _look(colour, face.keypoints), face.scaled(1.0 / scale)
+            look, face = describe_face(colour, face.keypoints), face.scaled(1.0 / scale)
             taken = [
                 track
                 for track in self._live
-                if not track.missed and _apart(face.keypoints, track.now) < _FACE_SIDE
+                if not track.missed and measure_distance(face.keypoints, track.now) < _FACE_SIDE
             ]
             if not taken:
-                track = self._known(face, look, picture.time_s) or self._begin(look)
+                track = self._match_track(face, look, picture.time_s) or self._start_track(look)
                 track.loose = []
                 track.confirm(picture.index, picture.time_s, face, look)
 
@@ -192,57 +192,58 @@ class Tracker:
         for turns in (2, 1, 3):
             if not faces:
                 turned = np.ascontiguousarray(np.rot90(colour, turns))
-                back = _turned_back(turns, colour.shape[1], colour.shape[0])
-                faces = [_moved(face, back) for face in self.detector(turned, _SEARCH_PX)]
+                back = undo_rotation(turns, colour.shape[1], colour.shape[0])
+                faces = [transform_face(face, back) for face in self.detector(turned, _SEARCH_PX)]
         return faces
 
-    def _known(self, face: Face, look: np.ndarray, time_s: float) -> Track | None:
+    def _match_track(self, face: Face, look: np.ndarray, time_s: float) -> Track | None:
         """Find the track that a new face continues: it is alike, and near or very much alike."""
         best, alike = None, _BROKEN
         for track in self.tracks:
             if track in self._live and not track.missed:
                 continue
             near = time_s - track.seen_s < 2 * _LOST_S
-            near = near and _apart(face.keypoints, track.now) < 2 * _FACE_SIDE
+            near = near and measure_distance(face.keypoints, track.now) < 2 * _FACE_SIDE
             if track.look @ look > (alike if near else max(alike, _ELSEWHERE)):
                 best, alike = track, float(track.look @ look)
         if best is not None and best not in self._live:
             self._live.append(best)
         return best
 
-    def _begin(self, look: np.ndarray) -> Track:
+    def _start_track(self, look: np.ndarray) -> Track:
         track = Track(look=look)
         self.tracks.append(track)
         self._live.append(track)
         return track
 
-    def _part(self) -> None:
+    def _drop_duplicates(self) -> None:
         """Drop the younger of two tracks that have come to follow one face."""
         kept: list[Track] = []
         for track in sorted(self._live, key=lambda track: (track.missed, self.tracks.index(track))):
-            if all(_apart(track.now, other.now) > _FACE_SIDE / 2 for other in kept):
+            if all(measure_distance(track.now, other.now) > _FACE_SIDE / 2 for other in kept):
                 kept.append(track)
         self._live = kept
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
+def measure_distance(one: np.ndarray, other: np.ndarray) -> float:
     """Mean distance of the keypoints of two faces, in eye distances."""
     size = max(measure_eye_distance(one), measure_eye_distance(other), 1e-6)
     return float(np.linalg.norm(one - other, axis=1).mean() / size)
 
 
-def _onto(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+def compose_transforms(second: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Transform by the first, then by the second."""
     turn = second[:, :2]
     return np.column_stack([turn @ first[:, :2], turn @ first[:, 2] + second[:, 2]])
 
 
-def _inverse(transform: np.ndarray) -> np.ndarray:
+def invert_transform(transform: np.ndarray) -> np.ndarray:
+    """Invert a ``(2, 3)`` similarity transform."""
     back = np.linalg.inv(transform[:, :2])
     return np.column_stack([back, -back @ transform[:, 2]])
 
 
-def _turned_back(turns: int, width: int, height: int) -> np.ndarray:
+def undo_rotation(turns: int, width: int, height: int) -> np.ndarray:
     """Return what undoes `np.rot90` for pixels of a video frame of this size."""
     return np.array(
         {
@@ -253,20 +254,23 @@ def _turned_back(turns: int, width: int, height: int) -> np.ndarray:
     )
 
 
-def _moved(face: Face, transform: np.ndarray) -> Face:
+def transform_face(face: Face, transform: np.ndarray) -> Face:
+    """Transform the keypoints of a face."""
     return Face(face.score, face.keypoints @ transform[:, :2].T + transform[:, 2])
 
 
-def _turned_face(keypoints: np.ndarray, turns: int) -> np.ndarray:
+def rotate_keypoints(keypoints: np.ndarray, turns: int) -> np.ndarray:
     """Keypoints of a face at the same place, turned by quarters."""
     middle = keypoints.mean(axis=0)
     quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
     return (keypoints - middle) @ np.linalg.matrix_power(quarter, turns) + middle
 
 
-def _look(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """How a face looks: a small grey chip, centred and of unit length."""
-    chip = cut_crop(picture, _onto(_LOOK, estimate_crop_transform(keypoints)), _LOOK_PX)
+def describe_face(picture: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Appearance of a face: a small grey chip, centred and of unit length."""
+    chip = cut_crop(
+        picture, compose_transforms(_LOOK, estimate_crop_transform(keypoints)), _LOOK_PX
+    )
     values = chip.reshape(_LOOK_PX**2, -1).mean(axis=1)
     values = values - values.mean()
     return values / max(float(np.linalg.norm(values)), 1e-6)

@@ -58,13 +58,13 @@ class VideoFrame:
 
     def grey(self, scale: float = 1.0) -> np.ndarray:
         """Return ``(height, width)`` uint8, full range, `scale` times as large."""
-        return self._shown("gray", scale)
+        return self._reformat("gray", scale)
 
     def colour(self, scale: float = 1.0) -> np.ndarray:
         """Return ``(height, width, 3)`` uint8 in the order blue, green, red."""
-        return self._shown("bgr24", scale)
+        return self._reformat("bgr24", scale)
 
-    def _shown(self, pixels: str, scale: float) -> np.ndarray:
+    def _reformat(self, pixels: str, scale: float) -> np.ndarray:
         width = max(round(self.frame.width * self.aspect * scale), 1)
         height = max(round(self.frame.height * scale), 1)
         array = self.frame.reformat(width=width, height=height, format=pixels).to_ndarray()

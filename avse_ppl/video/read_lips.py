@@ -88,14 +88,14 @@ def read_lips(
     check_face_choice(face)
     name = "" if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).name
     if next(read_video_frames(source, quiet=True)).size_px in [(size, size) for size in SIZES_PX]:
-        return _told(_ready_made(source, name))
+        return warn_of_gaps(_ready_made(source, name))
     detector = face_model if callable(face_model) else load_detector(find_face_model(face_model))
-    tracks, time_s = _tracked(source, detector, progress, name)
+    tracks, time_s = track_faces(source, detector, progress, name)
     numbers = find_candidates(tracks, face, name)
     cut = _cut(source, [tracks[number] for number in numbers], time_s, frontalise, name)
     if len(cut) == 1:
-        return _told(cut[0])
-    return _told(choose_face(dict(zip(numbers, cut, strict=True)), source))
+        return warn_of_gaps(cut[0])
+    return warn_of_gaps(choose_face(dict(zip(numbers, cut, strict=True)), source))
 
 
 def _ready_made(source: Readable, name: str) -> Lips:
@@ -104,12 +104,13 @@ def _ready_made(source: Readable, name: str) -> Lips:
     return replace(lips, time_s=[time_s for _, time_s in read], name=name)
 
 
-def _tracked(
+def track_faces(
     source: Readable,
     detector: FaceDetector,
     progress: Callable[[int, int], None] | None,
     name: str,
 ) -> tuple[list[FaceTrack], np.ndarray]:
+    """Track all faces of a video; returns their tracks and the times of the video frames."""
     tracker, times, total = Tracker(detector), [], count_video_frames(source)
     for picture in read_video_frames(source):
         tracker.step(picture)
@@ -164,7 +165,7 @@ def _cut(
     ]
 
 
-def _told(lips: Lips) -> Lips:
+def warn_of_gaps(lips: Lips) -> Lips:
     """Say what the user should know about a video, and return it."""
     name, lost = lips.name or "the video", int((~lips.found).sum())
     if lost:

@@ -69,14 +69,14 @@ def composite_crop(
 
     size = colour.shape[1::-1]
 
-    def onto(values: np.ndarray) -> np.ndarray:
+    def place_onto(values: np.ndarray) -> np.ndarray:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpAffine(values.astype(np.float32), place, size, flags=flags)
 
     away = np.minimum(np.arange(CROP_PX), np.arange(CROP_PX)[::-1]) / _FADE_PX
     inside = np.minimum.outer(away, away).clip(0.0, 1.0)
     touched = cv2.dilate((before != after).astype(np.uint8), np.ones((3, 3), np.uint8))
-    share = onto(touched * inside)
+    share = place_onto(touched * inside)
     grey = cv2.cvtColor(colour, cv2.COLOR_BGR2GRAY).astype(np.float32)
-    lift = share * (onto(after) - grey)
+    lift = share * (place_onto(after) - grey)
     return np.clip(np.rint(colour + lift[..., None]), 0, 255).astype(np.uint8)

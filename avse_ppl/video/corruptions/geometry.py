@@ -21,12 +21,12 @@ _SETTLES = 4  # frames
 
 def yaw(context: CorruptionContext) -> Change:
     """The head turns to a side by 80 s degrees: a cylinder is turned under the video frame."""
-    return _around(context, axis=0, degrees=80.0 * context.severity)
+    return turn_cylinder(context, axis=0, degrees=80.0 * context.severity)
 
 
 def pitch(context: CorruptionContext) -> Change:
     """The head nods by 80 s degrees: a cylinder that lies is turned under the video frame."""
-    return _around(context, axis=1, degrees=80.0 * context.severity)
+    return turn_cylinder(context, axis=1, degrees=80.0 * context.severity)
 
 
 def roll(context: CorruptionContext) -> Change:
@@ -35,7 +35,7 @@ def roll(context: CorruptionContext) -> Change:
 
     degrees = 90.0 * context.severity * context.rng.choice([-1.0, 1.0])
     matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, degrees, 1.0)
-    roi = _warped(context, np.broadcast_to(matrix, (len(context), 2, 3)))
+    roi = warp_crops(context, np.broadcast_to(matrix, (len(context), 2, 3)))
     left = np.full(len(context), compute_turn_reliability(degrees, _ROLL_HALF_DEG))
     return Change(turn_head(context, roi, 2, degrees), left, degrees)
 
@@ -53,7 +53,7 @@ def drift(context: CorruptionContext) -> Change:
     matrices[:, 0, 0] = matrices[:, 1, 1] = 1.0
     matrices[:, :, 2] = away[:, None] * [np.cos(angle), np.sin(angle)]
     left = np.exp(-0.5 * (away / _SPREAD_PX) ** 2)
-    lips = replace_crops(context, _warped(context, matrices), 1.0 - left)
+    lips = replace_crops(context, warp_crops(context, matrices), 1.0 - left)
     return Change(bridge_face(context, lips) if context.rng.random() < 0.5 else lips, left)
 
 
@@ -64,12 +64,13 @@ def zoom(context: CorruptionContext) -> Change:
     octaves = 2.0 * context.severity
     factor = 2.0 ** (octaves * context.rng.choice([-1.0, 1.0]))
     matrix = cv2.getRotationMatrix2D((CROP_PX / 2 - 0.5,) * 2, 0.0, factor)
-    roi = _warped(context, np.broadcast_to(matrix, (len(context), 2, 3)))
+    roi = warp_crops(context, np.broadcast_to(matrix, (len(context), 2, 3)))
     left = compute_falloff(octaves, 1.0, 3.0)
     return Change(replace_crops(context, roi, 1.0 - left), np.full(len(context), left))
 
 
-def _warped(context: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
+def warp_crops(context: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
+    """Warp each crop by its matrix; what lies outside repeats or mirrors the edge."""
     import cv2
 
     border = cv2.BORDER_REFLECT_101 if context.rng.random() < 0.5 else cv2.BORDER_REPLICATE
@@ -80,14 +81,14 @@ def _warped(context: CorruptionContext, matrices: np.ndarray) -> np.ndarray:
     )
 
 
-def _around(context: CorruptionContext, axis: int, degrees: float) -> Change:
+def turn_cylinder(context: CorruptionContext, axis: int, degrees: float) -> Change:
     """Turn the head about the axis of a cylinder; the mouth stays in the middle of the crop."""
     import cv2
 
     rng = context.rng
     degrees = degrees * float(rng.choice([-1.0, 1.0]))
     behind = float(rng.uniform(20, 220))
-    bent, beyond = _bent(np.deg2rad(degrees), float(rng.uniform(0.0, 0.6)))
+    bent, beyond = map_cylinder(np.deg2rad(degrees), float(rng.uniform(0.0, 0.6)))
     straight = np.arange(CROP_PX, dtype=np.float32)
     across, down = np.meshgrid(*((bent, straight) if axis == 0 else (straight, bent)))
     outside = np.broadcast_to(beyond if axis == 0 else beyond[:, None], (CROP_PX, CROP_PX))
@@ -103,7 +104,7 @@ def _around(context: CorruptionContext, axis: int, degrees: float) -> Change:
     return Change(turn_head(context, roi, axis, degrees), left, degrees)
 
 
-def _bent(angle: float, enlarged: float) -> tuple[np.ndarray, np.ndarray]:
+def map_cylinder(angle: float, enlarged: float) -> tuple[np.ndarray, np.ndarray]:
     r"""Where each column comes from, and which show what is behind the head.
 
     A point at angle :math:`\phi` of a head of radius R is seen at :math:`R \sin(\phi + \theta)`,

@@ -30,13 +30,14 @@ def soft(inside_px: np.ndarray) -> np.ndarray:
     return np.clip(inside_px / _EDGE_PX + 0.5, 0.0, 1.0).astype(np.float32)
 
 
-def _turned(place: np.ndarray, angle: float) -> np.ndarray:
+def rotate_points(place: np.ndarray, angle: float) -> np.ndarray:
+    """Rotate points about the middle of the canvas."""
     away = _WIDE - np.float32(place)
     cos, sin = np.cos(angle), np.sin(angle)
     return away @ np.array([[cos, -sin], [sin, cos]], np.float32)
 
 
-def moved(cover: np.ndarray, step_px: np.ndarray) -> np.ndarray:
+def move_cover(cover: np.ndarray, step_px: np.ndarray) -> np.ndarray:
     """Crop ``(88, 88)`` of a cover ``(176, 176)`` that has moved by ``(2,)`` across and down."""
     import cv2
 
@@ -51,7 +52,7 @@ def hand(rng: np.random.Generator) -> Shape:
     squeeze = rng.uniform(0.7, 1.0)
 
     def cover(place: np.ndarray, size: float) -> np.ndarray:
-        across = _turned(place, angle)
+        across = rotate_points(place, angle)
         inside = size * (1 - np.hypot(across[..., 0] / size, across[..., 1] / (squeeze * size)))
         for turn, length in zip(np.linspace(-spread, spread, count), lengths, strict=True):
             tip = np.float32(length * size * 1.3) * np.array(
@@ -71,7 +72,7 @@ def box(rng: np.random.Generator) -> Shape:
     angle, ratio = rng.uniform(0, np.pi), rng.uniform(0.6, 1.6)
 
     def cover(place: np.ndarray, size: float) -> np.ndarray:
-        away = np.abs(_turned(place, angle))
+        away = np.abs(rotate_points(place, angle))
         sides = np.array([size * np.sqrt(ratio), size / np.sqrt(ratio)]) * 0.9
         return soft((sides - away).min(axis=-1))
 
@@ -99,7 +100,7 @@ def bar(rng: np.random.Generator) -> Shape:
     angle = rng.uniform(0, np.pi)
 
     def cover(place: np.ndarray, size: float) -> np.ndarray:
-        return soft(0.8 * size - np.abs(_turned(place, angle)[..., 1]))
+        return soft(0.8 * size - np.abs(rotate_points(place, angle)[..., 1]))
 
     return cover
 
@@ -109,7 +110,7 @@ def microphone(rng: np.random.Generator) -> Shape:
     lean = rng.uniform(-0.5, 0.5)
 
     def cover(place: np.ndarray, size: float) -> np.ndarray:
-        away = _turned(place, lean)
+        away = rotate_points(place, lean)
         ball = size - np.hypot(away[..., 0], away[..., 1])
         stick = np.minimum(0.35 * size - np.abs(away[..., 0]), away[..., 1])
         return soft(np.maximum(ball, stick))

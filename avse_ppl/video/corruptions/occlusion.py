@@ -53,10 +53,10 @@ def covered(context: CorruptionContext, shape: Callable[[np.random.Generator], o
     first = context.lips.roi[context.start]
     picture = surface(rng, first if source is None else source)
     size = _SMALLEST_PX + (_LARGEST_PX - _SMALLEST_PX) * context.severity
-    places = _path(context)
+    places = draw_path(context)
     rest = places[len(places) // 2]
     whole, surfaces = cover(rest, size), np.clip(picture, 0, 255)
-    masks = np.stack([occluders.moved(whole, place - rest) for place in places])
+    masks = np.stack([occluders.move_cover(whole, place - rest) for place in places])
     steps = np.round(places - rest).astype(int)
     shown = np.stack([np.roll(surfaces, tuple(step[::-1]), (0, 1)) for step in steps])
     roi = context.lips.roi[context.rows] * (1 - masks) + shown * masks
@@ -64,7 +64,7 @@ def covered(context: CorruptionContext, shape: Callable[[np.random.Generator], o
     return Change(replace_crops(context, roi, hidden), np.clip(1 - hidden, 0.0, 1.0))
 
 
-def _path(context: CorruptionContext) -> np.ndarray:
+def draw_path(context: CorruptionContext) -> np.ndarray:
     """Where the thing is, ``(frame of the span, 2)``: it arrives, sways and leaves."""
     rng, count = context.rng, len(context)
     rest = CROP_PX / 2 + _AWAY_PX * rng.standard_normal(2)

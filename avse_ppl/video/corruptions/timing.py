@@ -28,19 +28,19 @@ def shifted_frames(context: CorruptionContext) -> np.ndarray:
     low, high = _SHIFT_S
     frames = max(round((low + (high - low) * context.severity) / context.lips.step_s), 1)
     late = frames if context.rng.random() < 0.5 else -frames
-    return _reflected(np.arange(context.start, context.stop) - late, len(context.lips))
+    return reflect_index(np.arange(context.start, context.stop) - late, len(context.lips))
 
 
 def donor_frames(context: CorruptionContext) -> np.ndarray:
     """Index of frames of the donor, from a place drawn at random."""
     donor = _donor(context)
     begin = int(context.rng.integers(len(donor)))
-    return _reflected(begin + np.arange(len(context)), len(donor))
+    return reflect_index(begin + np.arange(len(context)), len(donor))
 
 
 def stuttered_frames(context: CorruptionContext) -> np.ndarray:
     """Index of every so many frames, each held until the next."""
-    every = _every(context)
+    every = count_repeats(context)
     return context.start + np.arange(len(context)) // every * every
 
 
@@ -107,7 +107,7 @@ def stutter(context: CorruptionContext) -> Change:
 
     Each frame that a video frame stays takes a quarter off; r is the mean of what that leaves.
     """
-    left = np.maximum(1.0 - np.arange(_every(context)) / _STALE, 0.0).mean()
+    left = np.maximum(1.0 - np.arange(count_repeats(context)) / _STALE, 0.0).mean()
     index = stuttered_frames(context)
     return Change(take_frames(context, context.lips, index), np.full(len(context), left))
 
@@ -119,7 +119,8 @@ def backwards(context: CorruptionContext) -> Change:
     )
 
 
-def _every(context: CorruptionContext) -> int:
+def count_repeats(context: CorruptionContext) -> int:
+    """Count the frames for which one video frame stays."""
     return 2 + round(13 * context.severity)
 
 
@@ -132,7 +133,7 @@ def _donor(context: CorruptionContext) -> Lips:
     return context.donor
 
 
-def _reflected(index: np.ndarray, count: int) -> np.ndarray:
+def reflect_index(index: np.ndarray, count: int) -> np.ndarray:
     """Frames beyond an end are taken backwards from there."""
     period = max(2 * count - 2, 1)
     index = np.mod(index, period)

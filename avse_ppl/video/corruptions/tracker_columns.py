@@ -69,7 +69,7 @@ def lose_face(context: CorruptionContext, gone: np.ndarray) -> Lips:
     lips, rows = context.lips, context.rows
     crops = np.where(gone[:, None, None], 0, lips.roi[rows])
 
-    def without(values: np.ndarray, empty: float) -> np.ndarray:
+    def blank(values: np.ndarray, empty: float) -> np.ndarray:
         return np.where(gone.reshape(-1, *[1] * (values.ndim - 1)), empty, values)
 
     return replace_columns(
@@ -77,11 +77,11 @@ def lose_face(context: CorruptionContext, gone: np.ndarray) -> Lips:
         roi=crops,
         found=lips.found[rows] & ~gone,
         interpolated=lips.interpolated[rows] & ~gone,
-        score=without(lips.score[rows], 0.0),
-        keypoints=without(lips.keypoints[rows], np.nan),
-        pose_deg=without(lips.pose_deg[rows], np.nan),
-        pose_confidence=without(lips.pose_confidence[rows], 0.0),
-        blur=without(lips.blur[rows], 0.0),
+        score=blank(lips.score[rows], 0.0),
+        keypoints=blank(lips.keypoints[rows], np.nan),
+        pose_deg=blank(lips.pose_deg[rows], np.nan),
+        pose_confidence=blank(lips.pose_confidence[rows], 0.0),
+        blur=blank(lips.blur[rows], 0.0),
     )
 
 

@@ -111,12 +111,12 @@ def corrupt_video(
     known = corrupt(lips, kind, severity=severity, span=span, seed=seed, donor=donor)
     frames = KINDS[kind].frames
     if frames is None:
-        shown = _painted(source, lips, known.lips, span)
+        shown = paint_crops(source, lips, known.lips, span)
     else:
         context = CorruptionContext(
             lips, *span, float(severity), np.random.default_rng(seed), donor
         )
-        shown = _exchanged(source, None if other is None else other[0], frames(context), span)
+        shown = exchange_frames(source, None if other is None else other[0], frames(context), span)
     _write(Path(source), output, shown)
     return CorruptedVideo(output, known, *span)
 
@@ -169,7 +169,7 @@ def check_kind(kind: str, severity: float, has_other: bool) -> None:
         raise ValueError(f"expected a severity from 0 to 1, found {severity:g}")
 
 
-def _painted(
+def paint_crops(
     source: str | Path, lips: Lips, after: Lips, span: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Pictures with their crops painted over."""
@@ -182,7 +182,7 @@ def _painted(
         yield colour, picture.time_s
 
 
-def _exchanged(
+def exchange_frames(
     source: str | Path, other: str | Path | None, index: np.ndarray, span: tuple[int, int]
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Pictures of the span exchanged for others, or for black ones."""

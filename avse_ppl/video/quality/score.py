@@ -168,18 +168,18 @@ def score_lips(
             f"expected Lips, found {type(lips).__name__}; read a video with "
             "avse_ppl.video.read_lips, or take crops with Lips.from_crops"
         )
-    samples = _samples(audio)
+    samples = resample_audio(audio)
     if not lips.found.any():
-        return _nothing_seen(lips)
+        return score_missing_lips(lips)
     model = (
         network
         if isinstance(network, torch.nn.Module)
-        else _loaded(str(network or DEFAULT_RELIABILITY))
+        else load_network(str(network or DEFAULT_RELIABILITY))
     )
-    steady, index = _at_rate(lips)
-    score, causes, together = _judged(model, steady, samples)
+    steady, index = resample_lips(lips)
+    score, causes, together = score_blocks(model, steady, samples)
     found = lips.found & steady.found[index]
-    probability = np.where(found[:, None], causes[index], _missing())
+    probability = np.where(found[:, None], causes[index], label_missing())
     heard = found & (samples is not None)
     return Reliability(
         time_s=lips.time_s,
@@ -196,7 +196,8 @@ def is_audible(audio: Audio) -> bool:
     return audio.duration_s >= _SHORTEST_S and audio.peak > 0.0
 
 
-def _samples(audio: Audio | None) -> np.ndarray | None:
+def resample_audio(audio: Audio | None) -> np.ndarray | None:
+    """Samples at the rate of the network; None without audio."""
     if audio is None:
         return None
     if not isinstance(audio, Audio):
@@ -219,27 +220,30 @@ def _samples(audio: Audio | None) -> np.ndarray | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(name: str) -> ReliabilityNetwork:
+def load_network(name: str) -> ReliabilityNetwork:
+    """Load a reliability network, once for each name."""
     return load_reliability(name)
 
 
-def _missing() -> np.ndarray:
+def label_missing() -> np.ndarray:
+    """Probabilities of the causes where no face was found."""
     return np.eye(len(CAUSES))[CAUSES.index("missing")]
 
 
-def _nothing_seen(lips: Lips) -> Reliability:
+def score_missing_lips(lips: Lips) -> Reliability:
+    """Score lips of which no frame shows a face: 0 everywhere."""
     frames = len(lips)
     return Reliability(
         time_s=lips.time_s,
         score=np.zeros(frames),
         cause=np.full(frames, "missing"),
-        cause_probability=np.tile(_missing(), (frames, 1)),
+        cause_probability=np.tile(label_missing(), (frames, 1)),
         agreement=np.full(frames, np.nan),
         name=lips.name,
     )
 
 
-def _at_rate(lips: Lips) -> tuple[Lips, np.ndarray]:
+def resample_lips(lips: Lips) -> tuple[Lips, np.ndarray]:
     """Lips at 25 frames a second from time 0, and which of these each frame is nearest to."""
     wanted = np.arange(len(lips)) / PICTURE_HZ
     if np.abs(lips.time_s - wanted).max() <= _REGULAR_S:
@@ -248,7 +252,7 @@ def _at_rate(lips: Lips) -> tuple[Lips, np.ndarray]:
     return steady, np.rint(lips.time_s * PICTURE_HZ).astype(int).clip(0, len(steady) - 1)
 
 
-def _judged(
+def score_blocks(
     network: ReliabilityNetwork, lips: Lips, samples: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score ``(frame,)``, causes ``(frame, 8)`` and agreement, block by block."""
