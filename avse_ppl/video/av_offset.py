@@ -29,20 +29,20 @@ from avse_ppl.video.mouth_motion import compute_mouth_components, measure_mouth_
 _RATE_HZ = 100
 _MAX_OFFSET = 70  # hundredths of a second
 _STEP = 2
-_TOGETHER = 16  # what a face is allowed to be apart from its sound, when faces are compared
-_APART = 14  # a second peak must be so far from the first to be another
+_TOLERANCE = 16  # largest offset of a face to its sound, when faces are compared
+_PEAK_DISTANCE = 14  # least distance of two separate peaks
 _BANDS_HZ = np.array([150, 500, 1000, 2000, 4000, 7800])
 _FLOOR = 1e-4  # of the largest level
 _WINDOW_S = 0.04
 _SMOOTH, _SYLLABLE = 3, 30  # hundredths of a second
 _SHRINK = 0.3
-_RARE = 0.1  # how much worth a second of offset costs: most recordings are about together
-_SURE = 0.15  # margin of a peak over the next that is hardly ever wrong
+_PENALTY = 0.1  # of a second of offset: most recordings are nearly synchronous
+_FULL_MARGIN = 0.15  # of a peak over the next, for confidence 1
 _SHORTEST_S = 1.0
 
 
 def estimate_offset(lips: Lips, audio: Audio) -> tuple[float, float]:
-    """Estimate how much later the sound is than the lips, within 0.7 s.
+    """Audio-visual offset: by how much the sound lags the lips, within 0.7 s.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def estimate_offset(lips: Lips, audio: Audio) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        The offset in seconds, for `Lips.shifted`; and how much to believe it, in [0, 1]: how far
-        its agreement stands out from that of every other offset.
+        The offset in seconds, for `Lips.shifted`; and its confidence in [0, 1]: the margin
+        of its synchrony score over that of every other offset.
 
     Raises
     ------
@@ -76,57 +76,68 @@ def estimate_offset(lips: Lips, audio: Audio) -> tuple[float, float]:
     >>> round(offset_s, 1)
     0.2
     """
-    offsets, worth = _worth(lips, audio)
-    worth = worth - _RARE * np.abs(offsets) / _RATE_HZ
-    best = int(np.argmax(worth))
-    others = np.abs(offsets - offsets[best]) >= _APART
-    margin = worth[best] - worth[others].max()
-    peak = offsets[best] + _STEP * _vertex(worth[max(best - 1, 0) : best + 2])
-    return float(peak / _RATE_HZ), float(np.clip(margin / _SURE, 0.0, 1.0))
+    offsets, scores = score_offsets(lips, audio)
+    scores = scores - _PENALTY * np.abs(offsets) / _RATE_HZ
+    best = int(np.argmax(scores))
+    others = np.abs(offsets - offsets[best]) >= _PEAK_DISTANCE
+    margin = scores[best] - scores[others].max()
+
+    # Vertex of the parabola through the best offset and its two neighbours.
+    three, vertex = scores[max(best - 1, 0) : best + 2], 0.0
+    if len(three) == 3:
+        bend = three[0] - 2 * three[1] + three[2]
+        vertex = float(0.5 * (three[0] - three[2]) / bend) if bend < 0 else 0.0
+    peak = offsets[best] + _STEP * vertex
+    return float(peak / _RATE_HZ), float(np.clip(margin / _FULL_MARGIN, 0.0, 1.0))
 
 
 def measure_synchrony(lips: Lips, audio: Audio) -> float:
-    """Return how well a mouth moves with a sound, about 0 to 1; 0 where too little is there."""
+    """Audio-visual synchrony of a mouth with a sound, about 0 to 1; 0 if either is too short."""
     try:
-        offsets, worth = _worth(lips, audio)
+        offsets, scores = score_offsets(lips, audio)
     except ValueError:
         return 0.0
-    return float(worth[np.abs(offsets) <= _TOGETHER].max())
+    return float(scores[np.abs(offsets) <= _TOLERANCE].max())
 
 
-def _vertex(three: np.ndarray) -> float:
-    """Where the parabola through three values has its peak, from the middle one."""
-    if len(three) < 3:
-        return 0.0
-    bend = three[0] - 2 * three[1] + three[2]
-    return float(0.5 * (three[0] - three[2]) / bend) if bend < 0 else 0.0
+def score_offsets(lips: Lips, audio: Audio) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets in hundredths of a second, and the synchrony score at each.
 
-
-def _worth(lips: Lips, audio: Audio) -> tuple[np.ndarray, np.ndarray]:
-    """Return offsets, hundredths of a second, and the agreement at each."""
+    Raises
+    ------
+    ValueError
+        If less than a second is there of both.
+    """
     n_steps = int(min(audio.duration_s, lips.duration_s) * _RATE_HZ)
-    seen_s = lips.found.sum() * lips.step_s
-    if min(n_steps / _RATE_HZ, seen_s) < _SHORTEST_S:
+    lips_s = lips.found.sum() * lips.step_s
+    if min(n_steps / _RATE_HZ, lips_s) < _SHORTEST_S:
         raise ValueError(
-            f"expected {_SHORTEST_S} s or more of lips and sound to compare, found {seen_s:.2f} s "
+            f"expected {_SHORTEST_S} s or more of lips and sound to compare, found {lips_s:.2f} s "
             f"of lips and {audio.duration_s:.2f} s of sound; give a longer recording"
         )
-    both = _Both(_levels(audio)[:n_steps], *_shapes(lips, n_steps))
+
+    # Opening and components of the mouth, at the steps of the sound.
+    time_s, roi = lips.time_s[lips.found], lips.roi[lips.found]
+    shapes = np.column_stack([measure_mouth_opening(roi), compute_mouth_components(roi)])
+    steps_s = np.arange(n_steps) / _RATE_HZ
+    shapes = np.column_stack([np.interp(steps_s, time_s, shape) for shape in shapes.T])
+    shapes = filter_syllables(shapes)
+    both = _Signals(compute_band_levels(audio)[:n_steps], shapes[:, 0], shapes[:, 1:])
     offsets = np.arange(-_MAX_OFFSET, _MAX_OFFSET + 1, _STEP)
     offsets = offsets[np.abs(offsets) <= n_steps // 2]
-    return offsets, np.array([both.at(offset) for offset in offsets])
+    return offsets, np.array([both.score(offset) for offset in offsets])
 
 
 @dataclass(frozen=True, eq=False)
-class _Both:
+class _Signals:
     """Levels ``(step, band)``, opening ``(step,)`` and components ``(step, component)``."""
 
     levels: np.ndarray
     opening: np.ndarray
     components: np.ndarray
 
-    def at(self, offset: int) -> float:
-        """Agreement if the sound is `offset` steps later."""
+    def score(self, offset: int) -> float:
+        """Synchrony score if the sound is `offset` steps later."""
         n_steps = len(self.levels) - abs(offset)
         sound = self.levels[max(offset, 0) :][:n_steps]
         lips = slice(max(-offset, 0), max(-offset, 0) + n_steps)
@@ -134,23 +145,25 @@ class _Both:
         level, opened = level - level.mean(), opened - opened.mean()
         size = np.linalg.norm(level) * np.linalg.norm(opened)
         plain = float(level @ opened / size) if size > 0 else 0.0
-        return 0.5 * (plain + _canonical(sound, self.components[lips]))
+        return 0.5 * (plain + correlate_canonically(sound, self.components[lips]))
 
 
-def _canonical(one: np.ndarray, other: np.ndarray) -> float:
+def correlate_canonically(one: np.ndarray, other: np.ndarray) -> float:
+    """Root of the sum of the squared two largest canonical correlations of two series."""
     one, other = one - one.mean(axis=0), other - other.mean(axis=0)
-    white_one, white_other = _whitener(one), _whitener(other)
+    white_one, white_other = compute_whitening(one), compute_whitening(other)
     correlation = white_one @ (one.T @ other / len(one)) @ white_other.T
     return float(np.linalg.norm(np.linalg.svd(correlation, compute_uv=False)[:2]))
 
 
-def _whitener(values: np.ndarray) -> np.ndarray:
+def compute_whitening(values: np.ndarray) -> np.ndarray:
+    """Whitening matrix of the shrunk covariance of ``(step, value)``."""
     covariance = values.T @ values / len(values)
     size = max(float(np.trace(covariance)) / len(covariance), 1e-12)
     return np.linalg.inv(np.linalg.cholesky(covariance + _SHRINK * size * np.eye(len(covariance))))
 
 
-def _levels(audio: Audio) -> np.ndarray:
+def compute_band_levels(audio: Audio) -> np.ndarray:
     """Log levels ``(step, band)`` of the sound, without what is slower than a syllable."""
     samples = audio.mono().samples.astype(np.float64)
     rate_hz, hop = audio.sample_rate_hz, audio.sample_rate_hz / _RATE_HZ
@@ -166,20 +179,11 @@ def _levels(audio: Audio) -> np.ndarray:
         spectrum = np.abs(np.fft.rfft(padded[start : start + length] * window)) ** 2
         total = np.concatenate([[0.0], np.cumsum(spectrum)])
         power[row] = np.diff(total[edges])
-    return _quick(np.log10(power / max(float(power.max()), 1e-20) + _FLOOR))
+    return filter_syllables(np.log10(power / max(float(power.max()), 1e-20) + _FLOOR))
 
 
-def _shapes(lips: Lips, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Opening ``(step,)`` and components ``(step, component)`` of the mouth."""
-    time_s, roi = lips.time_s[lips.found], lips.roi[lips.found]
-    shapes = np.column_stack([measure_mouth_opening(roi), compute_mouth_components(roi)])
-    steps_s = np.arange(n_steps) / _RATE_HZ
-    shapes = np.column_stack([np.interp(steps_s, time_s, shape) for shape in shapes.T])
-    shapes = _quick(shapes)
-    return shapes[:, 0], shapes[:, 1:]
-
-
-def _quick(values: np.ndarray) -> np.ndarray:
+def filter_syllables(values: np.ndarray) -> np.ndarray:
+    """Band-pass over time: smoothed, without what is slower than a syllable."""
     from scipy.ndimage import gaussian_filter1d
 
     smooth = gaussian_filter1d(values, _SMOOTH, axis=0, mode="nearest")

@@ -15,11 +15,11 @@ from avse_ppl.video.tracks import FaceTrack
 FaceChoice: TypeAlias = int | Literal["largest", "auto"]
 
 _MOST = 6  # faces whose mouths are compared with the sound
-_LASTING = 0.5  # of the video frames of the face seen longest
+_LASTING = 0.5  # of the video frames of the longest track
 
 
 def check_face_choice(face: object) -> None:
-    """Refuse what names no face.
+    """Check of a face choice: a number, ``"largest"`` or ``"auto"``.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def check_face_choice(face: object) -> None:
 
 
 def find_candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) -> list[int]:
-    """Return the number of the face meant, or for ``"auto"`` of those that the sound decides on.
+    """Numbers of the candidate faces: one, or for ``"auto"`` those compared with the sound.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def find_candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) ->
 
 
 def choose_face(lips: Mapping[int, Lips], source: Readable) -> Lips:
-    """Return the mouth that moves with the sound; without sound, the first (of the largest face).
+    """Mouth of the highest synchrony score; without sound, the first (of the largest face).
 
     Warns
     -----
@@ -80,8 +80,8 @@ def choose_face(lips: Mapping[int, Lips], source: Readable) -> Lips:
     else:
         scores = {number: measure_synchrony(one, audio) for number, one in lips.items()}
         best = max(scores, key=lambda number: scores[number])
-        told = ", ".join(f"{number}: {scores[number]:.2f}" for number in sorted(scores))
-        why = f"whose mouth moves most with the sound ({told})"
+        listed = ", ".join(f"{number}: {scores[number]:.2f}" for number in sorted(scores))
+        why = f"whose mouth moves most with the sound ({listed})"
     warnings.warn(
         f"{len(lips)} faces in {name}; took number {best} from the left (from 0), {why}; "
         "choose another one by face=",

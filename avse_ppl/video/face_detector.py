@@ -19,7 +19,7 @@ _OUTPUTS = 9  # score, box and keypoints at three strides
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """A face in a video frame.
+    """Detected face of a video frame.
 
     Parameters
     ----------
@@ -34,28 +34,28 @@ class Face:
     keypoints: np.ndarray
 
     def scaled(self, scale: float) -> Face:
-        """Return the face in a video frame `scale` times as large."""
+        """Face in a video frame `scale` times as large."""
         return Face(self.score, self.keypoints * scale)
 
 
 class FaceDetector(Protocol):
-    """What finds faces: SCRFD, or a callable of yours."""
+    """Face detector: SCRFD, or a callable of yours."""
 
     def __call__(self, picture: np.ndarray, size_px: int) -> list[Face]:
-        """Find the faces of a video frame.
+        """Faces of a video frame.
 
         Parameters
         ----------
         picture
             ``(height, width, 3)`` uint8 in the order blue, green, red.
         size_px
-            Longer side that the video frame is brought to before the search, a multiple of 32.
+            Longer side that the video frame is scaled to before the search, a multiple of 32.
         """
         ...
 
 
 def find_face_model(face_model: str | os.PathLike[str] | None = None) -> Path:
-    """Return where the weights of the face detector are.
+    """Path of the weights of the face detector.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def find_face_model(face_model: str | os.PathLike[str] | None = None) -> Path:
 
 
 def load_detector(path: Path, *, threads: int = 1) -> FaceDetector:
-    """Open SCRFD weights with insightface, for video frames of any size.
+    """SCRFD detector from its weights, for video frames of any size.
 
     Raises
     ------
@@ -101,46 +101,37 @@ def load_detector(path: Path, *, threads: int = 1) -> FaceDetector:
             f"faces are found with insightface and onnxruntime, and {error.name} is missing; "
             "install them: pip install 'avse-ppl[video]'"
         ) from error
-    scrfd = SCRFD(session=_session(path, threads), static_shape_sessions=False)
-    scrfd.det_thresh = _MIN_SCORE
-    return _Scrfd(scrfd)
-
-
-def _session(path: Path, threads: int) -> Any:
     import onnx
     import onnxruntime
     from google.protobuf.message import DecodeError
 
+    expected = f"expected an SCRFD face detector with keypoints (9 outputs) in '{path}'"
+    remedy = "insightface's det_500m.onnx or det_10g.onnx is one"
     try:
-        graph = onnx.load(str(path))
+        model: Any = onnx.load(str(path))
     except DecodeError as error:
-        raise _not_scrfd(path, str(error)) from error
-    if len(graph.graph.output) != _OUTPUTS:
-        raise _not_scrfd(path, f"{len(graph.graph.output)} outputs")
-    _free_size(graph)
+        raise ValueError(f"{expected}, found {error}; {remedy}") from error
+    outputs = model.graph.output
+    if len(outputs) != _OUTPUTS:
+        raise ValueError(f"{expected}, found {len(outputs)} outputs; {remedy}")
+
+    # Let the network take video frames of any size: some files are fixed to 640x640.
+    _, _, height, width = model.graph.input[0].type.tensor_type.shape.dim
+    height.dim_param, width.dim_param = "height", "width"
+    for output in outputs:
+        output.type.tensor_type.shape.dim[-2].dim_param = f"{output.name}_rows"
+    del model.graph.value_info[:]
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-
-
-def _free_size(model: Any) -> None:
-    """Let the network take video frames of any size: some files are fixed to 640x640."""
-    _, _, height, width = model.graph.input[0].type.tensor_type.shape.dim
-    height.dim_param, width.dim_param = "height", "width"
-    for output in model.graph.output:
-        output.type.tensor_type.shape.dim[-2].dim_param = f"{output.name}_rows"
-    del model.graph.value_info[:]
-
-
-def _not_scrfd(path: Path, found: str) -> ValueError:
-    return ValueError(
-        f"expected an SCRFD face detector with keypoints (9 outputs) in '{path}', found {found}; "
-        "insightface's det_500m.onnx or det_10g.onnx is one"
-    )
+    scrfd = SCRFD(session=session, static_shape_sessions=False)
+    scrfd.det_thresh = _MIN_SCORE
+    return _Scrfd(scrfd)
 
 
 @dataclass(frozen=True)

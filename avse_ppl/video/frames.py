@@ -50,25 +50,27 @@ class VideoFrame:
     def size_px(self) -> tuple[int, int]:
         """Width and height as shown: upright, with square pixels."""
         width, height = round(self.frame.width * self.aspect), self.frame.height
-        return (height, width) if self._quarter_turns % 2 else (width, height)
+        return (height, width) if self.quarter_turns % 2 else (width, height)
 
     @property
-    def _quarter_turns(self) -> int:
+    def quarter_turns(self) -> int:
+        """Rotation that the container asks for, in turns of 90 degrees, 0 to 3."""
         return round(getattr(self.frame, "rotation", 0) / 90) % 4
 
     def grey(self, scale: float = 1.0) -> np.ndarray:
         """Return ``(height, width)`` uint8, full range, `scale` times as large."""
-        return self._reformat("gray", scale)
+        return self.convert("gray", scale)
 
     def colour(self, scale: float = 1.0) -> np.ndarray:
         """Return ``(height, width, 3)`` uint8 in the order blue, green, red."""
-        return self._reformat("bgr24", scale)
+        return self.convert("bgr24", scale)
 
-    def _reformat(self, pixels: str, scale: float) -> np.ndarray:
+    def convert(self, pixels: str, scale: float) -> np.ndarray:
+        """Upright array in a pixel format of FFmpeg, `scale` times as large."""
         width = max(round(self.frame.width * self.aspect * scale), 1)
         height = max(round(self.frame.height * scale), 1)
         array = self.frame.reformat(width=width, height=height, format=pixels).to_ndarray()
-        return np.ascontiguousarray(np.rot90(array, self._quarter_turns))
+        return np.ascontiguousarray(np.rot90(array, self.quarter_turns))
 
 
 def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[VideoFrame]:
@@ -83,7 +85,7 @@ def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Vide
 
     Yields
     ------
-    Picture
+    VideoFrame
         In the order of their times, which always grow. Damaged frames are left out.
 
     Raises
@@ -103,11 +105,14 @@ def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Vide
     >>> next(read_video_frames("examples/data/speech.mkv")).size_px
     (360, 288)
     """
-    with _opened_video(source) as (container, track, name):
+    with open_video(source) as (container, track, name):
         faults = [0]
         last_s, index = -np.inf, 0
-        for frame in _decoded(container, track, faults):
-            time_s = _time_s(frame, track, index)
+        for frame in decode_frames(container, track, faults):
+            if frame.time is None:
+                time_s = index / float(track.average_rate or _RATE_HZ)
+            else:
+                time_s = frame.time - float((track.start_time or 0) * (track.time_base or 0))
             if time_s <= last_s:
                 continue
             yield VideoFrame(index, time_s, frame, float(track.sample_aspect_ratio or 1))
@@ -137,7 +142,7 @@ def count_video_frames(source: Readable) -> int:
     >>> count_video_frames("examples/data/speech.mkv")
     75
     """
-    with _opened_video(source) as (container, track, _):
+    with open_video(source) as (container, track, _):
         if track.frames:
             return track.frames
         rate_hz = float(track.average_rate or 0)
@@ -145,7 +150,14 @@ def count_video_frames(source: Readable) -> int:
 
 
 @contextmanager
-def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStream, str]]:
+def open_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStream, str]]:
+    """Container, first video track and name of a source, open within the context.
+
+    Raises
+    ------
+    ValueError
+        If it is no container, or holds no video.
+    """
     import av
     from av.error import FFmpegError
 
@@ -169,10 +181,10 @@ def _opened_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStrea
             yield container, moving[0], name
 
 
-def _decoded(
+def decode_frames(
     container: InputContainer, track: VideoStream, faults: list[int]
 ) -> Iterator[av.VideoFrame]:
-    """Decode what can be decoded, and count in `faults[0]` what cannot."""
+    """Decode the frames of a track, and count in `faults[0]` the damaged ones."""
     from av.error import FFmpegError
 
     packets = container.demux(track)
@@ -194,10 +206,3 @@ def _decoded(
                 faults[0] += 1
             else:
                 yield frame
-
-
-def _time_s(frame: av.VideoFrame, track: VideoStream, index: int) -> float:
-    if frame.time is None:
-        return index / float(track.average_rate or _RATE_HZ)
-    start_s = float((track.start_time or 0) * (track.time_base or 0))
-    return frame.time - start_s

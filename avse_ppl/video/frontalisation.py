@@ -1,7 +1,8 @@
 """Frontalisation: mouth crops of a turned face rendered as seen from the front.
 
-The lower face is taken for a solid surface (a bent sheet with a nose on it), turned as the pose
-says; each pixel of the frontal crop is looked up where the surface is seen in the video frame.
+The lower face is a rigid 3-D surface (a bent sheet with a nose on it), turned by the head pose;
+each pixel of the frontal crop is taken from where that point of the surface projects to in the
+video frame.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _LIPS_DEPTH = -10.0  # at the middle; the corners of the mouth then lie at -2, a
 _NOSE_PX = 9.0
 
 
-def _surface() -> np.ndarray:
+def build_face_surface() -> np.ndarray:
     """Points of the lower face under the pixels of the crop, ``(88 * 88, 3)``."""
     across, down = np.meshgrid(np.arange(CROP_PX), np.arange(CROP_PX))
     depth = _LIPS_DEPTH + _BEND * (across - 44.0) ** 2
@@ -31,7 +32,7 @@ def _surface() -> np.ndarray:
 def cut_frontal_crop(
     picture: np.ndarray, keypoints: np.ndarray, parameters: np.ndarray
 ) -> np.ndarray:
-    """Cut a mouth crop as if the face were seen from the front.
+    """Mouth crop of a turned face, rendered in frontal view.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def cut_frontal_crop(
     keypoints
         ``(5, 2)`` pixels: the mouth comes to the middle of the crop.
     parameters
-        ``(6,)`` of the pose, see `pose.Poses`.
+        ``(6,)`` of the pose, see `head_pose.Poses`.
 
     Returns
     -------
@@ -48,14 +49,14 @@ def cut_frontal_crop(
     """
     import cv2
 
-    mouth = np.vstack([_surface(), SOLID_FACE[3:]])
-    seen = project_points(mouth, parameters[None])[0]
-    seen = seen + keypoints[3:].mean(axis=0) - seen[-2:].mean(axis=0)
+    mouth = np.vstack([build_face_surface(), SOLID_FACE[3:]])
+    projected = project_points(mouth, parameters[None])[0]
+    projected = projected + keypoints[3:].mean(axis=0) - projected[-2:].mean(axis=0)
     transform = estimate_crop_transform(keypoints)
     transform[:, 2] += _EDGE_PX
     transform *= _FINE
     chip = cut_crop(picture, transform, int(_FINE * (CROP_PX + 2 * _EDGE_PX)))
-    places = (seen[:-2] @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
+    places = (projected[:-2] @ transform[:, :2].T + transform[:, 2]).astype(np.float32)
     places = places.reshape(CROP_PX, CROP_PX, 2)
     return cv2.remap(
         chip, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

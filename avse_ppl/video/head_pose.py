@@ -32,8 +32,8 @@ SOLID_FACE = np.column_stack([MEAN_FACE - [44.0, 10.0], _DEPTH])
 
 _ERROR_PX = 1.5  # σ: of a keypoint, in px of the crop
 _FREEDOM = 3.0  # ν
-_ROUNDS = 12
-_TURN_PRIOR = np.deg2rad(40.0)  # keeps yaw and pitch off the edge of what can be seen
+_ITERATIONS = 12
+_TURN_PRIOR = np.deg2rad(40.0)  # keeps yaw and pitch off profile views
 # Random walk: standard deviation after one second, of three angles, log scale, and two px of crop.
 _WALK = np.array([1.0, 1.0, 1.0, 0.5, 100.0, 100.0])
 
@@ -61,7 +61,7 @@ class Poses:
 
 
 def estimate_poses(keypoints: np.ndarray, time_s: np.ndarray) -> Poses:
-    """Align a rigid face robustly with keypoints over time.
+    """Head pose over time, by robust rigid alignment of keypoints.
 
     The shape is adapted once to the speaker: by the median of what no pose explains.
 
@@ -81,24 +81,31 @@ def estimate_poses(keypoints: np.ndarray, time_s: np.ndarray) -> Poses:
     """
     n_frames = len(keypoints)
     parameters, confidence = np.full((n_frames, 6), np.nan), np.zeros(n_frames)
-    seen = np.asarray(np.isfinite(keypoints).all(axis=(1, 2)))
-    if not seen.any():
+    present = np.asarray(np.isfinite(keypoints).all(axis=(1, 2)))
+    if not present.any():
         return Poses(parameters, confidence)
-    points = keypoints[seen].astype(np.float64)
-    first, _, _ = _align(points, SOLID_FACE, _start(points))
-    shape = _adapted(points, first)
-    found, certainty, weights = _align(points, shape, first)
-    parameters[seen], confidence[seen] = found, weights.mean(axis=1)
+    points = keypoints[present].astype(np.float64)
+    first, _, _ = fit_poses(points, SOLID_FACE, initialise_poses(points))
+
+    # Shape of the speaker: the median over time of the residuals, turned back to the mean face.
+    error = points - project_points(SOLID_FACE, first)
+    error = error / np.exp(first[:, 3])[:, None, None]
+    back = np.einsum("fij,fpi->fpj", compute_rotation(first)[:, :2], error)
+    shape = SOLID_FACE + np.median(back, axis=0)
+
+    # Second fit with that shape, then smoothed between gaps.
+    found, certainty, weights = fit_poses(points, shape, first)
+    parameters[present], confidence[present] = found, weights.mean(axis=1)
     information = np.zeros((n_frames, 6, 6))
-    information[seen] = certainty
-    for start, stop in find_runs(seen):
+    information[present] = certainty
+    for start, stop in find_runs(present):
         part = slice(start, stop)
-        parameters[part] = _smoothed(parameters[part], information[part], time_s[part])
+        parameters[part] = smooth_poses(parameters[part], information[part], time_s[part])
     return Poses(parameters, confidence)
 
 
 def compute_rotation(parameters: np.ndarray) -> np.ndarray:
-    """Return ``(frame, 3, 3)``: yaw, then pitch, then roll."""
+    """Rotation matrices ``(frame, 3, 3)``: yaw, then pitch, then roll."""
     (sin_r, sin_p, sin_y), (cos_r, cos_p, cos_y) = (
         function(parameters[:, :3].T) for function in (np.sin, np.cos)
     )
@@ -112,13 +119,13 @@ def compute_rotation(parameters: np.ndarray) -> np.ndarray:
 
 
 def project_points(points: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    """Return where ``(point, 3)`` of the face are seen, ``(frame, point, 2)`` pixels."""
+    """Scaled orthographic projection of ``(point, 3)``, ``(frame, point, 2)`` pixels."""
     turned = np.einsum("fij,pj->fpi", compute_rotation(parameters)[:, :2], points)
     return np.exp(parameters[:, 3])[:, None, None] * turned + parameters[:, None, 4:]
 
 
-def _start(points: np.ndarray) -> np.ndarray:
-    """Roll, scale and place of a face seen from the front, ``(frame, 6)``."""
+def initialise_poses(points: np.ndarray) -> np.ndarray:
+    """Initial parameters ``(frame, 6)``: roll, scale and place of a frontal face."""
     across = points[:, 1] - points[:, 0]
     down = points[:, 3:].mean(axis=1) - points[:, :2].mean(axis=1)
     roll = np.arctan2(across[:, 1] - down[:, 0], across[:, 0] + down[:, 1])
@@ -129,19 +136,19 @@ def _start(points: np.ndarray) -> np.ndarray:
     return np.column_stack([roll, 0 * roll, 0 * roll, scale, place])
 
 
-def _align(
+def fit_poses(
     points: np.ndarray, shape: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return parameters ``(frame, 6)``, their information ``(frame, 6, 6)`` and the weights."""
+    """Student-t fit: parameters ``(frame, 6)``, information ``(frame, 6, 6)`` and weights."""
     parameters = start.copy()
     prior = np.diag([0.0, _TURN_PRIOR**-2, _TURN_PRIOR**-2, 0.0, 0.0, 0.0])
     weights = np.ones(points.shape[:2])
     information = np.tile(np.eye(6), (len(points), 1, 1))
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         scale = np.exp(parameters[:, 3])[:, None, None] * _ERROR_PX
         error = (points - project_points(shape, parameters)) / scale
         weights = (_FREEDOM + 2.0) / (_FREEDOM + (error**2).sum(axis=2))
-        slopes = _slopes(shape, parameters) / scale[..., None]
+        slopes = differentiate_projection(shape, parameters) / scale[..., None]
         information = np.einsum("fpia,fp,fpib->fab", slopes, weights, slopes) + prior
         pull = np.einsum("fpia,fp,fpi->fa", slopes, weights, error) - parameters @ prior
         damped = information + 1e-3 * information * np.eye(6)
@@ -151,22 +158,17 @@ def _align(
     return parameters, information, (weights / (1.0 + 2.0 / _FREEDOM)).clip(max=1.0)
 
 
-def _slopes(shape: np.ndarray, parameters: np.ndarray, step: float = 1e-5) -> np.ndarray:
-    """Derivatives of the projection, ``(frame, point, 2, 6)``."""
-    moves = step * np.eye(6)
-    ahead = [project_points(shape, parameters + move) for move in moves]
-    behind = [project_points(shape, parameters - move) for move in moves]
+def differentiate_projection(
+    shape: np.ndarray, parameters: np.ndarray, step: float = 1e-5
+) -> np.ndarray:
+    """Jacobian of the projection by central differences, ``(frame, point, 2, 6)``."""
+    changes = step * np.eye(6)
+    ahead = [project_points(shape, parameters + change) for change in changes]
+    behind = [project_points(shape, parameters - change) for change in changes]
     return (np.stack(ahead, axis=-1) - np.stack(behind, axis=-1)) / (2.0 * step)
 
 
-def _adapted(points: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-    error = points - project_points(SOLID_FACE, parameters)
-    error = error / np.exp(parameters[:, 3])[:, None, None]
-    back = np.einsum("fij,fpi->fpj", compute_rotation(parameters)[:, :2], error)
-    return SOLID_FACE + np.median(back, axis=0)
-
-
-def _smoothed(mean: np.ndarray, information: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+def smooth_poses(mean: np.ndarray, information: np.ndarray, time_s: np.ndarray) -> np.ndarray:
     """Kalman smoother of a random walk; ``(frame, 6)`` estimates with their information."""
     mean = mean.copy()
     mean[:, 0] = np.unwrap(mean[:, 0])

@@ -14,7 +14,7 @@ _COMPONENTS = 6
 
 
 def measure_mouth_opening(roi: np.ndarray) -> np.ndarray:
-    """How far the mouth is open, ``(frame,)`` from ``(frame, 88, 88)``.
+    """Opening of the mouth, ``(frame,)`` from ``(frame, 88, 88)``.
 
     What chin and lower lip move down against nose and upper lip, by dense optical flow, summed
     over time; each of the two has unit variance. It drifts: take out what is slow.

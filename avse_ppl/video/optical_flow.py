@@ -13,7 +13,7 @@ _NEEDED = 3
 def measure_eye_distance(keypoints: np.ndarray) -> float:
     """Size of a face, pixels: the mean of eye to eye and 0.9 of eyes to mouth.
 
-    Both are about equal for a face seen from the front, and of a turned face one stays.
+    Both are about equal for a frontal face, and of a turned face one stays.
     """
     eyes, mouth = keypoints[:2].mean(axis=0), keypoints[3:].mean(axis=0)
     across = np.linalg.norm(keypoints[1] - keypoints[0])
@@ -23,7 +23,7 @@ def measure_eye_distance(keypoints: np.ndarray) -> float:
 def track_keypoints(
     before: np.ndarray, after: np.ndarray, keypoints: np.ndarray
 ) -> np.ndarray | None:
-    """Move keypoints with the video frame (Lucas-Kanade on a pyramid), there and back.
+    """Keypoints tracked by pyramidal Lucas-Kanade flow, with a forward-backward check.
 
     Points that do not come back to where they were move with the others.
 

@@ -11,14 +11,14 @@ from avse_ppl.video.face_tracker import Track
 from avse_ppl.video.mouth_alignment import find_runs, smooth_trajectories
 from avse_ppl.video.optical_flow import measure_eye_distance
 
-_BRIDGE_S = 0.6  # from one seen video frame to the next
-_NOISE_S = 0.04  # the detector's keypoints are averaged over about three video frames
-_BRIEF = 0.2  # of the video frames of the face seen longest: less is a false find
+_BRIDGE_S = 0.6  # from one frame with the face to the next
+_NOISE_S = 0.04  # the detector's keypoints are averaged over about three frames
+_BRIEF = 0.2  # of the video frames of the longest track: less is a false detection
 
 
 @dataclass(frozen=True, eq=False)
 class FaceTrack:
-    """A face over the whole video.
+    """Track of a face over the whole video.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class FaceTrack:
 
 
 def build_face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceTrack]:
-    """Return the faces of a video from left to right, without those seen only for a moment.
+    """Face tracks of a video from left to right, without those that are very short.
 
     Parameters
     ----------
@@ -59,28 +59,27 @@ def build_face_tracks(tracks: Sequence[Track], time_s: np.ndarray) -> list[FaceT
 
     Examples
     --------
-    >>> seen = Track(keypoints={0: np.eye(5, 2), 2: np.eye(5, 2)}, score={0: 0.8, 2: 0.7})
-    >>> build_face_tracks([seen], np.array([0.0, 0.04, 0.08]))[0].bridged.tolist()
+    >>> track = Track(keypoints={0: np.eye(5, 2), 2: np.eye(5, 2)}, score={0: 0.8, 2: 0.7})
+    >>> build_face_tracks([track], np.array([0.0, 0.04, 0.08]))[0].bridged.tolist()
     [False, True, False]
     """
     longest = max((len(track.keypoints) for track in tracks), default=0)
     lasting = [track for track in tracks if len(track.keypoints) >= max(_BRIEF * longest, 1)]
-    faces = [_over_time(track, time_s) for track in lasting]
+    faces = []
+    for track in lasting:
+        keypoints = np.full((len(time_s), 5, 2), np.nan)
+        score = np.zeros(len(time_s), np.float32)
+        rows = sorted(track.keypoints)
+        keypoints[rows] = [track.keypoints[row] for row in rows]
+        score[rows] = [track.score[row] for row in rows]
+        bridged = bridge_gaps(keypoints, time_s)
+        smooth = smooth_trajectories(keypoints, time_s, _NOISE_S)
+        faces.append(FaceTrack(smooth, score, bridged))
     return sorted(faces, key=lambda face: float(np.nanmean(face.keypoints[..., 0])))
 
 
-def _over_time(track: Track, time_s: np.ndarray) -> FaceTrack:
-    keypoints = np.full((len(time_s), 5, 2), np.nan)
-    score = np.zeros(len(time_s), np.float32)
-    rows = sorted(track.keypoints)
-    keypoints[rows] = [track.keypoints[row] for row in rows]
-    score[rows] = [track.score[row] for row in rows]
-    bridged = _bridge(keypoints, time_s)
-    return FaceTrack(smooth_trajectories(keypoints, time_s, _NOISE_S), score, bridged)
-
-
-def _bridge(keypoints: np.ndarray, time_s: np.ndarray) -> np.ndarray:
-    """Fill short gaps inside in place; return ``(frame,)`` where."""
+def bridge_gaps(keypoints: np.ndarray, time_s: np.ndarray) -> np.ndarray:
+    """Interpolate over short gaps, in place; returns ``(frame,)`` where."""
     bridged = np.zeros(len(time_s), dtype=bool)
     for start, stop in find_runs(np.isnan(keypoints[:, 0, 0])):
         if start == 0 or stop == len(time_s) or time_s[stop] - time_s[start - 1] > _BRIDGE_S:

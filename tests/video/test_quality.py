@@ -134,7 +134,7 @@ def test_bad_input_is_refused(small, mouth):
 
 @pytest.mark.parametrize("samples", [np.zeros(48000), np.ones(1000)])
 def test_sound_that_tells_nothing_is_left_out(small, mouth, samples):
-    with pytest.warns(UserWarning, match="judged without it"):
+    with pytest.warns(UserWarning, match="scored without it"):
         judged = score_lips(mouth, Audio(samples.astype(np.float32), 16000), network=small)
     assert np.isnan(judged.agreement).all()
     assert np.array_equal(judged.score, score_lips(mouth, network=small).score)

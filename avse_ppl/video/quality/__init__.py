@@ -1,1 +1,1 @@
-"""The visual quality score, from the reliability network."""
+"""Quality score of the lips, by the reliability network."""

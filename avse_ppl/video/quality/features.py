@@ -10,7 +10,7 @@ from avse_ppl.models.networks.av_sync import BANDS, STEPS
 from avse_ppl.video.lips import Lips
 
 SOUND_HZ = 16000
-PICTURE_HZ = 25.0
+VIDEO_RATE_HZ = 25.0
 _STEP, _WINDOW, _FFT = SOUND_HZ // 100, 400, 512
 _LOWEST_HZ, _HIGHEST_HZ = 80.0, 7600.0
 _FLOOR = 1e-4  # of the mean power
@@ -19,7 +19,7 @@ _GAP = 5.0  # frames, over which a gap is remembered
 
 
 def compute_tracker_columns(lips: Lips) -> np.ndarray:
-    """Bring what the tracker knows, and the plainest facts of the crops, to numbers near 1.
+    """Tracker columns and image statistics of the crops, scaled to about 1.
 
     Returns
     -------
@@ -40,35 +40,31 @@ def compute_tracker_columns(lips: Lips) -> np.ndarray:
     small = lips.roi[:, ::2, ::2].astype(np.float32)
     change = np.zeros(len(lips))
     change[1:] = np.abs(np.diff(small, axis=0)).mean(axis=(1, 2)) * found[1:] * found[:-1]
-    level, spread = small.mean(axis=(1, 2)) / 255.0, small.std(axis=(1, 2)) / 64.0
+    mean, contrast = small.mean(axis=(1, 2)) / 255.0, small.std(axis=(1, 2)) / 64.0
+
+    # Nearness of a gap: falls from 1 at frames without a face to 0 far away from any.
+    nearness, gaps, place = np.zeros(len(lips)), np.flatnonzero(~lips.found), np.arange(len(lips))
+    if len(gaps):
+        after = gaps[np.searchsorted(gaps, place).clip(0, len(gaps) - 1)]
+        before = gaps[(np.searchsorted(gaps, place, side="right") - 1).clip(0)]
+        distance = np.minimum(np.abs(after - place), np.abs(before - place))
+        nearness = np.exp(-distance / _GAP)
     columns = (
         found, lips.interpolated, lips.score, known, *pose.T, lips.pose_confidence,
-        np.log1p(np.nan_to_num(lips.blur)) / 5.0, np.log1p(change), level, spread,
-        _near_gap(lips.found),
+        np.log1p(np.nan_to_num(lips.blur)) / 5.0, np.log1p(change), mean, contrast, nearness,
     )  # fmt: skip
     return np.nan_to_num(np.stack(columns, axis=1).astype(np.float32)) * found[:, None]
 
 
-def _near_gap(found: np.ndarray) -> np.ndarray:
-    """Falls from 1 at frames without a face to 0 far away from any."""
-    gaps = np.flatnonzero(~found)
-    if len(gaps) == 0:
-        return np.zeros(len(found))
-    place = np.arange(len(found))
-    after = gaps[np.searchsorted(gaps, place).clip(0, len(gaps) - 1)]
-    before = gaps[(np.searchsorted(gaps, place, side="right") - 1).clip(0)]
-    return np.exp(-np.minimum(np.abs(after - place), np.abs(before - place)) / _GAP)
-
-
 def compute_log_mel_energies(samples: np.ndarray, frames: int) -> np.ndarray:
-    """Measure log levels in 40 bands, four times a video frame, without what is steady.
+    """Log-mel energies in 40 bands, four times a video frame, less their mean over time.
 
     Parameters
     ----------
     samples
-        ``(sample,)`` at 16 kHz; sample 0 is heard with the first video frame.
+        ``(sample,)`` at 16 kHz; sample 0 belongs to the first video frame.
     frames
-        Pictures, 25 a second.
+        Number of video frames, 25 a second.
 
     Returns
     -------
@@ -86,7 +82,7 @@ def compute_log_mel_energies(samples: np.ndarray, frames: int) -> np.ndarray:
     padded = np.pad(padded[:wanted], (0, max(0, wanted - len(padded))))
     cut = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_STEP][:steps]
     power = np.abs(np.fft.rfft(cut * np.hanning(_WINDOW).astype(np.float32), _FFT)) ** 2
-    levels = power.astype(np.float32) @ _bands().T
+    levels = power.astype(np.float32) @ build_mel_filterbank().T
     floor = max(float(levels.mean()) * _FLOOR, 1e-10)
     logs = np.log(levels + floor)
     logs = (logs - logs.mean(axis=0)) / 2.0
@@ -94,8 +90,8 @@ def compute_log_mel_energies(samples: np.ndarray, frames: int) -> np.ndarray:
 
 
 @functools.cache
-def _bands() -> np.ndarray:
-    """Triangles on a mel scale, ``(band, bin)``, each with sum 1."""
+def build_mel_filterbank() -> np.ndarray:
+    """Triangular mel filters, ``(band, bin)``, each with sum 1."""
     low, high = (1127 * np.log1p(hz / 700) for hz in (_LOWEST_HZ, _HIGHEST_HZ))
     edges = 700 * np.expm1(np.linspace(low, high, BANDS + 2) / 1127)
     bins = np.fft.rfftfreq(_FFT, 1 / SOUND_HZ)

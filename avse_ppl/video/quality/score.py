@@ -20,8 +20,8 @@ from avse_ppl.signal.audio import Audio
 from avse_ppl.video.corruptions.base import CAUSES
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.quality.features import (
-    PICTURE_HZ,
     SOUND_HZ,
+    VIDEO_RATE_HZ,
     compute_log_mel_energies,
     compute_tracker_columns,
 )
@@ -29,22 +29,22 @@ from avse_ppl.video.quality.features import (
 if TYPE_CHECKING:
     from avse_ppl.models.networks.reliability import ReliabilityNetwork
 
-_BLOCK, _AROUND = 750, 75  # frames judged at once, and what they see to either side
+_BLOCK, _AROUND = 750, 75  # frames evaluated at once, and their context on either side
 _SHORTEST_S = 0.4  # of sound, to be compared with lips
 _REGULAR_S = 2e-3
 
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How far each frame of a video can be believed, and why not.
+    """Quality score of each video frame, with the likeliest cause of a low one.
 
     Parameters
     ----------
     time_s
         ``(frame,)`` those of the lips.
     score
-        ``(frame,)`` in [0, 1]: 1 for a mouth that is seen from the front, uncovered, sharp, lit,
-        and moves with the sound; 0 where no face was found.
+        ``(frame,)`` in [0, 1]: 1 for a mouth in frontal view that is uncovered, sharp, lit and in
+        synchrony with the sound; 0 where no face was found.
     cause
         ``(frame,)`` the likeliest of `avse_ppl.video.corruptions.CAUSES`.
     cause_probability
@@ -119,16 +119,16 @@ def score_lips(
     *,
     network: ReliabilityNetwork | str | Path | None = None,
 ) -> Reliability:
-    """Judge how far each frame of a clip of lips can be believed.
+    """Quality score of the lips in each video frame, with the likeliest cause of a low one.
 
     Parameters
     ----------
     lips
-        Of one speaker, at any rate: judged are their nearest frames at 25 a second.
+        Of one speaker, at any rate: their nearest frames at 25 a second are scored.
     audio
         The sound, noisy as it is, which starts at time 0 of the lips; several channels are
-        averaged. It may only lower the score. Without it nothing is known of lips that are out of
-        sync or of somebody else.
+        averaged. It may only lower the score. Without it, lips that are out of synchrony or of
+        another speaker are not detected.
     network
         The network, or the name or folder of its weights; None for those shipped.
 
@@ -159,8 +159,8 @@ def score_lips(
     >>> from avse_ppl.video import read_lips
     >>> from avse_ppl.signal.audio import load_audio
     >>> clip = "examples/data/mouth.mkv"
-    >>> judged = score_lips(read_lips(clip), load_audio(clip))
-    >>> judged.score.shape, judged.cause_probability.shape
+    >>> quality = score_lips(read_lips(clip), load_audio(clip))
+    >>> quality.score.shape, quality.cause_probability.shape
     ((75,), (75, 8))
     """
     if not isinstance(lips, Lips):
@@ -211,7 +211,7 @@ def resample_audio(audio: Audio | None) -> np.ndarray | None:
     if not is_audible(audio):
         why = "silent" if audio.peak == 0.0 else f"{audio.duration_s:.2f} s long"
         warnings.warn(
-            f"the sound is {why}, which tells nothing about the lips: they are judged without it",
+            f"the sound is {why}, which tells nothing about the lips: they are scored without it",
             UserWarning,
             stacklevel=3,
         )
@@ -245,11 +245,11 @@ def score_missing_lips(lips: Lips) -> Reliability:
 
 def resample_lips(lips: Lips) -> tuple[Lips, np.ndarray]:
     """Lips at 25 frames a second from time 0, and which of these each frame is nearest to."""
-    wanted = np.arange(len(lips)) / PICTURE_HZ
+    wanted = np.arange(len(lips)) / VIDEO_RATE_HZ
     if np.abs(lips.time_s - wanted).max() <= _REGULAR_S:
         return lips, np.arange(len(lips))
-    steady = lips.resample(PICTURE_HZ, max(lips.duration_s, 1 / PICTURE_HZ))
-    return steady, np.rint(lips.time_s * PICTURE_HZ).astype(int).clip(0, len(steady) - 1)
+    steady = lips.resample(VIDEO_RATE_HZ, max(lips.duration_s, 1 / VIDEO_RATE_HZ))
+    return steady, np.rint(lips.time_s * VIDEO_RATE_HZ).astype(int).clip(0, len(steady) - 1)
 
 
 def score_blocks(
