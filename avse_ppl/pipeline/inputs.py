@@ -17,7 +17,7 @@ from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.pipeline.batching import Chunk
 from avse_ppl.pipeline.catalog import resolve_speech
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
-from avse_ppl.signal.media import list_video_tracks
+from avse_ppl.signal.container import list_video_tracks
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from avse_ppl.signal.media import Readable, check_subtype, read_media, write_media
+from avse_ppl.signal.media import Readable, read_media
+from avse_ppl.signal.sound_file import check_subtype, write_media
 from avse_ppl.utils.files import check_writable
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl.signal.media import Readable, get_stated_duration, list_video_tracks, open_media
+from avse_ppl.signal.container import get_stated_duration, list_video_tracks
+from avse_ppl.signal.media import Readable, open_media
 
 if TYPE_CHECKING:
     import av

@@ -21,7 +21,7 @@ from avse_ppl.signal.audio import (
     load_audio,
     save_audio,
 )
-from avse_ppl.signal.media import count_missing_bytes
+from avse_ppl.signal.whole_file import count_missing_bytes
 from tests.helpers import RATE_HZ
 
 STEPS_16 = 2**15
