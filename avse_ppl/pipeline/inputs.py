@@ -17,7 +17,8 @@ from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.pipeline.batching import Chunk
 from avse_ppl.pipeline.catalog import resolve_speech
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
-from avse_ppl.signal.container import list_video_tracks
+from avse_ppl.signal.demuxer import open_container
+from avse_ppl.signal.media import open_media
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 if TYPE_CHECKING:
@@ -326,25 +327,19 @@ def match_prior_to_videos(
 
 def has_video_stream(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds a video stream, and not only a cover image."""
-    import av
-    from av.error import FFmpegError
-
     try:
-        with av.open(str(path)) as container:
-            return bool(list_video_tracks(container))
-    except (FFmpegError, OSError, IndexError):
+        with open_media(path) as (handle, name), open_container(handle, name, "video") as media:
+            return bool(media.video_tracks)
+    except (ValueError, OSError):  # said by what reads it
         return False
 
 
 def has_audio_stream(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds an audio stream; False for what cannot be read."""
-    import av
-    from av.error import FFmpegError
-
     try:
-        with av.open(str(path)) as container:
-            return bool(container.streams.audio)
-    except (FFmpegError, OSError, IndexError):
+        with open_media(path) as (handle, name), open_container(handle, name, "audio") as media:
+            return bool(media.audio_tracks)
+    except (ValueError, OSError):
         return False
 
 

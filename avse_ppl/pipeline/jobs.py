@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avse_ppl.signal.audio import SAVE_SUBTYPES
+from avse_ppl.signal.demuxer import open_container
+from avse_ppl.signal.media import open_media
 from avse_ppl.utils.files import check_apart, check_folder, check_writable
 
 _AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
@@ -145,11 +147,8 @@ def measure_duration(path: Path) -> float:
         return info.duration * info.channels
     except (soundfile.LibsndfileError, OSError):
         pass
-    from av import open as open_media
-    from av.error import FFmpegError
-
     try:
-        with open_media(str(path)) as container:
-            return (container.duration or 0) / 1e6
-    except (FFmpegError, OSError, IndexError):
+        with open_media(path) as (handle, name), open_container(handle, name, "audio") as media:
+            return (media.container.duration or 0) / 1e6
+    except (ValueError, OSError):
         return 0.0

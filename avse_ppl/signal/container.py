@@ -1,98 +1,209 @@
-"""Media containers by FFmpeg (PyAV): the sound of videos, in time with their frames."""
+"""Sound of media containers by FFmpeg (PyAV), in time with their video frames."""
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from avse_ppl.signal.demuxer import (
+    Media,
+    choose_track,
+    describe_ffmpeg_error,
+    get_start,
+    get_stated_end,
+    open_container,
+)
+from avse_ppl.signal.time_stamps import apply_jumps, check_silence, find_jumps
 from avse_ppl.signal.whole_file import check_duration, damaged_error
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
 
 _OFFSET_S = 0.02  # half a video frame: nobody sees or hears less
+_LONGEST_BLOCK_S = 0.15  # of a lossy codec: by so much do containers count its delay in or out
 
 
-def read_with_ffmpeg(handle: BinaryIO, name: str) -> tuple[np.ndarray, int]:
-    """Decode the first audio track by FFmpeg, aligned with the first video frame if there is one.
+def read_with_ffmpeg(
+    handle: BinaryIO, name: str, track: int | None = None
+) -> tuple[np.ndarray, int]:
+    """Decode an audio track by FFmpeg, aligned with the first video frame if there is one.
+
+    Parameters
+    ----------
+    handle
+        A seekable binary file.
+    name
+        Of the file, for messages.
+    track
+        Number of the audio track, from 0; None for the one that is flagged as the default.
 
     Raises
     ------
     ValueError
-        If the file is of no known kind, has no sound, or is damaged.
-    """
-    import av
-    from av import AudioResampler
-    from av.error import FFmpegError
+        If the file is of no known kind, has no sound or no such track, is damaged, or has time
+        stamps that cannot be right.
+    OSError, KeyboardInterrupt
+        What is raised while the file is read.
 
-    try:
-        container = av.open(handle, mode="r")
-    except (FFmpegError, IndexError) as error:
-        raise ValueError(
-            f"expected audio or video in {name}, found neither ({error}); "
-            "is it another kind of file, or cut short?"
-        ) from error
-    with container:
-        if not container.streams.audio:
+    Warns
+    -----
+    UserWarning
+        If one of several tracks was taken; if there are gaps in the sound, or it starts earlier or
+        later than the video frames; if it changes its rate or channels.
+    """
+    with open_container(handle, name, "audio or video") as media:
+        if not media.audio_tracks:
             raise ValueError(
                 f"expected sound in {name}, found no audio track; "
                 "give a recording, or a video that was saved with its sound"
             )
-        track = container.streams.audio[0]
-        to_float = AudioResampler(format="fltp")
-        blocks: list[np.ndarray] = []
-        first = last = None
-        try:
-            for frame in container.decode(track):
-                first, last = first or frame, frame
-                blocks.extend(block.to_ndarray() for block in to_float.resample(frame))
-        except FFmpegError as error:
-            raise damaged_error(name, error) from error
-        if first is None or last is None:
-            raise damaged_error(name, "its audio track holds no sound")
-        samples, rate_hz = np.concatenate(blocks, axis=1), first.sample_rate
+        sound = choose_track(media.audio_tracks, track, "audio", name)
+        runs, times_s, lengths_s = decode_runs(media, sound)
 
-        # Length: infinite, and so never too short, where the file states no times.
-        end_s = math.inf if last.time is None else last.time + last.samples / last.sample_rate
-        stated_s = get_stated_duration(track)
-        if track.duration is not None and track.time_base is not None:
-            stated_s += first.time or 0.0
-        check_duration(end_s, stated_s, name)
+        # Length. Containers without time stamps state none.
+        first_s = next((time for time in times_s if time is not None), None)
+        stated_s = get_stated_end(sound)
+        if stated_s is not None and times_s[-1] is not None:
+            end_s = times_s[-1] + lengths_s[-1]
+            delay_s = 0.0 if sound.duration is not None else min(lengths_s[-1], _LONGEST_BLOCK_S)
+            if stated_s - end_s > delay_s:
+                check_duration(end_s, stated_s, name)
+
+        # Gaps.
+        samples, rate_hz = join_runs(runs, name)
+        edges = np.round(np.concatenate([[0.0], np.cumsum(lengths_s)]) * rate_hz).astype(int)
+        jumps = find_jumps(times_s, np.diff(edges).tolist(), rate_hz)
+        samples = apply_jumps(samples, jumps, rate_hz, name)
 
         # Start: together with the first video frame.
-        videos = list_video_tracks(container)
-        if videos and videos[0].start_time is not None and first.time is not None:
-            start_s = float(videos[0].start_time * (videos[0].time_base or 0))
-            samples = align_start(samples, rate_hz, first.time - start_s, name)
+        if media.video_tracks and first_s is not None:
+            start_s = get_start(choose_track(media.video_tracks, None, "video", name, quiet=True))
+            if start_s is not None:
+                samples = align_start(samples, rate_hz, first_s - start_s, name)
     return samples, rate_hz
 
 
-def list_video_tracks(container: InputContainer) -> list[VideoStream]:
-    """List the video tracks of a container, without still images such as covers."""
-    from av.stream import Disposition
+@dataclass
+class Run:
+    """Successive blocks of one rate, layout and sample format.
 
-    return [
-        track
-        for track in container.streams.video
-        if not track.disposition & Disposition.attached_pic
-    ]
+    Parameters
+    ----------
+    rate_hz
+        Sampling rate.
+    layout
+        Of the channels, as FFmpeg names it.
+    sample_format
+        As FFmpeg names it.
+    blocks
+        ``(channel, sample)`` float32 each.
+    """
+
+    rate_hz: int
+    layout: str
+    sample_format: str
+    blocks: list[np.ndarray]
+
+    @property
+    def duration_s(self) -> float:
+        """Length, seconds."""
+        return sum(block.shape[1] for block in self.blocks) / self.rate_hz
 
 
-def get_stated_duration(track: AudioStream | VideoStream) -> float:
-    """Return the duration that a container states for a track, seconds; 0 if it states none."""
-    if track.duration is not None and track.time_base is not None:
-        return float(track.duration * track.time_base)
-    tag = track.metadata.get("DURATION", "0:0:0").split(":")  # Matroska: hours:minutes:seconds
-    return sum(float(part) * unit for part, unit in zip(tag, (3600, 60, 1), strict=True))
+def decode_runs(
+    media: Media, track: AudioStream
+) -> tuple[list[Run], list[float | None], list[float]]:
+    """Decode an audio track to float32.
+
+    Returns
+    -------
+    tuple
+        Runs of equal format; the time stamp of each decoded block in seconds, None where it has
+        none; the length of each block in seconds.
+
+    Raises
+    ------
+    ValueError
+        If the track is damaged or holds no sound.
+    """
+    from av import AudioResampler
+    from av.error import FFmpegError
+
+    runs: list[Run] = []
+    times_s: list[float | None] = []
+    lengths_s: list[float] = []
+    to_float = None
+    try:
+        for packet in media.read_packets(track):
+            for frame in packet.decode():
+                if frame.samples == 0:
+                    continue
+                kind = (frame.sample_rate, frame.layout.name, frame.format.name)
+                last = runs[-1] if runs else None
+                if last is None or kind != (last.rate_hz, last.layout, last.sample_format):
+                    to_float = AudioResampler(format="fltp")
+                    runs.append(Run(*kind, blocks=[]))
+                times_s.append(frame.time)
+                lengths_s.append(frame.samples / frame.sample_rate)
+                blocks = to_float.resample(frame)  # type: ignore[union-attr]
+                runs[-1].blocks.extend(block.to_ndarray() for block in blocks)
+    except FFmpegError as error:
+        raise damaged_error(media.name, describe_ffmpeg_error(error)) from error
+    if not runs:
+        raise damaged_error(media.name, "its audio track holds no sound")
+    return runs, times_s, lengths_s
+
+
+def join_runs(runs: Sequence[Run], name: str) -> tuple[np.ndarray, int]:
+    """Join runs to ``(channel, sample)``, all at the rate and layout that most of the sound has.
+
+    Warns
+    -----
+    UserWarning
+        If they differ.
+    """
+    from av import AudioFrame, AudioResampler
+
+    lasting: Counter[tuple[int, str]] = Counter()
+    for run in runs:
+        lasting[run.rate_hz, run.layout] += run.duration_s  # type: ignore[assignment]
+    rate_hz, layout = max(lasting, key=lambda kind: lasting[kind])
+    joined, at_s = [], 0.0
+    for run in runs:
+        samples = np.concatenate(run.blocks, axis=1)
+        if (run.rate_hz, run.layout) != (rate_hz, layout):
+            frame = AudioFrame.from_ndarray(samples, format="fltp", layout=run.layout)
+            frame.sample_rate = run.rate_hz
+            convert = AudioResampler(format="fltp", layout=layout, rate=rate_hz)
+            parts = [*convert.resample(frame), *convert.resample(None)]
+            samples = np.concatenate([part.to_ndarray() for part in parts], axis=1)
+        end_s = at_s + run.duration_s
+        length = round(end_s * rate_hz) - round(at_s * rate_hz)
+        missing = max(0, length - samples.shape[1])
+        joined.append(np.pad(samples[:, :length], ((0, 0), (0, missing))))
+        at_s = end_s
+    if len(lasting) > 1:
+        kinds = ", ".join(f"{rate} Hz {channels}" for rate, channels in lasting)
+        message = (
+            f"the sound of {name} changes on its way ({kinds}); all of it was converted to "
+            f"{rate_hz} Hz {layout}"
+        )
+        warnings.warn(message, UserWarning, stacklevel=3)
+    return np.concatenate(joined, axis=1), rate_hz
 
 
 def align_start(samples: np.ndarray, rate_hz: int, offset_s: float, name: str) -> np.ndarray:
     """Pad or trim ``(channel, sample)`` that starts `offset_s` after the first video frame.
+
+    Raises
+    ------
+    ValueError
+        If the offset is implausibly long, or the sound ends before the video begins.
 
     Warns
     -----
@@ -101,6 +212,14 @@ def align_start(samples: np.ndarray, rate_hz: int, offset_s: float, name: str) -
     """
     if abs(offset_s) <= _OFFSET_S:
         return samples
+    length_s = samples.shape[1] / rate_hz
+    check_silence(offset_s, length_s, "starts after the first video frame by", name)
+    if length_s + offset_s <= 0:
+        raise ValueError(
+            f"the sound of {name} ends {-offset_s - length_s:.0f} s before its first video frame: "
+            "one of their clocks is wrong; save the sound as a WAV file, and give the video beside "
+            "it with an offset"
+        )
     shift = round(offset_s * rate_hz)
     done = "padded with silence" if shift > 0 else "trimmed"
     side = "after" if shift > 0 else "before"

@@ -62,7 +62,7 @@ def count_missing_bytes(handle: BinaryIO) -> int:
     elif head[:4] == b"OggS":
         end = find_ogg_end(handle, size)
     elif head[:4] == b"\x1a\x45\xdf\xa3":
-        end = find_matroska_end(handle)
+        end = find_matroska_end(handle, size)
     elif head[4:8] in _BOXES:
         end = find_mp4_end(handle, size)
     handle.seek(0)
@@ -99,11 +99,11 @@ def find_ogg_end(handle: BinaryIO, size: int) -> int:
     return start + page + 27 + len(segments) + sum(segments) if is_last else size + 1
 
 
-def find_matroska_end(handle: BinaryIO) -> int:
+def find_matroska_end(handle: BinaryIO, size: int) -> int:
     """Find where the segment of a Matroska file should end; 0 if it does not state that."""
     handle.seek(4)
-    header = read_ebml_integer(handle)
-    handle.seek(header or 0, os.SEEK_CUR)
+    header = read_ebml_integer(handle) or 0
+    handle.seek(min(handle.tell() + header, size))
     if handle.read(4) != _SEGMENT:
         return 0
     length = read_ebml_integer(handle)

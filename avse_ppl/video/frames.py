@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avse_ppl.signal.container import get_stated_duration, list_video_tracks
+from avse_ppl.signal.demuxer import (
+    Media,
+    choose_track,
+    get_start,
+    get_stated_end,
+    open_container,
+)
 from avse_ppl.signal.media import Readable, open_media
+from avse_ppl.signal.time_stamps import MAX_OVERLAP_S, MAX_SILENCE_S, count_times
 
 if TYPE_CHECKING:
     import av
-    from av.container import InputContainer
     from av.video.stream import VideoStream
 
 _SHORTFALL_S = 0.5  # containers count the last frame, or the audio, each in its way
@@ -74,15 +80,19 @@ class VideoFrame:
         return np.ascontiguousarray(np.rot90(array, self.quarter_turns))
 
 
-def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[VideoFrame]:
+def read_video_frames(
+    source: Readable, *, track: int | None = None, quiet: bool = False
+) -> Iterator[VideoFrame]:
     """Decode the frames of a video one after the other.
 
     Parameters
     ----------
     source
         A path, or the bytes of an encoded file.
+    track
+        Number of the video track, from 0; None for the one that is flagged as the default.
     quiet
-        Whether to leave out the warning about damaged frames (for a second reading).
+        Whether to leave out the warnings (for a second reading).
 
     Yields
     ------
@@ -93,41 +103,59 @@ def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Vide
     ------
     FileNotFoundError, IsADirectoryError, PermissionError
         If the path cannot be opened.
+    OSError, KeyboardInterrupt
+        What is raised while it is read.
     ValueError
-        If the file is empty, holds no video, or none of its frames can be decoded.
+        If the file is empty, holds no video, none of its frames can be decoded, or its time stamps
+        cannot be right.
 
     Warns
     -----
     UserWarning
-        If some frames are damaged, or fewer are there than the file promises.
+        If some frames are damaged, fewer are there than the file promises, their clock is set back,
+        or one of several tracks was taken.
 
     Examples
     --------
     >>> next(read_video_frames("examples/data/speech.mkv")).size_px
     (360, 288)
     """
-    with open_video(source) as (container, track, name):
-        faults = [0]
+    with open_video(source, track, quiet=quiet) as (media, video):
+        name, faults, restarts = media.name, [0], 0
+        start_s, period_s = get_start(video) or 0.0, 1 / float(video.average_rate or _RATE_HZ)
         last_s, index = -np.inf, 0
-        for frame in decode_frames(container, track, faults):
-            if frame.time is None:
-                time_s = index / float(track.average_rate or _RATE_HZ)
-            else:
-                time_s = frame.time - float((track.start_time or 0) * (track.time_base or 0))
+        for frame in decode_frames(media, video, faults):
+            time_s = index * period_s if frame.time is None else frame.time - start_s
+            if time_s < last_s - MAX_OVERLAP_S:  # the clock was set back: go on where it was
+                start_s -= last_s + period_s - time_s
+                time_s, restarts = last_s + period_s, restarts + 1
+            if index and time_s - last_s > MAX_SILENCE_S:
+                raise ValueError(
+                    f"the video of {name} shows nothing from {last_s:.0f} s to {time_s:.0f} s: its "
+                    "time stamps cannot be right; save it anew, or cut it there"
+                )
             if time_s <= last_s:
                 continue
-            yield VideoFrame(index, time_s, frame, float(track.sample_aspect_ratio or 1))
+            yield VideoFrame(index, time_s, frame, float(video.sample_aspect_ratio or 1))
             last_s, index = time_s, index + 1
-        promised_s = get_stated_duration(track)
         if index == 0:
             raise ValueError(
                 f"{name} is damaged: none of its video frames can be decoded; "
                 "copy or record it again"
             )
-        if faults[0] and not quiet:
+        if quiet:
+            return
+        if faults[0]:
             message = f"{faults[0]} video frames of {name} are damaged and were left out"
             warnings.warn(message, UserWarning, stacklevel=2)
-        if promised_s - last_s > _SHORTFALL_S and not quiet:
+        if restarts:
+            message = (
+                f"the video of {name} has time stamps that go back {count_times(restarts)} (joined "
+                "recordings?): what follows was put right after"
+            )
+            warnings.warn(message, UserWarning, stacklevel=2)
+        promised_s = (get_stated_end(video) or 0.0) - (get_start(video) or 0.0)
+        if promised_s - last_s > _SHORTFALL_S:
             message = (
                 f"the video of {name} is cut short: it promises {promised_s:.2f} s, and ends "
                 f"at {last_s:.2f} s"
@@ -135,7 +163,7 @@ def read_video_frames(source: Readable, *, quiet: bool = False) -> Iterator[Vide
             warnings.warn(message, UserWarning, stacklevel=2)
 
 
-def count_video_frames(source: Readable) -> int:
+def count_video_frames(source: Readable, *, track: int | None = None) -> int:
     """Count the frames that a container states or its length suggests; 0 if neither.
 
     Examples
@@ -143,52 +171,47 @@ def count_video_frames(source: Readable) -> int:
     >>> count_video_frames("examples/data/speech.mkv")
     75
     """
-    with open_video(source) as (container, track, _):
-        if track.frames:
-            return track.frames
-        rate_hz = float(track.average_rate or 0)
-        return round((container.duration or 0) / 1e6 * rate_hz)
+    with open_video(source, track, quiet=True) as (media, video):
+        if video.frames:
+            return video.frames
+        end_s = get_stated_end(video)
+        if end_s is None:
+            length_s = (media.container.duration or 0) / 1e6
+        else:
+            length_s = end_s - (get_start(video) or 0.0)
+        return max(0, round(length_s * float(video.average_rate or 0)))
 
 
 @contextmanager
-def open_video(source: Readable) -> Iterator[tuple[InputContainer, VideoStream, str]]:
-    """Container, first video track and name of a source, open within the context.
+def open_video(
+    source: Readable, track: int | None = None, *, quiet: bool = False
+) -> Iterator[tuple[Media, VideoStream]]:
+    """Container and video track of a source, open within the context.
+
+    Parameters
+    ----------
+    source, track, quiet
+        As in `read_video_frames`.
 
     Raises
     ------
     ValueError
-        If it is no container, or holds no video.
+        If it is no container, or holds no video or no such track.
     """
-    import av
-    from av.error import FFmpegError
-
-    with open_media(source) as (handle, name):
-        handle.seek(0)
-        try:
-            container = av.open(handle, mode="r")
-        except (FFmpegError, IndexError) as error:
+    with open_media(source) as (handle, name), open_container(handle, name, "video") as media:
+        if not media.video_tracks:
             raise ValueError(
-                f"expected video in {name}, found none ({error}); "
-                "is it another kind of file, or cut short?"
-            ) from error
-        with container:
-            moving = list_video_tracks(container)
-            if not moving:
-                raise ValueError(
-                    f"expected video in {name}, found no video track; "
-                    "give the video of the speaker, or enhance the sound without video"
-                )
-            moving[0].thread_type = "AUTO"
-            yield container, moving[0], name
+                f"expected video in {name}, found no video track; "
+                "give the video of the speaker, or enhance the sound without video"
+            )
+        yield media, choose_track(media.video_tracks, track, "video", name, quiet=quiet)
 
 
-def decode_frames(
-    container: InputContainer, track: VideoStream, faults: list[int]
-) -> Iterator[av.VideoFrame]:
+def decode_frames(media: Media, track: VideoStream, faults: list[int]) -> Iterator[av.VideoFrame]:
     """Decode the frames of a track, and count in `faults[0]` the damaged ones."""
     from av.error import FFmpegError
 
-    packets = container.demux(track)
+    packets = media.read_packets(track)
     while True:
         try:
             packet = next(packets)
@@ -206,4 +229,4 @@ def decode_frames(
             if frame.is_corrupt:
                 faults[0] += 1
             else:
-                yield frame
+                yield frame  # type: ignore[misc]

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from avse_ppl.signal.demuxer import Media, get_start
 from avse_ppl.utils.files import atomic_path
 from avse_ppl.video.corruptions.base import Corrupted, CorruptionContext
 from avse_ppl.video.corruptions.compositing import composite_crop, make_placement
 from avse_ppl.video.corruptions.registry import KINDS, corrupt
-from avse_ppl.video.frames import read_video_frames
+from avse_ppl.video.frames import open_video, read_video_frames
 from avse_ppl.video.lips import Lips
 
 if TYPE_CHECKING:
-    from av.container import InputContainer, OutputContainer
+    from av.container import OutputContainer
     from av.video.stream import VideoStream
 
 SUFFIXES = (".mkv", ".mp4", ".mov", ".avi")
@@ -214,33 +215,30 @@ def _write(source: Path, output: Path, shown: Iterator[tuple[np.ndarray, float]]
     try:
         with (
             atomic_path(output) as temporary,
-            av.open(str(source)) as container,
+            open_video(source, quiet=True) as (media, video),
             av.open(
-                str(temporary), mode="w", format=file_format, options={"fflags": "+bitexact"}
+                # Absolute: FFmpeg takes a name with a colon for a protocol.
+                str(temporary.absolute()), mode="w", format=file_format,
+                options={"fflags": "+bitexact"},
             ) as made,
-        ):
-            begin_s = _begin_s(container)
-            sound = _sound(container, made)
+        ):  # fmt: skip
+            begin_s = get_start(video) or 0.0
+            sound = _sound(media, made)
             first, time_s = next(shown)
-            track = _track(made, container, first)
+            track = _track(made, video, first)
             _encode(made, track, first, time_s + begin_s)
             for colour, time_s in shown:
                 _encode(made, track, colour, time_s + begin_s)
             made.mux(track.encode(None))
-            _copy(container, made, sound)
+            _copy(media, made, sound)
     except FFmpegError as error:
         raise OSError(f"cannot write '{output}': {error}; try another ending") from error
 
 
-def _begin_s(container: InputContainer) -> float:
-    track = container.streams.video[0]
-    return float((track.start_time or 0) * (track.time_base or 0))
-
-
-def _track(made: OutputContainer, container: InputContainer, first: np.ndarray) -> VideoStream:
+def _track(made: OutputContainer, source: VideoStream, first: np.ndarray) -> VideoStream:
     import av
 
-    rate = container.streams.video[0].average_rate or 25
+    rate = source.average_rate or 25
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     track = cast("VideoStream", made.add_stream(codec, rate=rate))
     track.height, track.width = (side - side % 2 for side in first.shape[:2])
@@ -259,14 +257,14 @@ def _encode(made: OutputContainer, track: VideoStream, colour: np.ndarray, time_
     made.mux(track.encode(frame))
 
 
-def _sound(container: InputContainer, made: OutputContainer) -> list[tuple[Any, Any]]:
-    return [(track, made.add_stream_from_template(track)) for track in container.streams.audio]
+def _sound(media: Media, made: OutputContainer) -> list[tuple[Any, Any]]:
+    return [(track, made.add_stream_from_template(track)) for track in media.audio_tracks]
 
 
-def _copy(container: InputContainer, made: OutputContainer, sound: list[tuple[Any, Any]]) -> None:
+def _copy(media: Media, made: OutputContainer, sound: list[tuple[Any, Any]]) -> None:
     for track, copy in sound:
-        container.seek(0)
-        for packet in container.demux(track):
+        media.container.seek(0)
+        for packet in media.read_packets(track):
             if packet.dts is not None:
                 packet.stream = copy
                 made.mux(packet)
