@@ -1,6 +1,6 @@
 # `make help` lists the commands. The first one that needs it makes the environment, in .venv/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint wheel bench clean
+.PHONY: help demo test test-slow fuzz lint wheel bench clean
 
 PYTHON := .venv/bin/python
 READY := .venv/installed
@@ -19,6 +19,9 @@ test: lint  ## style, types, and the fast tests with the examples of the docstri
 
 test-slow: $(READY)  ## the tests that take minutes: calibration, coverage
 	$(PYTEST) -m slow
+
+fuzz: $(READY)  ## read 20,000 damaged files of every kind; those that go wrong to out/fuzz/
+	OMP_NUM_THREADS=1 $(PYTHON) -m tests.fuzz --mutants 20000 --seed 1 --jobs 2
 
 lint: $(READY)  ## style and types only
 	$(PYTHON) -m ruff check .

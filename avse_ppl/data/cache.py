@@ -6,12 +6,13 @@ is its index: where each clip begins, what the clips are, and a checksum of what
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -196,7 +197,7 @@ def load_cache(path: str | Path) -> SpeechCache:
         )
     offsets = index["offsets"]
     sample_rate_hz = int(index["sample_rate_hz"])
-    samples = np.load(samples_path, mmap_mode="r")
+    samples = map_array(samples_path, "<f2")
     if samples.shape != (offsets[-1],):
         raise ValueError(
             f"{samples_path} holds {samples.shape} samples but {index_path} describes "
@@ -314,7 +315,7 @@ def load_lips(path: str | Path) -> LipsCache:
             f"{index_path} is not an index of mouth crops of format {_FORMAT}; delete it and "
             "prepare the corpus again"
         )
-    frames = np.load(frames_path, mmap_mode="r")
+    frames = map_array(frames_path, "|u1")
     wanted = (int(index["offsets"][-1]), ROI_SIZE, ROI_SIZE)
     if frames.shape != wanted:
         raise ValueError(
@@ -322,6 +323,13 @@ def load_lips(path: str | Path) -> LipsCache:
             "delete both and prepare the corpus again"
         )
     columns = {name: index[name] for name in PER_FRAME}
+    for name, (axes, kind) in PER_FRAME.items():
+        column, shape = columns[name], (len(frames), *axes)
+        if column.shape != shape or column.dtype != kind:
+            raise ValueError(
+                f"{index_path}: {name} has the shape {column.shape} and the type {column.dtype}, "
+                f"expected {shape} and {np.dtype(kind)}; delete it and prepare the corpus again"
+            )
     return LipsCache(frames, index["offsets"], clips=read_clips(index), **columns)
 
 
@@ -498,14 +506,21 @@ def list_optional_fields(clip: Clip) -> dict[str, str]:
 
 
 def read_index(path: Path, columns: Collection[str]) -> dict[str, np.ndarray] | None:
-    """Read an index; None for a file that is none, lacks columns, or is of another format."""
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            index = {name: stored[name] for name in stored.files}
-        wanted = {*columns, *_CLIP_COLUMNS, "format", "checksum", "offsets"}
-    except (ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile):
+    """Read an index; None for a file that is none, is damaged, or is of another format."""
+    index = read_npz(path)
+    wanted = {*columns, *_CLIP_COLUMNS, "format", "checksum", "offsets"}
+    if index is None or not wanted <= set(index):
         return None
-    return index if wanted <= set(index) and index["format"] == _FORMAT else None
+    try:
+        clips, offsets = len(read_clips(index)), index["offsets"]
+        fits = offsets.dtype == np.int64 and offsets.shape == (clips + 1,) and offsets[0] == 0
+        numbers = [index[name] for name in ("format", *_SPEECH_COLUMNS) if name in index]
+        whole = all(number.shape == () and number.dtype.kind == "i" for number in numbers)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    if not (fits and whole and (np.diff(offsets) >= 0).all() and index["format"] == _FORMAT):
+        return None
+    return index if int(index.get("sample_rate_hz", 1)) > 0 else None
 
 
 def read_clips(index: Mapping[str, np.ndarray]) -> tuple[Clip, ...]:
@@ -513,6 +528,9 @@ def read_clips(index: Mapping[str, np.ndarray]) -> tuple[Clip, ...]:
     columns = [index[name].tolist() for name in _CLIP_COLUMNS]
     text = index["extras"].tobytes().decode() if "extras" in index else ""
     optional = json.loads(text) if text else [{}] * len(columns[0])
+    texts = [*columns, *(fields.values() for fields in optional)]
+    if not all(isinstance(one, str) for column in texts for one in column):
+        raise ValueError("a path, speaker or the like that is no text")
     return tuple(
         Clip(
             Path(path),
@@ -521,6 +539,60 @@ def read_clips(index: Mapping[str, np.ndarray]) -> tuple[Clip, ...]:
         )
         for path, *rest, fields in zip(*columns, optional, strict=True)
     )
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray] | None:
+    """Read an ``.npz``; None for a file that is none, or is damaged.
+
+    Raises
+    ------
+    OSError
+        If it is not there or the disk fails.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            return {name: stored[name] for name in stored.files}
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the file's beginning
+            raise
+    except Exception:  # zipfile, zlib and NumPy's parser raise nearly anything on a damaged file
+        pass
+    return None
+
+
+def map_array(
+    path: Path, dtype: str | None, advice: str = "delete it and make the cache again"
+) -> np.ndarray:
+    """Map an ``.npy`` from disk, read-only.
+
+    Parameters
+    ----------
+    path
+        The file.
+    dtype
+        What it has to hold; None for numbers of any type.
+    advice
+        What to do about a damaged one.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or is damaged.
+    OSError
+        If it is not there or the disk fails.
+    """
+    try:
+        array = np.load(path, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it holds several arrays")
+        if array.dtype.kind not in "fiub" or dtype not in (None, array.dtype):
+            raise ValueError(f"it holds {array.dtype}, expected {dtype or 'numbers'}")
+        return array
+    except Exception as error:  # NumPy evaluates the header, which raises nearly anything
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        reason = shorten(str(error), 200) or type(error).__name__
+        raise ValueError(f"{path} is damaged: {reason}; {advice}") from None
 
 
 # --- Checksums ------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from avse_ppl.data.cache import LIPS_HZ, make_lips_arrays
+from avse_ppl.data.cache import LIPS_HZ, make_lips_arrays, read_npz
 from avse_ppl.data.clips import Clip
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.readers.ntcd_timit import ROI_HZ, read_roi
@@ -191,13 +190,12 @@ def has_clip_features(clip: Clip, folder: Path, features: FeatureSettings) -> bo
 def read_features(path: Path) -> dict[str, np.ndarray] | None:
     """Read a file of features; None for one that is missing or damaged, which is then removed."""
     try:
-        with path.open("rb") as file, np.load(file) as stored:
-            return {name: stored[name] for name in stored.files}
+        arrays = read_npz(path)
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+    if arrays is None:
         path.unlink(missing_ok=True)
-        return None
+    return arrays
 
 
 @lru_cache(maxsize=1)

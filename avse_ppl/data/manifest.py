@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from avse_ppl.data.clips import DEV_NOISES, Clip
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.mixing import Mixture, mix
 from avse_ppl.data.readers import read_grid, read_noise
-from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.files import atomic_path, read_json
 
 DEV_SNRS_DB = (-5.0, 0.0, 5.0)
 
@@ -236,13 +239,42 @@ def load_manifest(path: str | Path) -> list[ManifestEntry]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no manifest {path}; write one with save_manifest(entries, path)")
-    wanted = {field.name for field in fields(ManifestEntry)}
+    rows = read_json(path, "manifest")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a manifest, as it is not JSON: {error}") from error
-    if not isinstance(rows, list) or any(
-        not isinstance(row, dict) or set(row) != wanted for row in rows
-    ):
-        raise ValueError(f"{path} is not a manifest; expected a list of {sorted(wanted)}")
-    return [ManifestEntry(**row) for row in rows]
+        if not isinstance(rows, list):
+            raise ValueError(f"it holds a {type(rows).__name__}, not a list")
+        return [parse_entry(row) for row in rows]
+    except ValueError as error:
+        wanted = ", ".join(field.name for field in fields(ManifestEntry))
+        raise ValueError(
+            f"{path} is not a manifest: {error}; expected a list of entries with {wanted}"
+        ) from None
+
+
+def parse_entry(row: Any) -> ManifestEntry:
+    """Check the fields of an entry; raises ``ValueError`` if one is missing or of another type.
+
+    Examples
+    --------
+    >>> row = {"name": "a", "speech": "s.wav", "noise": "n.wav", "speaker": "s", "snr_db": 0.0}
+    >>> parse_entry({**row, "noise_label": "rain", "seed": -1})
+    Traceback (most recent call last):
+    ValueError: seed is -1
+    """
+    wanted = [field.name for field in fields(ManifestEntry)]
+    if not isinstance(row, dict) or set(row) != set(wanted):
+        raise ValueError(f"an entry is {shorten(repr(row), 80)}")
+    for name in wanted:
+        value = row[name]
+        if name == "snr_db":
+            right = type(value) in (int, float) and abs(value) < math.inf
+        elif name == "seed":
+            right = type(value) is int and value >= 0
+        else:
+            right = isinstance(value, str)
+        if not right:
+            raise ValueError(f"{name} is {shorten(repr(value), 80)}")
+    try:
+        return ManifestEntry(**{**row, "snr_db": float(row["snr_db"])})
+    except OverflowError:
+        raise ValueError(f"snr_db is {row['snr_db']}") from None

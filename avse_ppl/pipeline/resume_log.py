@@ -37,16 +37,13 @@ class ResumeLog:
         self.path = path
         fingerprint = " ".join(fingerprint_model(model) for model in models)
         self.settings = {**settings, "version": __version__, "fingerprint": fingerprint}
-        text = path.read_text(encoding="utf-8") if path and path.is_file() else ""
+        text = path.read_bytes() if path and path.is_file() else b""
         self.records: dict[str, dict[str, Any]] = {}
         for line in text.splitlines():
-            try:
-                record = json.loads(line)
-                if {"details", "warnings", "made_with", "made_from"} <= set(record):
-                    self.records[record["output"]] = record
-            except (ValueError, KeyError, TypeError):
-                continue  # the rest of a line that was being written when the power went
-        self._torn = bool(text) and not text.endswith("\n")
+            record = parse_record(line)
+            if record is not None:
+                self.records[record["output"]] = record
+        self._torn = bool(text) and not text.endswith(b"\n")
 
     def refuse_foreign(self, jobs: Iterable[Job]) -> None:
         """Raise ``ValueError`` if an output is there that this log does not know."""
@@ -90,6 +87,26 @@ class ResumeLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" * self._torn + json.dumps(record) + "\n")
         self._torn = False
+
+
+def parse_record(line: bytes) -> dict[str, Any] | None:
+    """Parse a line of the log; None for one that is none, such as one the power went out on.
+
+    Examples
+    --------
+    >>> parse_record(b'{"output": "a.w') is None
+    True
+    """
+    kinds = {"output": str, "details": dict, "warnings": list, "made_with": dict}
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not {*kinds, "made_from"} <= set(record):
+        return None
+    right = all(isinstance(record[name], kind) for name, kind in kinds.items())
+    texts = right and all(isinstance(text, str) for text in record["warnings"])
+    return record if texts else None
 
 
 def file_signature(path: Path) -> list[int] | None:

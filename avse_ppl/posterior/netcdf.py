@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from avse_ppl.posterior.approximation import Approximation
-from avse_ppl.posterior.fit_info import fit_from_attrs, fit_to_attrs
+from avse_ppl.posterior.fit_info import FitInfo, fit_from_attrs, fit_to_attrs
 from avse_ppl.signal.stft import Stft
+from avse_ppl.utils.hdf5 import check_hdf5_sizes
 
 if TYPE_CHECKING:
     import xarray
@@ -117,16 +120,73 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no posterior at {path}")
     try:
-        with xarray.open_datatree(path, engine="h5netcdf") as tree:
-            tree.load()
+        check_hdf5_sizes(path)
+        with warnings.catch_warnings():
+            # Remarks on attributes that do not fit, of which the check below knows more.
+            warnings.simplefilter("ignore", xarray.SerializationWarning)
+            with xarray.open_datatree(path, engine="h5netcdf") as tree:
+                tree.load()
         if tree.attrs["avse_ppl_format"] != _FORMAT:
             raise KeyError("avse_ppl_format")
-        return _arguments(tree)
-    except (OSError, KeyError, ValueError) as error:
+        found = _arguments(tree)
+        check_arguments(**found)
+        return found
+    except Exception as error:  # HDF5 and xarray raise nearly anything on a damaged file
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise ValueError(
-            f"{path} is not a posterior saved by this library ({error}); expected a NetCDF file "
+            f"{path} is not a posterior saved by this library ({reason}); expected a NetCDF file "
             "written by Posterior.save or 'avse-ppl enhance --posterior'"
         ) from None
+
+
+def check_arguments(
+    *,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    mixture: np.ndarray,
+    speech: np.ndarray,
+    latents: Mapping[str, np.ndarray],
+    n_samples: Sequence[int],
+    stft: Stft,
+    fit: Sequence[FitInfo],
+    trace: Mapping[str, np.ndarray],
+    stats: Mapping[str, np.ndarray],
+    **_: Any,
+) -> None:
+    """Raise ``ValueError`` unless the arguments of a `Posterior` fit together, and are finite."""
+    recordings = len(n_samples)
+    if recordings == 0 or min(n_samples) < 1:
+        raise ValueError(f"recordings of {list(n_samples)} samples")
+    grid = (recordings, stft.freq, stft.count_frames(max(n_samples)))
+    draws = (*speech.shape[:2], recordings, max(n_samples))
+    for name, values, shape in (
+        ("speech_mean", mean, grid),
+        ("speech_variance", variance, grid),
+        ("mixture", mixture, grid),
+        ("speech", speech, draws),
+    ):
+        if values.shape != shape:
+            raise ValueError(f"{name} has the shape {values.shape}, expected {shape}")
+        if values.dtype.kind not in "fc" or not np.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are not finite numbers")
+        largest = np.sqrt(np.finfo(values.dtype).max) / 1e3  # so that sums of squares are finite
+        if np.abs(values).max(initial=0.0) > largest:
+            raise ValueError(f"{name} holds values beyond {largest:.0e}")
+    if (variance < 0).any():
+        raise ValueError("speech_variance is negative")
+    for axis, group in ((2, latents), (1, trace), (2, stats)):
+        for name, values in group.items():
+            if values.dtype.kind not in "fiub" or values.shape[axis : axis + 1] != (recordings,):
+                raise ValueError(f"{name} is no array of numbers of {recordings} recordings")
+    for info in fit:
+        figures = (info.k_hat, info.elbo_rise)
+        if (
+            not isinstance(info.seed, int | None)
+            or not all(isinstance(text, str) for text in info.warnings)
+            or not all(isinstance(figure, int | float | None) for figure in figures)
+            or not isinstance(info.chain_figures, dict | None)
+        ):
+            raise ValueError(f"the facts about the fit {info}")
 
 
 def _arguments(tree: Any) -> dict[str, Any]:
@@ -184,7 +244,10 @@ def _split(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _join(group: Any, name: str) -> np.ndarray:
-    return group[f"{name}_re"].values + 1j * group[f"{name}_im"].values
+    real, imaginary = group[f"{name}_re"].values, group[f"{name}_im"].values
+    values = np.empty(real.shape, np.result_type(real, imaginary, np.complex64))
+    values.real, values.imag = real, imaginary
+    return values
 
 
 def _grid_dataset(arrays: dict[str, np.ndarray], coords: dict[str, np.ndarray]) -> xarray.Dataset:

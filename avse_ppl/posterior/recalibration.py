@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.files import atomic_path, read_json
 
 TABLES = Path(__file__).parent / "tables"
 MAIN = 0.9  # the mass at which variances are matched
+_LARGEST_LOG_SCALE = 20.0  # of the scale of draws: e^20 is no recalibration of anything
 _ORIGIN = ("routine", "kind", "speech", "noise")
 
 
@@ -173,19 +173,41 @@ class Recalibration:
             If it is something else.
         """
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no recalibration at {path}")
+        fields = read_json(path, "recalibration")
         try:
-            fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             for name in ("edges_db", "probabilities"):
-                fields[name] = tuple(fields[name])
-            fields["quantiles"] = tuple(tuple(row) for row in fields["quantiles"])
+                fields[name] = tuple(float(value) for value in fields[name])
+            fields["quantiles"] = tuple(tuple(float(v) for v in row) for row in fields["quantiles"])
             found = cls(**fields)
-        except (ValueError, KeyError, TypeError) as error:
+            found.check_fields()
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"{path} is not a recalibration ({error}); expected the JSON of Recalibration.save"
             ) from None
         return found
+
+    def check_fields(self) -> None:
+        """Raise ``ValueError`` unless the table is one: finite, growing, and of matching sizes."""
+        for name in ("routine", "kind", "speech", "noise", "fitted_on"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected a text")
+        if type(self.recordings) is not int:
+            raise ValueError(f"recordings is {self.recordings!r}, expected a whole number")
+        numbers = np.array([self.log_scale, self.log_spread, *self.edges_db], float)
+        if not np.isfinite(numbers).all() or max(np.abs(numbers[:2])) > _LARGEST_LOG_SCALE:
+            raise ValueError("a scale or an edge is no plausible number")
+        if len(self.quantiles) != len(self.edges_db) + 1:
+            raise ValueError(f"{len(self.quantiles)} groups for {len(self.edges_db)} edges")
+        masses = np.array(self.probabilities)
+        for name, row in (("edges_db", self.edges_db), *(("quantiles", q) for q in self.quantiles)):
+            if name == "quantiles" and len(row) != len(masses):
+                raise ValueError(f"{len(row)} quantiles for {len(masses)} probabilities")
+            if not np.isfinite(row).all() or (np.diff(row) < 0).any():
+                raise ValueError(f"{name} holds {row}, expected finite numbers in order")
+        if not ((masses > 0) & (masses < 1)).all() or (np.diff(masses) <= 0).any():
+            raise ValueError(f"probabilities are {self.probabilities}, expected between 0 and 1")
+        if any(row[0] < 0 or self._quantile(row, MAIN) <= 0 for row in self.quantiles if row):
+            raise ValueError("a quantile is not positive")
 
     def _quantile(self, row: tuple[float, ...], probability: float) -> float:
         """Between the fitted masses: linear against the quantiles of the Gaussian."""

@@ -1,13 +1,14 @@
-"""Output files: checked before the work that makes them, and written atomically."""
+"""Files: outputs checked before the work that makes them and written atomically; JSON read."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +55,44 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | os.PathLike[str], kind: str = "JSON file") -> Any:
+    """Read a JSON file of any content.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        What it is to be, for messages.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If it is no JSON, not in UTF-8, or nested too deep to be any settings.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     place = Path(folder) / "settings.json"
+    ...     _ = place.write_text('{"seed": 3}')
+    ...     read_json(place)
+    {'seed': 3}
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {kind} at {path}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(
+            f"{path} is not a {kind}, as it is not JSON: {reason}; it may be another kind of file, "
+            "or cut short"
+        ) from None
 
 
 def write_figure(figure: Figure, path: Path, dpi: int = 120) -> Path:

@@ -174,7 +174,7 @@ def test_manifest_that_is_missing(tmp_path):
         (b"\xff\xfe", "not JSON"),
         (b"{}", "expected a list of"),
         (b"[3]", "expected a list of"),
-        (json.dumps([{"name": "a"}]).encode(), "expected a list of .*'snr_db'"),
+        (json.dumps([{"name": "a"}]).encode(), "an entry is .*expected a list of .*snr_db"),
     ],
 )
 def test_manifest_that_is_none(tmp_path, content, message):

@@ -6,7 +6,7 @@ import tempfile
 import pytest
 
 from avse_ppl.signal.audio import SAVE_SUBTYPES
-from avse_ppl.utils.files import atomic_path, check_writable
+from avse_ppl.utils.files import atomic_path, check_writable, read_json
 
 
 def test_atomic_path_shows_nothing_before_the_end(tmp_path):
@@ -80,3 +80,23 @@ def test_check_writable_in_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="refuses new files"):
         check_writable(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "Expecting value"),
+        (b"\xff\xfe", "codec can't decode"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"a": 1', "delimiter"),
+    ],
+)
+def test_what_is_no_json_is_refused_by_name(tmp_path, content, said):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"a\.json is not a manifest, as it is not JSON: .*{said}"
+    ):
+        read_json(path, "manifest")
+    with pytest.raises(FileNotFoundError, match=r"no manifest at .*b\.json"):
+        read_json(tmp_path / "b.json", "manifest")

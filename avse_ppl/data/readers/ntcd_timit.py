@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
+from avse_ppl.data.cache import map_array
 from avse_ppl.data.clips import SPLITS, Clip
 from avse_ppl.data.readers.folders import require_clips, require_folder
 from avse_ppl.data.readers.tcd_timit import SETS, find_speaker, find_split
+from avse_ppl.utils.hdf5 import check_hdf5_sizes
 
 NOISES = ("Babble", "Cafe", "Car", "LR", "Street", "White")
 SNRS_DB = (-5, 0, 5, 10, 15, 20)
 _CLEAN = ("clean", "audio_clean")
 ROI_HZ = 30.0
 _ROI_PX = 67
+_LARGEST = 1e4  # of a pixel: interpolation overshoots a little
 _ROI_SUFFIXES = (".mat", ".npy")
 _LAYOUT = (
     "NTCD-TIMIT: <folder>/Clean/volunteers/01M/straightcam/sa1.wav, "
@@ -135,15 +140,22 @@ def read_roi(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no mouth crops in {path}; copy the corpus again")
-    pixels = np.load(path) if path.suffix.lower() == ".npy" else read_mat(path)
+    pixels = (
+        map_array(path, None, "copy the corpus again")
+        if path.suffix.lower() == ".npy"
+        else read_mat(path)
+    )
     if pixels.ndim != 2 or _ROI_PX**2 not in pixels.shape:
         raise ValueError(
             f"{path} holds an array of the shape {pixels.shape}; expected (frame, {_ROI_PX**2}) or "
             f"({_ROI_PX**2}, frame), which are crops of {_ROI_PX} x {_ROI_PX} pixels"
         )
     pixels = pixels if pixels.shape[1] == _ROI_PX**2 else pixels.T
-    if not np.isfinite(pixels).all():
-        raise ValueError(f"{path} has NaN or infinite pixels; copy the corpus again")
+    if pixels.dtype.kind not in "fiub" or not (np.abs(pixels) <= _LARGEST).all():
+        raise ValueError(
+            f"{path} has NaN or infinite pixels, or others that are no numbers between 0 and 255; "
+            "copy the corpus again"
+        )
     scale = 255.0 if pixels.size and pixels.max() <= 1.0 else 1.0
     upright = pixels.reshape(-1, _ROI_PX, _ROI_PX).transpose(0, 2, 1)  # MATLAB goes down columns
     return np.clip(np.round(upright * scale), 0, 255).astype(np.uint8)
@@ -154,10 +166,14 @@ def read_mat(path: Path) -> np.ndarray:
     import h5py
 
     try:
+        check_hdf5_sizes(path)
         with h5py.File(path) as file:
             arrays = [np.asarray(item) for item in file.values() if isinstance(item, h5py.Dataset)]
-    except OSError as error:
-        raise ValueError(f"{path} is no file of MATLAB 7.3: {error}") from error
+    except Exception as error:  # HDF5 raises nearly anything on a damaged file
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        reason = shorten(str(error), 200) or type(error).__name__
+        raise ValueError(f"{path} is no file of MATLAB 7.3: {reason}") from error
     if len(arrays) != 1:
         raise ValueError(f"{path} holds {len(arrays)} arrays; expected the mouth crops only")
     return arrays[0]

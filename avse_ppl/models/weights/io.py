@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, is_dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from avse_ppl.models.networks import (
     LipEncoder,
@@ -26,7 +28,7 @@ from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.signal.stft import Stft
-from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.files import atomic_path, read_json
 
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
     {
@@ -132,23 +134,19 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     folder = Path(folder)
     config = read_config(folder)
-    # Build the network.
+    # Check that the weights are its own, before it is built at the sizes that the config claims.
     kind = config["network"]
-    grid = {} if kind in _WITHOUT_STFT else {"freq": Stft(**config["stft"]).freq}
+    grid: dict[str, Any] = {} if kind in _WITHOUT_STFT else {"freq": Stft(**config["stft"]).freq}
     settings: Any = config["settings"]
-    if isinstance(settings, dict):
-        settings = {_FORMER_SETTINGS.get(key, key): value for key, value in settings.items()}
+    settings = {_FORMER_SETTINGS.get(key, key): value for key, value in settings.items()}
+    found = read_shapes(folder / "weights.safetensors")
     try:
-        network = NETWORKS[kind](**grid, **settings)
-    except (TypeError, ValueError, RuntimeError) as error:
+        expected = outline_network(kind, {**grid, **settings}, len(found))
+    except Exception as error:  # the settings reach every line of every network
         raise ValueError(
             f"{folder / 'config.json'}: its settings do not make a {kind!r} network: "
-            f"{str(error).splitlines()[0]}"
+            f"{(str(error) or type(error).__name__).splitlines()[0]}"
         ) from None
-    # Read the weights, and check that they are its own.
-    tensors = read_tensors(folder / "weights.safetensors")
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
     if expected != found:
         wrong = sorted(k for k in expected | found if expected.get(k) != found.get(k))[:4]
         detail = "; ".join(f"{k}: expected {expected.get(k)}, found {found.get(k)}" for k in wrong)
@@ -156,6 +154,9 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{folder}: the weights do not match config.json ({detail}). "
             "Copy both files from the same place."
         )
+    # Build the network.
+    network = NETWORKS[kind](**grid, **settings)
+    tensors = read_tensors(folder / "weights.safetensors")
     broken = sorted(key for key, value in tensors.items() if not bool(value.isfinite().all()))
     if broken:
         raise ValueError(
@@ -163,6 +164,46 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         )
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False), config
+
+
+def outline_network(
+    kind: str, settings: Mapping[str, Any], tensors: int
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the weights of a network, found without memory for them.
+
+    Parameters
+    ----------
+    kind, settings
+        Key in ``NETWORKS``, and the keyword arguments of the network.
+    tensors
+        How many there are in the file: a network of many more is given up early.
+
+    Raises
+    ------
+    ValueError
+        If there are many more; and what a network says about its settings.
+
+    Examples
+    --------
+    >>> shapes = outline_network("vae", {"freq": 9, "latent": 10**9, "hidden": (4,)}, 10)
+    >>> shapes["encoder_mean.bias"]
+    (1000000000,)
+    """
+    made = 0
+
+    def count(*_: object) -> None:
+        nonlocal made
+        made += 1
+        if made > 4 * tensors + 16:
+            raise ValueError(f"it would have over {made - 1} weights, the file has {tensors}")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            network = NETWORKS[kind](**settings)
+    finally:
+        hook.remove()
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
 
 
 def save_lip_encoder(
@@ -296,19 +337,49 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder} holds no config.json; expected a folder written by 'avse-ppl train' or "
             "'avse-ppl import-weights'"
         )
+    config = read_json(path, "config of this library")
     try:
-        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}, expected an object")
         missing = {"network", "settings", "stft", "level_db"} - set(config)
         if missing:
             raise ValueError(f"it lacks {sorted(missing)}")
         if config["network"] not in NETWORKS:
             raise ValueError(f"network is {config['network']!r}, known are {sorted(NETWORKS)}")
-        Stft(**config["stft"])
-        for key in ("level_db", "start_gain_db"):
-            config[key] = float(config.get(key, 0.0))
-    except (ValueError, TypeError) as error:
+        for key in ("settings", "stft"):
+            if not isinstance(config[key], dict):
+                raise ValueError(f"{key} is {config[key]!r}, expected an object")
+        for key in ("name", "use", "lips"):
+            if not isinstance(config.get(key, ""), str):
+                raise ValueError(f"{key} is {config[key]!r}, expected a text")
+        for key, value in config["stft"].items():
+            if key != "window" and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ValueError(f"{key} of stft is {value!r}, expected a whole number")
+        if Stft(**config["stft"]).sample_rate_hz < 1:
+            raise ValueError(f"sample_rate_hz of stft is {config['stft']['sample_rate_hz']}")
+        for key, usual in (("level_db", 0.0), ("start_gain_db", 0.0), ("trust", 1.0)):
+            value = float(config.get(key, usual))
+            if not math.isfinite(value):
+                raise ValueError(f"{key} is {value}, expected a finite number")
+            config |= {key: value} if key in config or key != "trust" else {}
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is not a config of this library: {error}") from None
     return config
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of a safetensors file, without the tensors; raises as `load_network` does."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; copy it next to its config.json")
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({error}); copy it again"
+        ) from None
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
