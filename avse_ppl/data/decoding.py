@@ -34,7 +34,7 @@ def decode(clip: Clip, sample_rate_hz: int = 16000, highpass_hz: float | None = 
     FileNotFoundError
         If it is missing.
     """
-    samples = load_audio(clip.path).mono().resample(sample_rate_hz).samples
+    samples = load_audio(clip.path).audible_mono().resample(sample_rate_hz).samples
     if samples.size == 0:
         raise ValueError(f"{clip.path} has no samples; take it off the list or copy it again")
     if not np.isfinite(samples).all():

@@ -282,7 +282,7 @@ def _synchronise(lips: Lips, audio: Audio, offset_s: float | str | None) -> Lips
     from avse_ppl.video import estimate_offset
 
     try:
-        estimate_s, confidence = estimate_offset(lips, audio.mono())
+        estimate_s, confidence = estimate_offset(lips, audio.audible_mono())
     except ValueError:  # too short to tell
         return lips
     if abs(estimate_s) < _NOTICEABLE_OFFSET_S or confidence < _MIN_CONFIDENCE:

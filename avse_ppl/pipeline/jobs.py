@@ -144,7 +144,8 @@ def measure_duration(path: Path) -> float:
 
     try:
         info = soundfile.info(str(path))
-        return info.duration * info.channels
+        if info.frames < 2**62:  # more: a FLAC file that was written to a pipe
+            return info.duration * info.channels
     except (soundfile.LibsndfileError, OSError):
         pass
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from avse_ppl.signal.media import Readable, read_media
+from avse_ppl.signal.media import Readable, name_source, read_media
 from avse_ppl.signal.sound_file import check_subtype, write_media
 from avse_ppl.utils.files import check_writable
 
@@ -29,6 +29,8 @@ MAX_CHANNELS_LAST = 8  # an array (n, k) with k up to this many columns is (samp
 
 _INTEGERS = {"int16": (0.0, 2.0**15), "int32": (0.0, 2.0**31), "uint8": (128.0, 128.0)}
 _CLIPPED_RUNS = 5
+_LARGEST = 2.0**31  # of integers that were stored as floats
+_LARGEST_GAIN = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +94,28 @@ class Audio:
         """Average the channels."""
         return Audio(np.atleast_2d(self.samples).mean(axis=0), self.sample_rate_hz)
 
+    def audible_mono(self) -> Audio:
+        r"""Average the channels where that keeps the sound; otherwise take the loudest.
+
+        Channels in opposite phase cancel in an average, as where one microphone is wired the other
+        way round, and nothing is left to compare with lips. The average is kept where its energy is
+        at least :math:`1 / (4 K)` of that of the loudest of :math:`K` channels: unrelated channels
+        of one level keep :math:`1 / K`.
+
+        Examples
+        --------
+        >>> tone = np.sin(np.arange(16000))
+        >>> opposite = Audio(np.stack([0.5 * tone, -0.5 * tone]), sample_rate_hz=16000)
+        >>> opposite.mono().peak, round(opposite.audible_mono().peak, 2)
+        (0.0, 0.5)
+        """
+        average = self.mono()
+        energy = [float(np.sum(np.square(one.samples, dtype=float))) for one in self.channels()]
+        kept = float(np.sum(np.square(average.samples, dtype=float)))
+        if kept >= max(energy) / (4 * self.n_channels):
+            return average
+        return self.channels()[int(np.argmax(energy))]
+
     def resample(self, rate_hz: int) -> Audio:
         """Return the same sound at another rate, band-limited (soxr, high quality)."""
         import soxr
@@ -154,7 +178,7 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
 def load_audio(source: Readable) -> Audio:
     """Read a recording, or the first audio track of a video.
 
-    WAV, FLAC, OGG, MP3, AIFF and Opus are read by libsndfile; everything else (MKV, MP4, MOV, WebM,
+    WAV, FLAC, OGG, AIFF and Opus are read by libsndfile; everything else (MP3, MKV, MP4, MOV, WebM,
     AVI, M4A, AAC) by FFmpeg. The amplitude and the sampling rate stay as they are in the file.
 
     Parameters
@@ -173,7 +197,14 @@ def load_audio(source: Readable) -> Audio:
     FileNotFoundError, IsADirectoryError, PermissionError
         If the path cannot be opened.
     ValueError
-        If the file is empty, not audio, damaged or cut short, or a video without sound.
+        If the file is empty, not audio, damaged or cut short, or a video without sound; if it has
+        NaN, infinite or absurdly large samples; if recordings of different kinds are joined in it.
+
+    Warns
+    -----
+    UserWarning
+        If the header had to be put right, the end is not marked, recordings are joined in it (all
+        are read), or float samples look like integers.
 
     Examples
     --------
@@ -185,6 +216,7 @@ def load_audio(source: Readable) -> Audio:
     (16000, 0.5)
     """
     samples, rate_hz = read_media(source)
+    check_level(samples, name_source(source))
     return Audio(samples, rate_hz)
 
 
@@ -219,13 +251,14 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
     Raises
     ------
     ValueError
-        If it is empty, shorter than `min_samples`, or holds NaN or infinite samples.
+        If it is empty, shorter than `min_samples`, or holds NaN, infinite or absurdly large
+        samples.
 
     Warns
     -----
     UserWarning
-        If it is all zero, or clipped: at least six runs of three or more samples at its peak,
-        with the peak at full scale.
+        If it is all zero, looks like integers stored as floats, or is clipped: at least six runs of
+        three or more samples at its peak, with the peak at full scale.
 
     Examples
     --------
@@ -235,7 +268,7 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
     """
     if audio.n_samples == 0:
         raise ValueError("the recording is empty: it holds 0 samples")
-    check_finite(audio.samples)
+    check_level(audio.samples)
     if audio.n_samples < min_samples:
         raise ValueError(
             f"expected a recording of at least {min_samples} samples "
@@ -354,13 +387,55 @@ def put_channels_first(samples: np.ndarray) -> np.ndarray:
     return samples.T
 
 
-def check_finite(samples: np.ndarray) -> None:
+def check_finite(samples: np.ndarray, name: str = "the recording") -> None:
     """Refuse NaN and infinite samples."""
     bad = int(np.count_nonzero(~np.isfinite(samples)))
     if bad:
         raise ValueError(
-            f"expected finite samples, found {bad} of {samples.size} NaN or infinite; "
+            f"expected finite samples in {name}, found {bad} of {samples.size} NaN or infinite; "
             "look at what wrote the recording"
+        )
+
+
+def check_level(samples: np.ndarray, name: str = "the recording") -> None:
+    """Refuse samples that are no sound; warn of those that look like integers stored as floats.
+
+    Full scale is 1. Floats may go beyond it, by the 60 dB that a gain set wrongly may add. More
+    than that looks like integers that were stored as floats without scaling (16 bits reach 2^15,
+    32 bits 2^31); more than 2^31 is no sound, but other data, or another sample format or order of
+    bytes than the header says.
+
+    Raises
+    ------
+    ValueError
+        If samples are NaN, infinite, or beyond 2^31.
+
+    Warns
+    -----
+    UserWarning
+        If samples are beyond 1000.
+
+    Examples
+    --------
+    >>> check_level(np.array([0.5, -3.0]))
+    >>> check_level(np.array([1e30]))
+    Traceback (most recent call last):
+    ValueError: expected samples with full scale at 1 in the recording, found 1e+30; ...
+    """
+    check_finite(samples, name)
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    if peak > _LARGEST:
+        raise ValueError(
+            f"expected samples with full scale at 1 in {name}, found {peak:.3g}; no sound is that "
+            "large: are they another sample format or order of bytes than is said? Convert it again"
+        )
+    if peak > _LARGEST_GAIN:
+        bits = next(bits for bits in (16, 24, 32) if peak <= 2.0 ** (bits - 1))
+        warnings.warn(
+            f"{name} holds samples of up to {peak:.0f} where full scale is 1, which look like "
+            f"{bits}-bit integers stored as floats; divide them by {2 ** (bits - 1)}",
+            UserWarning,
+            stacklevel=3,
         )
 
 

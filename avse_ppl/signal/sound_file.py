@@ -1,33 +1,116 @@
-"""Sound files by libsndfile: read WAV, FLAC, OGG, MP3, AIFF and Opus, write WAV, FLAC and OGG."""
+"""Sound files by libsndfile: read WAV, FLAC, OGG, AIFF and Opus, write WAV, FLAC and OGG.
+
+A file is read in blocks, from its start to its end, so that nothing is allocated because a header
+says so. The library calls back for the bytes. Python cannot raise in such a call, and an interrupt
+that arrives there would be lost: so the library works in a thread of its own, which no signal
+reaches, and reads by a `GuardedFile`.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from avse_ppl.signal.whole_file import check_duration, damaged_error
+from avse_ppl.signal.file_view import GuardedFile
+from avse_ppl.signal.mpeg import is_mpeg
+from avse_ppl.signal.ogg import replace_serial
+from avse_ppl.signal.sound_header import walk_chunks
+from avse_ppl.signal.whole_file import check_duration, damaged_error, truncated_error
 from avse_ppl.utils.files import atomic_path
 
 _BLOCK = 65536  # samples: libsndfile's Vorbis encoder crashes on long recordings given at once
+_UNKNOWN_FRAMES = 2**62  # and above: a FLAC file that was written to a pipe
+_MOST_PER_BYTE = 8  # samples, where the file is not FLAC, ALAC, Vorbis or Opus: GSM has 5
+_DENSE = ("FLAC", "OGG")
 
 
 def read_with_soundfile(handle: BinaryIO, name: str) -> tuple[np.ndarray, int] | None:
-    """Read what libsndfile can; None for a format that it does not know."""
+    """Read what libsndfile can; None for a format that it does not know, and for MP3.
+
+    MP3 is left to FFmpeg: of a file without a count of its frames, libsndfile guesses how long it
+    is, and reads no further.
+
+    Parameters
+    ----------
+    handle
+        A seekable binary file.
+    name
+        What messages call it.
+
+    Returns
+    -------
+    tuple of numpy.ndarray and int
+        ``(channel, sample)`` float32, and the rate in Hz.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or cut short.
+    OSError, KeyboardInterrupt
+        What happened while it was read, unchanged.
+    """
     import soundfile
 
+    if is_mpeg(handle):
+        return None
+    guarded = GuardedFile(handle)
+    with ThreadPoolExecutor(1) as thread:
+        task = thread.submit(decode_blocks, guarded, name)
+        try:
+            result = task.result()
+        except soundfile.LibsndfileError as error:
+            if guarded.error is None:
+                raise damaged_error(name, error) from error
+            result = None
+        except BaseException as error:
+            guarded.stop(error)
+            raise
+    if isinstance(guarded.error, ValueError):
+        raise damaged_error(name, guarded.error) from guarded.error
+    if guarded.error is not None:
+        raise guarded.error
+    return result
+
+
+def decode_blocks(guarded: GuardedFile, name: str) -> tuple[np.ndarray, int] | None:
+    """Decode a file block by block; see `read_with_soundfile`."""
+    import soundfile
+
+    class SoundStream(soundfile.SoundFile):
+        """A sound file that is read once through: seeking after each block changes Opus."""
+
+        def seekable(self) -> bool:
+            """Whether to seek: no."""
+            return False
+
     try:
-        file = soundfile.SoundFile(handle)
+        file = SoundStream(cast("BinaryIO", guarded))
     except soundfile.LibsndfileError:
         return None
     with file:
-        try:
-            samples = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise damaged_error(name, error) from error
-        check_duration(len(samples) / file.samplerate, file.frames / file.samplerate, name)
-        return samples.T, file.samplerate
+        if file.format == "MP3":
+            return None
+        rate_hz, n_frames = file.samplerate, file.frames
+        dense = file.format in _DENSE or file.subtype.startswith("ALAC")
+        known = n_frames < _UNKNOWN_FRAMES
+        if known and not dense and n_frames * file.channels > _MOST_PER_BYTE * guarded.size:
+            promised = f"it promises {n_frames / rate_hz:.0f} s of sound in {guarded.size} bytes"
+            raise truncated_error(name, promised)
+        blocks: list[np.ndarray] = [np.zeros((0, file.channels), np.float32)]
+        left = n_frames
+        while left > 0:
+            length = min(left, max(1, _BLOCK // file.channels))
+            blocks.append(file.read(length, dtype="float32", always_2d=True))
+            left -= len(blocks[-1])
+            if len(blocks[-1]) < length:
+                break
+    samples = np.concatenate(blocks)
+    if known and guarded.error is None:
+        check_duration(len(samples) / rate_hz, n_frames / rate_hz, name)
+    return samples.T, rate_hz
 
 
 def check_subtype(file_format: str, subtype: str) -> None:
@@ -44,18 +127,31 @@ def check_subtype(file_format: str, subtype: str) -> None:
 def write_media(
     path: Path, samples: np.ndarray, rate_hz: int, file_format: str, subtype: str
 ) -> None:
-    """Write ``(sample,)`` or ``(channel, sample)`` atomically."""
+    """Write ``(sample,)`` or ``(channel, sample)`` atomically; the same samples, the same bytes."""
     import soundfile
 
     rows = np.atleast_2d(samples).T
     try:
-        with (
-            atomic_path(path) as temporary,
-            soundfile.SoundFile(
+        with atomic_path(path) as temporary:
+            with soundfile.SoundFile(
                 temporary, "w", rate_hz, rows.shape[1], subtype, format=file_format
-            ) as file,
-        ):
-            for start in range(0, len(rows), _BLOCK):
-                file.write(rows[start : start + _BLOCK])
+            ) as file:
+                for start in range(0, len(rows), _BLOCK):
+                    file.write(rows[start : start + _BLOCK])
+            erase_time(temporary, file_format)
     except soundfile.LibsndfileError as error:
         raise OSError(f"cannot write '{path}': {error}") from error
+
+
+def erase_time(path: Path, file_format: str) -> None:
+    """Set to 0 what libsndfile takes from the clock: the time of peaks, the number of a stream."""
+    with open(path, "r+b") as handle:
+        if file_format == "OGG":
+            for at, page in replace_serial(handle, 0):
+                handle.seek(at)
+                handle.write(page)
+        elif file_format == "WAV":
+            for name, at, _ in walk_chunks(handle, "<"):
+                if name == b"PEAK":  # version, time, and the peak of each channel
+                    handle.seek(at + 4)
+                    handle.write(bytes(4))

@@ -11,10 +11,13 @@ import os
 import struct
 from typing import BinaryIO
 
+from avse_ppl.signal.ogg import walk_pages
+from avse_ppl.signal.sound_header import find_samples
+
 _SHORTFALL_S = 0.05  # headers of lossy formats are this exact about their length
 
 _UNKNOWN_LENGTH = 0x7FFFF000  # and above: what programs write when they stream to a pipe
-_LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
+_SOUNDS = (b"WAVE", b"AIFF", b"AIFC")  # whose samples were not found
 _SEGMENT = b"\x18\x53\x80\x67"
 _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"styp", b"sidx")
 
@@ -28,8 +31,8 @@ def check_duration(decoded_s: float, stated_s: float, name: str) -> None:
 def count_missing_bytes(handle: BinaryIO) -> int:
     """Count the bytes that the headers of a file promise and the file lacks.
 
-    Understands WAV, AIFF, AVI, Ogg, Matroska / WebM and MP4 / MOV. Formats that do not state their
-    length, and files written to a pipe, are taken as complete.
+    Understands WAV, RF64, AIFF, AU, CAF, W64, NIST, AVI, Ogg, Matroska / WebM and MP4 / MOV.
+    Formats that do not state their length, and files written to a pipe, are taken as complete.
 
     Parameters
     ----------
@@ -39,8 +42,8 @@ def count_missing_bytes(handle: BinaryIO) -> int:
     Returns
     -------
     int
-        0 for a file that is whole (or of a kind that does not state its length). An Ogg file that
-        lacks its last page counts as lacking 1 byte at least, since it does not say how many.
+        0 for a file that is whole (or of a kind that does not state its length). An Ogg file whose
+        last page was cut counts as lacking 1 byte at least, since it does not say how many.
 
     Examples
     --------
@@ -54,9 +57,9 @@ def count_missing_bytes(handle: BinaryIO) -> int:
     end = 0
     if len(head) < 12:
         pass
-    elif head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:] == b"WAVE":
-        end = find_wav_end(handle, ">" if head[:4] == b"RIFX" else "<", size)
-    elif head[:4] in (b"RIFF", b"FORM"):  # AVI; AIFF
+    elif (samples := find_samples(handle)) is not None:
+        end = samples.start + (samples.length or 0)
+    elif head[:4] in (b"RIFF", b"FORM") and head[8:] not in _SOUNDS:  # such as AVI
         length = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
         end = 0 if length >= _UNKNOWN_LENGTH else 8 + length
     elif head[:4] == b"OggS":
@@ -69,34 +72,16 @@ def count_missing_bytes(handle: BinaryIO) -> int:
     return max(0, end - size)
 
 
-def find_wav_end(handle: BinaryIO, order: str, size: int) -> int:
-    """Find where the data chunk of a WAV file should end; 0 if it does not state that."""
-    at, long_length = 12, 0
-    while at + 8 <= size:
-        handle.seek(at)
-        name, length = struct.unpack(f"{order}4sI", handle.read(8))
-        if name == b"ds64":  # RF64: lengths over 4 GB are written here
-            long_length = struct.unpack(f"{order}Q", handle.read(16)[8:].ljust(8, b"\0"))[0]
-        if name == b"data" and length >= _UNKNOWN_LENGTH:
-            return at + 8 + long_length if long_length else 0
-        if name == b"data":
-            return at + 8 + length
-        at += 8 + length + length % 2
-    return 0
-
-
 def find_ogg_end(handle: BinaryIO, size: int) -> int:
-    """Find where the last Ogg page ends; one past the file if the stream is not closed there."""
-    start = handle.seek(max(0, size - _LARGEST_OGG_PAGE))
-    tail = handle.read()
-    page = tail.rfind(b"OggS")
-    if page < 0 or len(tail) < page + 27:
-        return size + 1
-    segments = tail[page + 27 : page + 27 + tail[page + 26]]
-    if len(segments) < tail[page + 26]:
-        return size + 1
-    is_last = tail[page + 5] & 4
-    return start + page + 27 + len(segments) + sum(segments) if is_last else size + 1
+    """Find where the pages of an Ogg file end; past the file if the last of them was cut.
+
+    A file whose pages are whole is complete without a mark at its end: calls and voice messages
+    have none. What follows the last page is a page that was cut, unless the mark is there.
+    """
+    stop, is_last = 0, False
+    for page in walk_pages(handle):
+        stop, is_last = page.stop, page.is_last
+    return stop if is_last or stop == size else size + 1
 
 
 def find_matroska_end(handle: BinaryIO, size: int) -> int:

@@ -165,7 +165,7 @@ def compute_whitening(values: np.ndarray) -> np.ndarray:
 
 def compute_band_levels(audio: Audio) -> np.ndarray:
     """Log levels ``(step, band)`` of the sound, without what is slower than a syllable."""
-    samples = audio.mono().samples.astype(np.float64)
+    samples = audio.audible_mono().samples.astype(np.float64)
     rate_hz, hop = audio.sample_rate_hz, audio.sample_rate_hz / _RATE_HZ
     length = int(_WINDOW_S * rate_hz)
     padded = np.pad(samples, (length // 2, length))

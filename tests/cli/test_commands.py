@@ -141,7 +141,7 @@ def test_mix_says_what_it_changed(here):
         (("c.wav", "rain.flac", "-o", "x.wav", "--highpass-hz", "8000"), "less than half the sam"),
         (("c.wav", "nan.wav", "-o", "x.wav"), "NaN"),
         (("zero.wav", "rain.flac", "-o", "x.wav"), "speech is all zero"),
-        (("hush.wav", "rain.flac", "-o", "x.wav"), "not empty"),
+        (("hush.wav", "rain.flac", "-o", "x.wav"), "the recording is empty"),
         (("c.wav", "rain.flac", "-o", "x.wav", "--snr-db", "nan"), "expected a finite number"),
     ],
 )

@@ -532,7 +532,7 @@ def test_a_container_that_promises_more_than_it_holds_is_refused(tmp_path):
 def test_an_mp3_cut_short_is_refused(tmp_path, capfd):
     soundfile.write(tmp_path / "a.mp3", speech_like(4 * RATE_HZ)[0], RATE_HZ)
     data = (tmp_path / "a.mp3").read_bytes()
-    with pytest.raises(ValueError, match=r"it promises 4\.00 s"):
+    with pytest.raises(ValueError, match=r"it promises 4\.0\d s, 2\.0"):
         load_audio(data[: len(data) // 2])
     capfd.readouterr()  # the MP3 decoder remarks on it by itself
 
@@ -544,13 +544,13 @@ def test_damaged_sound_of_video_is_refused(tmp_path):
         load_audio(data[: len(data) // 2])
 
 
-def test_an_ogg_file_without_its_last_page_is_not_whole(tmp_path):
+def test_an_ogg_file_with_half_a_page_is_not_whole(tmp_path):
     soundfile.write(tmp_path / "a.ogg", speech_like()[0], RATE_HZ)
     data = (tmp_path / "a.ogg").read_bytes()
     last = data.rindex(b"OggS")
-    assert count_missing_bytes(io.BytesIO(data)) == 0
-    assert count_missing_bytes(io.BytesIO(data + b"ID3")) == 0
-    for cut in (data[:last], data[: last + 20], data[: last + 28], data[:last] + bytes(70000)):
+    for whole in (data, data + b"ID3", data[:last]):  # the last: pages without a mark at the end
+        assert count_missing_bytes(io.BytesIO(whole)) == 0
+    for cut in (data[: last + 20], data[: last + 28], data[:last] + bytes(70000)):
         assert count_missing_bytes(io.BytesIO(cut)) == 1
 
 

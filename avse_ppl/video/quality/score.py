@@ -216,7 +216,7 @@ def resample_audio(audio: Audio | None) -> np.ndarray | None:
             stacklevel=3,
         )
         return None
-    return audio.mono().resample(SOUND_HZ).samples
+    return audio.audible_mono().resample(SOUND_HZ).samples
 
 
 @functools.lru_cache(maxsize=4)
