@@ -247,7 +247,7 @@ def test_highpass_takes_very_short_clips():
 
 
 @pytest.mark.parametrize(
-    ("samples", "message"), [([], "no samples"), ([0.1, np.nan, 0.1], "NaN or infinite")]
+    ("samples", "message"), [([], "holds 0 samples"), ([0.1, np.nan, 0.1], "NaN or infinite")]
 )
 def test_decode_rejects_broken_clips(tmp_path, samples, message):
     soundfile.write(tmp_path / "a.wav", np.array(samples), RATE_HZ, subtype="FLOAT")
