@@ -19,7 +19,7 @@ import numpy as np
 
 from avse_ppl.data.clips import Clip
 from avse_ppl.data.decoding import decode
-from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.files import atomic_path, lock_folder
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -130,10 +130,14 @@ def build_cache(
         return load_cache(out_path)
     from rich.progress import track
 
-    clips = list(clips)
-    shown = track(clips, description=f"decoding {out_path.name}")
-    decoded = (decode(clip, sample_rate_hz, highpass_hz) for clip in shown)
-    return write_speech_cache(clips, decoded, out_path, sample_rate_hz, checksum)
+    # Trainings that share a folder of caches: the second waits, and finds the work done.
+    with lock_folder(out_path.parent, wait=True):
+        if read_checksum(out_path, _SPEECH_COLUMNS) == checksum:
+            return load_cache(out_path)
+        clips = list(clips)
+        shown = track(clips, description=f"decoding {out_path.name}")
+        decoded = (decode(clip, sample_rate_hz, highpass_hz) for clip in shown)
+        return write_speech_cache(clips, decoded, out_path, sample_rate_hz, checksum)
 
 
 def write_speech_cache(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -39,6 +40,7 @@ from avse_ppl.data.clip_features import (
     read_features,
 )
 from avse_ppl.data.clips import Clip
+from avse_ppl.utils.files import lock_folder
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ def prepare(
     ValueError
         If there are no clips, a setting is out of range, or no clip at all could be read.
     OSError
-        If there is no face detector, a file cannot be written, or a worker process is killed.
+        If there is no face detector, a file cannot be written, a worker process is killed, or
+        another run prepares to the same place.
     """
     out_path, features = Path(out_path), features or FeatureSettings()
     check_settings(clips, features.sample_rate_hz, features.highpass_hz)
@@ -123,22 +126,23 @@ def prepare(
 
         find_face_model(features.face_model)  # raises where there is none, before long work
     folder = out_path.with_name(out_path.name + ".pieces")
-    outcomes = compute_features(clips, folder, features, jobs, progress)
-    results = list(zip(clips, outcomes, strict=True))
-    readable = [clip for clip, outcome in results if not outcome.audio_error]
-    if not readable:
-        raise ValueError(
-            f"none of the {len(clips)} clips could be read; the first, {clips[0].path}: "
-            f"{outcomes[0].audio_error}"
+    with lock_folder(folder):
+        outcomes = compute_features(clips, folder, features, jobs, progress)
+        results = list(zip(clips, outcomes, strict=True))
+        readable = [clip for clip, outcome in results if not outcome.audio_error]
+        if not readable:
+            raise ValueError(
+                f"none of the {len(clips)} clips could be read; the first, {clips[0].path}: "
+                f"{outcomes[0].audio_error}"
+            )
+        without_lips = {clip.path for clip, outcome in results if outcome.lips_error}
+        assemble_cache(readable, without_lips, folder, out_path, features)
+        return Prepared(
+            *load_caches(readable, out_path, features),
+            left_out=tuple((clip, o.audio_error) for clip, o in results if o.audio_error),
+            without_lips=tuple((clip, o.lips_error) for clip, o in results if o.lips_error),
+            remarks=tuple((clip, text) for clip, o in results for text in o.remarks),
         )
-    without_lips = {clip.path for clip, outcome in results if outcome.lips_error}
-    assemble_cache(readable, without_lips, folder, out_path, features)
-    return Prepared(
-        *load_caches(readable, out_path, features),
-        left_out=tuple((clip, o.audio_error) for clip, o in results if o.audio_error),
-        without_lips=tuple((clip, o.lips_error) for clip, o in results if o.lips_error),
-        remarks=tuple((clip, text) for clip, o in results for text in o.remarks),
-    )
 
 
 # --- Features, clip by clip -----------------------------------------------------------------------
@@ -189,10 +193,24 @@ def map_in_processes(
 
 
 def use_one_thread() -> None:
-    """Let a worker process use one thread, as there is one process a core."""
+    """Let a worker process use one thread, as there is one process a core, and end with its parent.
+
+    A worker whose parent is killed would wait for work for ever.
+    """
+    import multiprocessing
+    import threading
+
     import cv2
     import torch
 
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

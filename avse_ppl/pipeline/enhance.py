@@ -12,7 +12,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.posterior.combine import crossfade_chunks, crossfade_waves, stack_recordings
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
+from avse_ppl.utils.files import lock_folder
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -431,6 +432,8 @@ def enhance_files(
     ------
     ValueError
         If a name is unknown, or an output exists that another program wrote.
+    BlockingIOError
+        If another run is writing into the folder.
     """
     # Check the arguments, and match videos to recordings.
     if video is not None and len(plan.jobs) != 1:
@@ -465,23 +468,29 @@ def enhance_files(
         settings["video_options"] = repr(video_options)
     if video is not None:
         settings["video"] = [str(video), file_signature(video)]
-    path = plan.folder / RESUME_LOG if plan.folder else None
-    log = ResumeLog(path, settings, (prior, enhancer.scene.noise))
-    if not force:
-        log.refuse_foreign(plan.jobs)
+    with ExitStack() as stack:
+        if plan.folder is not None:
+            posteriors = [job.posterior for job in plan.jobs if job.posterior is not None]
+            folders = {plan.folder.resolve(), *(path.parent.resolve() for path in posteriors)}
+            for folder in sorted(folders):
+                stack.enter_context(lock_folder(folder))
+        path = plan.folder / RESUME_LOG if plan.folder else None
+        log = ResumeLog(path, settings, (prior, enhancer.scene.noise))
+        if not force:
+            log.refuse_foreign(plan.jobs)
 
-    # Enhance the rest, the shortest batch first.
-    lengths_s = {job: measure_duration(job.input) for job in plan.jobs}
-    for batch in reversed(group_by_length(reversed(plan.jobs), lengths_s.__getitem__)):
-        batch = batch[::-1]
-        kept = {} if force else {job: record for job in batch if (record := log.find(job))}
-        for job, record in kept.items():
-            yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
-        remaining = {job: videos[job] for job in batch if job not in kept}
-        for outcome in enhance_jobs(enhancer, remaining, video_options, on_lips):
-            if outcome.status == "enhanced":
-                log.add(outcome.job, outcome.details, outcome.warnings)
-            yield outcome
+        # Enhance the rest, the shortest batch first.
+        lengths_s = {job: measure_duration(job.input) for job in plan.jobs}
+        for batch in reversed(group_by_length(reversed(plan.jobs), lengths_s.__getitem__)):
+            batch = batch[::-1]
+            kept = {} if force else {job: record for job in batch if (record := log.find(job))}
+            for job, record in kept.items():
+                yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
+            remaining = {job: videos[job] for job in batch if job not in kept}
+            for outcome in enhance_jobs(enhancer, remaining, video_options, on_lips, log.begin):
+                if outcome.status == "enhanced":
+                    log.add(outcome.job, outcome.details, outcome.warnings)
+                yield outcome
 
 
 def enhance_jobs(
@@ -489,6 +498,7 @@ def enhance_jobs(
     videos: Mapping[Job, Path | None],
     video_options: VideoOptions,
     on_lips: Callable[[Lips], object] | None = None,
+    on_results: Callable[[Sequence[Job]], object] = lambda jobs: None,
 ) -> Iterator[Outcome]:
     """Load, enhance and write one batch of recordings; where it fails, one after the other.
 
@@ -500,6 +510,8 @@ def enhance_jobs(
         Video of each job, or None.
     video_options, on_lips
         As in `enhance_files`.
+    on_results
+        Called with the jobs of a batch before their results are written.
     """
     observations: dict[Job, Observation] = {}
     remarks: dict[Job, list[str]] = {job: [] for job in videos}
@@ -526,6 +538,7 @@ def enhance_jobs(
             else:
                 batches = [[job] for job in batch]
             continue
+        on_results(batch)
         for job, result in zip(batch, results, strict=True):
             yield write_result(job, result, [*remarks[job], *common, *result.warnings])
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class ResumeLog:
-    """One JSON object a line, appended when a recording is finished; the last one of a name counts.
+    """One JSON object a line: outputs that were begun, recordings that were finished.
+
+    The last one of a name counts. A line is appended in one write, and a torn one costs only its
+    own recording.
 
     Parameters
     ----------
@@ -37,11 +40,18 @@ class ResumeLog:
         self.path = path
         fingerprint = " ".join(fingerprint_model(model) for model in models)
         self.settings = {**settings, "version": __version__, "fingerprint": fingerprint}
-        text = path.read_bytes() if path and path.is_file() else b""
         self.records: dict[str, dict[str, Any]] = {}
+        self.begun: set[str] = set()
+        text = path.read_bytes() if path and path.is_file() else b""
         for line in text.splitlines():
             record = parse_record(line)
-            if record is not None:
+            if record is None:
+                continue
+            if "begun" in record:
+                self.begun |= set(record["begun"])
+                for name in record["begun"]:  # from here on, its files are of two runs
+                    self.records.pop(name, None)
+            else:
                 self.records[record["output"]] = record
         self._torn = bool(text) and not text.endswith(b"\n")
 
@@ -49,10 +59,9 @@ class ResumeLog:
         """Raise ``ValueError`` if an output is there that this log does not know."""
         if self.path is None:
             return
+        known = {*self.records, *self.begun}
         foreign = [
-            job.output
-            for job in jobs
-            if job.output.exists() and job.output.name not in self.records
+            job.output for job in jobs if job.output.exists() and job.output.name not in known
         ]
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
@@ -72,10 +81,17 @@ class ResumeLog:
             return None
         return record
 
+    def begin(self, jobs: Iterable[Job]) -> None:
+        """Note that outputs are about to be written: they are of this command, and not finished.
+
+        A run that is killed between writing an output and adding its record is known by this note.
+        """
+        names = [job.output.name for job in jobs]
+        if names:
+            self._append({"begun": names})
+
     def add(self, job: Job, details: Mapping[str, Any], warnings: Sequence[str]) -> None:
         """Append the record of a recording that is finished."""
-        if self.path is None:
-            return
         record = {
             "output": job.output.name,
             "input": str(job.input),
@@ -84,8 +100,15 @@ class ResumeLog:
             "made_with": self.settings,
             "made_from": file_signature(job.input),
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("\n" * self._torn + json.dumps(record) + "\n")
+        self._append(record)
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        """Append a line in one write, and see it to the disk."""
+        if self.path is None:
+            return
+        with self.path.open("ab", buffering=0) as file:
+            file.write(b"\n" * self._torn + json.dumps(record).encode() + b"\n")
+            os.fsync(file.fileno())
         self._torn = False
 
 
@@ -102,7 +125,13 @@ def parse_record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or not {*kinds, "made_from"} <= set(record):
+    if not isinstance(record, dict):
+        return None
+    if set(record) == {"begun"}:
+        names = record["begun"]
+        right = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return record if right else None
+    if not {*kinds, "made_from"} <= set(record):
         return None
     right = all(isinstance(record[name], kind) for name, kind in kinds.items())
     texts = right and all(isinstance(text, str) for text in record["warnings"])

@@ -12,8 +12,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 
 from avse_ppl.data.cache import LipsCache, SpeechCache
+from avse_ppl.training.checkpoints import AtomicCheckpointIO
 from avse_ppl.training.datasets.loaders import Loaders
 from avse_ppl.training.objective import Objective
+from avse_ppl.utils.files import lock_folder
 
 Precision = Literal["32-true", "bf16-mixed"]
 SPLITS = ("train", "dev")
@@ -113,14 +115,23 @@ class Run:
             What is minimised.
         loaders
             Batches to train and to validate on.
+
+        Raises
+        ------
+        BlockingIOError
+            If another run trains into the folder.
+        ValueError
+            If the checkpoint is damaged, or the training diverges.
         """
         pl.seed_everything(self.seed, verbose=False)
         objective.seed, epochs = self.seed, objective.epochs
         folder = self.output / "checkpoints" / phase
         every = objective.validate_each_epoch
+        # One file, replaced after every epoch.
         saver = ModelCheckpoint(
-            folder, save_last=True, save_on_train_epoch_end=None if every else True
-        )
+            folder, filename="last", enable_version_counter=False,
+            save_on_train_epoch_end=None if every else True,
+        )  # fmt: skip
         bar = [RichProgressBar()] if self.progress else []
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="gpu" if self.device == "cuda" else self.device,
@@ -129,15 +140,17 @@ class Run:
             enable_model_summary=False, gradient_clip_val=objective.gradient_clip,
             num_sanity_val_steps=0, use_distributed_sampler=False,
             check_val_every_n_epoch=1 if every else max(epochs, 1),
+            plugins=[AtomicCheckpointIO()],
         )  # fmt: skip
         last = folder / "last.ckpt"
         begin = time.process_time()
-        trainer.fit(
-            objective,
-            *loaders,
-            ckpt_path=last if self.resume and last.exists() else None,
-            weights_only=True,
-        )
+        with lock_folder(self.output):
+            trainer.fit(
+                objective,
+                *loaders,
+                ckpt_path=last if self.resume and last.exists() else None,
+                weights_only=True,
+            )
         cpu_s = time.process_time() - begin
         # Once more, so that the card has its figures also when nothing was left to train.
         found = trainer.validate(objective, loaders.dev, verbose=False)[0]

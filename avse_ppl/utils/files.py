@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import platform
 import tempfile
+import zlib
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # tells machines that share a folder apart
+_NUMBERS = itertools.count()
+_PART = ".part"
+_LOCKS: set[int] = set()  # open folders
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file atomically: under a temporary name beside its place, then renamed.
 
-    Readers see the old file or the complete new one, never half of it. Where the block fails,
-    what was written is removed, and a file that stood there before is left as it was. Several
+    Readers see the old file or the complete new one, never half of it, also after a power cut.
+    Where the block fails, what was written is removed, and a file that stood there before is left
+    as it was; what killed processes left in the folder is removed by the next one. Several
     files are written together by nested blocks; the innermost is renamed first.
 
     Parameters
@@ -49,12 +58,112 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     (False, ['settings.json'])
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    for name in os.listdir(path.parent):
+        if name.endswith(_PART) and is_abandoned(name):
+            path.with_name(name).unlink(missing_ok=True)
+    number = next(_NUMBERS)
+    temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{number}{_PART}")
     try:
         yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_abandoned(name: str) -> bool:
+    """Whether a temporary file of `atomic_path` was left by a process of this machine that died.
+
+    Those of other machines, which may share the folder, are left alone.
+
+    Examples
+    --------
+    >>> is_abandoned(f".a.wav.{_HOST}-{os.getpid()}-0.part")
+    False
+    """
+    host, _, rest = name.removesuffix(_PART).rpartition(".")[2].partition("-")
+    process = rest.partition("-")[0]
+    if host != _HOST or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
+
+
+def close_locks() -> None:
+    """Close the locks that a forked child has from its parent, so that they end with the parent."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+os.register_at_fork(after_in_child=close_locks)
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike[str], *, wait: bool = False) -> Iterator[Path]:
+    """Keep other processes out of a folder that results are written into.
+
+    The folder is made if it is missing, and removed again if nothing came of it. The lock is on the
+    folder itself (``flock``) and ends with the process, however that ends: there are no lock files
+    to be left behind. Where the file system has no such locks, nothing is locked.
+
+    Parameters
+    ----------
+    folder
+        Where results go.
+    wait
+        Whether to wait until the other process is done, instead of raising.
+
+    Yields
+    ------
+    Path
+        The folder.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process, or another call in this one, holds the lock.
+    OSError
+        If the folder cannot be made.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder, lock_folder(folder):
+    ...     with lock_folder(folder):
+    ...         pass  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    BlockingIOError: another run is writing into '...'; wait until it has ended, or ...
+    """
+    import fcntl
+
+    folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    _LOCKS.add(handle)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another run is writing into '{folder}'; wait until it has ended, or choose "
+                "another folder"
+            ) from None
+        except OSError:  # some network file systems have no locks
+            pass
+        yield folder
+    finally:
+        if handle in _LOCKS:  # not in a forked child
+            _LOCKS.remove(handle)
+            os.close(handle)
+        with suppress(OSError):  # it holds something
+            for place in made:
+                place.rmdir()
 
 
 def read_json(path: str | os.PathLike[str], kind: str = "JSON file") -> Any:

@@ -360,6 +360,23 @@ def read_lips_cache(path: Path) -> None:
         )
 
 
+def write_checkpoint(folder: Path) -> list[Path]:
+    """Write a checkpoint with the parts of a training's."""
+    import torch
+
+    parts: dict[str, Any] = {"optimizer_states": [], "lr_schedulers": [], "loops": {}}
+    parts |= {"epoch": 1, "global_step": 8, "state_dict": {"bias": torch.zeros(3)}}
+    torch.save(parts, folder / "0.ckpt")
+    return [folder / "0.ckpt"]
+
+
+def read_training(path: Path) -> None:
+    """Read a checkpoint to go on from."""
+    from avse_ppl.training.checkpoints import read_checkpoint
+
+    require(isinstance(read_checkpoint(path), dict), "a checkpoint of another kind")
+
+
 def read_clip_features(path: Path) -> None:
     """Read the features of a clip; damaged ones are not there."""
     from avse_ppl.data.clip_features import read_features
@@ -433,6 +450,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
                    weight=2),
             Format("features", ".npz", "cache", _cache_file(0), read_clip_features,
                    mutate.mutate_npz, weight=1),
+            Format("checkpoint", ".ckpt", "checkpoint", write_checkpoint, read_training, weight=1),
             Format("crops-mat", ".mat", "crops", write_crops, read_crops, mutate.mutate_hdf5,
                    weight=2),
             Format("crops-npy", ".npy", "crops", write_array, read_crops, weight=1),

@@ -159,11 +159,35 @@ def test_a_ledger_line_cut_short_costs_only_its_own_recording(folder, tmp_path):
     lines = ledger.read_text().splitlines()
     torn = json.loads(lines[-1])["output"]
     ledger.write_text("\n".join([*lines[:-1], "[1, 2]", '{"output": "x"}', lines[-1][:40]]))
-    with pytest.raises(ValueError, match="not written by this command"):
-        run(todo)
-    (tmp_path / "out" / torn).unlink()
-    assert sorted(statuses(run(todo)).values()) == ["enhanced", "kept", "kept"]
+    outcomes = statuses(run(todo))
+    assert [name for name, status in outcomes.items() if status == "enhanced"] == [torn]
     assert set(statuses(run(todo)).values()) == {"kept"}
+
+
+def test_what_was_written_but_not_recorded_is_known_and_made_again(folder, tmp_path):
+    todo = plan_jobs([folder], tmp_path / "out", tmp_path / "nc")
+    run(todo)
+    log = tmp_path / "out" / RESUME_LOG
+    lines = log.read_text().splitlines()
+    assert json.loads(lines[-2]) == {"begun": ["c.wav"]}
+    assert json.loads(lines[-1])["output"] == "c.wav"
+    log.write_text("\n".join(lines[:-1]))  # killed before the record, in the middle of a line end
+    assert statuses(run(todo)) == {"a.wav": "kept", "b.wav": "kept", "c.wav": "enhanced"}
+    # Killed while other settings wrote over it: nothing of the former run counts any more.
+    with log.open("a") as file:
+        file.write('{"begun": ["a.wav"]}\n')
+    assert statuses(run(todo)) == {"a.wav": "enhanced", "b.wav": "kept", "c.wav": "kept"}
+
+
+def test_two_runs_do_not_write_into_one_folder(folder, tmp_path):
+    first = enhance_files(plan_jobs([folder], tmp_path / "out", tmp_path / "nc"), **QUICK)
+    next(first)
+    for outputs in ((tmp_path / "out",), (tmp_path / "other", tmp_path / "nc")):
+        with pytest.raises(BlockingIOError, match="another run is writing into"):
+            run(plan_jobs([folder], *outputs))
+    assert not (tmp_path / "other").exists()
+    assert len(list(first)) == 2
+    assert set(statuses(run(plan_jobs([folder], tmp_path / "out"))).values()) == {"kept"}
 
 
 BAD = {

@@ -1,12 +1,15 @@
 """Output files: checked first, written atomically."""
 
 import os
+import subprocess
 import tempfile
+import warnings
 
 import pytest
 
 from avse_ppl.signal.audio import SAVE_SUBTYPES
-from avse_ppl.utils.files import atomic_path, check_writable, read_json
+from avse_ppl.utils import files
+from avse_ppl.utils.files import atomic_path, check_writable, lock_folder, read_json
 
 
 def test_atomic_path_shows_nothing_before_the_end(tmp_path):
@@ -100,3 +103,41 @@ def test_what_is_no_json_is_refused_by_name(tmp_path, content, said):
         read_json(path, "manifest")
     with pytest.raises(FileNotFoundError, match=r"no manifest at .*b\.json"):
         read_json(tmp_path / "b.json", "manifest")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path):
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        host, process, number = temporary.name.split(".")[-2].split("-")
+    assert process == str(os.getpid())
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = tmp_path / f".b.tar.gz.{host}-{dead.pid}-0.part"
+    others = [
+        tmp_path / f".b.txt.{host}-{os.getppid()}-{number}.part",  # of one that lives
+        tmp_path / f".b.txt.00000000-{dead.pid}-0.part",  # of another machine
+        tmp_path / "mine.part",
+    ]
+    for path in (left, *others):
+        path.write_text("half")
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("newer")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "a.txt", *others])
+
+
+def test_a_folder_is_locked_for_one_and_unlocked_by_its_end(tmp_path):
+    folder = tmp_path / "new" / "out"
+    with lock_folder(folder):
+        with pytest.raises(BlockingIOError, match=r"another run is writing into '.*out'; wait"):
+            lock_folder(folder).__enter__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of forks beside other threads: the child ends at once
+            child = os.fork()
+        if child == 0:  # a worker that outlives its parent keeps nobody out
+            os._exit(0 if not files._LOCKS else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert folder.is_dir()
+    assert not (tmp_path / "new").exists()  # nothing came of it
+    with lock_folder(folder):
+        (folder / "a.txt").write_text("result")
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
