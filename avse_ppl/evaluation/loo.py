@@ -143,6 +143,8 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     for draw in latent_draws(posterior):
         values = {site.name: draw[site.name].to(density.mixture.scale) for site in density.sites}
         log_p = bins(values).float()
+        if mixture.mask is not None:
+            log_p = log_p.masked_fill(~mixture.mask, 0.0)
         rows.append(log_p[0].cpu().numpy())
         near_rows.append(sum_neighbourhoods(log_p, mixture.stft)[0].cpu().numpy())
     logs, near = np.stack(rows), np.stack(near_rows)

@@ -81,6 +81,7 @@ from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.combine import stack_recordings
 from avse_ppl.posterior.fit_info import FitInfo, merge_rows, seed_of_recording
 from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.observed_bins import describe_band
 from avse_ppl.signal.stft import Spectrogram
 
 Progress = Callable[[int, int], None]  # called with (step, steps)
@@ -326,7 +327,10 @@ class InferenceMethod(ABC):
             kind = kind.with_fields(tempering=self.tempering)
         if waveforms is None:
             waveforms = -(-self.n_waveforms // draws.chains)
-        seeds = [FitInfo(seed_of_recording(problem.seed, r)) for r in range(problem.recordings)]
+        seeds = [
+            FitInfo(seed_of_recording(problem.seed, r), describe_band(problem.spectrogram, r))
+            for r in range(problem.recordings)
+        ]
         attrs = {**attrs, "tempering": kind.tempering, **draws.attrs}
         draws = replace(
             draws, kind=kind, waveforms=waveforms, attrs=attrs, fit=merge_rows(seeds, fit)

@@ -165,10 +165,10 @@ class _Grid:
         mixture = self.density.mixture
         values = {s.name: s.transform(unconstrained[s.name]) for s in self.density.sites}
         law = self.density.scene.laws_given(values, mixture).mixture
-        terms = law.log_prob(mixture.values.repeat(count, 1, 1)).sum(-2, keepdim=True)
-        terms = terms.unflatten(0, (count, -1))
-        mask = mixture.mask
-        return self.tempering * (terms if mask is None else terms * mask)
+        terms = law.log_prob(mixture.values.repeat(count, 1, 1)).unflatten(0, (count, -1))
+        if mixture.mask is not None:
+            terms = torch.where(mixture.mask, terms, terms.new_zeros(()))
+        return self.tempering * terms.sum(-2, keepdim=True)
 
     def log_prior(self, site: Site, points: Tensor, fixed: Values) -> Tensor:
         """Log prior density of an unconstrained latent at ``(node, recording, 1, .)``."""

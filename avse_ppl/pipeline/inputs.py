@@ -18,7 +18,9 @@ from avse_ppl.pipeline.batching import Chunk
 from avse_ppl.pipeline.catalog import resolve_speech
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
 from avse_ppl.signal.demuxer import open_container
+from avse_ppl.signal.infrasound import remove_infrasound
 from avse_ppl.signal.media import open_media
+from avse_ppl.signal.observed_bins import mark_observed
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 if TYPE_CHECKING:
@@ -124,7 +126,8 @@ def observe(
     Warns
     -----
     UserWarning
-        If the recording is resampled, clipped or silent; and what `prepare_lips` warns of.
+        If the recording is resampled, clipped, silent or has an offset; and what `prepare_lips`
+        warns of.
 
     Examples
     --------
@@ -134,6 +137,7 @@ def observe(
     """
     audio = convert_rate(as_audio(noisy, sample_rate_hz), stft.sample_rate_hz)
     audio = check_audio(audio, min_samples=stft.n_fft)
+    audio = Audio(remove_infrasound(audio.samples, audio.sample_rate_hz), audio.sample_rate_hz)
     return Observation(audio, prepare_lips(video, audio, options or VideoOptions()))
 
 
@@ -220,7 +224,8 @@ def analyse_chunks(
     """
     of = [(observations[chunk.recording], chunk) for chunk in chunks]
     waves = [one.audio.channels()[c.channel].samples[c.begin : c.end] for one, c in of]
-    return ObservedChunks(stft.analyse(waves), tuple(one.lips_from(c.begin) for one, c in of))
+    spectrogram = mark_observed(stft.analyse(waves))
+    return ObservedChunks(spectrogram, tuple(one.lips_from(c.begin) for one, c in of))
 
 
 def prepare_lips(video: Any, audio: Audio, options: VideoOptions) -> Lips | None:

@@ -185,13 +185,15 @@ class Posterior:
         """
         import torch
 
+        from avse_ppl.signal.observed_bins import mark_observed
+
         values = torch.from_numpy(np.ascontiguousarray(self.mixture))
         counts = torch.tensor([self.stft.count_frames(n) for n in self.n_samples])
         energy = values.abs().square().sum((1, 2))
         scale = (energy / (counts * values.shape[1])).clamp_min(1e-20).sqrt()
         frames = self.stft.frames(max(self.n_samples))
         values = values / scale[:, None, None]
-        return Spectrogram(values, frames, self.n_samples, scale, self.stft)
+        return mark_observed(Spectrogram(values, frames, self.n_samples, scale, self.stft))
 
     def interval(
         self, probability: float = 0.9, of: str = "waveform"

@@ -93,6 +93,11 @@ class Spectrogram:
         ``(recording,)``: the waveform's STFT is ``scale * values``.
     stft
         The transform that made it, and that undoes it.
+    observed
+        Which bins hold sound, ``(recording, freq, time)``; None: all of them. See
+        `avse_ppl.signal.observed_bins`.
+    recorded
+        Values as they were recorded, where those that are not observed were imputed.
     """
 
     values: Tensor
@@ -100,6 +105,8 @@ class Spectrogram:
     n_samples: tuple[int, ...]
     scale: Tensor
     stft: Stft
+    observed: Tensor | None = None
+    recorded: Tensor | None = None
 
     @property
     def recordings(self) -> int:
@@ -113,12 +120,24 @@ class Spectrogram:
 
     @property
     def mask(self) -> Tensor | None:
-        """Which frames hold signal, ``(recording, 1, time)``; None if all of them do."""
+        """Which bins are observed, ``(recording, freq or 1, time)``; None if all of them are.
+
+        Not observed are the padding of shorter recordings, and what ``observed`` leaves out.
+        """
         counts = [self.stft.count_frames(n) for n in self.n_samples]
         if min(counts) == self.frames.time:
-            return None
+            return self.observed
         index = torch.arange(self.frames.time, device=self.values.device)
-        return index < torch.tensor(counts, device=self.values.device)[:, None, None]
+        inside = index < torch.tensor(counts, device=self.values.device)[:, None, None]
+        return inside if self.observed is None else inside & self.observed
+
+    def occupied_hz(self, recording: int) -> tuple[float, float]:
+        """Lowest and highest frequency at which a recording was observed, Hz."""
+        freq_hz = self.frames.freq_hz[:, 0]
+        if self.observed is not None:
+            rows = self.observed[recording].any(-1)
+            freq_hz = freq_hz[rows] if bool(rows.any()) else freq_hz
+        return float(freq_hz[0]), float(freq_hz[-1])
 
     def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> Spectrogram:
         """Return the same spectrogram on another device or real dtype."""
@@ -130,6 +149,8 @@ class Spectrogram:
             self,
             values=self.values.to(device, complex_dtype),
             scale=self.scale.to(device, dtype),
+            observed=None if self.observed is None else self.observed.to(device),
+            recorded=None if self.recorded is None else self.recorded.to(device, complex_dtype),
             frames=replace(self.frames, device=device, dtype=dtype, visual=visual),
         )
 
@@ -142,9 +163,15 @@ class Spectrogram:
         time = self.stft.count_frames(self.n_samples[index])
         visual = self.frames.visual
         visual = None if visual is None else visual[index : index + 1, :, :time]
+        observed, recorded = (
+            None if array is None else array[index : index + 1, :, :time]
+            for array in (self.observed, self.recorded)
+        )
         return replace(
             self,
             values=self.values[index : index + 1, :, :time],
+            observed=observed,
+            recorded=recorded,
             frames=replace(self.frames, time=time, visual=visual),
             n_samples=(self.n_samples[index],),
             scale=self.scale[index : index + 1],
@@ -265,7 +292,8 @@ class Stft:
 
     def synthesise(self, spectrogram: Spectrogram) -> list[np.ndarray]:
         """Invert the STFT: one ``(sample,)`` float32 array per recording."""
-        values = spectrogram.values * spectrogram.scale[:, None, None]
+        values = spectrogram.values if spectrogram.recorded is None else spectrogram.recorded
+        values = values * spectrogram.scale[:, None, None]
         return [
             self.inverse(value, n).cpu().numpy().astype(np.float32)
             for value, n in zip(values, spectrogram.n_samples, strict=True)

@@ -162,7 +162,9 @@ def test_enhance_a_folder_and_again(here):
     )
     report = json.loads(enhance("in", "-o", "out", "--json").stdout)
     assert [entry["status"] for entry in report["files"]] == ["kept", "kept"]
-    assert report["files"][0]["warnings"] == ["resampled from 8000 Hz to 16000 Hz"]
+    resampled, narrow = report["files"][0]["warnings"]
+    assert resampled == "resampled from 8000 Hz to 16000 Hz"
+    assert narrow.startswith("the recording holds nothing above 3.8 kHz")
     assert enhance("in", "-o", "out", "--force").stdout == "out: 2 enhanced\n"
 
 

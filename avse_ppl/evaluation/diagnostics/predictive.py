@@ -151,13 +151,23 @@ def predictive_check(
 
 
 def normalise_periodograms(scene: Scene, mixture: Spectrogram, values: Mapping) -> list[np.ndarray]:
-    """Compute ``y`` of each recording, ``(freq, time)``, without its padding and the ends."""
+    """Compute ``y`` of each recording, ``(freq, time)``, without its padding and the ends.
+
+    Bands and frames that hold nothing observed are left out.
+    """
     law = scene.laws_given(values, mixture).mixture
     ratio = ((mixture.values - law.mean).abs().square() / law.power).cpu().double().numpy()
     stft = mixture.stft
     edge = math.ceil(stft.n_fft / (2 * stft.hop))
     counts = [stft.count_frames(n) for n in mixture.n_samples]
-    return [row[:, edge : count - edge] for row, count in zip(ratio, counts, strict=True)]
+    rows = [row[:, edge : count - edge] for row, count in zip(ratio, counts, strict=True)]
+    if mixture.observed is None:
+        return rows
+    kept = []
+    for row, observed in zip(rows, mixture.observed.cpu().numpy(), strict=True):
+        inside = observed[:, edge : edge + row.shape[1]]
+        kept.append(row[np.ix_(inside.any(1), inside.any(0))])
+    return kept
 
 
 def check_periodogram(ratio: np.ndarray, index: int, stft: Stft) -> tuple[list[float], list[float]]:

@@ -77,12 +77,17 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
                 law = laws.speech.condition(laws.noise, mixture.values)
             else:
                 law = draws.laws[index]
+            law = limit_to_observed(law, mixture)
             if count:
                 running.add(law)
             if draw:
                 waves.append(draw_waveform(law, mixture, problem.streams))
-    mean, variance = draws.moments or running.result()
+    mean, variance = running.result() if draws.moments is None else draws.moments
+    if draws.moments is not None:
+        known = limit_to_observed(ComplexNormal(mean, variance, validate_args=False), mixture)
+        mean, variance = known.mean, known.power
     scale = mixture.scale[:, None, None]
+    recorded = mixture.values if mixture.recorded is None else mixture.recorded
     speech = np.zeros((chains, 0, mixture.recordings, max(mixture.n_samples)), np.float32)
 
     # The gate posterior is drawn last, so that it changes no other draw.
@@ -91,7 +96,7 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
     return Posterior(
         mean=convert_to_numpy(mean * scale),
         variance=convert_to_numpy(variance * scale.square()),
-        mixture=convert_to_numpy(mixture.values * scale),
+        mixture=convert_to_numpy(recorded * scale),
         speech=stack_draws(waves, chains) if waves else speech,
         latents={name: stack_draws(rows, chains) for name, rows in {**names, **gates}.items()},
         n_samples=mixture.n_samples,
@@ -103,6 +108,26 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
         axes=trace_axes(scene, mixture, draws.values[0]) | {name: AXES[name] for name in gates},
         fit=tuple(draws.fit),
     )
+
+
+def limit_to_observed(law: ComplexNormal, mixture: Spectrogram) -> ComplexNormal:
+    """Law of speech given the mixture, in unobserved bins that of speech and noise of equal power.
+
+    Parameters
+    ----------
+    law
+        ``(recording, freq, time)``.
+    mixture
+        What was inferred from; values in units of its scale.
+    """
+    if mixture.observed is None or mixture.recorded is None:
+        return law
+    recorded, shape = mixture.recorded, mixture.values.shape
+    power = 0.25 * (recorded.real.square() + recorded.imag.square())
+    mean = torch.where(mixture.observed, law.mean.expand(shape), 0.5 * recorded)
+    least = torch.finfo(power.dtype).tiny
+    power = torch.where(mixture.observed, law.power.expand(shape), power.clamp_min(least))
+    return ComplexNormal(mean, power, validate_args=False)
 
 
 def draw_waveform(law: ComplexNormal, mixture: Spectrogram, streams: RandomStreams) -> Tensor:

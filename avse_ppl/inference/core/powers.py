@@ -42,8 +42,8 @@ def log_powers(
     Returns
     -------
     dict
-        ``"speech.frame"`` and ``"noise.frame"``, ``(chain, draw, recording, time)``, NaN in the
-        padding of a recording; ``"speech.band"`` and ``"noise.band"``, ``(chain, draw, recording,
+        ``"speech.frame"`` and ``"noise.frame"``, ``(chain, draw, recording, time)``, NaN where
+        nothing is observed; ``"speech.band"`` and ``"noise.band"``, ``(chain, draw, recording,
         band)``, up to 16 bands of equal width on a log scale above 100 Hz. Nats.
 
     Examples
@@ -63,9 +63,14 @@ def log_powers(
             # Second moment: power and squared mean.
             power = law.power if law.zero_mean else law.power + law.mean.abs().square()
             power = power.expand(mixture.values.shape).to(bands.dtype)
-            observed = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
-            frame = power.mean(1).log().masked_fill(observed[:, 0] == 0, torch.nan)
-            band = ((bands @ power) * observed).sum(-1) / observed.sum(-1)
+            if mask is None or mask.shape[1] == 1:
+                observed = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
+                frame = power.mean(1).log().masked_fill(observed[:, 0] == 0, torch.nan)
+                band = ((bands @ power) * observed).sum(-1) / observed.sum(-1)
+            else:  # some bins are not observed: NaN where none of a frame or a band is
+                observed = mask.to(power.dtype)
+                frame = ((power * observed).sum(1) / observed.sum(1)).log()
+                band = (bands @ (power * observed)).sum(-1) / (bands @ observed).sum(-1)
             row[f"{role}.frame"] = frame.cpu().numpy()
             row[f"{role}.band"] = band.log().cpu().numpy()
         rows.append(row)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from avse_ppl.models.scene import Scene
+from avse_ppl.signal.infrasound import remove_infrasound
+from avse_ppl.signal.observed_bins import mark_observed
 from avse_ppl.signal.stft import Spectrogram
 
 Mixture = Any  # Spectrogram, Audio, path, bytes, or waveforms (sample,) as array, tensor or list
@@ -106,9 +108,11 @@ def analyse_mixture(scene: Scene, mixture: Mixture) -> Spectrogram:
             mixture = as_audio(mixture)
         if isinstance(mixture, Audio):
             audio = check_audio(convert_rate(mixture, stft.sample_rate_hz), min_samples=stft.n_fft)
-            mixture = stft.analyse([channel.samples for channel in audio.channels()])
+            waves = [channel.samples for channel in audio.channels()]
         else:
-            mixture = stft.analyse(check_waves(mixture, stft.n_fft))
+            waves = check_waves(mixture, stft.n_fft)
+        waves = [remove_infrasound(wave, stft.sample_rate_hz) for wave in waves]
+        mixture = mark_observed(stft.analyse(waves))
     for i, peak in enumerate(mixture.values.abs().amax((1, 2)).tolist()):
         if not np.isfinite(peak):
             raise ValueError(f"recording {i} of the spectrogram holds NaN or infinite values")
@@ -120,11 +124,11 @@ def analyse_mixture(scene: Scene, mixture: Mixture) -> Spectrogram:
     return mixture
 
 
-def check_waves(waves: Any, min_samples: int) -> Any:
-    """Raise unless every waveform is finite, not silent and at least one window long."""
+def check_waves(waves: Any, min_samples: int) -> list[np.ndarray]:
+    """Waveforms as arrays; raise unless each is finite, not silent and a window long or more."""
     rows = waves if isinstance(waves, (list, tuple)) or np.ndim(waves) > 1 else [waves]
-    for i, row in enumerate(rows):
-        array = np.asarray(row)
+    arrays = [np.asarray(row) for row in rows]
+    for i, array in enumerate(arrays):
         if array.ndim != 1 or array.size < min_samples:
             raise ValueError(
                 f"recording {i} has shape {array.shape}; expected (sample,) with at least "
@@ -137,4 +141,4 @@ def check_waves(waves: Any, min_samples: int) -> Any:
                 f"recording {i} is silent (all zeros), so there is nothing to infer; "
                 "avse_ppl.enhance returns such recordings as they are"
             )
-    return waves
+    return arrays

@@ -29,11 +29,14 @@ class GibbsSweep(NamedTuple):
 def repeat_for_chains(mixture: Spectrogram, chains: int) -> Spectrogram:
     """The same recordings once for each chain, one chain after another."""
     visual = mixture.frames.visual
-    repeated = None if visual is None else visual.repeat(chains, 1, 1)
+    visual, values, observed, recorded = (
+        None if array is None else array.repeat(chains, 1, 1)
+        for array in (visual, mixture.values, mixture.observed, mixture.recorded)
+    )
     return replace(
-        mixture.with_visual(repeated), values=mixture.values.repeat(chains, 1, 1),
+        mixture.with_visual(visual), values=values, observed=observed, recorded=recorded,
         n_samples=mixture.n_samples * chains, scale=mixture.scale.repeat(chains),
-    )  # fmt: skip
+    )  # type: ignore[arg-type]  # fmt: skip
 
 
 def split_streams(streams: RandomStreams, chains: int) -> RandomStreams:

@@ -104,7 +104,7 @@ def diffuse_spectrogram(
         noise.fit(speech, noise_updates)
         values, law = noise.draw()
         tempered = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
-        posterior = speech.condition(tempered, mixture.values)
+        posterior = condition_on_observed(speech, tempered, mixture)
         yield GibbsSweep(posterior, values)
         if step + 1 == len(sigmas):
             return
@@ -113,6 +113,19 @@ def diffuse_spectrogram(
         kept, fresh = renoising_coefficients(sigma, sigmas[step + 1], noise_retention)
         state = clean + kept * (state - clean)
         state = state + fresh * streams.normal(state.shape, state.dtype)
+
+
+def condition_on_observed(
+    speech: ComplexNormal, noise: ComplexNormal, mixture: Spectrogram
+) -> ComplexNormal:
+    """Law of speech given the mixture, and its own law in bins that are not observed."""
+    posterior = speech.condition(noise, mixture.values)
+    if mixture.observed is None:
+        return posterior
+    shape = mixture.values.shape
+    mean = torch.where(mixture.observed, posterior.mean, speech.mean.expand(shape))
+    power = torch.where(mixture.observed, posterior.power, speech.power.expand(shape))
+    return ComplexNormal(mean, power, validate_args=False)
 
 
 def denoise_rows(

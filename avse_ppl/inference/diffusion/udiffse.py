@@ -151,6 +151,8 @@ class UDiffSE(InferenceMethod):
                     if iteration > 0 and step % self.guidance_interval == 0:
                         # Gradient of the likelihood, the clean values taken as state / scale.
                         gap = (rows.values - state / scale) / scale
+                        if rows.observed is not None:
+                            gap = gap * rows.observed
                         gradient = gap / ((sd / scale) ** 2 + power)
                         state = state + self.guidance_weight * squared * gradient
                 if self.progress is not None:

@@ -196,7 +196,7 @@ def test_an_audio_that_is_too_short():
 
 def test_check_waves_returns_what_it_got():
     wave = waves(2)
-    assert check_waves(wave, 64) is wave
+    np.testing.assert_array_equal(check_waves(wave, 64), wave)
 
 
 # --- threads -------------------------------------------------------------------------------------
