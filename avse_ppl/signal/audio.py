@@ -147,6 +147,11 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
     TypeError
         If the source is none of the above.
 
+    Warns
+    -----
+    UserWarning
+        If the floats of an array look like integers; and what `load_audio` warns of.
+
     Examples
     --------
     >>> as_audio(np.zeros((16000, 2)), sample_rate_hz=16000).samples.shape
@@ -172,7 +177,10 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
         raise ValueError(
             "an array does not say its sampling rate; pass it, for example sample_rate_hz=16000"
         )
-    return Audio(put_channels_first(np.asarray(source)), sample_rate_hz)
+    samples = np.asarray(source)
+    if samples.dtype.kind == "f":
+        remark_integers(samples)
+    return Audio(put_channels_first(samples), sample_rate_hz)
 
 
 def load_audio(source: Readable) -> Audio:
@@ -216,7 +224,14 @@ def load_audio(source: Readable) -> Audio:
     (16000, 0.5)
     """
     samples, rate_hz = read_media(source)
-    check_level(samples, name_source(source))
+    name = name_source(source)
+    if rate_hz < MIN_SAMPLE_RATE_HZ:
+        raise ValueError(
+            f"expected a sampling rate of at least {MIN_SAMPLE_RATE_HZ} Hz in {name}, "
+            f"found {rate_hz}; is its header damaged?"
+        )
+    check_level(samples, name)
+    remark_integers(samples, name)
     return Audio(samples, rate_hz)
 
 
@@ -238,7 +253,7 @@ def convert_rate(audio: Audio, rate_hz: int) -> Audio:
     return resampled
 
 
-def check_audio(audio: Audio, *, min_samples: int) -> Audio:
+def check_audio(audio: Audio, *, min_samples: int, name: str = "the recording") -> Audio:
     """Refuse a recording that cannot be enhanced; warn about one that should not be.
 
     Parameters
@@ -247,6 +262,8 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
         The recording, returned unchanged.
     min_samples
         What the caller needs of each channel, usually one STFT window.
+    name
+        What errors call it.
 
     Raises
     ------
@@ -257,8 +274,8 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
     Warns
     -----
     UserWarning
-        If it is all zero, looks like integers stored as floats, or is clipped: at least six runs of
-        three or more samples at its peak, with the peak at full scale.
+        If it is all zero, or clipped: at least six runs of three or more samples at its peak,
+        with the peak at full scale.
 
     Examples
     --------
@@ -267,11 +284,11 @@ def check_audio(audio: Audio, *, min_samples: int) -> Audio:
     True
     """
     if audio.n_samples == 0:
-        raise ValueError("the recording is empty: it holds 0 samples")
-    check_level(audio.samples)
+        raise ValueError(f"{name} is empty: it holds 0 samples")
+    check_level(audio.samples, name)
     if audio.n_samples < min_samples:
         raise ValueError(
-            f"expected a recording of at least {min_samples} samples "
+            f"expected {name} to have at least {min_samples} samples "
             f"({min_samples / audio.sample_rate_hz:.3f} s at {audio.sample_rate_hz} Hz), "
             f"found {audio.n_samples}; give a longer one"
         )
@@ -398,22 +415,15 @@ def check_finite(samples: np.ndarray, name: str = "the recording") -> None:
 
 
 def check_level(samples: np.ndarray, name: str = "the recording") -> None:
-    """Refuse samples that are no sound; warn of those that look like integers stored as floats.
+    """Refuse samples that are no sound: NaN, infinite, or beyond 2^31 where full scale is 1.
 
-    Full scale is 1. Floats may go beyond it, by the 60 dB that a gain set wrongly may add. More
-    than that looks like integers that were stored as floats without scaling (16 bits reach 2^15,
-    32 bits 2^31); more than 2^31 is no sound, but other data, or another sample format or order of
-    bytes than the header says.
+    Floats may go beyond full scale, as far as integers of 32 bits that were stored as floats. More
+    is other data, or another sample format or order of bytes than the header says.
 
     Raises
     ------
     ValueError
-        If samples are NaN, infinite, or beyond 2^31.
-
-    Warns
-    -----
-    UserWarning
-        If samples are beyond 1000.
+        If there are such samples.
 
     Examples
     --------
@@ -429,7 +439,17 @@ def check_level(samples: np.ndarray, name: str = "the recording") -> None:
             f"expected samples with full scale at 1 in {name}, found {peak:.3g}; no sound is that "
             "large: are they another sample format or order of bytes than is said? Convert it again"
         )
-    if peak > _LARGEST_GAIN:
+
+
+def remark_integers(samples: np.ndarray, name: str = "the array") -> None:
+    """Warn of float samples that look like integers: beyond 1000, 60 dB over full scale.
+
+    Examples
+    --------
+    >>> remark_integers(np.array([30.0]))
+    """
+    peak = float(np.max(np.abs(samples), initial=0.0))
+    if _LARGEST_GAIN < peak <= _LARGEST:
         bits = next(bits for bits in (16, 24, 32) if peak <= 2.0 ** (bits - 1))
         warnings.warn(
             f"{name} holds samples of up to {peak:.0f} where full scale is 1, which look like "

@@ -64,7 +64,7 @@ def open_media(source: Readable) -> Iterator[tuple[BinaryIO, str]]:
             yield handle, name
     except OSError as error:
         if error.errno is not None and error.filename is None:  # of the disk, while it was read
-            error.filename = name.strip("'")
+            error.filename = os.fspath(source) if isinstance(source, (str, os.PathLike)) else name
         raise
 
 

@@ -51,6 +51,15 @@ def test_an_estimated_offset_is_reported_or_corrected(monkeypatch):
         ] == pytest.approx(0.3)
 
 
+def test_an_offset_is_estimated_from_a_sound_that_does_not_cancel(monkeypatch):
+    heard = []
+    monkeypatch.setattr(
+        "avse_ppl.video.estimate_offset", lambda _, audio: heard.append(audio) or (0.0, 0.0)
+    )
+    prepare_lips(lips(), Audio(np.stack([SOUND.samples, -SOUND.samples]), 16000), VideoOptions())
+    np.testing.assert_array_equal(heard[0].samples, SOUND.samples)
+
+
 @pytest.mark.parametrize("found", [(0.3, 0.1), (0.02, 0.9)])
 def test_an_offset_that_is_small_or_unsure_is_not_spoken_of(monkeypatch, found):
     monkeypatch.setattr("avse_ppl.video.estimate_offset", lambda *_: found)

@@ -86,6 +86,22 @@ def test_audio_knows_its_shape_and_is_frozen():
         stereo.sample_rate_hz = 16000
 
 
+@pytest.mark.parametrize("n_channels", [1, 2, 4, 8])
+def test_a_mono_to_listen_to_is_the_average_of_usual_channels(n_channels):
+    audio = Audio(speech_like(2000, n_channels=n_channels), RATE_HZ)  # unrelated: -10 log10(K) dB
+    np.testing.assert_array_equal(audio.audible_mono().samples, audio.mono().samples)
+    silent = Audio(np.zeros((n_channels, 100)), RATE_HZ)
+    assert not silent.audible_mono().samples.any()
+
+
+@pytest.mark.parametrize("gain", [-1.0, -0.9, -0.5])
+def test_a_mono_to_listen_to_does_not_cancel(gain):
+    speech = speech_like(2000)[0].astype(np.float32)
+    opposite = Audio(np.stack([gain * speech, speech]), RATE_HZ)
+    heard = opposite.audible_mono().samples
+    np.testing.assert_array_equal(heard, opposite.samples[0] if gain == -1 else speech)
+
+
 def test_one_channel_is_one_dimensional():
     audio = Audio(np.ones((1, 5)), RATE_HZ)
     assert audio.samples.shape == (5,)
@@ -192,7 +208,7 @@ def test_to_rate_is_silent_where_nothing_is_done():
 )
 @pytest.mark.parametrize("make", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
 def test_arrays_come_channel_first(shape, expected, make):
-    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) / 2048
     audio = as_audio(make(values), RATE_HZ)
     assert audio.samples.shape == expected
     time_axis = int(np.argmax(shape))
@@ -592,6 +608,57 @@ def test_not_finite(bad):
     samples[1, 17] = bad
     with pytest.raises(ValueError, match="found 1 of 32000 NaN or infinite"):
         check_audio(Audio(samples, RATE_HZ), min_samples=1024)
+
+
+@pytest.mark.parametrize("bad", [1e10, -1e30, 2.0**31 * 1.01])
+def test_no_sound_is_that_large(tmp_path, bad):
+    samples = speech_like()[0]
+    samples[7] = bad
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
+    message = r"full scale at 1 in '.*a\.wav', found .*e\+.*sample format or order of bytes"
+    with pytest.raises(ValueError, match=message):
+        load_audio(tmp_path / "a.wav")
+    with pytest.raises(ValueError, match="full scale at 1 in the recording"):
+        check_audio(Audio(samples, RATE_HZ), min_samples=1024)
+
+
+@pytest.mark.parametrize(("bits", "peak"), [(16, 2.0**15), (24, 2.0**22), (32, 2.0**31)])
+def test_floats_that_look_like_integers_are_remarked(tmp_path, bits, peak):
+    samples = speech_like()[0] * peak
+    samples[0] = peak
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
+    message = f"{bits}-bit integers stored as floats; divide them by {2 ** (bits - 1)}"
+    for source, rate_hz in ((tmp_path / "a.wav", None), (samples, RATE_HZ)):
+        with pytest.warns(UserWarning, match=message):
+            audio = as_audio(source, rate_hz)
+        np.testing.assert_array_equal(audio.samples, samples.astype(np.float32))
+
+
+def test_a_gain_beyond_full_scale_is_no_remark():
+    assert as_audio(speech_like() * 3000, RATE_HZ).peak > 600
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_file_with_samples_that_are_not_finite_is_named(tmp_path, bad):
+    samples = speech_like()[0]
+    samples[7] = bad
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="DOUBLE")
+    with pytest.raises(ValueError, match=r"in '.*a\.wav', found 1 of 16000 NaN or infinite"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.aiff", "a.ogg", "a.au", "a.caf", "a.w64"])
+def test_a_file_without_samples_is_refused(tmp_path, name):
+    soundfile.write(tmp_path / name, np.zeros(0), RATE_HZ)
+    with pytest.raises(ValueError, match=r"empty|no sound|found neither") as caught:
+        load_audio(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_a_file_with_an_implausible_rate_is_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", speech_like()[0], 128)
+    with pytest.raises(ValueError, match=r"at least 4000 Hz in '.*a\.wav', found 128"):
+        load_audio(tmp_path / "a.wav")
 
 
 def test_silence_is_remarked():

@@ -25,6 +25,7 @@ from avse_ppl.models.weights.io import (
 )
 from avse_ppl.signal.audio import Audio, load_audio
 from avse_ppl.video import Lips, read_lips
+from avse_ppl.video.av_offset import compute_band_levels
 from avse_ppl.video.corruptions import CAUSES, corrupt
 from avse_ppl.video.quality.features import compute_log_mel_energies, compute_tracker_columns
 from avse_ppl.video.quality.score import score_lips
@@ -110,6 +111,17 @@ def test_other_rates_and_shifted_times(small, mouth, sound):
     assert np.allclose(judged.score[::2], same.score, atol=0.02)
     late = score_lips(mouth.shifted(0.2), sound, network=small)
     assert len(late.score) == 75
+
+
+def test_channels_in_opposite_phase_are_heard(small, mouth, sound):
+    opposite = Audio(np.stack([sound.samples, -sound.samples]), sound.sample_rate_hz)
+    judged = score_lips(mouth, opposite, network=small)
+    expected = score_lips(mouth, sound, network=small)
+    assert np.array_equal(judged.score, expected.score)
+    assert np.array_equal(judged.agreement, expected.agreement, equal_nan=True)
+    levels = compute_band_levels(opposite)
+    assert np.array_equal(levels, compute_band_levels(sound))
+    assert levels.std() > 0.01
 
 
 def test_blocks_join_without_a_seam(small, mouth, sound, monkeypatch):
