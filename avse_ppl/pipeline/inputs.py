@@ -19,7 +19,7 @@ from avse_ppl.pipeline.catalog import resolve_speech
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
 from avse_ppl.signal.demuxer import open_container
 from avse_ppl.signal.infrasound import remove_infrasound
-from avse_ppl.signal.media import name_source, open_media
+from avse_ppl.signal.media import open_media
 from avse_ppl.signal.observed_bins import mark_observed
 from avse_ppl.signal.stft import Spectrogram, Stft
 
@@ -136,9 +136,7 @@ def observe(
     0.25
     """
     audio = convert_rate(as_audio(noisy, sample_rate_hz), stft.sample_rate_hz)
-    is_file = isinstance(noisy, (str, os.PathLike, bytes, bytearray, memoryview))
-    name = name_source(noisy) if is_file else "the recording"
-    audio = check_audio(audio, min_samples=stft.n_fft, name=name)
+    audio = check_audio(audio, min_samples=stft.n_fft)
     audio = Audio(remove_infrasound(audio.samples, audio.sample_rate_hz), audio.sample_rate_hz)
     return Observation(audio, prepare_lips(video, audio, options or VideoOptions()))
 

@@ -253,7 +253,7 @@ def convert_rate(audio: Audio, rate_hz: int) -> Audio:
     return resampled
 
 
-def check_audio(audio: Audio, *, min_samples: int, name: str = "the recording") -> Audio:
+def check_audio(audio: Audio, *, min_samples: int) -> Audio:
     """Refuse a recording that cannot be enhanced; warn about one that should not be.
 
     Parameters
@@ -262,8 +262,6 @@ def check_audio(audio: Audio, *, min_samples: int, name: str = "the recording") 
         The recording, returned unchanged.
     min_samples
         What the caller needs of each channel, usually one STFT window.
-    name
-        What errors call it.
 
     Raises
     ------
@@ -284,11 +282,11 @@ def check_audio(audio: Audio, *, min_samples: int, name: str = "the recording") 
     True
     """
     if audio.n_samples == 0:
-        raise ValueError(f"{name} is empty: it holds 0 samples")
-    check_level(audio.samples, name)
+        raise ValueError("the recording is empty: it holds 0 samples")
+    check_level(audio.samples)
     if audio.n_samples < min_samples:
         raise ValueError(
-            f"expected {name} to have at least {min_samples} samples "
+            f"expected a recording of at least {min_samples} samples "
             f"({min_samples / audio.sample_rate_hz:.3f} s at {audio.sample_rate_hz} Hz), "
             f"found {audio.n_samples}; give a longer one"
         )
