@@ -18,13 +18,17 @@ from avse_ppl.signal.sound_header import SMALL, find_samples
 
 _PIECE = 1 << 20  # bytes searched at once
 _FLAC = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # the marker, then a STREAMINFO of 34 bytes
-_WAVE = re.compile(rb"(?:RIFF|RIFX|RF64).{4}WAVE|FORM.{4}AIF[FC]", re.DOTALL)
+_HEADERS = re.compile(  # of WAV, AIFF, AU, CAF, W64, NIST
+    rb"(?:RIFF|RIFX|RF64).{4}WAVE|FORM.{4}AIF[FC]|\.snd\x00\x00[\x00-\x0f]"
+    rb"|caff\x00\x01\x00\x00desc|riff\x2e\x91\xcf\x11|NIST_1A\n   1",
+    re.DOTALL,
+)
 
 
 def split_joined(handle: BinaryIO) -> list[BinaryIO]:
     """Split a file into the recordings that were joined in it.
 
-    Understands WAV, AIFF, FLAC, Ogg (all codecs) and MP3.
+    Understands WAV, RF64, AIFF, AU, CAF, W64, NIST, FLAC, Ogg (all codecs) and MP3.
 
     Parameters
     ----------
@@ -55,9 +59,9 @@ def split_joined(handle: BinaryIO) -> list[BinaryIO]:
         starts = [link[0].start for link in split_chain(list(walk_pages(handle)))]
     elif marker[:4] == b"fLaC":
         starts = list(search(handle, _FLAC, tag))
-    elif _WAVE.match(head):
+    elif _HEADERS.match(head):
         samples = find_samples(handle)
-        starts = [0, *search(handle, _WAVE, 12 if samples is None else samples.start)]
+        starts = [0, *search(handle, _HEADERS, 12 if samples is None else samples.start)]
         if samples is not None and samples.length:  # none begins within the samples of another
             end = samples.start + samples.length - SMALL
             starts = [start for start in starts if start == 0 or start > end]

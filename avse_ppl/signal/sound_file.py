@@ -25,13 +25,14 @@ _BLOCK = 65536  # samples: libsndfile's Vorbis encoder crashes on long recording
 _UNKNOWN_FRAMES = 2**62  # and above: a FLAC file that was written to a pipe
 _MOST_PER_BYTE = 8  # samples, where the file is not FLAC, ALAC, Vorbis or Opus: GSM has 5
 _DENSE = ("FLAC", "OGG")
+_TO_FFMPEG = ("MP3", "VOC")
 
 
 def read_with_soundfile(handle: BinaryIO, name: str) -> tuple[np.ndarray, int] | None:
-    """Read what libsndfile can; None for a format that it does not know, and for MP3.
+    """Read what libsndfile can; None for what is left to FFmpeg.
 
-    MP3 is left to FFmpeg: of a file without a count of its frames, libsndfile guesses how long it
-    is, and reads no further.
+    That are the formats that it does not know; MP3, of which it guesses the length where the frames
+    are not counted, and reads no further; and VOC, where it takes the headers of blocks for samples.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ def decode_blocks(guarded: GuardedFile, name: str) -> tuple[np.ndarray, int] | N
     except soundfile.LibsndfileError:
         return None
     with file:
-        if file.format == "MP3":
+        if file.format in _TO_FFMPEG:
             return None
         rate_hz, n_frames = file.samplerate, file.frames
         dense = file.format in _DENSE or file.subtype.startswith("ALAC")

@@ -70,6 +70,20 @@ def test_blocks_are_what_one_read_gives(monkeypatch, file_format, subtype):
     np.testing.assert_array_equal(load_audio(data).samples, whole)
 
 
+def test_headers_within_a_voc_file_are_no_samples(tmp_path):
+    import av
+
+    samples = np.round(np.tile(SAMPLES, 10) * 2.0**15).astype("int16")
+    with av.open(str(tmp_path / "a.voc"), "w") as out:
+        track = out.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
+        for start in range(0, len(samples), 1000):  # a block each, with its header
+            frame = av.AudioFrame.from_ndarray(samples[None, start : start + 1000], layout="mono")
+            frame.sample_rate, frame.pts = RATE_HZ, start
+            out.mux(track.encode(frame))
+        out.mux(track.encode(None))
+    np.testing.assert_array_equal(load_audio(tmp_path / "a.voc").samples, samples / 2.0**15)
+
+
 def test_flac_written_to_a_pipe_is_read():
     data = encode("FLAC", "PCM_16")
     piped = load_audio(claim_frames(data, 0))
