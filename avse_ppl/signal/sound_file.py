@@ -32,7 +32,7 @@ def read_with_soundfile(handle: BinaryIO, name: str) -> tuple[np.ndarray, int] |
     """Read what libsndfile can; None for what is left to FFmpeg.
 
     That are the formats that it does not know; MP3, of which it guesses the length where the frames
-    are not counted, and reads no further; and VOC, where it takes the headers of blocks for samples.
+    are not counted, and reads no further; VOC, where it takes the headers of blocks for samples.
 
     Parameters
     ----------
