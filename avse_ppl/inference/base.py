@@ -83,6 +83,7 @@ from avse_ppl.posterior.fit_info import FitInfo, merge_rows, seed_of_recording
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.observed_bins import describe_band
 from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.utils.run_time import RunClock, TimeLimitReached
 
 Progress = Callable[[int, int], None]  # called with (step, steps)
 
@@ -101,12 +102,15 @@ class Problem:
         A stream of random numbers for each recording.
     seed
         Of the streams: one number, or one for each recording.
+    clock
+        Called with (step, steps) after each step; raises `TimeLimitReached` when the time is over.
     """
 
     scene: Scene
     spectrogram: Spectrogram
     streams: RandomStreams
     seed: int | list[int]
+    clock: RunClock = field(default_factory=RunClock)
 
     @classmethod
     def of(
@@ -151,7 +155,8 @@ class Problem:
         streams = copy(self.streams)
         streams.generators = [self.streams.generators[recording]]
         seed = seed_of_recording(self.seed, recording)
-        return Problem(self.scene, self.spectrogram.select(recording), streams, seed or 0)
+        one = self.spectrogram.select(recording)
+        return Problem(self.scene, one, streams, seed or 0, self.clock)
 
     @contextmanager
     def resources(self) -> Iterator[None]:
@@ -190,6 +195,9 @@ class Draws:
         Facts about each recording; seeds are filled in.
     attrs
         Further entries of ``posterior.attrs``: cost, and settings that the run has changed.
+    ended_early
+        What a run that was interrupted, or came to its time limit, got to; flagged in
+        ``posterior.kind``, ``attrs["interrupted"]`` and the warnings of each recording.
     problem
         The problem as it was solved, where the method changed it.
     check
@@ -208,6 +216,7 @@ class Draws:
     stats: dict[str, np.ndarray] = field(default_factory=dict)
     fit: Sequence[FitInfo] = ()
     attrs: dict[str, Any] = field(default_factory=dict)
+    ended_early: str | None = None
     problem: Problem | None = None
     check: Callable[[], Sequence[FitInfo]] | None = None
 
@@ -229,6 +238,10 @@ class InferenceMethod(ABC):
         ``"cpu"``, ``"cuda"`` or ``"auto"``, and ``torch.float32`` or ``float64``.
     progress
         Called with (step, steps) after each step.
+    time_limit_s
+        Seconds after which the method ends with what there is, which ``posterior.kind`` and
+        ``posterior.warnings`` then say; None for no limit. It is looked at after each step, so that
+        a run takes the rest of a step longer, and drawing waveforms comes on top.
 
     Raises
     ------
@@ -242,14 +255,18 @@ class InferenceMethod(ABC):
     device: str = "auto"
     dtype: torch.dtype = torch.float32
     progress: Progress | None = None
+    time_limit_s: float | None = None
 
     name: ClassVar[str]
+    faster: ClassVar[str] = ""  # what is, said where a run takes long
 
     def __post_init__(self) -> None:
         check_count("draws", self.draws)
         if not isinstance(self.waveforms, bool):
             check_count("waveforms", self.waveforms)
         check_positive("tempering", self.tempering)
+        if self.time_limit_s is not None:
+            check_positive("time_limit_s", self.time_limit_s)
 
     @property
     def full_name(self) -> str:
@@ -292,6 +309,8 @@ class InferenceMethod(ABC):
             If the arguments do not fit each other, or the posterior is improper.
         MemoryError
             If the memory is not likely to be enough, or was spent.
+        TimeoutError
+            If there is nothing usable yet when the time limit is reached.
         """
         return self.infer(self.pose(scene, mixture, video, seed))
 
@@ -304,7 +323,15 @@ class InferenceMethod(ABC):
         """Posterior of a problem that is checked, seeded and on its device."""
         with problem.resources():
             begin = time.perf_counter()
-            result = self._run(problem)
+            clock = RunClock(self.time_limit_s, self.progress, self.full_name, self.faster)
+            problem = replace(problem, clock=clock)
+            try:
+                result = self._run(problem)
+            except TimeLimitReached as error:
+                raise TimeoutError(
+                    f"{error}, and {self.full_name} has nothing usable yet; give it more time, or "
+                    f"take what is faster{': ' + self.faster if self.faster else ''}"
+                ) from None
             attrs = {
                 "routine": self.full_name,
                 "seed": problem.seed,
@@ -332,6 +359,10 @@ class InferenceMethod(ABC):
             for r in range(problem.recordings)
         ]
         attrs = {**attrs, "tempering": kind.tempering, **draws.attrs}
+        if draws.ended_early is not None:
+            kind = kind.with_fields(ended_early=True)
+            attrs["interrupted"] = True
+            fit = merge_rows([FitInfo(warnings=(draws.ended_early,))] * problem.recordings, fit)
         draws = replace(
             draws, kind=kind, waveforms=waveforms, attrs=attrs, fit=merge_rows(seeds, fit)
         )

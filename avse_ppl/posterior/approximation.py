@@ -12,8 +12,8 @@ _NOISE_TEXTS: dict[str, NoiseInference] = {
     "noise a point estimate": "point estimate",
     "noise known": "known",
 }
-_FIELDS = ("method", "noise", "tempering", "recalibrated")
-_TEMPERED, _RECALIBRATED = "tempered ", "recalibrated"
+_FIELDS = ("method", "noise", "tempering", "recalibrated", "ended_early")
+_TEMPERED, _ENDED_EARLY, _RECALIBRATED = "tempered ", "ended early", "recalibrated"
 
 
 class Approximation(str):
@@ -33,6 +33,8 @@ class Approximation(str):
         Power of the likelihood.
     recalibrated
         Whether variance and draws were rescaled afterwards.
+    ended_early
+        Whether the run was interrupted, or came to its time limit.
 
     Examples
     --------
@@ -49,6 +51,7 @@ class Approximation(str):
     noise: NoiseInference
     tempering: float
     recalibrated: bool
+    ended_early: bool
 
     def __new__(
         cls,
@@ -56,15 +59,18 @@ class Approximation(str):
         noise: NoiseInference = "joint",
         tempering: float = 1.0,
         recalibrated: bool = False,
+        ended_early: bool = False,
     ) -> Approximation:
         """Write the text."""
         parts = [method]
         parts += [text for text, name in _NOISE_TEXTS.items() if name == noise]
         parts += [f"{_TEMPERED}{tempering:g}"] if tempering != 1.0 else []
+        parts += [_ENDED_EARLY] if ended_early else []
         parts += [_RECALIBRATED] if recalibrated else []
         self = super().__new__(cls, ", ".join(parts))
         self.method, self.noise = method, noise
         self.tempering, self.recalibrated = tempering, recalibrated
+        self.ended_early = ended_early
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -94,6 +100,8 @@ class Approximation(str):
         parts, fields = text.split(", "), {}
         if len(parts) > 1 and parts[-1] == _RECALIBRATED:
             fields["recalibrated"] = bool(parts.pop())
+        if len(parts) > 1 and parts[-1] == _ENDED_EARLY:
+            fields["ended_early"] = bool(parts.pop())
         if len(parts) > 1 and parts[-1].startswith(_TEMPERED):
             fields["tempering"] = float(parts.pop().removeprefix(_TEMPERED))
         if len(parts) > 1 and parts[-1] in _NOISE_TEXTS:

@@ -41,7 +41,7 @@ from avse_ppl.models.speech.diffusion import noise_levels
 from avse_ppl.models.validation import check_count, check_front_end, check_positive
 from avse_ppl.models.visual.reliability import soft
 from avse_ppl.posterior.approximation import Approximation
-from avse_ppl.posterior.fit_info import FitInfo
+from avse_ppl.utils.run_time import TimeLimitReached
 
 
 class NoiseSchedule(NamedTuple):
@@ -157,6 +157,7 @@ class GuidedDiffusion(InferenceMethod):
     langevin_step_size: float = 0.5
 
     name: ClassVar[str] = "guided"
+    faster: ClassVar[str] = "fewer steps, sweeps or chains, a base_prior to start from, or a GPU"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -210,24 +211,24 @@ class GuidedDiffusion(InferenceMethod):
         # Go down the noise levels; sweeps at the last one count.
         schedule, kept = run.schedule, []
         attrs: dict[str, Any] = {"steps": schedule.steps, "sweeps": schedule.sweeps}
-        fit = []
+        ended_early = None
         try:
             for step, sweep in enumerate(run.sweeps):
                 if step >= schedule.steps - 1:
                     kept.append(sweep)
-                if self.progress is not None:
-                    self.progress(step + 1, schedule.steps + schedule.sweeps - 1)
-        except KeyboardInterrupt:
+                problem.clock(step + 1, schedule.steps + schedule.sweeps - 1)
+        except (KeyboardInterrupt, TimeLimitReached) as error:
             if not kept:
                 raise
-        if len(kept) < schedule.sweeps:
-            text = (
-                f"interrupted after {len(kept)} of {schedule.sweeps} sweeps; the result is of those"
+            ended_early = (
+                f"{str(error) or 'interrupted'} after {len(kept)} of {schedule.sweeps} sweeps; the "
+                "result is of those"
             )
-            warnings.warn(text, UserWarning, stacklevel=4)
-            fit = [FitInfo(warnings=(text,)) for _ in range(problem.recordings)]
-            attrs["interrupted"] = True
-        return collect_sweeps(problem, kept, self.chains, run.kind, fit=fit, attrs=attrs)
+            if isinstance(error, KeyboardInterrupt):
+                warnings.warn(ended_early, UserWarning, stacklevel=4)
+        return collect_sweeps(
+            problem, kept, self.chains, run.kind, attrs=attrs, ended_early=ended_early
+        )
 
     def prepare_bins(self, problem: Problem) -> ReverseRun:
         """Reverse diffusion of the spectrogram, from noise or from a warm start."""

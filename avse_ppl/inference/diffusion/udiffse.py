@@ -93,6 +93,7 @@ class UDiffSE(InferenceMethod):
     noise_updates: int = 20
 
     name: ClassVar[str] = "guided-udiffse"
+    faster: ClassVar[str] = "fewer steps or em_iterations, 'guided', or a GPU"
     # No settings here: each chain leaves one draw, and lambda tempers.
     draws: ClassVar[int] = 1  # type: ignore[misc]
     tempering: ClassVar[float] = 1.0  # type: ignore[misc]
@@ -155,9 +156,7 @@ class UDiffSE(InferenceMethod):
                             gap = gap * rows.observed
                         gradient = gap / ((sd / scale) ** 2 + power)
                         state = state + self.guidance_weight * squared * gradient
-                if self.progress is not None:
-                    done = iteration * self.steps + step + 1
-                    self.progress(done, self.em_iterations * self.steps)
+                problem.clock(iteration * self.steps + step + 1, self.em_iterations * self.steps)
 
             # M-step: speech taken as known.
             noise.fit(ComplexNormal(clean, torch.full_like(clean.real, _POINT)), self.noise_updates)

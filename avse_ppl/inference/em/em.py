@@ -25,6 +25,7 @@ from avse_ppl.models.protocols import receptive_field_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.utils.run_time import TimeLimitReached
 
 _KINDS = MappingProxyType({
     "point": Approximation("point estimate"),
@@ -94,8 +95,8 @@ class EM(InferenceMethod):
     Warns
     -----
     UserWarning
-        If interrupted (Ctrl-C): the result is then of the iterations so far, and says so in
-        ``attrs["interrupted"]``.
+        If interrupted (Ctrl-C): the result is then of the iterations so far, as it is at a time
+        limit, and says so in ``kind`` and ``attrs["interrupted"]``.
 
     References
     ----------
@@ -124,6 +125,7 @@ class EM(InferenceMethod):
     warm_up: int = 0
 
     name: ClassVar[str] = "em"
+    faster: ClassVar[str] = "fewer iterations, 'svi', or a GPU"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,12 +172,11 @@ class EM(InferenceMethod):
                 state |= maximise_noise(density, state, powers, self.tempering)
                 history.add(step, results, state, keep=not burn_in)
                 history.check_finite(self.step_size)
-                if self.progress is not None:
-                    self.progress(done + 1, self.iterations)
-        except KeyboardInterrupt:
+                problem.clock(done + 1, self.iterations)
+        except (KeyboardInterrupt, TimeLimitReached) as error:
             if not history.objective:
                 raise
-            history.interrupted = True
+            history.end_early(error)
 
         # Draws of the guide, or the states that were kept.
         if isinstance(history.step, VariationalStep):
@@ -188,10 +189,8 @@ class EM(InferenceMethod):
             trace={"elbo" if self.e_step == "variational" else "log_joint": history.trace()},
             stats=history.stats(len(states)),
             fit=history.fit_infos(problem.recordings),
-            attrs={
-                "iterations": len(history.objective),
-                **({"interrupted": True} if history.interrupted else {}),
-            },
+            attrs={"iterations": len(history.objective)},
+            ended_early=history.ended_early,
         )
 
     @property

@@ -32,8 +32,8 @@ class EMHistory:
         Latents after the iterations that count as draws.
     objective, acceptance
         Of each iteration, ``(recording,)``; the latter only of those that proposed something.
-    interrupted
-        Whether the run was cut short.
+    ended_early
+        How far it came, if the run was cut short.
     """
 
     planned: int
@@ -42,7 +42,7 @@ class EMHistory:
     kept: list[Values] = field(default_factory=list)
     objective: list[Tensor] = field(default_factory=list)
     acceptance: list[Tensor] = field(default_factory=list)
-    interrupted: bool = False
+    ended_early: str | None = None
 
     def add(self, step: EStep, results: list[EStepResult], state: Values, keep: bool) -> None:
         """Log one iteration."""
@@ -68,6 +68,15 @@ class EMHistory:
             f"step_size below {step_size:g}, or look for a law of the scene that overflows."
         )
 
+    def end_early(self, error: BaseException) -> None:
+        """Note why and where the run ended; an interruption is warned of at once."""
+        self.ended_early = (
+            f"{str(error) or 'interrupted'} after {len(self.objective)} of {self.planned} "
+            "iterations"
+        )
+        if isinstance(error, KeyboardInterrupt):
+            warnings.warn(f"{self.ended_early}; the result is of those", UserWarning, stacklevel=5)
+
     def trace(self) -> np.ndarray:
         """Objective, ``(iteration, recording)``, nats."""
         return torch.stack(self.objective).cpu().numpy()
@@ -82,7 +91,7 @@ class EMHistory:
         }
 
     def fit_infos(self, recordings: int) -> list[FitInfo]:
-        """Warnings of each recording: acceptance rates out of range, and an interruption."""
+        """Warnings of each recording: acceptance rates out of range."""
         texts: list[list[str]] = [[] for _ in range(recordings)]
         stats = self.stats(len(self.kept))
         low, high = _ACCEPTANCE
@@ -93,8 +102,4 @@ class EMHistory:
                     f"acceptance rate {rate:.2f}, outside {low} to {high}; steps are too {what}. "
                     "Take more iterations, in which steps adapt, or a warm_up."
                 )
-        if self.interrupted:
-            text = f"interrupted after {len(self.objective)} of {self.planned} iterations"
-            warnings.warn(f"{text}; the result is of those", UserWarning, stacklevel=5)
-            texts = [[*row, text] for row in texts]
         return [FitInfo(warnings=tuple(row)) for row in texts]

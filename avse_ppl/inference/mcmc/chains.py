@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,12 +23,28 @@ STATS = ("lp", "energy", "diverging", "n_steps", "acceptance_rate")
 
 @dataclass
 class ChainRun:
-    """Draws of one chain on the real line, statistics of each, and what they cost so far."""
+    """Draws of one chain on the real line, statistics of each, and what they cost so far.
+
+    In its warm-up, where there is a time limit, its draws are those of the warm-up.
+    """
 
     draws: list[Values] = field(default_factory=list)
     stats: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in STATS})
     gradients: int = 0
     step_size: float = 0.0
+    is_warm: bool = False
+
+    def begin_sampling(self) -> None:
+        """Throw the draws of the warm-up away."""
+        self.is_warm = True
+        self.draws.clear()
+        for values in self.stats.values():
+            values.clear()
+
+    def cut(self, draws: slice) -> None:
+        """Keep some of the draws."""
+        self.draws = self.draws[draws]
+        self.stats = {name: values[draws] for name, values in self.stats.items()}
 
 
 def approximate_prior(density: LogDensity) -> tuple[Values, Values]:
@@ -69,8 +86,10 @@ def draw_initial_states(
 
 def check_initial_state(
     density: LogDensity, state: Mapping[str, Tensor], tempering: float = 1.0
-) -> None:
+) -> float:
     """Raise unless the log density and its gradient are finite at the initial state of a chain.
+
+    Returns the seconds that they took.
 
     Raises
     ------
@@ -78,6 +97,7 @@ def check_initial_state(
         If one is not: no step can be taken from there.
     """
     point = {name: value.detach().clone().requires_grad_() for name, value in state.items()}
+    begin = time.perf_counter()
     log_p = density(point, tempering).sum()
     reasons = []
     if not bool(torch.isfinite(log_p)):
@@ -89,11 +109,13 @@ def check_initial_state(
             for name, gradient in zip(point, gradients, strict=True)
             if gradient is not None and not bool(torch.isfinite(gradient).all())
         ]
+    seconds = time.perf_counter() - begin
     if reasons:
         raise ValueError(
             f"a chain cannot start: {reasons[0]} at its initial state. Expected a finite number; "
             "add a small floor to powers, use priors with lighter tails, or dtype=torch.float64"
         )
+    return seconds
 
 
 def count_complete_draws(lengths: Sequence[Sequence[int]]) -> tuple[int, int]:
@@ -146,6 +168,7 @@ def collect_chains(
     kind: Approximation,
     waveforms: bool | int = True,
     fit: FitInfo | None = None,
+    ended_early: str | None = None,
     attrs: Mapping[str, Any] | None = None,
 ) -> Draws:
     """Draws of all chains of one recording on their supports, to be assessed for convergence.
@@ -164,6 +187,8 @@ def collect_chains(
     fit
         Facts about the run, before those that the chains are assessed by: R-hat, effective sample
         sizes, divergences and energy of the powers of speech and noise.
+    ended_early
+        How far the run came if it ended early.
 
     Raises
     ------
@@ -202,6 +227,7 @@ def collect_chains(
         waveforms=count_waveforms(waveforms, chains, length),
         stats=stats,
         fit=[] if fit is None else [fit],
+        ended_early=ended_early,
         attrs=dict(attrs or {}),
         check=assess_convergence,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.inference.vi.optimize import OptimizerSettings, maximise_elbo
 from avse_ppl.models.validation import check_count
 from avse_ppl.posterior.approximation import Approximation
-from avse_ppl.posterior.fit_info import FitInfo
+from avse_ppl.utils.run_time import RunClock, TimeLimitReached, format_duration
 
 _INITS = ("svi", "prior")
 # Stan's shortest: 75 draws to get there, 25 for the variances, and 50 for the step size that suits
@@ -38,7 +38,10 @@ _LEARNING_RATE, _TOLERANCE = 0.05, 1e-4  # of the fit that initial states are dr
 
 
 class ChainSetup(NamedTuple):
-    """Chains of one recording: initial states, seeds, first metric, and the runs to fill."""
+    """Chains of one recording: initial states, seeds, first metric, and the runs to fill.
+
+    ``gradient_s`` are the seconds of a gradient of the log density.
+    """
 
     problem: Problem
     density: LogDensity
@@ -47,6 +50,7 @@ class ChainSetup(NamedTuple):
     initial_states: list[Values]
     seeds: list[int]
     runs: list[ChainRun]
+    gradient_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ class HamiltonianMonteCarlo(InferenceMethod):
     waveforms: bool | int = True
 
     kind: ClassVar[Approximation]
+    faster: ClassVar[str] = (
+        "'svi', which is an approximation, 'numpyro-nuts', which is compiled, fewer chains or "
+        "draws, or a noise model with fewer latents"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,8 +87,8 @@ class HamiltonianMonteCarlo(InferenceMethod):
     def _run(self, problem: Problem) -> Sequence[Draws]:
         """Draws of each recording, with statistics of each draw.
 
-        Ctrl-C keeps what has been drawn so far, as many first chains and first draws as all
-        recordings have; the posterior then has ``attrs["interrupted"]`` and a warning.
+        Ctrl-C, or the time limit, keeps what has been drawn so far, as many first chains and first
+        draws as all recordings have; the posterior then says so in ``kind`` and a warning.
 
         Raises
         ------
@@ -95,38 +103,68 @@ class HamiltonianMonteCarlo(InferenceMethod):
             at_once=1,
         )  # fmt: skip
         setups = [self.set_up_chains(problem.select(r)) for r in range(problem.recordings)]
-        chains, length = self.sample_chains(setups)
-
-        fit, interrupted = FitInfo(), chains * length < self.chains * self.draws
-        if interrupted:
-            text = (
-                f"interrupted: kept {length} draws of {chains} chains, of {self.draws} draws of "
-                f"{self.chains} chains asked for"
-            )
-            fit = FitInfo(warnings=(text,))
+        ended_early = None
+        try:
+            self.sample_chains(setups, problem.clock)
+        except (KeyboardInterrupt, TimeLimitReached) as error:
+            ended_early = self.end_chains(setups, error)
+        chains, length = count_complete_draws(
+            [[len(run.draws) for run in setup.runs] for setup in setups]
+        )
         attrs = {
             "draws": length, "warmup": self.warmup, "chains": chains,
             "gradients": sum(run.gradients for setup in setups for run in setup.runs),
-            **({"interrupted": True} if interrupted else {}),
         }  # fmt: skip
-        kept = [
-            [
-                replace(
-                    run,
-                    draws=run.draws[:length],
-                    stats={name: values[:length] for name, values in run.stats.items()},
-                )
-                for run in setup.runs[:chains]
-            ]
-            for setup in setups
-        ]
+        for setup in setups:
+            del setup.runs[chains:]
+            for run in setup.runs:
+                run.cut(slice(length))
         return [
             collect_chains(
-                setup.problem, setup.density, runs, kind=self.kind, waveforms=self.waveforms,
-                fit=fit, attrs=attrs,
+                setup.problem, setup.density, setup.runs, kind=self.kind, waveforms=self.waveforms,
+                ended_early=ended_early, attrs=attrs,
             )
-            for setup, runs in zip(setups, kept, strict=True)
+            for setup in setups
         ]  # fmt: skip
+
+    def end_chains(self, setups: Sequence[ChainSetup], error: BaseException) -> str | None:
+        """Leave the draws that there are in the runs, and describe them unless none is missing.
+
+        Draws of a warm-up count only if there are no others, and then those of its last half.
+
+        Raises
+        ------
+        KeyboardInterrupt, TimeLimitReached
+            The ``error``, if there are none.
+        """
+
+        def count_draws(is_warm: bool) -> tuple[int, int]:
+            return count_complete_draws(
+                [[len(run.draws) * (run.is_warm or not is_warm) for run in setup.runs]
+                 for setup in setups]
+            )  # fmt: skip
+
+        reason = str(error) or "interrupted"
+        asked = f"of {self.draws} draws of {self.chains} chains asked for"
+        chains, length = count_draws(is_warm=True)
+        if chains * length == self.chains * self.draws:
+            return None
+        if chains:
+            for setup in setups:
+                for run in setup.runs:
+                    run.cut(slice(None if run.is_warm else 0))
+            return f"{reason}: kept {length} draws of {chains} chains, {asked}"
+        chains, length = count_draws(is_warm=False)
+        if not chains or isinstance(error, KeyboardInterrupt):
+            raise error
+        for setup in setups:
+            del setup.runs[chains:]
+            for run in setup.runs:
+                run.cut(slice(len(run.draws) // 2, None))
+        return (
+            f"{reason} in the warm-up: its last {length - length // 2} draws of {chains} chains "
+            f"were kept, {asked}; they need not be near the posterior"
+        )
 
     def set_up_chains(self, problem: Problem) -> ChainSetup:
         """Initial states, first metric and seeds of the chains of one recording."""
@@ -139,54 +177,75 @@ class HamiltonianMonteCarlo(InferenceMethod):
                 time_frames = density.mixture.frames.time
                 guide = make_guide("mean-field", *guess, time_frames, 0, streams)
                 settings = OptimizerSettings(
-                    self.init_steps, _LEARNING_RATE, self.tempering, _TOLERANCE
-                )
-                maximise_elbo(density, guide, streams, settings)
+                    self.init_steps, _LEARNING_RATE, self.tempering, _TOLERANCE,
+                    progress=lambda *_: problem.clock.check(),
+                )  # fmt: skip
+                course = maximise_elbo(density, guide, streams, settings)
+                if course.ended_early is not None:
+                    raise TimeLimitReached(f"{course.ended_early} of the fit of initial states")
                 location, log_sd = (
                     guide.layout.split(part.detach()) for part in (guide.location, guide.log_sd)
                 )
             states = draw_initial_states(location, log_sd, streams, self.chains)
-            for state in states:
-                check_initial_state(density, state, self.tempering)
+            seconds = min(check_initial_state(density, s, self.tempering) for s in states)
         generator = streams.generators[0]
         seeds = torch.randint(
             2**62, (self.chains,), generator=generator, device=generator.device
         ).tolist()
         variances = {name: (2 * value.detach()).exp() for name, value in log_sd.items()}
-        return ChainSetup(problem, density, location, variances, states, seeds, [])
+        return ChainSetup(problem, density, location, variances, states, seeds, [], seconds)
 
-    def sample_chains(self, setups: Sequence[ChainSetup]) -> tuple[int, int]:
-        """Run the chains; return how many there are, and how long they are.
+    def sample_chains(self, setups: Sequence[ChainSetup], clock: RunClock) -> None:
+        """Run the chains.
 
-        The first chain of every recording comes first, so that an interrupt leaves each with some.
+        The first chain of every recording comes first, so that an interrupt leaves each with some,
+        and has its share of the time if that is limited.
         """
         total, done = len(setups) * self.chains * (self.warmup + self.draws), 0
+        self.announce_time(clock, sum(s.gradient_s for s in setups) * self.chains, setups[0])
 
         def count_draw() -> None:
             nonlocal done
             done += 1
-            if self.progress is not None:
-                self.progress(done, total)
+            clock(done, total)
 
-        try:
-            for chain in range(self.chains):
-                for setup in setups:
-                    potential = Potential(setup.density, self.tempering)
-                    setup.runs.append(ChainRun())
-                    with limit_threads(setup.problem.spectrogram):
+        ended: TimeLimitReached | None = None
+        for chain in range(self.chains):
+            for i, setup in enumerate(setups):
+                potential = Potential(setup.density, self.tempering, clock)
+                setup.runs.append(ChainRun())
+                share = clock.share(1 if chain else len(setups) - i)
+                with limit_threads(setup.problem.spectrogram), share:
+                    try:
                         run_chain(
                             self.make_kernel(potential), potential, setup.initial_states[chain],
                             setup.variances, (self.warmup, self.draws), setup.seeds[chain],
                             setup.runs[-1], count_draw,
                         )  # fmt: skip
-        except KeyboardInterrupt:
-            chains, length = count_complete_draws(
-                [[len(run.draws) for run in setup.runs] for setup in setups]
-            )
-            if not chains:
-                raise
-            return chains, length
-        return self.chains, self.draws
+                    except TimeLimitReached as error:
+                        ended = error
+            if ended is not None:
+                raise ended
+
+    def announce_time(self, clock: RunClock, gradient_s: float, setup: ChainSetup) -> None:
+        """Say how long the run takes, if that is long, from the time of a gradient of all chains.
+
+        Trajectories have an eighth of the gradient steps that they may have, or all of them.
+        """
+        draws, steps = self.warmup + self.draws, self.most_steps
+        least_s, most_s = (draws * gradient_s * n for n in (max(1, steps // 8), steps))
+        latents = sum(site.shape.numel() for site in setup.density.sites)
+        clock.announce(
+            least_s,
+            f"{self.full_name} of {latents} latents takes about {format_duration(least_s)} to "
+            f"{format_duration(most_s)}: {self.chains} chains of {draws} draws of up to {steps} "
+            f"gradients, {1e3 * gradient_s:.0f} ms for one of each chain",
+        )
+
+    @property
+    @abstractmethod
+    def most_steps(self) -> int:
+        """Gradient steps of a trajectory, at most."""
 
     @property
     def adapts_metric(self) -> bool:
@@ -229,6 +288,10 @@ class NUTS(HamiltonianMonteCarlo):
         True for a waveform with each draw, False for none, or how many in all.
     tempering
         Power of the likelihood; anything but 1 is flagged in ``posterior.kind``.
+    time_limit_s
+        As for `InferenceMethod`. A warm-up takes at most half of it, and no other chain begins
+        before the first one is finished; draws of a warm-up that is not over are kept only if there
+        are no others.
     device, dtype
         As for `SVI`. Of long recordings (over a minute or so) the log density is too large a number
         for steps to be accepted in single precision: use ``torch.float64``.
@@ -266,6 +329,11 @@ class NUTS(HamiltonianMonteCarlo):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("max_tree_depth", self.max_tree_depth)
+
+    @property
+    def most_steps(self) -> int:
+        """Gradient steps of a trajectory, at most."""
+        return 2**self.max_tree_depth - 1
 
     def make_kernel(self, potential: Potential) -> mcmc.HMC:
         """Pyro's No-U-Turn sampler."""
@@ -311,6 +379,11 @@ class HMC(HamiltonianMonteCarlo):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("steps", self.steps)
+
+    @property
+    def most_steps(self) -> int:
+        """Gradient steps of a trajectory, at most."""
+        return self.steps
 
     def make_kernel(self, potential: Potential) -> mcmc.HMC:
         """Pyro's Hamiltonian Monte Carlo."""

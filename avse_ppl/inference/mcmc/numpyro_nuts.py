@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 
 from avse_ppl.inference.base import Draws, Problem
-from avse_ppl.inference.mcmc.chains import ChainRun, count_complete_draws
+from avse_ppl.inference.mcmc.chains import ChainRun
 from avse_ppl.inference.mcmc.hmc import ChainSetup, HamiltonianMonteCarlo
 from avse_ppl.models.validation import check_count
 from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.utils.run_time import LONG_RUN_S, RunClock, TimeLimitReached
 
 if TYPE_CHECKING:
     from avse_ppl.inference.mcmc.jax_chains import ChainDraws, JaxChains
@@ -81,6 +83,10 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
 
     name: ClassVar[str] = "numpyro-nuts"
     kind: ClassVar[Approximation] = Approximation("NUTS")
+    faster: ClassVar[str] = (
+        "'svi', which is an approximation, fewer chains or draws, or a noise model with fewer "
+        "latents"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,8 +109,13 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
             "NumPyroNUTS has no kernel of Pyro; its chains are compiled together, see JaxChains"
         )
 
-    def sample_chains(self, setups: Sequence[ChainSetup]) -> tuple[int, int]:
-        """Run the chains; return how many there are, and how long they are."""
+    @property
+    def most_steps(self) -> int:
+        """Gradient steps of a trajectory, at most."""
+        return 2**self.max_tree_depth - 1
+
+    def sample_chains(self, setups: Sequence[ChainSetup], clock: RunClock) -> None:
+        """Run the chains; recordings share the time if that is limited."""
         from avse_ppl.inference.mcmc.jax_chains import BLOCK
 
         blocks = -(-self.draws // BLOCK) + self.metrics * -(-self.warmup // (self.metrics * BLOCK))
@@ -113,8 +124,7 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
         def count_draws(count: int) -> None:
             nonlocal done
             done += count
-            if self.progress is not None:
-                self.progress(done, total)
+            clock(done, total)
 
         precision: Any = nullcontext()
         if self.dtype == torch.float64:
@@ -122,22 +132,40 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
 
             precision = jax.enable_x64(True)
         programs: dict[int, JaxChains] = {}
+        ended: TimeLimitReached | None = None
         for setup in setups:
             setup.runs.extend(ChainRun() for _ in range(self.chains))
-        try:
-            with precision:
-                for setup in setups:
-                    self.sample_recording(setup, programs, count_draws)
-        except KeyboardInterrupt:
-            lengths = [[len(run.draws) for run in setup.runs] for setup in setups]
-            chains, length = count_complete_draws(lengths)
-            if not chains:
-                raise
-            return chains, min(length, self.draws)
-        return self.chains, self.draws
+        with precision:
+            self.announce_jax_time(setups, clock)
+            for i, setup in enumerate(setups):
+                with clock.share(len(setups) - i):
+                    try:
+                        self.sample_recording(setup, programs, clock, count_draws)
+                    except TimeLimitReached as error:
+                        ended = error
+        for setup in setups:
+            for run in setup.runs:
+                run.cut(slice(self.draws))  # of whole blocks
+        if ended is not None:
+            raise ended
+
+    def announce_jax_time(self, setups: Sequence[ChainSetup], clock: RunClock) -> None:
+        """Say how long the run takes, from the time of a compiled gradient, if that may be long."""
+        from avse_ppl.inference.mcmc.jax_log_density import time_gradient
+
+        rounds = -(-self.chains // (os.cpu_count() or 1))  # a core for each chain
+        draws, least = self.warmup + self.draws, max(1, self.most_steps // 8)
+        longest = max(setups, key=lambda setup: setup.gradient_s)
+        if len(setups) * rounds * draws * least * longest.gradient_s > LONG_RUN_S:
+            seconds = time_gradient(longest.density, longest.location, self.tempering)
+            self.announce_time(clock, len(setups) * rounds * seconds, longest)
 
     def sample_recording(
-        self, setup: ChainSetup, programs: dict[int, JaxChains], count_draws: Callable[[int], None]
+        self,
+        setup: ChainSetup,
+        programs: dict[int, JaxChains],
+        clock: RunClock,
+        count_draws: Callable[[int], None],
     ) -> None:
         """Run all chains of one recording: parts of the warm-up, each with its metric, then draws.
 
@@ -147,6 +175,8 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
             Whose ``runs`` are filled, block by block.
         programs
             Compiled samplers by the number of frames.
+        clock
+            Of the run; the parts of the warm-up but the last take at most half of its time.
         count_draws
             Called with the number of draws of each block.
         """
@@ -169,6 +199,7 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
         runs = setup.runs
         if not setup.density.sites:  # every draw of a scene without latents is the same
             for run in runs:
+                run.begin_sampling()
                 run.draws += [{} for _ in range(self.draws)]
                 for values in run.stats.values():
                     values += [0.0] * self.draws
@@ -202,10 +233,10 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
 
         initial = setup.initial_states
         states = {name: to_jax(torch.stack([s[name] for s in initial])) for name in initial[0]}
-        step_size = FIRST_STEP
+        step_size, half_s = FIRST_STEP, clock.time_left_s() / 2
         warmup = BLOCK * -(-self.warmup // (self.metrics * BLOCK))
         for part in range(self.metrics):
-            is_last = part == self.metrics - 1
+            is_last = part == self.metrics - 1 or clock.time_left_s() < half_s
             draws = BLOCK * -(-self.draws // BLOCK) if is_last else 0
             blocks: list[ChainDraws] = []
             lengths = (warmup, draws)
@@ -213,30 +244,40 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
                 program.run(states, metric, recording, next(keys), lengths, step_size)
             ):
                 blocks.append(block)
-                count_draws(BLOCK)
                 steps = np.asarray(block.n_steps).sum(0).tolist()
                 for run, count in zip(runs, steps, strict=True):
                     run.gradients += count
-                if i * BLOCK < warmup:
-                    continue
 
-                # Draws after the warm-up belong to the chains.
-                latents = {
-                    name: torch.from_numpy(np.array(value)).to(self.dtype)
-                    for name, value in block.latents.items()
-                }
-                stats = {name: np.asarray(getattr(block, name)) for name in runs[0].stats}
-                for c, run in enumerate(runs):
-                    run.draws += [
-                        {name: value[d, c] for name, value in latents.items()} for d in range(BLOCK)
-                    ]
-                    for name, value in stats.items():
-                        run.stats[name] += value[:, c].tolist()
+                # Draws after the warm-up belong to the chains; others may be all that there is.
+                if i * BLOCK == warmup:
+                    for run in runs:
+                        run.begin_sampling()
+                if i * BLOCK >= warmup or clock.limit_s is not None:
+                    self.add_draws(runs, block)
+                count_draws(BLOCK)
+                if not is_last and clock.time_left_s() < half_s:
+                    break
 
             # The next part goes on from here, with a metric at states of the second half.
             states = {name: value[-1] for name, value in blocks[-1].latents.items()}
             step_size = float(np.median(blocks[-1].step_size[-1]))
-            if not is_last:
-                half = blocks[len(blocks) // 2 :]
-                tail = jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *half)
-                metric = program.compute_metric(thin_states(tail, _STATES), recording, next(keys))
+            if is_last:
+                return
+            half = blocks[len(blocks) // 2 :]
+            tail = jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *half)
+            metric = program.compute_metric(thin_states(tail, _STATES), recording, next(keys))
+
+    def add_draws(self, runs: Sequence[ChainRun], block: ChainDraws) -> None:
+        """Add the draws of a block to the runs of the chains."""
+        latents = {
+            name: torch.from_numpy(np.array(value)).to(self.dtype)
+            for name, value in block.latents.items()
+        }
+        stats = {name: np.asarray(getattr(block, name)) for name in runs[0].stats}
+        draws = len(next(iter(stats.values())))
+        for c, run in enumerate(runs):
+            run.draws += [
+                {name: value[d, c] for name, value in latents.items()} for d in range(draws)
+            ]
+            for name, value in stats.items():
+                run.stats[name] += value[:, c].tolist()

@@ -13,16 +13,26 @@ from torch import Tensor
 
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.mcmc.chains import ChainRun
+from avse_ppl.utils.run_time import RunClock
+
+_FEWEST_ADAPTATIONS = 10  # of a step size, before it is used
 
 
 class Potential:
-    """Minus the log density of one recording on the real line; counts its evaluations."""
+    """Minus the log density of one recording on the real line; counts its evaluations.
 
-    def __init__(self, density: LogDensity, tempering: float) -> None:
+    Each of them looks at the clock, which raises `TimeLimitReached` when the time is over.
+    """
+
+    def __init__(
+        self, density: LogDensity, tempering: float, clock: RunClock | None = None
+    ) -> None:
         self.density, self.tempering, self.count = density, tempering, 0
+        self.clock = clock or RunClock()
 
     def __call__(self, point: Mapping[str, Tensor]) -> Tensor:
         """Potential energy, a scalar."""
+        self.clock.check()
         self.count += 1
         return -self.density(point, self.tempering).sum()
 
@@ -59,6 +69,16 @@ class HmcKernel(KineticEnergyRecorder, mcmc.HMC):
         return int(torch.randint((self.steps + 1) // 2, self.steps + 1, ()))
 
 
+def end_warmup(kernel: Any) -> bool:
+    """End the warm-up of a kernel, unless its step size has only begun to be adapted."""
+    adapter = kernel._adapter
+    if adapter._step_size_adapt_scheme._t < _FEWEST_ADAPTATIONS:
+        return False
+    adapter._end_adaptation()
+    adapter._warmup_steps = kernel._warmup_steps = kernel._t
+    return True
+
+
 def run_chain(
     kernel: Any,
     potential: Potential,
@@ -82,11 +102,13 @@ def run_chain(
     seed
         Of this chain: Pyro draws from the global generators, which are put back afterwards.
     run
-        Filled draw by draw.
+        Filled draw by draw; with those of the warm-up until it is over, if there is a time limit.
     progress
         Called after each draw, warm-up included.
     """
     warmup, draws = lengths
+    clock = potential.clock
+    half_s = clock.time_left_s() / 2
     device = potential.density.mixture.scale.device
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with forked, poutine.block(), pyro.validation_enabled(False):
@@ -105,6 +127,13 @@ def run_chain(
         run.gradients = potential.count
 
         for index in range(warmup + draws):
+            # A warm-up that takes half of the time is over: what follows are draws, if fewer.
+            if index < warmup and clock.time_left_s() < half_s and end_warmup(kernel):
+                warmup = index
+            if index == warmup:
+                run.begin_sampling()
+            if index == warmup + draws:
+                break
             # Pyro keeps a running mean of the acceptance, which begins anew after the warm-up.
             mean = kernel._mean_accept_prob
             transitions = kernel._t - kernel._warmup_steps * (index >= warmup)
@@ -112,7 +141,7 @@ def run_chain(
             before = float(kernel._potential_energy_last)
             state = kernel.sample(state)
             run.gradients = potential.count
-            if index >= warmup:
+            if index >= warmup or clock.limit_s is not None:
                 run.draws.append({name: value.detach().clone() for name, value in state.items()})
                 stats = {
                     "lp": -float(kernel._potential_energy_last),

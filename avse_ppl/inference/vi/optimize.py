@@ -14,6 +14,7 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
 from avse_ppl.models.protocols import HasMStep
+from avse_ppl.utils.run_time import RunClock, TimeLimitReached
 
 _WINDOW = 25  # steps between looks at convergence
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
@@ -30,14 +31,15 @@ class OptimizerSettings(NamedTuple):
     tempering: float
     tolerance: float
     noise_updates: int = 0
-    progress: Callable[[int, int], None] | None = None
+    progress: Callable[[int, int], None] = RunClock()
 
 
 class ElboTrace(NamedTuple):
-    """ELBO at each step, nats, ``(step, recording)``, and whether it stopped by itself."""
+    """ELBO at each step, nats, ``(step, recording)``; whether it stopped by itself, or why."""
 
     elbo: np.ndarray
     converged: bool
+    ended_early: str | None = None
 
 
 def maximise_elbo(
@@ -58,6 +60,7 @@ def maximise_elbo(
         groups.append({"params": guide.correlation.parameters(), "rate": guide.correlation.rate})
     optimiser = torch.optim.Adam(groups, settings.learning_rate, betas=_BETAS)
     trace: list[Tensor] = []
+    ended_early = None
     for step in range(settings.steps):
         if step in (0, _SECOND_FIT):
             update_noise(density, guide, settings.noise_updates, settings.tempering)
@@ -70,14 +73,18 @@ def maximise_elbo(
         (-elbo.sum()).backward()
         optimiser.step()
         trace.append(elbo.detach())
-        if settings.progress is not None:
+        try:
             settings.progress(step + 1, settings.steps)
+        except TimeLimitReached as error:
+            ended_early = f"{error} after {step + 1} of {settings.steps} steps"
+            break
         if (step + 1) % _WINDOW == 0:
             check_finite(trace)
             if has_converged(trace, density, settings):
                 break
     check_finite(trace)
-    course = ElboTrace(torch.stack(trace).cpu().numpy(), len(trace) < settings.steps)
+    converged = len(trace) < settings.steps and ended_early is None
+    course = ElboTrace(torch.stack(trace).cpu().numpy(), converged, ended_early)
     check_bounded(course, density, guide, start)
     return course
 

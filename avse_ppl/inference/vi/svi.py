@@ -28,6 +28,7 @@ from avse_ppl.models.protocols import HasEncoder
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
+from avse_ppl.utils.run_time import RunClock
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ class SVI(InferenceMethod):
     tolerance: float = 1e-4
 
     name: ClassVar[str] = "svi"
+    faster: ClassVar[str] = (
+        "fewer steps, guide='mean-field', a noise model with fewer latents, or a GPU"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,7 +137,7 @@ class SVI(InferenceMethod):
         """Posterior with ``trace["elbo"]``, nats, ``(step, recording)``."""
         density = LogDensity(problem.scene, problem.spectrogram)
         check_memory(density, draws=self.draws, waveforms=self.n_waveforms)
-        guide, trace = self.fit_guide(density, problem.streams)
+        guide, trace = self.fit_guide(density, problem.streams, problem.clock)
         with torch.no_grad():
             values = [density.constrain(guide.draw(problem.streams))[0] for _ in range(self.draws)]
 
@@ -168,11 +172,16 @@ class SVI(InferenceMethod):
             trace={"elbo": trace.elbo},
             fit=fit,
             attrs={"steps": len(trace.elbo), "converged": trace.converged},
+            ended_early=trace.ended_early,
             check=assess_guide if self.waveforms and self.k_hat_draws else None,
         )
 
-    def fit_guide(self, density: LogDensity, streams: RandomStreams) -> tuple[Guide, ElboTrace]:
+    def fit_guide(
+        self, density: LogDensity, streams: RandomStreams, clock: RunClock | None = None
+    ) -> tuple[Guide, ElboTrace]:
         """Guide that maximises the evidence lower bound, and the course of the bound.
+
+        A ``clock`` counts the steps, and ends the ascent when its time is over.
 
         Raises
         ------
@@ -191,6 +200,7 @@ class SVI(InferenceMethod):
         # Noise that is fitted to speech which is not even a guess takes speech for its own.
         updates = self.noise_updates if isinstance(density.scene.speech, HasEncoder) else 0
         settings = OptimizerSettings(
-            self.steps, self.learning_rate, self.tempering, self.tolerance, updates, self.progress
-        )
+            self.steps, self.learning_rate, self.tempering, self.tolerance, updates,
+            clock or RunClock(),
+        )  # fmt: skip
         return guide, maximise_elbo(density, guide, streams, settings)

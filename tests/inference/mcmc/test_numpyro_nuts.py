@@ -92,9 +92,9 @@ def test_an_interrupt_keeps_the_draws_so_far():
         draws=200, warmup=25, chains=2, metrics=1, max_tree_depth=3, init_steps=20, progress=stop
     )
     posterior = method(nmf_scene(), waves(), seed=0)
-    assert posterior.latents["speech.gain"].shape[:2] == (2, 50)
+    assert posterior.latents["speech.gain"].shape[:2] == (2, 75)
     assert posterior.attrs["interrupted"]
-    assert "interrupted: kept 50 draws of 2 chains" in posterior.warnings[0]
+    assert "interrupted: kept 75 draws of 2 chains" in posterior.warnings[0]
 
 
 def test_an_interrupt_in_the_warm_up_is_one():

@@ -1,0 +1,77 @@
+"""Time of a run: shares, estimates and the limit."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from avse_ppl.utils import run_time
+from avse_ppl.utils.run_time import LongRunWarning, RunClock, TimeLimitReached, format_duration
+
+
+@pytest.fixture
+def clock_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(run_time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_the_limit_ends_a_run_but_not_after_its_last_step(clock_time):
+    clock = RunClock(limit_s=5.0)
+    clock(1, 3)
+    clock_time[0] += 5
+    with pytest.raises(TimeLimitReached, match="the time limit of 5 s was reached"):
+        clock(2, 3)
+    clock(3, 3)
+
+
+def test_a_share_is_of_the_time_left(clock_time):
+    clock = RunClock(limit_s=12.0)
+    clock_time[0] += 2
+    with clock.share(5):
+        assert clock.time_left_s() == pytest.approx(2)
+    assert clock.time_left_s() == pytest.approx(10)
+    unlimited = RunClock()
+    with unlimited.share(2):
+        assert unlimited.time_left_s() == float("inf")
+
+
+def test_a_long_run_is_estimated_once_from_its_steps(clock_time):
+    steps = []
+    clock = RunClock(progress=lambda *at: steps.append(at), name="svi", faster="fewer steps")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clock_time[0] += 50  # of the first step, which loads and compiles
+        clock(1, 101)
+        clock_time[0] += 2
+        clock(2, 101)
+    clock_time[0] += 2
+    with pytest.warns(LongRunWarning) as caught:
+        clock(3, 101)  # two steps of 2 s, 98 more
+    [warning] = caught
+    assert str(warning.message) == (
+        "svi takes about 3 min more; a time limit (time_limit_s, --time-limit) ends it early with "
+        "what there is. Faster: fewer steps"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clock(4, 101)
+    assert steps == [(1, 101), (2, 101), (3, 101), (4, 101)]
+
+
+def test_a_limit_that_comes_first_is_said(clock_time):
+    clock = RunClock(limit_s=60.0, name="nuts")
+    with pytest.warns(LongRunWarning, match="nuts takes 2 h; the time limit ends it after 60 s"):
+        clock.announce(7200, "nuts takes 2 h")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_short_run_is_not_announced(clock_time):
+    RunClock(name="svi").announce(30, "svi takes 30 s")
+
+
+def test_durations():
+    assert [format_duration(s) for s in (3.21, 99, 100, 5999, 6000)] == [
+        "3.2 s", "99 s", "2 min", "100 min", "1.7 h",
+    ]  # fmt: skip
