@@ -84,7 +84,7 @@ class Audio:
     @property
     def peak(self) -> float:
         """Largest magnitude of any sample, 0 for an empty recording."""
-        return float(np.max(np.abs(self.samples), initial=0.0))
+        return measure_peak(self.samples)
 
     def channels(self) -> list[Audio]:
         """Split into one mono recording a channel."""
@@ -412,6 +412,17 @@ def check_finite(samples: np.ndarray, name: str = "the recording") -> None:
         )
 
 
+def measure_peak(samples: np.ndarray) -> float:
+    """Return the largest magnitude, without a copy; 0 of no samples, NaN if one is.
+
+    Examples
+    --------
+    >>> measure_peak(np.array([0.5, -0.75]))
+    0.75
+    """
+    return float(max(np.max(samples, initial=0.0), -np.min(samples, initial=0.0)))
+
+
 def check_level(samples: np.ndarray, name: str = "the recording") -> None:
     """Refuse samples that are no sound: NaN, infinite, or beyond 2^31 where full scale is 1.
 
@@ -430,8 +441,9 @@ def check_level(samples: np.ndarray, name: str = "the recording") -> None:
     Traceback (most recent call last):
     ValueError: expected samples with full scale at 1 in the recording, found 1e+30; ...
     """
-    check_finite(samples, name)
-    peak = float(np.max(np.abs(samples), initial=0.0))
+    peak = measure_peak(samples)
+    if not np.isfinite(peak):
+        check_finite(samples, name)
     if peak > _LARGEST:
         raise ValueError(
             f"expected samples with full scale at 1 in {name}, found {peak:.3g}; no sound is that "
@@ -446,7 +458,7 @@ def remark_integers(samples: np.ndarray, name: str = "the array") -> None:
     --------
     >>> remark_integers(np.array([30.0]))
     """
-    peak = float(np.max(np.abs(samples), initial=0.0))
+    peak = measure_peak(samples)
     if _LARGEST_GAIN < peak <= _LARGEST:
         bits = next(bits for bits in (16, 24, 32) if peak <= 2.0 ** (bits - 1))
         warnings.warn(

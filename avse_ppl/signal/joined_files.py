@@ -61,10 +61,10 @@ def split_joined(handle: BinaryIO) -> list[BinaryIO]:
         starts = list(search(handle, _FLAC, tag))
     elif _HEADERS.match(head):
         samples = find_samples(handle)
-        starts = [0, *search(handle, _HEADERS, 12 if samples is None else samples.start)]
+        after = 12 if samples is None else samples.start
         if samples is not None and samples.length:  # none begins within the samples of another
-            end = samples.start + samples.length - SMALL
-            starts = [start for start in starts if start == 0 or start > end]
+            after = max(after, samples.start + samples.length - SMALL)
+        starts = [0, *search(handle, _HEADERS, after)]
     elif parse_frame(marker) is not None:
         return split_mpeg(handle)
     else:

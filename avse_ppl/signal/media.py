@@ -80,15 +80,16 @@ def read_media(source: Readable) -> tuple[np.ndarray, int]:
                 f"{name} is {len(parts)} recordings joined end to end, of different kinds "
                 f"(channels: {found}); split it, and convert them to one rate and number"
             )
+        samples, rate_hz = sounds[0]
         if len(parts) > 1:
             message = f"{name} is {len(parts)} recordings joined end to end; all are read"
             warnings.warn(message, UserWarning, stacklevel=2)
-        samples = np.concatenate([samples for samples, _ in sounds], axis=1)
+            samples = np.concatenate([samples for samples, _ in sounds], axis=1)
         if samples.shape[1] == 0:
             raise ValueError(
                 f"{name}: the recording is empty: it holds 0 samples; record or copy it again"
             )
-        return samples, sounds[0][1]
+        return samples, rate_hz
 
 
 def read_recording(handle: BinaryIO, name: str) -> tuple[np.ndarray, int]:

@@ -108,10 +108,11 @@ def decode_blocks(guarded: GuardedFile, name: str) -> tuple[np.ndarray, int] | N
             left -= len(blocks[-1])
             if len(blocks[-1]) < length:
                 break
-    samples = np.concatenate(blocks)
+    samples = np.empty((blocks[0].shape[1], sum(map(len, blocks))), np.float32)
+    np.concatenate([block.T for block in blocks], axis=1, out=samples)
     if known and guarded.error is None:
-        check_duration(len(samples) / rate_hz, n_frames / rate_hz, name)
-    return samples.T, rate_hz
+        check_duration(samples.shape[1] / rate_hz, n_frames / rate_hz, name)
+    return samples, rate_hz
 
 
 def check_subtype(file_format: str, subtype: str) -> None:
