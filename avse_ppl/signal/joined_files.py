@@ -25,7 +25,7 @@ _HEADERS = re.compile(  # of WAV, AIFF, AU, CAF, W64, NIST
 )
 
 
-def split_joined(handle: BinaryIO) -> list[BinaryIO]:
+def split_joined(handle: BinaryIO, name: str = "the file") -> list[BinaryIO]:
     """Split a file into the recordings that were joined in it.
 
     Understands WAV, RF64, AIFF, AU, CAF, W64, NIST, FLAC, Ogg (all codecs) and MP3.
@@ -34,6 +34,8 @@ def split_joined(handle: BinaryIO) -> list[BinaryIO]:
     ----------
     handle
         A seekable binary file.
+    name
+        What warnings call it.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def split_joined(handle: BinaryIO) -> list[BinaryIO]:
             after = max(after, samples.start + samples.length - SMALL)
         starts = [0, *search(handle, _HEADERS, after)]
     elif parse_frame(marker) is not None:
-        return split_mpeg(handle)
+        return split_mpeg(handle, name)
     else:
         starts = []
     if len(starts) < 2:

@@ -71,7 +71,7 @@ def open_media(source: Readable) -> Iterator[tuple[BinaryIO, str]]:
 def read_media(source: Readable) -> tuple[np.ndarray, int]:
     """Read ``(channel, sample)`` float32 and the rate in Hz; see `audio.load_audio`."""
     with open_media(source) as (handle, name):
-        parts = split_joined(handle)
+        parts = split_joined(handle, name)
         sounds = [read_recording(part, name) for part in parts]
         kinds = sorted({(rate_hz, len(samples)) for samples, rate_hz in sounds})
         if len(kinds) > 1:

@@ -8,6 +8,7 @@ ISO/IEC 11172-3, "Coding of moving pictures and associated audio", 1993; ISO/IEC
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -68,15 +69,20 @@ def is_mpeg(handle: BinaryIO) -> bool:
     return parse_frame(handle.read(4)) is not None
 
 
-def split_mpeg(handle: BinaryIO) -> list[BinaryIO]:
+def split_mpeg(handle: BinaryIO, name: str = "the file") -> list[BinaryIO]:
     """Split a file of MPEG audio where a frame says that a recording begins, or is of another kind.
 
     Tags between the frames are left out, since decoders take them for damage.
+
+    Warns
+    -----
+    UserWarning
+        If the file ends within a frame, and has no count of them that tells how much is missing.
     """
     handle.seek(0)
     data = handle.read()
     parts: list[list[tuple[int, int]]] = []
-    kind, at, tags_between = None, 0, False
+    kind, at, tags_between, is_counted = None, 0, False, False
     while at + 4 <= len(data):
         tag = measure_id3(data[at : at + 10])
         frame = parse_frame(data[at : at + 4])
@@ -94,8 +100,12 @@ def split_mpeg(handle: BinaryIO) -> list[BinaryIO]:
             opening = opening or data[at + 36 : at + 40] == b"VBRI"
             if opening or frame.kind != kind:
                 parts.append([])
+                is_counted = opening
             parts[-1].append((at, after))
             kind, at = frame.kind, after
+    if parts and parts[-1][-1][1] > len(data) and not is_counted:
+        message = f"{name}: its last frame is cut; compare its length with what you expect"
+        warnings.warn(message, UserWarning, stacklevel=2)
     if len(parts) < 2 and not tags_between:
         return [handle]
     return [io.BytesIO(b"".join(data[start:stop] for start, stop in part)) for part in parts]

@@ -66,6 +66,15 @@ def test_a_file_without_a_count_of_frames_is_read_to_its_end(rate_hz):
         assert 60000 <= audio.n_samples < 60000 + 3 * 1152
 
 
+def test_a_file_that_ends_within_a_frame_is_remarked():
+    data = encode(16000, n_samples=40000)
+    body = data[parse_frame(data).length :]
+    with pytest.warns(UserWarning, match="the bytes given: its last frame is cut"):
+        cut = load_audio(body[: len(body) // 2 + 50])
+    assert 15000 < cut.n_samples < 25000
+    split_mpeg(io.BytesIO(body + b"TAG" + bytes(125)))  # no remark
+
+
 def test_a_tag_within_a_stream_is_left_out():
     data = encode(16000, n_samples=40000)
     body = data[parse_frame(data).length :]
