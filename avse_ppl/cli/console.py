@@ -8,12 +8,17 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+
+from avse_ppl.utils.run_time import LongRunWarning
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 OUT, ERR = Console(), Console(stderr=True)
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -53,7 +58,7 @@ def guard_errors() -> Iterator[list[str]]:
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
         text = str(message)
-        if category is UserWarning and text not in shown:
+        if category in (UserWarning, LongRunWarning) and text not in shown:
             shown.append(text)
             print_warning(text)
 
@@ -142,6 +147,39 @@ def redirect_stdout() -> Iterator[None]:
     """Send what anything prints meanwhile to stderr: stdout is for the result."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
+
+
+def make_progress_bar() -> Progress:
+    """Progress bar on stderr with the time left, on a terminal only; goes when it is done."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"), TimeRemainingColumn(), console=ERR, transient=True,
+        disable=not ERR.is_terminal,
+    )  # fmt: skip
+
+
+def add_steps(progress: Progress) -> Callable[[int, int], None]:
+    """Add a line for the steps of an inference; returns the hook that moves it on."""
+    task = progress.add_task("inference", total=None)
+    last = 0
+
+    def show_step(step: int, steps: int) -> None:
+        nonlocal last
+        if step < last:  # the next batch
+            progress.reset(task)
+        last = step
+        progress.update(task, completed=step, total=steps)
+
+    return show_step
 
 
 def join_whitespace(text: str) -> str:

@@ -29,6 +29,13 @@ ReliabilityOption = Annotated[
         show_default="soft",
     ),
 ]
+TimeLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="End the inference of a recording after so many seconds, with what there is.",
+    ),
+]
 PlotOption = Annotated[
     Path | None, typer.Option(metavar="F", help="Also plot it (.png, .pdf or .svg).")
 ]
@@ -133,6 +140,12 @@ def check_video_exists(video: Path | None) -> Path | None:
     if video is not None and not video.is_file():
         raise FileNotFoundError(f"expected a video at '{video}', found no file there")
     return video
+
+
+def check_time_limit(time_limit: float | None) -> None:
+    """Raise ``ValueError`` unless the time limit is a positive number of seconds."""
+    if time_limit is not None and not 0 < time_limit < float("inf"):
+        raise ValueError(f"--time-limit takes a positive number of seconds, not {time_limit:g}")
 
 
 def check_plot_folder(plot: Path | None) -> None:

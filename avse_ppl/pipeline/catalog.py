@@ -7,11 +7,13 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 from avse_ppl.inference import UDiffSE, presets
+from avse_ppl.inference.base import InferenceMethod, Progress
 from avse_ppl.inference.mcmc.hmc import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
@@ -131,6 +133,23 @@ def resolve_inference(inference: str | Callable[..., Any], **settings: Any) -> A
         waveforms = settings.pop("draws", True)
         settings["waveforms"] = waveforms if settings.get("waveforms", True) else False
     return preset(**settings)
+
+
+def set_time(
+    method: Callable[..., Any], time_limit_s: float | None, progress: Progress | None
+) -> Callable[..., Any]:
+    """Inference method with a time limit and a progress hook, where they are given.
+
+    A function in place of a method has neither, and stays as it is.
+
+    Examples
+    --------
+    >>> set_time(resolve_inference("svi"), 10.0, None).time_limit_s
+    10.0
+    """
+    given = {"time_limit_s": time_limit_s, "progress": progress}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(method, **changes) if isinstance(method, InferenceMethod) else method
 
 
 def import_noise(path: str) -> NoiseModel:

@@ -12,17 +12,18 @@ import numpy as np
 
 from avse_ppl.evaluation.comparison import Comparison, compute_stacking_weights
 from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
-from avse_ppl.inference.base import InferenceMethod, Problem
+from avse_ppl.inference.base import InferenceMethod, Problem, Progress
 from avse_ppl.inference.core.setup import check_seeds
 from avse_ppl.inference.core.video import check_audio_visual, condition_on_video
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
-from avse_ppl.models.validation import check_count, name_of
+from avse_ppl.models.validation import check_count, check_positive, name_of
 from avse_ppl.pipeline.batching import split_channels
 from avse_ppl.pipeline.catalog import (
     resolve_inference,
     resolve_noise,
     resolve_reliability,
     resolve_speech,
+    set_time,
 )
 from avse_ppl.pipeline.inputs import VideoOptions, analyse_chunks, observe
 from avse_ppl.posterior.posterior import Posterior
@@ -58,6 +59,8 @@ def compare(
     sample_rate_hz: int | None = None,
     video_options: VideoOptions | None = None,
     reliability: ReliabilityModels = None,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare noise models on one recording by their expected log predictive density (PSIS-LOO).
 
@@ -81,6 +84,11 @@ def compare(
     reliability
         As in `enhance`; or several, as for ``noise``, of which one model is then enough. Of several
         of both, all pairs are compared.
+    time_limit_s
+        Seconds that the inference of each model may take, all chunks together; one that ends early
+        is scored by what there is, with a warning.
+    progress
+        Called with (step, steps) after each step of the inference of a chunk.
 
     Returns
     -------
@@ -111,6 +119,8 @@ def compare(
     # Check the models and the method.
     [seed] = check_seeds([seed])
     check_count("draws", draws, minimum=FEWEST_DRAWS)
+    if time_limit_s is not None:
+        check_positive("time_limit_s", time_limit_s)
     of_svi = {"steps": _STEPS, "tolerance": 0.0, "moment_draws": 1} if inference == "svi" else {}
     method = resolve_inference(inference, draws=draws, device=device, waveforms=False, **of_svi)
     prior = resolve_speech(speech, with_video=video is not None)
@@ -141,6 +151,8 @@ def compare(
     }
 
     # Infer and score each model on each chunk.
+    limit_s = None if time_limit_s is None else time_limit_s / len(chunks)
+    method = set_time(method, limit_s, progress)
     fits = {
         name: [
             fit_model(scene, method, chunk, seed + i, device)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from avse_ppl.inference.base import Progress
 from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
-from avse_ppl.models.validation import name_of
+from avse_ppl.models.validation import check_positive, name_of
 from avse_ppl.pipeline.batching import Chunk, group_by_length, split_channels
 from avse_ppl.pipeline.catalog import (
     default_inference,
@@ -30,6 +32,7 @@ from avse_ppl.pipeline.catalog import (
     resolve_noise,
     resolve_reliability,
     resolve_speech,
+    set_time,
 )
 from avse_ppl.pipeline.inputs import (
     Observation,
@@ -46,6 +49,7 @@ from avse_ppl.posterior.combine import crossfade_chunks, crossfade_waves, stack_
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
 from avse_ppl.utils.files import lock_folder
+from avse_ppl.utils.run_time import LongRunWarning
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
@@ -98,6 +102,8 @@ def enhance(
     recalibrate: bool = False,
     video_options: VideoOptions | None = None,
     reliability: str | VisualReliability | None = None,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
 ) -> Enhanced:
     """Enhance one recording.
 
@@ -139,6 +145,12 @@ def enhance(
         Model of visual reliability, frame by frame: ``"soft"``, ``"switching"``, ``"beta"``,
         ``"ungated"``, ``"audio-only"``, or a function, see `avse_ppl.models.visual.reliability`.
         None: ``"soft"``.
+    time_limit_s
+        Seconds that the inference of a recording may take, its chunks and channels together; what
+        there is by then is the result, and its kind and warnings say so. Methods that do not go
+        step by step (``"exact"``) are not ended.
+    progress
+        Called with (step, steps) after each step of the inference of each batch.
 
     Returns
     -------
@@ -163,7 +175,8 @@ def enhance(
     return enhance_batch(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
         draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate,
-        video_options=video_options, reliability=reliability,
+        video_options=video_options, reliability=reliability, time_limit_s=time_limit_s,
+        progress=progress,
     )[0]  # fmt: skip
 
 
@@ -181,6 +194,8 @@ def enhance_batch(
     recalibrate: bool = False,
     video_options: VideoOptions | None = None,
     reliability: str | VisualReliability | None = None,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
 
@@ -199,7 +214,8 @@ def enhance_batch(
     check_audio_visual(prior, video)
     enhancer = Enhancer.of(
         prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
-        keep_posterior=keep_posterior, recalibrate=recalibrate,
+        keep_posterior=keep_posterior, recalibrate=recalibrate, time_limit_s=time_limit_s,
+        progress=progress,
     )  # fmt: skip
     return enhancer.enhance(observe_all(recordings, prior.stft, video, video_options))
 
@@ -214,7 +230,7 @@ class Enhancer:
         Speech prior, noise model, and reliability model where there may be video.
     inference
         Name of an inference method, or a configured one.
-    seed, device, draws, keep_posterior, recalibrate
+    seed, device, draws, keep_posterior, recalibrate, time_limit_s, progress
         As in `enhance`.
     """
 
@@ -225,6 +241,8 @@ class Enhancer:
     draws: int = 50
     keep_posterior: bool = True
     recalibrate: bool = False
+    time_limit_s: float | None = None
+    progress: Progress | None = None
 
     @classmethod
     def of(
@@ -249,6 +267,8 @@ class Enhancer:
         check_seeds([self.seed])
         resolve_inference(method)
         resolve_device(self.device)
+        if self.time_limit_s is not None:
+            check_positive("time_limit_s", self.time_limit_s)
         if self.recalibrate and not self.keep_posterior:
             raise ValueError("recalibrate changes the posterior only; keep the posterior, too")
         if self.recalibrate and isinstance(method, str):
@@ -283,7 +303,8 @@ class Enhancer:
             # One seed a chunk, so that a recording's result does not depend on the others'.
             seeds = [int(self.seed) + chunk.number for chunk in batch]
             observed = analyse_chunks(scene.stft, observations, batch)
-            posterior = method(scene, observed.spectrogram, observed.encode(scene), seed=seeds)
+            limited = set_time(method, self.share_time(batch, chunks), self.progress)
+            posterior = limited(scene, observed.spectrogram, observed.encode(scene), seed=seeds)
             if self.recalibrate:
                 posterior = posterior.recalibrated(seed=self.seed)
             for row, chunk in enumerate(batch):
@@ -310,6 +331,15 @@ class Enhancer:
             texts = tuple(dict.fromkeys(remarks[i]))
             enhanced.append(Enhanced(speech, posterior, cost, kinds[i], texts))
         return enhanced
+
+    def share_time(self, batch: Sequence[Chunk], chunks: Sequence[Chunk]) -> float | None:
+        """Seconds that a batch may take: of each recording in it the share that it has of it."""
+        if self.time_limit_s is None:
+            return None
+        totals = Counter[int]()
+        for chunk in chunks:
+            totals[chunk.recording] += chunk.n_samples
+        return self.time_limit_s * sum(c.n_samples / totals[c.recording] for c in batch)
 
 
 def assemble_chunks(
@@ -401,6 +431,8 @@ def enhance_files(
     video_options: VideoOptions | None = None,
     on_lips: Callable[[Lips], object] | None = None,
     reliability: Any = None,
+    time_limit_s: float | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
 
@@ -412,6 +444,8 @@ def enhance_files(
     plan
         From `plan_jobs`.
     speech, noise, inference, seed, draws, device, reliability, video_options
+        As in `enhance`.
+    time_limit_s, progress
         As in `enhance`.
     force
         Whether to redo what is finished, and to overwrite files that this library did not write.
@@ -453,6 +487,7 @@ def enhance_files(
     enhancer = Enhancer.of(
         prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
         keep_posterior=any(job.posterior for job in plan.jobs), recalibrate=recalibrate,
+        time_limit_s=time_limit_s, progress=progress,
     )  # fmt: skip
 
     # Find what is finished.
@@ -464,6 +499,8 @@ def enhance_files(
         name: one.__name__ if inspect.isfunction(one) else str(one) for name, one in given.items()
     }
     settings |= {"seed": seed, "draws": draws, "recalibrate": recalibrate}
+    if time_limit_s is not None:
+        settings["time_limit_s"] = time_limit_s
     if with_video:
         settings["video_options"] = repr(video_options)
     if video is not None:
@@ -533,8 +570,8 @@ def enhance_jobs(
             with collect_warnings(common):
                 results = enhancer.enhance([observations[job] for job in batch])
         except Exception as error:
-            if len(batch) == 1:
-                yield Outcome(batch[0], "failed", {}, error=error)
+            if len(batch) == 1 or isinstance(error, TimeoutError):  # alone it would be as slow
+                yield from (Outcome(job, "failed", {}, error=error) for job in batch)
             else:
                 batches = [[job] for job in batch]
             continue
@@ -569,12 +606,20 @@ def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Out
 
 @contextmanager
 def collect_warnings(texts: list[str]) -> Iterator[None]:
-    """Collect warnings meant for the user, once each, instead of showing them."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Collect warnings meant for the user, once each, instead of showing them.
+
+    That a run takes long is shown at once, as it is of no use afterwards.
+    """
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        try:
-            yield
-        finally:
-            new = [str(item.message) for item in caught if item.category is UserWarning]
-            texts += [text for text in dict.fromkeys(new) if text not in texts]
+        show_outside = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, LongRunWarning):
+                show_outside(message, category, *place)
+            elif category is UserWarning and str(message) not in texts:
+                texts.append(str(message))
+
+        warnings.showwarning = show
+        yield

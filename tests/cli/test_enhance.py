@@ -291,6 +291,68 @@ def test_silence_is_returned_with_a_warning(here):
     assert not np.any(soundfile.read("e.wav")[0]) and not (here / "p.nc").exists()
 
 
+# --- long runs -----------------------------------------------------------------------------------
+
+SVI = ("--speech", "gaussian", "--noise", "stationary", "--inference", "svi", "--draws", 2)
+
+
+def test_a_time_limit_ends_early_with_what_there_is(here):
+    arguments = ("enhance", "noisy.wav", "-o", "out.wav", *SVI, "--time-limit", "1e-6", "--json")
+    result = run_cli(*arguments)
+    assert result.exit_code == 0
+    assert "warning: the time limit of 1e-06 s was reached after 1 of 13 steps\n" in result.stderr
+    [report] = json.loads(result.stdout)["files"]
+    assert report["kind"] == "variational, ended early"
+    assert (here / "out.wav").exists()
+
+
+def test_a_time_limit_before_there_is_anything_is_one_error(here):
+    arguments = ("enhance", "noisy.wav", "-o", "out.wav", *SVI[:4], "--inference", "nuts")
+    result = run_cli(*arguments, "--time-limit", "1e-6")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: the time limit of 1e-06 s was reached")
+    assert "nuts has nothing usable yet" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (here / "out.wav").exists()
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "nan"])
+def test_a_time_limit_that_is_no_time(here, limit):
+    result = run_cli("enhance", "noisy.wav", "-o", "out.wav", *SVI, f"--time-limit={limit}")
+    assert result.exit_code == 2
+    assert "--time-limit takes a positive number of seconds" in result.stderr
+
+
+def test_a_long_run_says_so_at_once(here, monkeypatch):
+    from avse_ppl.utils import run_time
+
+    monkeypatch.setattr(run_time, "LONG_RUN_S", 0.0)
+    monkeypatch.setattr(run_time, "_FIRST_LOOK_S", 0.0)
+    result = run_cli("enhance", "noisy.wav", "-o", "out.wav", *SVI)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: svi takes about 0.")
+    assert "--time-limit" in result.stderr
+    assert "Faster: fewer steps" in result.stderr
+    assert result.stderr.count("takes about") == 1
+
+
+def test_steps_are_shown_with_the_time_left(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    shown = io.StringIO()
+    monkeypatch.setattr(console, "ERR", Console(file=shown, force_terminal=True, width=120))
+    with console.make_progress_bar() as progress:
+        show_step = console.add_steps(progress)
+        for step in (1, 2, 1):  # the last of another batch
+            show_step(step, 4)
+    assert progress.tasks[0].completed == 1
+    assert progress.tasks[0].total == 4
+    assert "inference" in shown.getvalue()
+    assert "left" in shown.getvalue()
+
+
 # --- how commands speak --------------------------------------------------------------------------
 
 

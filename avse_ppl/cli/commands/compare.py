@@ -16,8 +16,10 @@ from avse_ppl.cli.options import (
     OffsetOption,
     OptionalOption,
     SpeechOption,
+    TimeLimitOption,
     VideoOption,
     check_plot_folder,
+    check_time_limit,
     check_video_exists,
     parse_video_options,
 )
@@ -40,7 +42,8 @@ differences to it with their standard errors, and the weights of the best mixtur
   avse-ppl compare noisy.wav --noise nmf my_noise:hiss --plot where.png
 
 The plot shows where in time and frequency the best model gains on each of the others. Methods that
-make a point estimate of the noise (em, guided) cannot be used.
+make a point estimate of the noise (em, guided) cannot be used. --time-limit holds for each model:
+one that ends early is scored by what there is, and a warning says so.
 
 [bold]Video[/] of the speaker's face conditions the prior as in avse-ppl enhance. Several names
 after --reliability are compared, too; then one noise model is enough, and of several each is paired
@@ -95,6 +98,7 @@ def compare(
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
     reliability: ReliabilitiesOption = None,
+    time_limit: TimeLimitOption = None,
 ) -> None:
     """Compare noise models; see ``HELP``."""
     with console.guard_errors() as remarks:
@@ -103,6 +107,7 @@ def compare(
         from avse_ppl.pipeline.inputs import find_video, match_prior_to_videos
 
         check_plot_folder(plot)
+        check_time_limit(time_limit)
         video_options = parse_video_options(
             face_model, face, frontalise, video_offset, video_optional
         )
@@ -112,11 +117,12 @@ def compare(
         noises = [*noise, *(name for name in more if name not in gates)]
         videos = {noisy: find_video(noisy, check_video_exists(video))}
         prior, videos = match_prior_to_videos(speech, videos, video)
-        with console.redirect_stdout():
+        with console.redirect_stdout(), console.make_progress_bar() as progress:
             comparison = compare_models(
                 noisy, noises, speech=prior, inference=inference, seed=seed, device=device.value,
                 draws=draws, video=videos[noisy], video_options=video_options,
                 reliability=[*reliability, *gates] if reliability else None,
+                time_limit_s=time_limit, progress=console.add_steps(progress),
             )  # fmt: skip
             if plot is not None:
                 from avse_ppl.plotting import plot_comparison

@@ -19,7 +19,9 @@ from avse_ppl.cli.options import (
     OptionalOption,
     ReliabilityOption,
     SpeechOption,
+    TimeLimitOption,
     VideoOption,
+    check_time_limit,
     check_video_exists,
     parse_video_options,
 )
@@ -54,6 +56,9 @@ whose video cannot be used is enhanced audio-only.
 Recordings of like length are enhanced together. OUT/enhance.jsonl lists what is finished:
 interrupt the command and start it again, and it goes on from there. What was made with other
 settings, or from a recording that has changed, is made anew.
+
+[bold]A long run[/] says how long it takes and what would be faster. With --time-limit it ends early
+with what there is: its posterior is called "ended early", and a warning says how far it came.
 
 [bold]--noise module:function[/] takes a noise model of your own from a Python file in the current
 folder: a function of frames that returns ComplexNormal(mean, power).
@@ -134,6 +139,7 @@ def enhance(
     video_optional: OptionalOption = False,
     show_lips: LipsFigureOption = None,
     reliability: ReliabilityOption = None,
+    time_limit: TimeLimitOption = None,
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guard_errors() as remarks:
@@ -146,10 +152,11 @@ def enhance(
                 "--recalibrate changes the posterior only, which is not asked for; add --posterior "
                 "OUT.nc"
             )
+        check_time_limit(time_limit)
         plan = plan_jobs(noisy, output, posterior)
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,
-                    "reliability": reliability}  # fmt: skip
+                    "reliability": reliability, "time_limit_s": time_limit}  # fmt: skip
         options: dict[str, Any] = {
             "force": force,
             "video": check_video_exists(video),
@@ -188,18 +195,13 @@ def enhance(
 
 def run_jobs(plan: JobPlan, options: dict[str, Any]) -> list[Outcome]:
     """Run `enhance_files` with a progress bar; an interruption reports what is finished."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from avse_ppl.pipeline.enhance import enhance_files
 
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
         stack.enter_context(console.redirect_stdout())
-        progress = stack.enter_context(Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TimeElapsedColumn(), console=console.ERR, transient=True,
-            disable=not console.ERR.is_terminal,
-        ))  # fmt: skip
+        progress = stack.enter_context(console.make_progress_bar())
+        options = {**options, "progress": console.add_steps(progress)}
         task = progress.add_task("enhancing", total=len(plan.jobs) if plan.folder else None)
         try:
             for outcome in enhance_files(plan, **options):
