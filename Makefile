@@ -20,8 +20,9 @@ test: lint  ## style, types, and the fast tests with the examples of the docstri
 test-slow: $(READY)  ## the tests that take minutes: calibration, coverage
 	$(PYTEST) -m slow
 
-fuzz: $(READY)  ## read 20,000 damaged files of every kind; those that go wrong to out/fuzz/
+fuzz: $(READY)  ## read 20,000 damaged files, saving what goes wrong to out/fuzz/; kill and resume jobs 100 times
 	OMP_NUM_THREADS=1 $(PYTHON) -m tests.fuzz --mutants 20000 --seed 1 --jobs 2
+	OMP_NUM_THREADS=1 $(PYTHON) -m tests.fuzz.kill --kills 25 --seed 1
 
 lint: $(READY)  ## style and types only
 	$(PYTHON) -m ruff check .
