@@ -178,6 +178,8 @@ class Recalibration:
             for name in ("edges_db", "probabilities"):
                 fields[name] = tuple(float(value) for value in fields[name])
             fields["quantiles"] = tuple(tuple(float(v) for v in row) for row in fields["quantiles"])
+            for name in {"log_scale", "log_spread"} & set(fields):
+                fields[name] = float(fields[name])
             found = cls(**fields)
             found.check_fields()
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -451,7 +451,7 @@ def run_campaign(task: Task, folder: Path, kills: int, seed: int) -> dict[str, i
         for attempt in range(_MOST_KILLS + 1):
             finished = task.list_finished(out)
             share = random.random()
-            if attempt == _MOST_KILLS:
+            if attempt == min(kills, _MOST_KILLS):
                 child = Child(task, out)
                 killed = child.wait()
             elif random.random() < 0.5:

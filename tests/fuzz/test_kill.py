@@ -15,8 +15,9 @@ from tests.helpers import ROOT
 
 def kill(kills, seed, *options):
     """Run the campaigns in a process of their own, which may fork."""
+    words = ["--kills", str(kills), "--seed", str(seed), *options]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.kill", "--kills", str(kills), "--seed", str(seed), *options],
+        [sys.executable, "-m", "tests.fuzz.kill", *words],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -189,6 +189,27 @@ def test_a_file_of_something_else(tmp_path, text):
         Recalibration.load(tmp_path / "table.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"routine": 3}, "routine is 3, expected a text"),
+        ({"recordings": 1.5}, "recordings is 1.5, expected a whole number"),
+        ({"log_scale": "wide"}, "could not convert string"),
+        ({"log_spread": float("inf")}, "no plausible number"),
+        ({"log_scale": 400.0}, "no plausible number"),
+        ({"edges_db": []}, r"\d+ groups for 0 edges"),
+        ({"edges_db": 3.0}, "not iterable"),
+        ({"probabilities": [0.9, 0.5]}, "quantiles for 2 probabilities|expected between 0 and 1"),
+        ({"quantiles": [[float("nan")]]}, "groups for"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(tmp_path, change, said):
+    path = fitted(posteriors(3, 0.5)).save(tmp_path / "table.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ValueError, match=rf"table\.json is not a recalibration \(.*({said})"):
+        Recalibration.load(path)
+
+
 def test_no_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="no recalibration at"):
         Recalibration.load(tmp_path / "table.json")
