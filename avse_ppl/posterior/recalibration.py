@@ -14,6 +14,7 @@ from avse_ppl.utils.files import atomic_path, read_json
 TABLES = Path(__file__).parent / "tables"
 MAIN = 0.9  # the mass at which variances are matched
 _LARGEST_LOG_SCALE = 20.0  # of the scale of draws: e^20 is no recalibration of anything
+_LARGEST_EDGE_DB = 1000.0
 _ORIGIN = ("routine", "kind", "speech", "noise")
 
 
@@ -196,7 +197,8 @@ class Recalibration:
         if type(self.recordings) is not int:
             raise ValueError(f"recordings is {self.recordings!r}, expected a whole number")
         numbers = np.array([self.log_scale, self.log_spread, *self.edges_db], float)
-        if not np.isfinite(numbers).all() or max(np.abs(numbers[:2])) > _LARGEST_LOG_SCALE:
+        limits = [_LARGEST_LOG_SCALE] * 2 + [_LARGEST_EDGE_DB] * len(self.edges_db)
+        if not (np.abs(numbers) <= limits).all():
             raise ValueError("a scale or an edge is no plausible number")
         if len(self.quantiles) != len(self.edges_db) + 1:
             raise ValueError(f"{len(self.quantiles)} groups for {len(self.edges_db)} edges")
