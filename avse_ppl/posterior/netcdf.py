@@ -155,6 +155,9 @@ def check_arguments(
 ) -> None:
     """Raise ``ValueError`` unless the arguments of a `Posterior` fit together, and are finite."""
     recordings = len(n_samples)
+    sizes = (stft.n_fft, stft.hop, stft.sample_rate_hz)
+    if any(type(size) is not int or size < 1 for size in sizes):
+        raise ValueError(f"the front end {stft}")
     if recordings == 0 or min(n_samples) < 1:
         raise ValueError(f"recordings of {list(n_samples)} samples")
     grid = (recordings, stft.freq, stft.count_frames(max(n_samples)))
@@ -178,6 +181,9 @@ def check_arguments(
         for name, values in group.items():
             if values.dtype.kind not in "fiub" or values.shape[axis : axis + 1] != (recordings,):
                 raise ValueError(f"{name} is no array of numbers of {recordings} recordings")
+    for name, values in latents.items():
+        if values.shape[0] != len(speech) or values.shape[1] == 0:
+            raise ValueError(f"{name} has the shape {values.shape}, expected {len(speech)} chains")
     for info in fit:
         figures = (info.k_hat, info.elbo_rise)
         if (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -427,3 +430,43 @@ def test_real_video_frame_by_frame(shared, tmp_path):
     assert len(lips) == round(25 * prepared.speech.duration_s) and lips.found.all()
     np.testing.assert_array_equal(lips.roi, alone.roi[: len(lips)])
     np.testing.assert_allclose(lips.keypoints, alone.keypoints[: len(lips)])
+
+
+WORKERS = """
+import sys
+from pathlib import Path
+from avse_ppl.data import Clip, prepare
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    clips = [Clip(path, "made up", "a", "train") for path in sorted(folder.glob("*.wav"))]
+    prepare(clips, folder / "out" / "cache", jobs=2)
+"""
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "script.py").write_text(WORKERS)
+    for i in range(300):
+        soundfile.write(tmp_path / f"{i}.wav", np.full(480_000, 0.1), 16000)
+    arguments = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
+    parent = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    try:
+        while len(list(tmp_path.glob("out/cache.pieces/*/*.npz"))) < 5 and parent.poll() is None:
+            time.sleep(0.05)
+        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len(listed) >= 2
+    limit_s = time.monotonic() + 10
+    while any(is_running(child) for child in listed):
+        assert time.monotonic() < limit_s, "the workers outlive their parent"
+        time.sleep(0.1)

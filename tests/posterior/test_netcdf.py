@@ -47,6 +47,7 @@ def text(name, value):
         (put("constant_data/n_samples", 0), r"recordings of \[0, 0\] samples"),
         (text("stft", '{"n_fft": 128, "hop": 16}'), r"speech_mean has the shape .*\(2, 65, 21\)"),
         (text("stft", "[" * 100_000), "recursion"),
+        (text("stft", '{"n_fft": 64, "hop": 16, "sample_rate_hz": {}}'), "the front end"),
         (text("settings", "[1, 2]"), "has no attribute"),
         (text("settings", '{"warnings": [[3], []]}'), "the facts about the fit"),
         (text("settings", '{"k_hat": ["high", 0.2]}'), "the facts about the fit"),

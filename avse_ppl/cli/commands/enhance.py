@@ -54,7 +54,8 @@ whose video cannot be used is enhanced audio-only.
 
 [bold]Several recordings[/], or a folder of them, go to a folder: a/b.flac becomes OUT/b.wav.
 Recordings of like length are enhanced together. OUT/enhance.jsonl lists what is finished:
-interrupt the command and start it again, and it goes on from there. What was made with other
+interrupt the command and start it again, and it goes on from there; a second command into the same
+OUT at the same time is refused. What was made with other
 settings, or from a recording that has changed, is made anew.
 
 [bold]A long run[/] says how long it takes and what would be faster. With --time-limit it ends early
