@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ from avse_ppl.data import (
 from avse_ppl.data.cache import PER_FRAME
 from avse_ppl.data.clip_features import name_audio_file, name_lips_file
 from avse_ppl.video import Lips
-from tests.helpers import RATE_HZ
+from tests.helpers import RATE_HZ, ROOT
 
 
 def sound(path, seconds=0.5, freq_hz=300.0):
@@ -457,7 +458,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     for i in range(300):
         soundfile.write(tmp_path / f"{i}.wav", np.full(480_000, 0.1), 16000)
     arguments = [sys.executable, str(tmp_path / "script.py"), str(tmp_path)]
-    parent = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=environment)
     try:
         while len(list(tmp_path.glob("out/cache.pieces/*/*.npz"))) < 5 and parent.poll() is None:
             time.sleep(0.05)
