@@ -14,6 +14,7 @@ from avse_ppl.evaluation.pointwise_log_likelihood import make_pointwise_log_like
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
 from avse_ppl.inference.core.visual_gate import check_gate_latents
+from avse_ppl.models.handlers import serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -57,6 +58,7 @@ class Loo:
         return float((self.k_hat > self.good_k).mean())
 
 
+@serialise
 def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int = 0) -> Loo:
     r"""Leave-one-out density of each bin by Pareto-smoothed importance sampling (PSIS-LOO).
 

@@ -75,6 +75,7 @@ from avse_ppl.inference.core.setup import (
     resolve_device,
 )
 from avse_ppl.inference.core.video import condition_on_video
+from avse_ppl.models.handlers import serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
@@ -282,6 +283,7 @@ class InferenceMethod(ABC):
         """Number of waveforms asked for."""
         return self.draws * self.waveforms if isinstance(self.waveforms, bool) else self.waveforms
 
+    @serialise
     def __call__(
         self,
         scene: Scene,
@@ -319,6 +321,7 @@ class InferenceMethod(ABC):
         device, dtype = self.device, self.dtype
         return Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
 
+    @serialise
     def infer(self, problem: Problem) -> Posterior:
         """Posterior of a problem that is checked, seeded and on its device."""
         with problem.resources():

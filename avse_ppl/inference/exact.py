@@ -193,6 +193,12 @@ def integrate_moments(grid: _Grid, outer: list[_Outer]) -> tuple[Tensor, Tensor]
 
 def find_latents(density: LogDensity) -> tuple[Site | None, Site | None]:
     """Latent of the frame and of the recording; anything else has no exact posterior here."""
+    if density.evidence:
+        raise ValueError(
+            f"exact inference integrates over priors alone, and the scene also has "
+            f"{', '.join(map(repr, density.evidence))} (observations or factors beside the "
+            "mixture); use 'svi' or 'nuts'"
+        )
     recordings, time_ = density.mixture.recordings, density.mixture.frames.time
     frames = [s for s in density.sites if s.shape == (recordings, 1, time_) and time_ > 1]
     scalars = [s for s in density.sites if s.shape == (recordings, 1, 1)]

@@ -8,18 +8,46 @@ log-probabilities up by recording, by frame or by bin).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+import functools
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import pyro as torch_pyro
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions.backend import on_jax
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_ONE_THREAD = threading.RLock()  # Pyro and NumPyro keep one stack of handlers for a process
+
+
+def serialise(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let one thread at a time into a function that runs Pyro or NumPyro programs.
+
+    Both keep their handlers on one stack for the whole process: models that run in two threads at
+    once would see each other's. Threads wait for each other here, and each gets what it would get
+    alone. For more speed, give all recordings to one call, or use processes.
+
+    Examples
+    --------
+    >>> serialise(lambda: "alone")()
+    'alone'
+    """
+
+    @functools.wraps(function)
+    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with _ONE_THREAD:
+            return function(*args, **kwargs)
+
+    return alone
 
 
 def reuse_plates() -> AbstractContextManager[Any]:
@@ -32,6 +60,18 @@ def reuse_plates() -> AbstractContextManager[Any]:
     if on_jax():
         return nullcontext()
     return poutine.block(hide_fn=lambda msg: type(msg.get("fn")).__name__ == "_Subsample")
+
+
+class FrozenParameters(Messenger):
+    """Parameters of modules as the constants they are, without Pyro's store of parameters.
+
+    The store would hand out the first value that it ever saw under a name, and ask for gradients.
+    """
+
+    def _pyro_param(self, msg: dict[str, Any]) -> None:
+        first = msg["args"][1] if len(msg["args"]) > 1 else None
+        if isinstance(first, torch.nn.Parameter):
+            msg["value"], msg["done"] = first.detach(), True
 
 
 def numbers_on(device: torch.device | None) -> AbstractContextManager[Any]:
@@ -69,12 +109,14 @@ def recording_plate(
     >>> law.power.shape
     torch.Size([3, 5, 1])
     """
-    with ExitStack() as contexts:
+    with _ONE_THREAD, ExitStack() as contexts:
         if isolated:
             contexts.enter_context(torch.random.fork_rng(devices=[]))
             contexts.enter_context(torch.no_grad())
             contexts.enter_context(poutine.block())
         contexts.enter_context(reuse_plates())
+        if not on_jax():
+            contexts.enter_context(FrozenParameters())
         if not validated:
             contexts.enter_context(torch_pyro.validation_enabled(False))
         contexts.enter_context(numbers_on(device))
@@ -82,10 +124,33 @@ def recording_plate(
         yield
 
 
+MIXTURE = "mixture"  # the site of the scene itself
+
+
+def is_deterministic(msg: Mapping[str, Any]) -> bool:
+    """Whether a site only records a value: ``pyro.deterministic``, or one that was reparametrised.
+
+    Examples
+    --------
+    >>> import pyro
+    >>> from pyro import poutine
+    >>> trace = poutine.trace(lambda: pyro.deterministic("twice", torch.ones(()))).get_trace()
+    >>> is_deterministic(trace.nodes["twice"])
+    True
+    """
+    law = msg["fn"]
+    while hasattr(law, "base_dist") and not isinstance(law, Delta):
+        law = law.base_dist
+    recorded = msg["infer"] is not None and msg["infer"].get("_deterministic", False)
+    return msg["is_observed"] and (recorded or isinstance(law, Delta))
+
+
 class SubstituteLogProb(Messenger):
     """Substitute values at the sample sites, and hand on the log-probability of each site.
 
-    No trace is built. Masked elements count 0. Subclasses say in `add` how to sum.
+    No trace is built. Masked elements count 0, and scales multiply. What a model observes or adds
+    by ``pyro.factor`` beside the mixture counts like a prior: it is no part of the likelihood of
+    the mixture, and is not tempered. Subclasses say in `add` how to sum.
 
     Parameters
     ----------
@@ -99,7 +164,7 @@ class SubstituteLogProb(Messenger):
         super().__init__()
         self.values, self.sites = values, sites
 
-    def add(self, terms: Tensor, *, observed: bool) -> None:
+    def add(self, terms: Tensor, *, likelihood: bool) -> None:
         """Count the log-probabilities of one site, ``(recording or 1, ...)``."""
         raise NotImplementedError
 
@@ -110,10 +175,15 @@ class SubstituteLogProb(Messenger):
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         if self.sites is not None and msg["name"] not in self.sites:
             return
-        terms, mask = msg["fn"].log_prob(msg["value"]), msg["mask"]
+        mask = msg["mask"]
+        if mask is False or is_deterministic(msg):
+            return
+        terms = msg["fn"].log_prob(msg["value"])
         if isinstance(mask, Tensor):
             terms = torch.where(mask, terms, terms.new_zeros(()))
-        self.add(terms, observed=msg["is_observed"])
+        if isinstance(msg["scale"], Tensor) or msg["scale"] != 1.0:
+            terms = terms * msg["scale"]
+        self.add(terms, likelihood=msg["name"] == MIXTURE)
 
 
 class LogProbByRecording(SubstituteLogProb):
@@ -153,10 +223,10 @@ class LogProbByRecording(SubstituteLogProb):
         if self.substituted < len(self.values):
             raise _sites_changed("fewer latents than before")
 
-    def add(self, terms: Tensor, *, observed: bool) -> None:
+    def add(self, terms: Tensor, *, likelihood: bool) -> None:
         """Sum over everything but recordings."""
         total = terms.expand(self.recordings, *terms.shape[1:]).flatten(1).sum(1)
-        if observed:
+        if likelihood:
             self.likelihood = self.likelihood + total
         else:
             self.prior = self.prior + total
@@ -190,9 +260,9 @@ class LogProbByFrame(SubstituteLogProb):
         self.frames = zero.expand(self.recordings, self.time)
         self.rest = zero.expand(self.recordings)
 
-    def add(self, terms: Tensor, *, observed: bool = False) -> None:
+    def add(self, terms: Tensor, *, likelihood: bool = False) -> None:
         """Sum over frequency where there is a time axis, otherwise over everything."""
-        terms = self.tempering * terms if observed else terms
+        terms = self.tempering * terms if likelihood else terms
         terms = terms.expand(self.recordings, *terms.shape[1:])
         if terms.ndim == 3 and terms.shape[-1] == self.time:
             self.frames = self.frames + terms.sum(1)
@@ -215,7 +285,7 @@ class LogProbByBin(SubstituteLogProb):
         super().__init__(values, sites)
         self.log_prior = torch.zeros(())
 
-    def add(self, terms: Tensor, *, observed: bool) -> None:
+    def add(self, terms: Tensor, *, likelihood: bool) -> None:
         """Sum over sites only."""
         self.log_prior = self.log_prior + terms
 

@@ -17,7 +17,7 @@ from pyroapi import pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.handlers import is_deterministic, recording_plate, serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.validation import check_count, check_positive
@@ -99,6 +99,7 @@ def reference_scene(
     return Scene(speech, known_noise if noise_known else noise_of_unknown_gain)
 
 
+@serialise
 def simulate(
     scene: Scene, n_samples: int = 16000, recordings: int = 1, *, seed: int = 0
 ) -> Simulated:
@@ -122,7 +123,7 @@ def simulate(
     Raises
     ------
     ValueError
-        If a count is not a positive whole number.
+        If a count is not a positive whole number, or the scene observes something itself.
 
     Examples
     --------
@@ -144,7 +145,16 @@ def simulate(
         shape = (recordings, frames.freq, frames.time)
         speech, noise = (law.expand(shape).sample() for law in laws)
     nodes: dict[str, Any] = dict(tracer.trace.nodes)
-    latents = {name: node["value"] for name, node in nodes.items()}
+    evidence = [
+        n for n, node in nodes.items() if node["is_observed"] and not is_deterministic(node)
+    ]
+    if evidence:
+        raise ValueError(
+            f"the scene observes {', '.join(map(repr, evidence))} beside the mixture (an observed "
+            "site or a factor), so that draws of its latents from the prior are not draws of the "
+            "model; simulate it without these, or infer them first"
+        )
+    latents = {name: node["value"] for name, node in nodes.items() if not node["is_observed"]}
     scale = torch.ones(recordings)
     mixture = Spectrogram(speech + noise, frames, (n_samples,) * recordings, scale, stft)
     return Simulated(mixture, speech, noise, latents)

@@ -16,7 +16,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.handlers import MIXTURE, is_deterministic, recording_plate
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -29,6 +29,10 @@ _PRIOR_RUNS = 3
 _WRAPPERS = ("Independent", "MaskedDistribution", "ExpandedDistribution")
 _SHAPE_HINT = (
     ". Did you forget plate('freq', frames.freq, dim=-2) or plate('time', frames.time, dim=-1)?"
+)
+_AXIS_HINT = (
+    ". Frequencies lie one axis too far left: frames.freq_hz is (freq, 1) as it is, and "
+    "frames.time_s is (time,), so that both broadcast to (freq, time) without a further axis."
 )
 # What an error of Pyro or torch says, and what to do about it; the first that fits.
 _HINTS = MappingProxyType(
@@ -52,6 +56,7 @@ class SiteRecorder(Messenger):
         super().__init__()
         self.sites: list[Message] = []
         self.subsampled: list[str] = []
+        self.trained: list[str] = []
 
     def _pyro_sample(self, msg: Message) -> None:
         fn: Any = msg["fn"]
@@ -59,6 +64,12 @@ class SiteRecorder(Messenger):
             self.sites.append(msg)
         elif fn.subsample_size not in (None, fn.size):
             self.subsampled.append(msg["name"])
+
+    def _pyro_param(self, msg: Message) -> None:
+        # A frozen parameter of a module is a constant; whatever else asks to be trained.
+        first = msg["args"][1] if len(msg["args"]) > 1 else None
+        if not (isinstance(first, torch.nn.Parameter) and not first.requires_grad):
+            self.trained.append(msg["name"])
 
 
 def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
@@ -120,6 +131,8 @@ def check_scene(scene: Scene, mixture: Spectrogram) -> poutine.Trace:
                 )
             if not bool(torch.isfinite(site["fn"].log_prob(site["value"]).detach()).all()):
                 raise improper_prior(name, site["fn"], "has no finite density at its own draw")
+        elif site["type"] == "sample" and name != MIXTURE and not is_deterministic(site):
+            check_evidence(name, site, mixture.recordings)
     check_unchanging(scene, mixture.frames)
     return trace
 
@@ -159,7 +172,8 @@ def check_model(model: object, arguments: tuple, role: str, mixture: Spectrogram
         recordings, freq, time = expected
         raise ValueError(
             f"{title} returned shape {tuple(law.batch_shape)}; expected something broadcastable to "
-            f"(recording={recordings}, freq={freq}, time={time}){_SHAPE_HINT}"
+            f"(recording={recordings}, freq={freq}, time={time})"
+            f"{_AXIS_HINT if freq in law.batch_shape[:-2] else _SHAPE_HINT}"
         )
     power = law.power.detach()
     for what, values in (("power", power), ("mean", law.mean.detach())):
@@ -187,8 +201,8 @@ def check_sites(title: str, recorder: SiteRecorder) -> None:
     Raises
     ------
     ValueError
-        If a name is reserved or used twice, a plate takes a random part of its rows, or a latent is
-        discrete, complex, or without a proper prior.
+        If a name is reserved or used twice, a plate takes a random part of its rows, a parameter
+        asks to be trained, or a latent is discrete, complex, or without a proper prior.
     """
     for name, count in Counter(site["name"] for site in recorder.sites).items():
         if count > 1:
@@ -212,9 +226,35 @@ def check_sites(title: str, recorder: SiteRecorder) -> None:
             f"plate {name!r} of {title} takes a random part of its rows each time; expected all of "
             "them, so that the density is the same each time. Leave subsample_size out."
         )
+    for name in recorder.trained:
+        raise ValueError(
+            f"{title} has a parameter {name!r} (pyro.param, or one of a module), which no "
+            "inference method trains: the posterior is over latents. Sample it from a prior with "
+            "pyro.sample, fix it as a number, or freeze the module with requires_grad_(False)."
+        )
     for site in recorder.sites:
         if not site["is_observed"]:
             check_prior(site["name"], site)
+
+
+def check_evidence(name: str, site: Message, recordings: int) -> None:
+    """Raise ValueError unless an observation or a factor has one finite density a recording."""
+    kind = "factor" if type(site["fn"]).__name__ == "Unit" else "observed site"
+    shape = tuple(site["fn"].batch_shape)
+    terms = site["fn"].log_prob(site["value"]).detach()
+    if terms.ndim != 3 or terms.shape[0] not in (1, recordings):
+        raise ValueError(
+            f"{kind} {name!r} has batch shape {shape}; expected (recording={recordings}, ., .). "
+            "Use dims -2 and -1 only for your own plates."
+        )
+    mask = site["mask"]
+    if isinstance(mask, Tensor):
+        terms = torch.where(mask, terms, terms.new_zeros(()))
+    if mask is not False and not bool(torch.isfinite(terms).all()):
+        raise ValueError(
+            f"{kind} {name!r} has a log density that is not finite; expected a number wherever "
+            "the latents may lie. Is the observation outside of the support of its distribution?"
+        )
 
 
 def check_prior(name: str, site: Message) -> None:
@@ -270,6 +310,7 @@ def check_unchanging(scene: Scene, frames: Frames) -> None:
         If the sites of one run are not those of the next.
     """
     one, *others = (draw_sites(scene, frames.take_first(), seed) for seed in range(_PRIOR_RUNS))
+    check_repeatable(scene, frames.take_first(), one)
     for other in others:
         changing = sorted(set(one) ^ set(other))
         if changing:
@@ -293,6 +334,29 @@ def check_unchanging(scene: Scene, frames: Frames) -> None:
                     "bounds always. Sample on fixed bounds, for instance Uniform(0.0, 1.0), and "
                     "scale the value in the model."
                 )
+
+
+def check_repeatable(scene: Scene, frames: Frames, sites: Mapping[str, Message]) -> None:
+    """Raise ValueError if the laws of the scene differ from run to run, its latents given."""
+    values = {name: site["value"] for name, site in sites.items()}
+    powers = []
+    for seed in range(2):
+        with (
+            torch.random.fork_rng(devices=[frames.device] if frames.device.type == "cuda" else []),
+            torch.no_grad(),
+            poutine.block(),
+            poutine.condition(data=values),
+            recording_plate(1, validated=False),
+        ):
+            torch.manual_seed(seed)
+            powers.append([law.power for law in scene.laws(frames)])
+    for model, one, other in zip((scene.speech, scene.noise), *powers, strict=True):
+        if not torch.equal(one, other):
+            raise ValueError(
+                f"{name_of(model)!r} returns another power each time, all latents being the same; "
+                "expected one that depends on its sites alone. Draw random numbers with "
+                "pyro.sample, outside of poutine.block."
+            )
 
 
 def draw_sites(scene: Scene, frames: Frames, seed: int) -> dict[str, Message]:

@@ -25,6 +25,7 @@ from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.inference.core.setup import resolve_device
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, describe_k_hat
+from avse_ppl.models.handlers import serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
@@ -67,6 +68,7 @@ class Diagnostics:
         return np.array([not texts for texts in self.warnings])
 
 
+@serialise
 def diagnose(
     posterior: Posterior,
     scene: Scene | None = None,

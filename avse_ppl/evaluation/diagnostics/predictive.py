@@ -14,6 +14,7 @@ from avse_ppl.evaluation.diagnostics.posterior_inputs import (
     check_scene_of,
     latent_draws,
 )
+from avse_ppl.models.handlers import serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -80,6 +81,7 @@ class PredictiveCheck:
         ]
 
 
+@serialise
 def predictive_check(
     posterior: Posterior, scene: Scene, mixture: Spectrogram | None = None
 ) -> PredictiveCheck:

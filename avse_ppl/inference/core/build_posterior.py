@@ -14,6 +14,7 @@ from torch import Tensor
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.core.visual_gate import AXES, gate_posterior
+from avse_ppl.models.handlers import is_deterministic
 from avse_ppl.models.scene import Scene, recording_plate
 from avse_ppl.models.validation import name_of
 from avse_ppl.posterior.posterior import Axes, Posterior
@@ -93,6 +94,11 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
     # The gate posterior is drawn last, so that it changes no other draw.
     gates = gate_posterior(scene, mixture, draws.values, problem.streams)
     names = {name: [values[name] for values in draws.values] for name in draws.values[0]}
+    axes = trace_axes(scene, mixture, draws.values[0])
+    recorded_axes = {name: one for name, one in axes.items() if name not in names}
+    if recorded_axes:  # by pyro.deterministic
+        rows = [record_deterministic(scene, mixture, values) for values in draws.values]
+        names |= {name: [row[name] for row in rows] for name in recorded_axes}
     return Posterior(
         mean=convert_to_numpy(mean * scale),
         variance=convert_to_numpy(variance * scale.square()),
@@ -105,7 +111,7 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
         attrs={**draws.attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)},
         trace=draws.trace,
         stats=draws.stats,
-        axes=trace_axes(scene, mixture, draws.values[0]) | {name: AXES[name] for name in gates},
+        axes=axes | {name: AXES[name] for name in gates},
         fit=tuple(draws.fit),
     )
 
@@ -157,7 +163,8 @@ def stack_draws(rows: Sequence[Tensor], chains: int) -> np.ndarray:
 def trace_axes(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) -> dict[str, Axes]:
     """Names of the axes of each latent behind the recording: those of the plates it lies in.
 
-    An axis without a plate, of length 1 or of a vector, has an empty name.
+    Values that ``pyro.deterministic`` records have axes, too. An axis without a plate, of length 1
+    or of a vector, has an empty name.
 
     Examples
     --------
@@ -171,7 +178,12 @@ def trace_axes(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor])
 
     class PlateReader(Messenger):
         def _pyro_post_sample(self, msg: Any) -> None:
-            if msg["name"] in values:
+            if is_deterministic(msg):
+                shape = expand_recorded(msg["value"], mixture.recordings).shape[1:]
+                sizes = {(f.dim, f.size): f.name for f in msg["cond_indep_stack"]}
+                ends = [sizes.get((k - 2, n), "") for k, n in enumerate(shape[:2])]
+                found[msg["name"]] = (*ends, *([""] * (len(shape) - 2)))
+            elif msg["name"] in values:
                 axes = values[msg["name"]].dim() - 1
                 names = {f.dim - msg["fn"].event_dim: f.name for f in msg["cond_indep_stack"]}
                 found[msg["name"]] = tuple(names.get(k, "") for k in range(-axes, 0))
@@ -183,3 +195,31 @@ def trace_axes(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor])
     ):
         scene.laws(mixture.frames)
     return found
+
+
+def record_deterministic(scene: Scene, mixture: Spectrogram, values: Mapping[str, Tensor]) -> Any:
+    """Values that the models record by ``pyro.deterministic`` in one draw, or by a reparameter.
+
+    Shapes ``(recording, ...)``, as those of latents.
+    """
+    found: dict[str, Tensor] = {}
+
+    class Recorder(Messenger):
+        def _pyro_post_sample(self, msg: Any) -> None:
+            if is_deterministic(msg):
+                found[msg["name"]] = expand_recorded(msg["value"], mixture.recordings)
+
+    with (
+        torch.no_grad(),
+        recording_plate(mixture.recordings),
+        Recorder(),
+        poutine.condition(data=dict(values)),
+    ):
+        scene.laws(mixture.frames)
+    return found
+
+
+def expand_recorded(value: Tensor, recordings: int) -> Tensor:
+    """Value of any shape as ``(recording, ., ., ...)``."""
+    value = value.reshape((1,) * (3 - value.ndim) + value.shape)
+    return value.expand(recordings, *value.shape[1:])

@@ -42,7 +42,8 @@ def warm_start(
     if noise is None and isinstance(density.scene.noise, HasInitialValues):
         noise = init_noise(density, location, randoms)
     if noise is not None:
-        location |= density.unconstrain(noise)
+        known = {name: value for name, value in noise.items() if name in location}
+        location |= density.unconstrain(known)
     return location, log_sd
 
 

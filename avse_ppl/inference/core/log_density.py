@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.handlers import LogProbByRecording, recording_plate
+from avse_ppl.models.handlers import LogProbByRecording, is_deterministic, recording_plate
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.validation import check_scene
 from avse_ppl.signal.stft import Spectrogram
@@ -55,13 +55,24 @@ class LogDensity:
     ----------
     scene, mixture
         The program and what it observed; checked once, with one trace.
+
+    Attributes
+    ----------
+    sites
+        The latents.
+    evidence
+        Sites beside the mixture whose density counts although they are no latents: observations
+        and factors of the models. True where the noise model has them, False for the speech prior.
     """
+
+    sites: list[Site]
+    evidence: dict[str, bool]
 
     def __init__(self, scene: Scene, mixture: Spectrogram) -> None:
         """Trace the scene and list its latents."""
         self.scene, self.mixture = scene, mixture
         check_scene(scene, mixture)
-        self.sites = list_sites(scene, mixture)
+        self.sites, self.evidence = list_sites(scene, mixture)
 
     def constrain(self, unconstrained: Mapping[str, Tensor]) -> tuple[Values, Tensor]:
         """Values on their supports, and the log Jacobian ``(recording,)``.
@@ -134,13 +145,18 @@ def site_distribution(density: LogDensity, name: str, values: Mapping[str, Tenso
 
 
 class _Prior(Messenger):
-    """Substitutes the median of its prior at each site, and records it."""
+    """Substitutes the median of its prior at each latent, and records it."""
 
     def __init__(self, recordings: int) -> None:
         super().__init__()
         self.recordings, self.found = recordings, []
+        self.evidence: list[str] = []
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["is_observed"]:
+            if not is_deterministic(msg):
+                self.evidence.append(msg["name"])
+            return
         transform = biject_to(msg["fn"].support)
         draws: Tensor = transform.inv(msg["fn"].sample((_PRIOR_DRAWS,)))  # type: ignore[attr-defined]
         start, spread = draws.median(0).values, draws.std(0)
@@ -149,8 +165,8 @@ class _Prior(Messenger):
         self.found.append((msg["name"], transform, start.expand(shape), spread.expand(shape)))
 
 
-def list_sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
-    """Latents of a scene, speech first.
+def list_sites(scene: Scene, mixture: Spectrogram) -> tuple[list[Site], dict[str, bool]]:
+    """Latents of a scene, speech first; its evidence, see `LogDensity`.
 
     Their starts are found for one recording with a seed of their own, so that neither the batch
     nor the global random numbers play a part.
@@ -165,7 +181,8 @@ def list_sites(scene: Scene, mixture: Spectrogram) -> list[Site]:
         with noise, recording_plate(1, device=device):
             scene.noise(frames)
     of_noise = {name for name, *_ in noise.found}
-    return [
+    sites = [
         Site(name, start.shape, transform, start.clone(), spread.clone(), name in of_noise)
         for name, transform, start, spread in both.found
     ]
+    return sites, {name: name in noise.evidence for name in both.evidence}

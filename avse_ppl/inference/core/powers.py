@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avse_ppl.models.handlers import serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -15,6 +16,7 @@ _BANDS = 16
 _LOWEST_HZ = 100.0
 
 
+@serialise
 def log_powers(
     scene: Scene,
     mixture: Spectrogram,

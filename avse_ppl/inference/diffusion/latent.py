@@ -22,6 +22,7 @@ from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, 
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.models.speech.latent_sequence import SequencePrior
+from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Spectrogram
 
 _DECAY = 0.75  # of the running mean of the curvature, from level to level
@@ -50,6 +51,13 @@ class SpeechLatentDenoiser:
         self.network: Any = network if isinstance(network, LatentDenoisingNetwork) else None
         self.visual: Any = density.mixture.frames.visual
         self.sites = [site for site in density.sites if not site.of_noise]
+        of_speech = [name for name, of_noise in density.evidence.items() if not of_noise]
+        if of_speech:
+            raise ValueError(
+                f"speech prior {name_of(speech)!r} observes {', '.join(map(repr, of_speech))} "
+                "beside the mixture, which guided diffusion of its latents leaves out; take "
+                "--inference svi or nuts"
+            )
         self.closed_form = {
             site.name: find_normal_prior(
                 speech, site_distribution(density, site.name, {}), site.name

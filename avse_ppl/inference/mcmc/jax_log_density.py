@@ -16,6 +16,7 @@ from numpyro.primitives import Messenger
 
 from avse_ppl.distributions.backend import numpyro_backend
 from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.models.handlers import MIXTURE
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Frames
@@ -183,7 +184,7 @@ class SubstituteMessenger(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Transform the latent of a site to its support, and count the Jacobian."""
-        if msg["type"] != "sample" or msg["name"] not in self.latents:
+        if msg["type"] != "sample" or msg["name"] not in self.latents or msg["is_observed"]:
             return
         transform: Callable[..., Any] = biject_to(msg["fn"].support)
         u = self.latents[msg["name"]]
@@ -196,8 +197,9 @@ class SubstituteMessenger(Messenger):
         """Add the log density of a site to that of the prior or to the likelihood."""
         if msg["type"] != "sample":
             return
-        total = jnp.sum(msg["fn"].log_prob(msg["value"]))
-        if msg["is_observed"]:
+        terms = msg["fn"].log_prob(msg["value"])
+        total = jnp.sum(terms if msg["scale"] is None else msg["scale"] * terms)
+        if msg["name"] == MIXTURE:
             self.likelihood = self.likelihood + total
         else:
             self.prior = self.prior + total
