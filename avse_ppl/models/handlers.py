@@ -43,11 +43,11 @@ def serialise(function: Callable[_P, _T]) -> Callable[_P, _T]:
     """
 
     @functools.wraps(function)
-    def alone(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+    def call_alone(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         with _ONE_THREAD:
             return function(*args, **kwargs)
 
-    return alone
+    return call_alone
 
 
 def reuse_plates() -> AbstractContextManager[Any]:
