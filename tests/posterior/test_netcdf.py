@@ -76,3 +76,13 @@ def test_a_file_that_is_no_hdf5_leaves_nothing_on_stderr(path, capfd):
     with pytest.raises(ValueError, match="is not a posterior"):
         Posterior.load(path)
     assert capfd.readouterr().err == ""
+
+
+def test_texts_that_keep_hdf5_in_a_loop_are_refused(path):
+    data = bytearray(path.read_bytes())
+    heap = data.find(b"GCOL\x01\0\0\0")
+    assert heap > 0
+    data[heap + 16 : heap + 32] = bytes(16)  # free space of no size, before the texts
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"p\.nc is not .* texts at byte {heap} are damaged"):
+        Posterior.load(path)
