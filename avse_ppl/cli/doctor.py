@@ -16,7 +16,6 @@ from typing import Any
 REQUIRED: Mapping[str, str] = MappingProxyType(
     {
         "torch": "torch",
-        "torchaudio": "torchaudio",
         "pyro-ppl": "pyro",
         "numpy": "numpy",
         "scipy": "scipy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -136,8 +137,8 @@ def _common_shape(mean: Tensor, power: Tensor) -> torch.Size:
     if mean.dim() == 0 or mean.shape == power.shape:
         return power.shape
     try:
-        return torch.broadcast_shapes(mean.shape, power.shape)
-    except RuntimeError:
+        return torch.Size(np.broadcast_shapes(mean.shape, power.shape))
+    except ValueError:
         raise ValueError(
             f"mean of shape {tuple(mean.shape)} and power of shape "
             f"{tuple(power.shape)} do not broadcast"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
+import numpy as np
 import torch
 from pyro import poutine
 from pyro.distributions import ImproperUniform
@@ -165,8 +166,8 @@ def check_model(model: object, arguments: tuple, role: str, mixture: Spectrogram
         raise TypeError(f"{title} returned {found}; expected ComplexNormal(mean, power)")
     expected = (mixture.recordings, frames.freq, frames.time)
     try:
-        fits = torch.broadcast_shapes(law.batch_shape, expected) == torch.Size(expected)
-    except RuntimeError:
+        fits = np.broadcast_shapes(law.batch_shape, expected) == expected
+    except ValueError:
         fits = False
     if not fits:
         recordings, freq, time = expected

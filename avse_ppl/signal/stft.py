@@ -243,25 +243,25 @@ class Stft:
 
     def forward(self, waves: Tensor) -> Tensor:
         """``(..., sample)`` real to ``(..., freq, time)`` complex, without normalisation."""
-        from torchaudio.functional import spectrogram
-
         window = make_window(self.n_fft, self.window).to(waves)
         # To a whole number of hops; an odd window extends one sample further on its right.
         missing = -waves.shape[-1] % self.hop + self.n_fft % 2
         whole = torch.nn.functional.pad(waves, (0, missing))
-        return spectrogram(
-            whole, 0, window, self.n_fft, self.hop, self.n_fft, None, False, pad_mode="constant"
-        )
+        flat = torch.stft(
+            whole.reshape(-1, whole.shape[-1]), self.n_fft, self.hop, self.n_fft, window,
+            center=True, pad_mode="constant", return_complex=True,
+        )  # fmt: skip
+        return flat.reshape(*whole.shape[:-1], *flat.shape[-2:])
 
     def inverse(self, values: Tensor, n_samples: int) -> Tensor:
         """``(..., freq, time)`` complex to ``(..., sample)`` real; frames past the end are cut."""
-        from torchaudio.functional import inverse_spectrogram
-
         window = make_window(self.n_fft, self.window).to(values.real)
         frames = values[..., : self.count_frames(n_samples)]
-        return inverse_spectrogram(
-            frames, n_samples, 0, window, self.n_fft, self.hop, self.n_fft, False
-        )
+        flat = torch.istft(
+            frames.reshape(-1, *frames.shape[-2:]), self.n_fft, self.hop, self.n_fft, window,
+            center=True, length=n_samples,
+        )  # fmt: skip
+        return flat.reshape(*frames.shape[:-2], n_samples)
 
     def analyse(self, waves: np.ndarray | Tensor | Sequence[np.ndarray]) -> Spectrogram:
         """Transform one waveform ``(sample,)``, a batch, or a list of any lengths.

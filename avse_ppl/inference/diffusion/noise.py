@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.inference.core.adam import Adam
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
 from avse_ppl.inference.core.setup import RandomStreams
@@ -72,12 +73,12 @@ class NoiseFit:
         location, log_sd = warm_start(self.density, streams, init)
         self.location = {name: u.detach() for name, u in location.items()}
         self.log_sd = {name: s.detach().clone() for name, s in log_sd.items()}
-        self.optimiser: torch.optim.Adam | None = None
+        self.optimiser: Adam | None = None
         if self.location and not isinstance(noise, HasMStep):
             parameters = [*self.location.values(), *self.log_sd.values()]
             for parameter in parameters:
                 parameter.requires_grad_()
-            self.optimiser = torch.optim.Adam(parameters, _LEARNING_RATE, betas=_BETAS)
+            self.optimiser = Adam(parameters, _BETAS)
 
     @property
     def inference(self) -> NoiseInference:
@@ -107,9 +108,9 @@ class NoiseFit:
                 terms = torch.where(self.mixture.mask, terms, terms.new_zeros(()))
             entropy = sum(s.flatten(1).sum(1) for s in self.log_sd.values())
             bound = self.tempering * terms.flatten(1).sum(1) + prior + log_jacobian + entropy
-            self.optimiser.zero_grad()
+            self.optimiser.clear_gradients()
             (-bound.sum()).backward()
-            self.optimiser.step()
+            self.optimiser.step(_LEARNING_RATE)
 
     def draw(self) -> tuple[Values, ComplexNormal]:
         """Latents on their supports, and the noise given them: of the guide if there is one."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from avse_ppl.inference.core.adam import Adam
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.em.frame_density import FrameLogDensity
@@ -128,7 +129,7 @@ class VariationalStep:
         self.location = {name: location[name].detach().clone() for name in names}
         self.log_sd = {name: log_sd[name].detach().clone() for name in names}
         parameters = [*self.location.values(), *self.log_sd.values()]
-        self.adam = torch.optim.Adam(parameters, rate, betas=(0.9, 0.99)) if names else None
+        self.adam = Adam(parameters, betas=(0.9, 0.99)) if names else None
         self.rate, self.step, self.steps = rate, 0, steps
 
     def run_steps(self, state: Values, count: int, burn_in: bool) -> list[EStepResult]:
@@ -141,13 +142,13 @@ class VariationalStep:
             results.append(EStepResult(found.total + self.entropy(found.rest), found.power))
             if self.adam is not None:
                 left = 1.0 - self.step / self.steps
-                self.adam.param_groups[0]["lr"] = self.rate * min(1.0, 0.1 + 0.9 * 3.0 * left)
+                rate = self.rate * min(1.0, 0.1 + 0.9 * 3.0 * left)
                 self.step += 1
                 for name, gradient in found.gradients.items():
                     log_sd = self.log_sd[name]
                     self.location[name].grad = -gradient
                     log_sd.grad = -(gradient * log_sd.exp() * unit[name] + 1.0)
-                self.adam.step()
+                self.adam.step(rate)
             state.update(speech)
         return results
 

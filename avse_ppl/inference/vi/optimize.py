@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avse_ppl.inference.core.adam import Adam
 from avse_ppl.inference.core.fit_noise import fit_noise
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
@@ -55,23 +56,22 @@ def maximise_elbo(
     """
     start = guide.location.detach().clone()
     # Correlations have a long way to go from none, and a rate of their own.
-    groups = [{"params": [guide.location, guide.log_sd], "rate": 1.0}]
+    groups = [(Adam([guide.location, guide.log_sd], _BETAS), 1.0)]
     if guide.correlation.parameters():
-        groups.append({"params": guide.correlation.parameters(), "rate": guide.correlation.rate})
-    optimiser = torch.optim.Adam(groups, settings.learning_rate, betas=_BETAS)
+        groups.append((Adam(guide.correlation.parameters(), _BETAS), guide.correlation.rate))
     trace: list[Tensor] = []
     ended_early = None
     for step in range(settings.steps):
         if step in (0, _SECOND_FIT):
             update_noise(density, guide, settings.noise_updates, settings.tempering)
-        for group in optimiser.param_groups:
-            rate = settings.learning_rate * group["rate"]
-            group["lr"] = rate * learning_rate_factor(step, settings.steps)
         draw = guide.draw(randoms)
         elbo = density(draw, settings.tempering) + guide.entropy_along(draw)
-        optimiser.zero_grad()
+        for adam, _ in groups:
+            adam.clear_gradients()
         (-elbo.sum()).backward()
-        optimiser.step()
+        for adam, rate in groups:
+            rate = settings.learning_rate * rate
+            adam.step(rate * learning_rate_factor(step, settings.steps))
         trace.append(elbo.detach())
         try:
             settings.progress(step + 1, settings.steps)
