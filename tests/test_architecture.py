@@ -174,12 +174,52 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 def test_import_is_light() -> None:
-    modules = "avse_ppl, avse_ppl.cli.main, avse_ppl.video, avse_ppl.evaluation, sys"
+    modules = "avse_ppl.inference, avse_ppl.cli.main, avse_ppl.video, avse_ppl.evaluation, sys"
     code = f"import {modules}; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"
     done = run_python(code)
     loaded = set(done.stdout.split())
     assert {"torch", "typer"} <= loaded, done.stderr
     assert not loaded & HEAVY
+
+
+def test_help_and_the_bare_package_do_not_import_torch() -> None:
+    code = (
+        "import sys, avse_ppl, avse_ppl.cli.main; dir(avse_ppl)\n"
+        "print(*{'torch', 'pyro', 'scipy', *HEAVY} & set(sys.modules))"
+    ).replace("HEAVY", repr(HEAVY))
+    done = run_python(code)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
+def test_inference_does_not_import_the_compiler_of_torch() -> None:
+    # Its import takes longer than the inference of a short recording.
+    code = (
+        "import sys, numpy; from avse_ppl import SVI, GaussianSpeech, NMF, Scene\n"
+        "wave = numpy.random.default_rng(0).normal(size=4000).astype('float32')\n"
+        "SVI(steps=2, draws=2)(Scene(GaussianSpeech(), NMF(2)), wave)\n"
+        "print(*{'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    done = run_python(code)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(one for name in extras for one in extras[name])]
+    declared = {re.split(r"[\[<>=~! ]", line)[0].lower() for line in lines}
+    known = {"pyro": "pyro-ppl", "pyroapi": "pyro-ppl", "cv2": "insightface", "xarray": "arviz",
+             "lightning": "pytorch-lightning", "pytorch_lightning": "pytorch-lightning"}  # fmt: skip
+    imported = set()
+    for path in (ROOT / "avse_ppl").rglob("*.py"):
+        for name in list_imports(path.read_text(), path):
+            top = name.split(".")[0]
+            if top not in sys.stdlib_module_names and top != "avse_ppl":
+                imported.add(known.get(top, top))
+    assert imported <= declared, "imported, and not declared"
+    # h5py is what h5netcdf reads with; onnxruntime what insightface runs; librosa, metrics.
+    tools = {"build", "coverage", "hypothesis", "pyright", "pytest", "pytest-xdist", "ruff"}
+    assert declared - imported - tools - {"avse-ppl", "h5py"} == set(), "declared, never imported"
 
 
 # --- versions ------------------------------------------------------------------------------------
