@@ -129,7 +129,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     if counts and min(counts) < FEWEST_DRAWS:
         raise ValueError(
             f"the posterior holds {min(counts)} draws of its latents; leave-one-out weights need "
-            f"at least {FEWEST_DRAWS}: run the inference with draws=200 or more"
+            f"at least {FEWEST_DRAWS}: run the inference with 200 draws or more"
         )
     density = LogDensity(scene, mixture)
     check_gate_latents(
@@ -196,5 +196,5 @@ def check_kind(posterior: Posterior) -> None:
     if posterior.kind.has_point_estimate:
         raise ValueError(
             f"the posterior is of kind {posterior.kind!r}: leaving a bin out needs draws of all "
-            "latents, not a point estimate; use inference='svi', 'exact' or a sampler"
+            "latents, not a point estimate; use the method 'svi', 'exact' or a sampler"
         )

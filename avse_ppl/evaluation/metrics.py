@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_finite
-from avse_ppl.signal.delay import check_rates, estimate_lag_s, warn_if_misaligned
+from avse_ppl.signal.delay import estimate_lag_s, warn_if_misaligned
 
 SCORING_RATE_HZ = 16000
 
@@ -58,7 +58,8 @@ class Scores:
 def evaluate(clean: AudioLike, estimate: AudioLike, sample_rate_hz: int | None = None) -> Scores:
     """Score an estimate of clean speech.
 
-    All four are computed at 16 kHz: recordings at another rate are resampled, with a warning. Each
+    All four are computed at 16 kHz: recordings at another rate are resampled, with a warning, also
+    where clean and estimate differ in it, as a recording of 44.1 kHz and its enhancement do. Each
     channel is scored against the same channel, and the scores are averaged.
 
     Parameters
@@ -77,7 +78,7 @@ def evaluate(clean: AudioLike, estimate: AudioLike, sample_rate_hz: int | None =
     Raises
     ------
     ValueError
-        If the two differ in rate, channels or length, hold no or NaN samples, or a channel of the
+        If the two differ in channels or length, hold no or NaN samples, or a channel of the
         clean recording is silent.
 
     Warns
@@ -200,11 +201,16 @@ def score_recording(clean: Audio, estimate: Audio, name: str) -> Scores:
 
 def match_recordings(clean: Audio, estimate: Audio, name: str) -> tuple[Audio, Audio]:
     """Trim and resample two recordings to one length at 16 kHz; refuse what does not match."""
-    check_rates(clean, estimate, name)
+    if clean.sample_rate_hz != estimate.sample_rate_hz:
+        for what, audio in (("clean", clean), (name, estimate)):
+            if audio.sample_rate_hz != SCORING_RATE_HZ:
+                _warn(f"{what} resampled from {audio.sample_rate_hz} Hz to 16000 Hz")
+        clean, estimate = clean.resample(SCORING_RATE_HZ), estimate.resample(SCORING_RATE_HZ)
     if clean.n_channels != estimate.n_channels:
         raise ValueError(
             f"expected clean and {name} with as many channels, found {clean.n_channels} and "
-            f"{estimate.n_channels}; use audio.mono() or one of audio.channels()"
+            f"{estimate.n_channels}; average them, or take one channel of each (audio.mono(), "
+            "audio.channels(); 'ffmpeg -i in.wav -ac 1 out.wav' on a command line)"
         )
     lengths = clean.n_samples, estimate.n_samples
     if min(lengths) == 0 or abs(lengths[0] - lengths[1]) > _HOP:

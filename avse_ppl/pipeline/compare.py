@@ -135,8 +135,9 @@ def compare(
     audio = as_audio(noisy, sample_rate_hz)
     if audio.n_channels > 1:
         raise ValueError(
-            f"expected one channel to compare models on, found {audio.n_channels}; pass one of "
-            "audio.channels()"
+            f"expected one channel to compare models on, found {audio.n_channels}; take one of "
+            "them, or their average (audio.channels(), audio.mono(); 'ffmpeg -i in.wav -ac 1 "
+            "out.wav' on a command line)"
         )
     stft = Scene(prior, next(iter(models.values()))).stft
     observation = observe(audio, stft, video, video_options)
@@ -203,7 +204,7 @@ def check_draws_all(method: Any, scene: Scene) -> None:
         raise ValueError(
             f"{type(method).__name__} makes a point estimate of the noise {name_of(scene.noise)!r}:"
             " leaving a bin out needs draws of all latents, not a point estimate; use "
-            "inference='svi', 'exact' or a sampler"
+            "the method 'svi', 'exact' or a sampler"
         )
 
 
@@ -224,7 +225,7 @@ def name_noise_models(noise: NoiseModels, least: int = 2) -> dict[str, NoiseMode
     if len(named) < least:
         raise ValueError(
             f"expected two noise models or more to compare, found {len(named)}: "
-            f"{', '.join(named) or 'none'}; give for instance noise=['stationary', 'nmf']"
+            f"{', '.join(named) or 'none'}; give for instance 'stationary' and 'nmf'"
         )
     return {name: resolve_noise(model) for name, model in named.items()}
 
@@ -245,8 +246,8 @@ def name_models(what: str, given: Any, example: str) -> dict[str, Any]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(
-            f"{what} {twice[0]!r} stands twice; name each once, or give a mapping of names of your "
-            f"own: {example}"
+            f"{what} {twice[0]!r} stands twice; name each once, or in Python give a mapping of "
+            f"names of your own: {example}"
         )
     return dict(zip(names, models, strict=True))
 

@@ -225,7 +225,7 @@ class Posterior:
         if chains * draws < 2:
             raise ValueError(
                 f"an interval needs at least 2 draws, this posterior holds {chains * draws}; run "
-                "the method with draws=50 or more"
+                "the method with 50 draws or more"
             )
         tail = (1 - probability) / 2
         length = self.mean.shape[-1] if of == "magnitude" else max(self.n_samples)

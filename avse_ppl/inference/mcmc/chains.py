@@ -113,7 +113,8 @@ def check_initial_state(
     if reasons:
         raise ValueError(
             f"a chain cannot start: {reasons[0]} at its initial state. Expected a finite number; "
-            "add a small floor to powers, use priors with lighter tails, or dtype=torch.float64"
+            "add a small floor to powers, use priors with lighter tails, or in Python "
+            "dtype=torch.float64"
         )
     return seconds
 

@@ -28,7 +28,7 @@ _PORT = (
     "'import pyro.distributions as dist' by\n"
     "    from pyroapi import distributions as dist\n"
     "    from pyroapi import ops, pyro\n"
-    "and torch.exp, torch.log, ... by ops.exp, ops.log, ...; or use inference='nuts', which runs "
+    "and torch.exp, torch.log, ... by ops.exp, ops.log, ...; or use the method 'nuts', which runs "
     "it as it is"
 )
 

@@ -99,7 +99,7 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
         if missing:
             raise ImportError(
                 f"numpyro-nuts needs an optional part ({', '.join(missing)}): "
-                "pip install 'avse-ppl[jax]'; or use inference='nuts', which does without"
+                "pip install 'avse-ppl[jax]'; or use the method 'nuts', which does without"
             )
         return super()._run(problem)
 

@@ -66,5 +66,5 @@ def describe_k_hat(k_hat: float) -> str:
     return (
         f"k-hat is {k_hat:.2f}, above {K_HAT_LIMIT}: the guide is far from the posterior, and its "
         "intervals are not those of the model. Sample instead (inference 'nuts' or "
-        "'numpyro-nuts'), or try guide='structured' or 'low-rank'"
+        "'numpyro-nuts'), or try the guide 'structured' or 'low-rank'"
     )

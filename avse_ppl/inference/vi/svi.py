@@ -111,7 +111,7 @@ class SVI(InferenceMethod):
 
     name: ClassVar[str] = "svi"
     faster: ClassVar[str] = (
-        "fewer steps, guide='mean-field', a noise model with fewer latents, or a GPU"
+        "fewer steps, a mean-field guide, a noise model with fewer latents, or a GPU"
     )
 
     def __post_init__(self) -> None:

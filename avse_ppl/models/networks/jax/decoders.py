@@ -60,7 +60,7 @@ def jax_decoder(network: Any) -> Callable[..., jax.Array]:
             return lambda z: function(convert_weights(network, z.dtype), z)
     raise NotImplementedError(
         f"{type(network).__name__} has no decoder on JAX; use a torch method, such as "
-        "inference='nuts', or write one beside those of avse_ppl.models.networks.jax.decoders"
+        "the method 'nuts', or write one beside those of avse_ppl.models.networks.jax.decoders"
     )
 
 
