@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from avse_ppl.pipeline.channels import find_scaled_copies
 from avse_ppl.signal.audio import Audio
 
 LONG_S = 15.0  # recordings up to here are inferred whole
@@ -32,7 +33,8 @@ class Chunk:
     recording, channel
         Index of the recording in what is enhanced together, and of its channel.
     number
-        Index among the chunks of the recording, over all channels.
+        Index among the stretches of the recording. Channels share it, and with it their seed, so
+        that alike channels come out alike.
     begin, end
         First sample, and the one after the last.
     """
@@ -89,15 +91,20 @@ def split_recording(
 def split_channels(
     audio: Audio, hop: int = 1, *, recording: int = 0, overlap_s: float = OVERLAP_S
 ) -> list[Chunk]:
-    """Chunks of every channel of a recording; those that are silent throughout are left out."""
+    """Chunks of the channels of a recording, without what need not be inferred.
+
+    Left out are chunks that are silent throughout, and channels that are multiples of another, see
+    `avse_ppl.pipeline.channels.find_scaled_copies`.
+    """
     spans = split_recording(audio.n_samples, audio.sample_rate_hz, hop, overlap_s)
-    audible = [
-        (c, begin, end)
-        for c, channel in enumerate(audio.channels())
-        for begin, end in spans
-        if channel.samples[begin:end].any()
+    samples = np.atleast_2d(audio.samples)
+    spans = [(begin, end) for begin, end in spans if samples[:, begin:end].any()]
+    return [
+        Chunk(recording, c, number, begin, end)
+        for c, (source, _) in enumerate(find_scaled_copies(audio))
+        for number, (begin, end) in enumerate(spans)
+        if source == c and samples[c, begin:end].any()
     ]
-    return [Chunk(recording, c, number, *span) for number, (c, *span) in enumerate(audible)]
 
 
 def group_by_length(

@@ -34,6 +34,7 @@ from avse_ppl.pipeline.catalog import (
     resolve_speech,
     set_time,
 )
+from avse_ppl.pipeline.channels import find_scaled_copies
 from avse_ppl.pipeline.inputs import (
     Observation,
     VideoOptions,
@@ -45,7 +46,12 @@ from avse_ppl.pipeline.inputs import (
 )
 from avse_ppl.pipeline.jobs import Job, JobPlan, measure_duration
 from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
-from avse_ppl.posterior.combine import crossfade_chunks, crossfade_waves, stack_recordings
+from avse_ppl.posterior.combine import (
+    crossfade_chunks,
+    crossfade_waves,
+    scale_posterior,
+    stack_recordings,
+)
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
 from avse_ppl.utils.files import lock_folder
@@ -112,7 +118,8 @@ def enhance(
     noisy
         Path, the bytes of a file, an ``Audio``, or an array ``(sample,)`` or
         ``(channel, sample)`` with its ``sample_rate_hz``. Recordings at another rate than the
-        prior's are resampled, with a warning. Channels are enhanced separately.
+        prior's are resampled, with a warning. Channels have latents of their own and one seed;
+        channels that are multiples of each other are inferred once.
     video
         Of the speaker's face: a path (of the recording itself, if it is a video), the bytes of a
         file, or `avse_ppl.video.Lips`.
@@ -345,7 +352,9 @@ class Enhancer:
 def assemble_chunks(
     audio: Audio, results: Mapping[Chunk, Posterior | np.ndarray]
 ) -> tuple[Audio, Posterior | None]:
-    """Cross-fade the chunks of each channel of a recording; silent channels stay as they are.
+    """Cross-fade the chunks of each channel of a recording.
+
+    Silent channels stay as they are; a multiple of another channel is that multiple of its result.
 
     Parameters
     ----------
@@ -355,8 +364,15 @@ def assemble_chunks(
         Posterior of each of its chunks, or the waveform alone.
     """
     speech = np.zeros((audio.n_channels, audio.n_samples), np.float32)
-    posteriors: list[Posterior] = []
+    posteriors: dict[int, Posterior] = {}
+    copies = find_scaled_copies(audio)
     for c, channel in enumerate(audio.channels()):
+        source, factor = copies[c]
+        if source != c:
+            speech[c] = factor * speech[source]
+            if source in posteriors:
+                posteriors[c] = scale_posterior(posteriors[source], factor)
+            continue
         chunks = sorted((p for p in results if p.channel == c), key=lambda p: p.begin)
         if not chunks:
             speech[c] = channel.samples  # nothing to infer
@@ -364,12 +380,12 @@ def assemble_chunks(
         spans = [(chunk.begin, chunk.end) for chunk in chunks]
         parts: list[Any] = [results[chunk] for chunk in chunks]
         if isinstance(parts[0], Posterior):
-            posteriors.append(crossfade_chunks(parts, spans, audio.n_samples))
-            speech[c] = posteriors[-1].enhance()
+            posteriors[c] = crossfade_chunks(parts, spans, audio.n_samples)
+            speech[c] = posteriors[c].enhance()
         else:
             speech[c] = crossfade_waves(parts, spans, audio.n_samples)
     samples = speech if audio.samples.ndim == 2 else speech[0]
-    whole = stack_recordings(posteriors) if posteriors else None
+    whole = stack_recordings(list(posteriors.values())) if posteriors else None
     return Audio(samples, audio.sample_rate_hz), whole
 
 

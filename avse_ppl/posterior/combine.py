@@ -96,6 +96,29 @@ def compute_fade_weights(spans: Sequence[tuple[int, int]]) -> list[np.ndarray]:
     return weights
 
 
+def scale_posterior(posterior: Posterior, factor: float) -> Posterior:
+    """Posterior of the speech in a mixture that is so many times as large.
+
+    Latents stay as they are: they are relative to the power of the mixture.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
+    >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+    >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+    >>> bool(np.allclose(scale_posterior(posterior, -2.0).enhance(), -2.0 * posterior.enhance()))
+    True
+    """
+    return replace(
+        posterior,
+        mean=np.float32(factor) * posterior.mean,
+        variance=np.float32(factor**2) * posterior.variance,
+        mixture=np.float32(factor) * posterior.mixture,
+        speech=np.float32(factor) * posterior.speech,
+    )
+
+
 def crossfade_waves(
     waves: Sequence[np.ndarray], spans: Sequence[tuple[int, int]], n_samples: int
 ) -> np.ndarray:

@@ -103,7 +103,7 @@ def test_stereo_is_two_recordings_of_one_posterior():
     assert found.speech.samples.shape == (2, N)
     assert found.posterior.recordings == 2
     for c in range(2):
-        alone = enhance(samples[c], sample_rate_hz=RATE_HZ, seed=4 + c, **QUICK)
+        alone = enhance(samples[c], sample_rate_hz=RATE_HZ, seed=4, **QUICK)
         np.testing.assert_allclose(
             found.speech.samples[c], alone.speech.samples, atol=1e-3 * np.abs(samples).max()
         )
