@@ -86,9 +86,34 @@ OptionalOption = Annotated[
     ),
 ]
 
+VideoTrackOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Which video track of several, from 0.",
+        show_default="the one flagged as the default",
+    ),
+]
+AudioTrackOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Which audio track of a recording that has several, from 0.",
+        show_default="the one flagged as the default",
+    ),
+]
+
 
 def parse_video_options(
-    face_model: Path | None, face: str, frontalise: bool, offset: str | None, optional: bool
+    face_model: Path | None,
+    face: str,
+    frontalise: bool,
+    offset: str | None,
+    optional: bool,
+    track: int | None = None,
+    audio_track: int | None = None,
 ) -> VideoOptions:
     """Options of how a video is read.
 
@@ -111,6 +136,8 @@ def parse_video_options(
         frontalise=frontalise,
         offset_s=offset_s,
         optional=optional,
+        track=track,
+        audio_track=audio_track,
     )
 
 

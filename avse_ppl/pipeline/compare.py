@@ -132,7 +132,8 @@ def compare(
         check_draws_all(method, scene)
 
     # Prepare the recording once, for all models.
-    audio = as_audio(noisy, sample_rate_hz)
+    track = None if video_options is None else video_options.audio_track
+    audio = as_audio(noisy, sample_rate_hz, track=track)
     if audio.n_channels > 1:
         raise ValueError(
             f"expected one channel to compare models on, found {audio.n_channels}; take one of "

@@ -178,7 +178,8 @@ def enhance(
     >>> enhanced.speech.samples.shape, enhanced.posterior.kind
     ((8000,), 'variational')
     """
-    audio = as_audio(noisy, sample_rate_hz)
+    track = None if video_options is None else video_options.audio_track
+    audio = as_audio(noisy, sample_rate_hz, track=track)
     return enhance_batch(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
         draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate,
@@ -519,6 +520,8 @@ def enhance_files(
         settings["time_limit_s"] = time_limit_s
     if with_video:
         settings["video_options"] = repr(video_options)
+    elif video_options.audio_track is not None:
+        settings["audio_track"] = video_options.audio_track
     if video is not None:
         settings["video"] = [str(video), file_signature(video)]
     with ExitStack() as stack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,6 +52,10 @@ class VideoOptions:
         None estimates it and warns where it is noticeable.
     optional
         Whether a recording whose video cannot be used is enhanced audio-only, with a warning.
+    track
+        Which video track of several, from 0; None: the one that is flagged as the default.
+    audio_track
+        Which audio track of a recording that has several, from 0; None as above.
 
     Examples
     --------
@@ -65,6 +69,8 @@ class VideoOptions:
     frontalise: bool = False
     offset_s: float | str | None = None
     optional: bool = False
+    track: int | None = None
+    audio_track: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.offset_s, str) and self.offset_s != "auto":
@@ -135,10 +141,14 @@ def observe(
     >>> observe(np.ones(4000, "float32"), Stft(), sample_rate_hz=16000).audio.duration_s
     0.25
     """
-    audio = convert_rate(as_audio(noisy, sample_rate_hz), stft.sample_rate_hz)
-    audio = check_audio(audio, min_samples=stft.n_fft)
+    options = options or VideoOptions()
+    audio = as_audio(noisy, sample_rate_hz, track=options.audio_track)
+    audio = check_audio(convert_rate(audio, stft.sample_rate_hz), min_samples=stft.n_fft)
     audio = Audio(remove_infrasound(audio.samples, audio.sample_rate_hz), audio.sample_rate_hz)
-    return Observation(audio, prepare_lips(video, audio, options or VideoOptions()))
+    paths = [one for one in (noisy, video) if isinstance(one, (str, os.PathLike))]
+    if len(paths) == 2 and Path(paths[0]) != Path(paths[1]):  # another file has tracks of its own
+        options = replace(options, audio_track=None)
+    return Observation(audio, prepare_lips(video, audio, options))
 
 
 def observe_all(
@@ -161,7 +171,8 @@ def observe_all(
     ValueError
         If there are not as many videos as recordings; and as `observe` does.
     """
-    audios = [observe(one, stft).audio for one in recordings]
+    options = options or VideoOptions()
+    audios = [observe(one, stft, options=options).audio for one in recordings]
     if video is None:
         return [Observation(audio) for audio in audios]
     several = isinstance(video, Sequence) and not isinstance(video, (str, bytes))
@@ -171,7 +182,6 @@ def observe_all(
             f"{len(videos)} videos for {len(audios)} recordings; give one for each, with None "
             "for those without"
         )
-    options = options or VideoOptions()
     return [
         Observation(audio, prepare_lips(one, audio, options))
         for one, audio in zip(videos, audios, strict=True)
@@ -263,7 +273,10 @@ def prepare_lips(video: Any, audio: Audio, options: VideoOptions) -> Lips | None
             f"expected a video as a path, the bytes of a file or Lips, found {type(video).__name__}"
         )
     else:
-        settings = {"face": options.face, "frontalise": options.frontalise}
+        settings = {
+            "face": options.face, "frontalise": options.frontalise,
+            "track": options.track, "audio_track": options.audio_track,
+        }  # fmt: skip
         try:
             lips = read_lips(video, face_model=options.face_model, **settings)  # type: ignore[arg-type]
         except (ValueError, OSError, ModuleNotFoundError) as error:

@@ -128,7 +128,9 @@ class Audio:
 AudioLike: TypeAlias = "Audio | Readable | np.ndarray | Tensor"
 
 
-def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
+def as_audio(
+    source: AudioLike, sample_rate_hz: int | None = None, *, track: int | None = None
+) -> Audio:
     """Convert a path, bytes, array or tensor to `Audio`.
 
     Parameters
@@ -138,6 +140,8 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
         ``(sample,)``, ``(channel, sample)`` or, with up to 8 columns, ``(sample, channel)``.
     sample_rate_hz
         Needed for arrays. For the others, which know their rate: what it must be.
+    track
+        Of a file: number of the audio track, as in `load_audio`.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
     (2, 16000)
     """
     if isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)):
-        source = load_audio(source)
+        source = load_audio(source, track=track)
     if isinstance(source, Audio):
         if sample_rate_hz not in (None, source.sample_rate_hz):
             raise ValueError(
@@ -183,8 +187,8 @@ def as_audio(source: AudioLike, sample_rate_hz: int | None = None) -> Audio:
     return Audio(put_channels_first(samples), sample_rate_hz)
 
 
-def load_audio(source: Readable) -> Audio:
-    """Read a recording, or the first audio track of a video.
+def load_audio(source: Readable, *, track: int | None = None) -> Audio:
+    """Read a recording, or an audio track of a video.
 
     WAV, FLAC, OGG, AIFF and Opus are read by libsndfile; everything else (MP3, MKV, MP4, MOV, WebM,
     AVI, M4A, AAC) by FFmpeg. The amplitude and the sampling rate stay as they are in the file.
@@ -193,12 +197,16 @@ def load_audio(source: Readable) -> Audio:
     ----------
     source
         A path, or the bytes of an encoded file.
+    track
+        Which audio track of several, from 0. None: the one that is flagged as the default, else
+        the first, with a warning that lists them.
 
     Returns
     -------
     Audio
         Of a video: sample 0 sounds with the first video frame. A track that starts elsewhere is
-        padded with zeros or trimmed, with a warning.
+        padded with zeros or trimmed, with a warning. Where packets were lost, zeros stand for
+        them, with a warning: what follows stays in time.
 
     Raises
     ------
@@ -206,6 +214,8 @@ def load_audio(source: Readable) -> Audio:
         If the path cannot be opened.
     ValueError
         If the file is empty, not audio, damaged or cut short, or a video without sound; if it has
+        no such track; if its time stamps leave an implausible silence (more than ten minutes, and
+        than ten times the sound); if it has
         NaN, infinite or absurdly large samples; if recordings of different kinds are joined in it.
 
     Warns
@@ -223,7 +233,7 @@ def load_audio(source: Readable) -> Audio:
     >>> audio.sample_rate_hz, audio.peak
     (16000, 0.5)
     """
-    samples, rate_hz = read_media(source)
+    samples, rate_hz = read_media(source, track)
     name = name_source(source)
     if rate_hz < MIN_SAMPLE_RATE_HZ:
         raise ValueError(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
 
 _OFFSET_S = 0.02  # half a video frame: nobody sees or hears less
+_RAW = {"aac", "ac3", "amr", "dts", "eac3", "loas", "mlp", "mp3", "truehd"}
 _LONGEST_BLOCK_S = 0.15  # of a lossy codec: by so much do containers count its delay in or out
 
 
@@ -65,20 +66,22 @@ def read_with_ffmpeg(
         sound = choose_track(media.audio_tracks, track, "audio", name)
         runs, times_s, lengths_s = decode_runs(media, sound)
 
-        # Length. Containers without time stamps state none.
-        first_s = next((time for time in times_s if time is not None), None)
-        stated_s = get_stated_end(sound)
-        if stated_s is not None and times_s[-1] is not None:
-            end_s = times_s[-1] + lengths_s[-1]
-            delay_s = 0.0 if sound.duration is not None else min(lengths_s[-1], _LONGEST_BLOCK_S)
-            if stated_s - end_s > delay_s:
-                check_duration(end_s, stated_s, name)
-
         # Gaps.
         samples, rate_hz = join_runs(runs, name)
         edges = np.round(np.concatenate([[0.0], np.cumsum(lengths_s)]) * rate_hz).astype(int)
-        jumps = find_jumps(times_s, np.diff(edges).tolist(), rate_hz)
+        jumps = [] if is_raw(media) else find_jumps(times_s, np.diff(edges).tolist(), rate_hz)
         samples = apply_jumps(samples, jumps, rate_hz, name)
+
+        # Length. Where the clock was set back, the last time stamp is early.
+        first_s = next((time for time in times_s if time is not None), None)
+        stated_s = None if is_raw(media) else get_stated_end(sound)
+        if stated_s is not None and first_s is not None:
+            end_s = first_s + samples.shape[1] / rate_hz
+            if times_s[-1] is not None:
+                end_s = max(end_s, times_s[-1] + lengths_s[-1])
+            delay_s = 0.0 if sound.duration is not None else min(lengths_s[-1], _LONGEST_BLOCK_S)
+            if stated_s - end_s > delay_s:
+                check_duration(end_s, stated_s, name)
 
         # Start: together with the first video frame.
         if media.video_tracks and first_s is not None:
@@ -86,6 +89,11 @@ def read_with_ffmpeg(
             if start_s is not None:
                 samples = align_start(samples, rate_hz, first_s - start_s, name)
     return samples, rate_hz
+
+
+def is_raw(media: Media) -> bool:
+    """Whether a file is a bare stream of packets, of which FFmpeg guesses times and length."""
+    return media.container.format.name in _RAW
 
 
 @dataclass

@@ -84,13 +84,10 @@ class GuardedFile:
         Raises
         ------
         OSError, BaseException
-            An error of the disk with the name of the file; others as they are.
+            As it was raised; an error of the disk with the name of the file.
         """
-        if isinstance(self.error, OSError):
-            reason = self.error.strerror or str(self.error)
-            text = f"cannot read {self.label}: {reason}; is the disk broken, or no longer there?"
-            number = self.error.errno
-            raise (OSError(text) if number is None else OSError(number, text)) from self.error
+        if isinstance(self.error, OSError) and self.error.errno and self.error.filename is None:
+            self.error.filename = self.label.strip("'")
         if self.error is not None:
             raise self.error
 

@@ -68,11 +68,11 @@ def open_media(source: Readable) -> Iterator[tuple[BinaryIO, str]]:
         raise
 
 
-def read_media(source: Readable) -> tuple[np.ndarray, int]:
+def read_media(source: Readable, track: int | None = None) -> tuple[np.ndarray, int]:
     """Read ``(channel, sample)`` float32 and the rate in Hz; see `audio.load_audio`."""
     with open_media(source) as (handle, name):
         parts = split_joined(handle, name)
-        sounds = [read_recording(part, name) for part in parts]
+        sounds = [read_recording(part, name, track) for part in parts]
         kinds = sorted({(rate_hz, len(samples)) for samples, rate_hz in sounds})
         if len(kinds) > 1:
             found = ", ".join(f"{channels} at {rate_hz} Hz" for rate_hz, channels in kinds)
@@ -92,7 +92,7 @@ def read_media(source: Readable) -> tuple[np.ndarray, int]:
         return samples, rate_hz
 
 
-def read_recording(handle: BinaryIO, name: str) -> tuple[np.ndarray, int]:
+def read_recording(handle: BinaryIO, name: str, track: int | None = None) -> tuple[np.ndarray, int]:
     """Read one recording of a file, by libsndfile or else by FFmpeg.
 
     Warns
@@ -104,8 +104,9 @@ def read_recording(handle: BinaryIO, name: str) -> tuple[np.ndarray, int]:
     missing = count_missing_bytes(whole)
     if missing:
         raise truncated_error(name, f"{missing} or more bytes are missing at its end")
-    result = read_with_soundfile(whole, name)
+    # What libsndfile reads has one track; FFmpeg says so where another is asked for.
+    result = None if track else read_with_soundfile(whole, name)
     if result is None:
         whole.seek(0)
-        result = read_with_ffmpeg(whole, name)
+        result = read_with_ffmpeg(whole, name, track)
     return result

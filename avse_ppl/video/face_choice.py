@@ -64,7 +64,7 @@ def find_candidates(tracks: Sequence[FaceTrack], face: FaceChoice, name: str) ->
     return by_size[:1] if face == "largest" else by_size[:_MOST]
 
 
-def choose_face(lips: Mapping[int, Lips], source: Readable) -> Lips:
+def choose_face(lips: Mapping[int, Lips], source: Readable, audio_track: int | None = None) -> Lips:
     """Mouth of the highest synchrony score; without sound, the first (of the largest face).
 
     Warns
@@ -74,7 +74,7 @@ def choose_face(lips: Mapping[int, Lips], source: Readable) -> Lips:
     """
     name = next(iter(lips.values())).name or "the video"
     try:
-        audio = load_audio(source)
+        audio = load_audio(source, track=audio_track)
     except ValueError:
         best, why = next(iter(lips)), "the largest: there is no sound to decide by"
     else:

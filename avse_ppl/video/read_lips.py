@@ -37,6 +37,8 @@ def read_lips(
     face_model: str | os.PathLike[str] | FaceDetector | None = None,
     face: FaceChoice = "auto",
     frontalise: bool = False,
+    track: int | None = None,
+    audio_track: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Lips:
     """Read the mouth of the speaker out of a video.
@@ -55,6 +57,11 @@ def read_lips(
         one whose mouth moves with the sound.
     frontalise
         Whether to show turned faces from the front, as far as five keypoints tell.
+    track
+        Which video track of several, from 0; None: the one that is flagged as the default, else
+        the first, with a warning that lists them.
+    audio_track
+        Which audio track the mouths are compared with, likewise.
     progress
         Called with the number of video frames tracked so far, and of all as far as the file says.
 
@@ -87,19 +94,20 @@ def read_lips(
     """
     check_face_choice(face)
     name = "" if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).name
-    if next(read_video_frames(source, quiet=True)).size_px in [(size, size) for size in SIZES_PX]:
-        return warn_of_gaps(_ready_made(source, name))
+    first = next(read_video_frames(source, track=track, quiet=True))
+    if first.size_px in [(size, size) for size in SIZES_PX]:
+        return warn_of_gaps(_ready_made(source, track, name))
     detector = face_model if callable(face_model) else load_detector(find_face_model(face_model))
-    tracks, time_s = track_faces(source, detector, progress, name)
+    tracks, time_s = track_faces(source, detector, progress, name, track=track)
     numbers = find_candidates(tracks, face, name)
-    cut = _cut(source, [tracks[number] for number in numbers], time_s, frontalise, name)
+    cut = _cut(source, [tracks[number] for number in numbers], time_s, frontalise, name, track)
     if len(cut) == 1:
         return warn_of_gaps(cut[0])
-    return warn_of_gaps(choose_face(dict(zip(numbers, cut, strict=True)), source))
+    return warn_of_gaps(choose_face(dict(zip(numbers, cut, strict=True)), source, audio_track))
 
 
-def _ready_made(source: Readable, name: str) -> Lips:
-    read = [(picture.grey(), picture.time_s) for picture in read_video_frames(source)]
+def _ready_made(source: Readable, track: int | None, name: str) -> Lips:
+    read = [(picture.grey(), picture.time_s) for picture in read_video_frames(source, track=track)]
     lips = Lips.from_crops(np.stack([grey for grey, _ in read]), rate_hz=25.0)
     return replace(lips, time_s=[time_s for _, time_s in read], name=name)
 
@@ -109,10 +117,12 @@ def track_faces(
     detector: FaceDetector,
     progress: Callable[[int, int], None] | None,
     name: str,
+    *,
+    track: int | None = None,
 ) -> tuple[list[FaceTrack], np.ndarray]:
     """Track all faces of a video; returns their tracks and the times of the video frames."""
-    tracker, times, total = Tracker(detector), [], count_video_frames(source)
-    for picture in read_video_frames(source):
+    tracker, times, total = Tracker(detector), [], count_video_frames(source, track=track)
+    for picture in read_video_frames(source, track=track):
         tracker.step(picture)
         times.append(picture.time_s)
         if progress is not None:
@@ -134,12 +144,13 @@ def _cut(
     time_s: np.ndarray,
     frontalise: bool,
     name: str,
+    video_track: int | None,
 ) -> list[Lips]:
     """Cut the mouths of some faces out of a video, which is read a second time."""
     poses = [estimate_poses(track.keypoints, time_s) for track in tracks]
     steady = [smooth_trajectories(track.keypoints, time_s) for track in tracks]
     rois = [np.zeros((len(time_s), CROP_PX, CROP_PX), np.uint8) for _ in tracks]
-    for picture in read_video_frames(source, quiet=True):
+    for picture in read_video_frames(source, track=video_track, quiet=True):
         grey, row = picture.grey(), picture.index
         for roi, points, pose, track in zip(rois, steady, poses, tracks, strict=True):
             if not track.found[row]:

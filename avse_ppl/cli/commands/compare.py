@@ -10,6 +10,7 @@ import typer
 from avse_ppl.cli import console
 from avse_ppl.cli.console import Device, DeviceOption, JsonOption, SeedOption
 from avse_ppl.cli.options import (
+    AudioTrackOption,
     FaceModelOption,
     FaceOption,
     FrontaliseOption,
@@ -18,6 +19,7 @@ from avse_ppl.cli.options import (
     SpeechOption,
     TimeLimitOption,
     VideoOption,
+    VideoTrackOption,
     check_plot_folder,
     check_time_limit,
     check_video_exists,
@@ -97,6 +99,8 @@ def compare(
     frontalise: FrontaliseOption = False,
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
+    video_track: VideoTrackOption = None,
+    audio_track: AudioTrackOption = None,
     reliability: ReliabilitiesOption = None,
     time_limit: TimeLimitOption = None,
 ) -> None:
@@ -109,7 +113,7 @@ def compare(
         check_plot_folder(plot)
         check_time_limit(time_limit)
         video_options = parse_video_options(
-            face_model, face, frontalise, video_offset, video_optional
+            face_model, face, frontalise, video_offset, video_optional, video_track, audio_track
         )
         # Names left over on the line belong to --noise, or if they are of one to --reliability.
         more = more or []

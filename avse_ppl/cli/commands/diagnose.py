@@ -17,6 +17,7 @@ from avse_ppl.cli.options import (
     OptionalOption,
     ReliabilityOption,
     VideoOption,
+    VideoTrackOption,
     check_plot_folder,
     check_video_exists,
     parse_video_options,
@@ -77,6 +78,7 @@ def diagnose(
     frontalise: FrontaliseOption = False,
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
+    video_track: VideoTrackOption = None,
     reliability: ReliabilityOption = None,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -93,7 +95,7 @@ def diagnose(
         # Check what was asked for.
         check_plot_folder(plot)
         video_options = parse_video_options(
-            face_model, face, frontalise, video_offset, video_optional
+            face_model, face, frontalise, video_offset, video_optional, video_track
         )
         check_video_exists(video)
         scene = mixture = None

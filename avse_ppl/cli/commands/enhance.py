@@ -12,6 +12,7 @@ import typer
 from avse_ppl.cli import console
 from avse_ppl.cli.console import Device, DeviceOption, JsonOption, SeedOption
 from avse_ppl.cli.options import (
+    AudioTrackOption,
     FaceModelOption,
     FaceOption,
     FrontaliseOption,
@@ -21,6 +22,7 @@ from avse_ppl.cli.options import (
     SpeechOption,
     TimeLimitOption,
     VideoOption,
+    VideoTrackOption,
     check_time_limit,
     check_video_exists,
     parse_video_options,
@@ -138,6 +140,8 @@ def enhance(
     frontalise: FrontaliseOption = False,
     video_offset: OffsetOption = None,
     video_optional: OptionalOption = False,
+    video_track: VideoTrackOption = None,
+    audio_track: AudioTrackOption = None,
     show_lips: LipsFigureOption = None,
     reliability: ReliabilityOption = None,
     time_limit: TimeLimitOption = None,
@@ -162,7 +166,7 @@ def enhance(
             "force": force,
             "video": check_video_exists(video),
             "video_options": parse_video_options(
-                face_model, face, frontalise, video_offset, video_optional
+                face_model, face, frontalise, video_offset, video_optional, video_track, audio_track
             ),
         }
         if show_lips is not None:
