@@ -215,8 +215,8 @@ def load_audio(source: Readable, *, track: int | None = None) -> Audio:
     ValueError
         If the file is empty, not audio, damaged or cut short, or a video without sound; if it has
         no such track; if its time stamps leave an implausible silence (more than ten minutes, and
-        than ten times the sound); if it has
-        NaN, infinite or absurdly large samples; if recordings of different kinds are joined in it.
+        than ten times the sound); if it has NaN, infinite or absurdly large samples; if recordings
+        of different kinds are joined in it.
 
     Warns
     -----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -74,7 +75,7 @@ def read_with_ffmpeg(
 
         # Length. Where the clock was set back, the last time stamp is early.
         first_s = next((time for time in times_s if time is not None), None)
-        stated_s = None if is_raw(media) else get_stated_end(sound)
+        stated_s = None if is_length_guessed(media, sound) else get_stated_end(sound)
         if stated_s is not None and first_s is not None:
             end_s = first_s + samples.shape[1] / rate_hz
             if times_s[-1] is not None:
@@ -94,6 +95,19 @@ def read_with_ffmpeg(
 def is_raw(media: Media) -> bool:
     """Whether a file is a bare stream of packets, of which FFmpeg guesses times and length."""
     return media.container.format.name in _RAW
+
+
+def is_length_guessed(media: Media, track: AudioStream) -> bool:
+    """Whether the length of a bare stream is the size of the file over the bit rate of its start.
+
+    An MP3 file may have a header that counts its frames; cut short, it is too small for them.
+    """
+    if not is_raw(media) or not track.duration or not track.bit_rate:
+        return is_raw(media)
+    by_size_s = 8 * media.file.seek(0, os.SEEK_END) / track.bit_rate
+    return media.container.format.name != "mp3" or (
+        by_size_s >= 0.98 * float(track.duration * (track.time_base or 0))
+    )
 
 
 @dataclass
