@@ -20,7 +20,7 @@ _LONG = """
 import json, resource, sys, time, warnings
 warnings.simplefilter("ignore")
 import numpy as np
-import avse_ppl, scipy.signal, torchaudio, soxr
+import avse_ppl, scipy.signal, soxr
 from avse_ppl.signal.audio import Audio, load_audio
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 audio = load_audio(sys.argv[1])

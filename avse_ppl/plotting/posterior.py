@@ -84,7 +84,8 @@ def plot_posterior(
             )
         )
         axis.set_title(title)
-    figure.colorbar(images[0], ax=axes, label="dB", shrink=0.6, location="left")
+    # On the right of the upper row: constrained layout cuts off the label of one on the left.
+    figure.colorbar(images[1], ax=axes[1], label="dB")
 
     # Level of the speech in each frame: mean and band over draws, with the noisy level behind.
     low_db, high_db, noisy_db, mean_db = (
