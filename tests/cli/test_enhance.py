@@ -66,6 +66,58 @@ def refused(result):
     return lines[0].removeprefix("error: ")
 
 
+# --- tracks --------------------------------------------------------------------------------------
+
+
+def write_tracks(name, gains):
+    """A container with one audio track for each gain; the second is the default one."""
+    import av
+
+    samples = 0.1 * np.random.default_rng(0).standard_normal((1, RATE_HZ // 2))
+    with av.open(name, "w") as out:
+        tracks = [out.add_stream("pcm_f32le", rate=RATE_HZ, layout="mono") for _ in gains]
+        for number, track in enumerate(tracks):
+            default = av.stream.Disposition.default
+            track.disposition = default if number == 1 else av.stream.Disposition(0)
+        for track, gain in zip(tracks, gains, strict=True):
+            array = (gain * samples).astype("f4")
+            frame = av.AudioFrame.from_ndarray(array, format="flt", layout="mono")
+            frame.sample_rate, frame.pts = RATE_HZ, 0
+            out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+    return name
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_audio_track_is_chosen(here, several):
+    write_tracks("a.mka", [1.0, 0.25, 0.5])
+    level, remarks = {}, {}
+    for track in (None, 0, 1, 2):
+        chosen = () if track is None else ("--audio-track", track)
+        out = f"out{track}" if several else f"{track}.wav"
+        inputs = ["a.mka", write("b.wav")] if several else ["a.mka"]
+        if several and track not in (None, 0):
+            continue  # of a file with one track there is number 0 only
+        result = enhance(*inputs, "-o", f"{out}/" if several else out, *chosen)
+        assert result.exit_code == 0, result.stderr
+        path = f"{out}/a.wav" if several else out
+        level[track], remarks[track] = soundfile.read(path)[0].std(), result.stderr
+    assert "took number 1, flagged as the default" in " ".join(remarks[None].split())
+    assert "took number" not in remarks[0]
+    assert level[0] > 3 * level[None]
+    if not several:
+        assert level[1] == level[None] < level[2] < level[0]
+        text = refused(enhance("a.mka", "-o", "d.wav", "--audio-track", 3))
+        assert "expected audio track 3 (from 0) in 'a.mka', found 3" in text
+
+
+def test_another_audio_track_is_another_job(here):
+    write_tracks("a.mka", [1.0, 0.25])
+    assert "1 enhanced" in enhance("a.mka", "-o", "out/", "--audio-track", 0).stdout
+    assert "finished before" in enhance("a.mka", "-o", "out/", "--audio-track", 0).stdout
+    assert "1 enhanced" in enhance("a.mka", "-o", "out/", "--audio-track", 1).stdout
+
+
 # --- help ----------------------------------------------------------------------------------------
 
 

@@ -78,6 +78,17 @@ def test_audio_and_lips_of_a_clip_are_used(here, toy):
     assert np.allclose(samples("a.wav"), samples("c.wav"), atol=1e-4)
 
 
+def test_a_colon_in_the_name_of_a_clip_hides_no_lips(here, toy):
+    assert enhance("mouth.mkv", "-o", "a.wav", "--speech", toy).exit_code == 0
+    shutil.copy("mouth.mkv", "14:05 take:1.mkv")
+    result = enhance("14:05 take:1.mkv", "-o", "b.wav", "--speech", toy)
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(samples("a.wav"), samples("b.wav"))
+    result = enhance("mouth.mkv", "-o", "c.wav", "--speech", toy, "--video-track", "1")
+    assert result.exit_code == 2
+    assert "expected video track 1 (from 0)" in " ".join(result.stderr.split())
+
+
 def test_the_reliability_model_is_a_choice(here, toy):
     soundfile.write("sound.wav", load_audio("mouth.mkv").mono().samples, 16000)
     given = ["--speech", toy, "--seed", "3"]

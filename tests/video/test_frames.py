@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from avse_ppl.signal.audio import Audio
 from avse_ppl.video import Lips, estimate_offset, find_face_model, load_detector, read_lips
@@ -131,3 +135,82 @@ def test_real_clips(shared):
             lips = read_lips(shared / "data" / name, face_model=detector)
             assert lips.found.all() and not lips.interpolated.any()
             assert lips.score.min() > 0.5 and lips.pose_confidence.min() > 0.4
+
+
+# --- tracks, clocks, errors in reading ------------------------------------------------------------
+
+
+def write_video(path, shades=(100,), times=range(25), sizes=(64,), default=0):
+    """Write video tracks, each of one shade and size; times in frames of 25 a second."""
+    with av.open(str(path), "w") as out:
+        tracks = []
+        for number, size in enumerate(sizes):
+            track = out.add_stream("mpeg4", rate=25)
+            track.width = track.height = size
+            track.pix_fmt = "yuv420p"
+            track.disposition = Disposition.default if number == default else Disposition(0)
+            tracks.append(track)
+        for track, shade, size in zip(tracks, shades, sizes, strict=True):
+            for index in times:
+                frame = av.VideoFrame.from_ndarray(np.full((size, size, 3), shade, np.uint8))
+                frame.pts = index
+                out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+    return path
+
+
+def test_the_default_video_track_is_taken_and_told(tmp_path):
+    path = write_video(tmp_path / "a.mkv", (40, 200), sizes=(64, 128), default=1)
+    text = (
+        r"2 video tracks in .*: 0 \(64x64\), 1 \(128x128\); took number 1, flagged as the default"
+    )
+    with pytest.warns(UserWarning, match=text + r".*track="):
+        assert next(read_video_frames(path)).size_px == (128, 128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = next(read_video_frames(path, track=0))
+        assert first.size_px == (64, 64) and abs(first.grey().mean() - 40) < 5
+        assert next(read_video_frames(path, quiet=True)).size_px == (128, 128)
+        assert count_video_frames(path, track=0) == 25
+    with pytest.raises(ValueError, match=r"expected video track 2 \(from 0\) in .*, found 2"):
+        next(read_video_frames(path, track=2))
+
+
+def test_a_track_of_ready_made_crops_is_chosen(tmp_path):
+    path = write_video(tmp_path / "a.mkv", (40, 200), sizes=(88, 128), default=1)
+    with pytest.warns(UserWarning, match="nothing moves"):
+        lips = read_lips(path, track=0)
+    assert lips.roi.shape == (25, 88, 88)
+
+
+def test_frames_with_an_implausible_gap_are_refused(tmp_path):
+    path = write_video(tmp_path / "a.mkv", times=[*range(10), *range(1_000_000, 1_000_010)])
+    with pytest.raises(ValueError, match=r"shows nothing from 0 s to 40000 s.*cannot be right"):
+        list(read_video_frames(path))
+
+
+def test_frames_with_a_pause_keep_their_times(tmp_path):
+    path = write_video(tmp_path / "a.mkv", times=[*range(10), *range(500, 510)])
+    times = [frame.time_s for frame in read_video_frames(path)]
+    np.testing.assert_allclose(times, np.array([*range(10), *range(500, 510)]) / 25, atol=1e-3)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_what_reading_raises_is_raised(monkeypatch, error):
+    data = Path(CLIP).read_bytes()
+
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell() > len(data) // 2:
+                raise error
+            return super().read(size)
+
+    @contextmanager
+    def open_broken(source):
+        yield Broken(data), "'clip.mkv'"
+
+    monkeypatch.setattr("avse_ppl.video.frames.open_media", open_broken)
+    seen = []
+    with pytest.raises(type(error)) as caught:
+        seen.extend(frame.index for frame in read_video_frames(CLIP))
+    assert "clip.mkv" in str(caught.value) or isinstance(error, KeyboardInterrupt)
