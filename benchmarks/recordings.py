@@ -31,7 +31,7 @@ def enhance(waves: list[np.ndarray]) -> list[np.ndarray]:
 
 def cut(wave: np.ndarray, top_hz: float) -> np.ndarray:
     """Nothing above an edge: 90 dB down, over 300 Hz."""
-    taps = firwin(801, top_hz - 150, fs=RATE_HZ, window=("kaiser", 9.0))
+    taps = firwin(801, top_hz - 150, fs=RATE_HZ, window=("kaiser", 9.0))  # pyright: ignore
     return fftconvolve(np.pad(wave, 400), taps, mode="valid").astype("float32")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -140,11 +141,11 @@ def test_recordings_of_chains_share_the_time(ticking):
 @pytest.mark.slow
 def test_numpyro_ends_early_with_what_there_is(ticking):
     method = NumPyroNUTS(draws=100, warmup=75, chains=2, max_tree_depth=2, init="prior")
-    posterior = run(method, ticking, time_limit_s=5.0)  # of blocks of 25 draws
-    assert posterior.attrs["draws"] == 50  # parts 1 to 3 of the warm-up, and two blocks
+    posterior = run(method, ticking, time_limit_s=125.0)  # of single draws
+    assert 10 < posterior.attrs["draws"] < 100
     assert posterior.kind.ended_early
-    early = run(method, ticking, time_limit_s=1.0)
-    assert "in the warm-up: its last 13 draws of 2 chains" in early.warnings[0]
+    early = run(method, ticking, time_limit_s=10.0)
+    assert re.search(r"in the warm-up: its last \d draws of 2 chains", early.warnings[0])
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])

@@ -85,7 +85,9 @@ class JaxChains:
 
             return jax.vmap(initialise_one)(states, keys)
 
-        def draw_block(state: Any, metric: Metric, recording: Recording) -> tuple[Any, ChainDraws]:
+        def draw_block(
+            state: Any, metric: Metric, recording: Recording, length: int
+        ) -> tuple[Any, ChainDraws]:
             def draw_once(state: Any, _: None) -> tuple[Any, ChainDraws]:
                 state = jax.vmap(partial(transition, model_args=(metric, recording)))(state)
                 latents = jax.vmap(lambda flat: to_latents(layout, metric, unravel(flat)))(state.z)
@@ -94,17 +96,17 @@ class JaxChains:
                     state.num_steps, state.accept_prob, state.adapt_state.step_size,
                 )  # fmt: skip
 
-            return jax.lax.scan(draw_once, state, None, length=BLOCK)
+            return jax.lax.scan(draw_once, state, None, length=length)
 
         self.compute_metric = _jit(compute_metric)
         self.initialise_chains = _jit(initialise_chains, static_argnums=5)
-        self.draw_block = _jit(draw_block)
+        self.draw_block = _jit(draw_block, static_argnums=3)
 
     def run(
         self, states: Latents, metric: Metric, recording: Recording, key: Any,
-        lengths: tuple[int, int], step_size: float = FIRST_STEP,
+        lengths: tuple[int, int], step_size: float = FIRST_STEP, block: int = BLOCK,
     ) -> Iterator[ChainDraws]:  # fmt: skip
-        """Warm up and draw; yields `BLOCK` draws at a time, those of the warm-up first.
+        """Warm up and draw; yields a block of draws at a time, those of the warm-up first.
 
         Parameters
         ----------
@@ -116,6 +118,8 @@ class JaxChains:
             Draws of the warm-up and after it, multiples of `BLOCK`.
         step_size
             Where its adaptation begins.
+        block
+            Draws between one look at the clock and the next; changes no draw.
         """
         warmup, draws = lengths
         chains = len(next(iter(states.values())))
@@ -132,12 +136,12 @@ class JaxChains:
         ]  # fmt: skip
 
         def advance(state: Any) -> tuple[Any, ChainDraws]:
-            return jax.block_until_ready(self.draw_block(state, metric, recording))
+            return jax.block_until_ready(self.draw_block(state, metric, recording, block))
 
         with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as cores:
-            for block in range((warmup + draws) // BLOCK):
+            for i in range((warmup + draws) // block):
                 # The first one compiles, which is done once and not by each thread.
-                advanced = list(cores.map(advance, running) if block else map(advance, running))
+                advanced = list(cores.map(advance, running) if i else map(advance, running))
                 running = [state for state, _ in advanced]
                 drawn = [draws_of_part for _, draws_of_part in advanced]
                 yield jax.tree.map(lambda *arrays: jnp.concatenate(arrays, 1), *drawn)

@@ -240,8 +240,10 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
             draws = BLOCK * -(-self.draws // BLOCK) if is_last else 0
             blocks: list[ChainDraws] = []
             lengths = (warmup, draws)
+            # A time limit is looked at after each draw: one may take a minute.
+            length = BLOCK if clock.limit_s is None else 1
             for i, block in enumerate(
-                program.run(states, metric, recording, next(keys), lengths, step_size)
+                program.run(states, metric, recording, next(keys), lengths, step_size, length)
             ):
                 blocks.append(block)
                 steps = np.asarray(block.n_steps).sum(0).tolist()
@@ -249,12 +251,12 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
                     run.gradients += count
 
                 # Draws after the warm-up belong to the chains; others may be all that there is.
-                if i * BLOCK == warmup:
+                if i * length == warmup:
                     for run in runs:
                         run.begin_sampling()
-                if i * BLOCK >= warmup or clock.limit_s is not None:
+                if i * length >= warmup or clock.limit_s is not None:
                     self.add_draws(runs, block)
-                count_draws(BLOCK)
+                count_draws(length)
                 if not is_last and clock.time_left_s() < half_s:
                     break
 
