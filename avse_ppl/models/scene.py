@@ -16,6 +16,16 @@ from avse_ppl.models.handlers import numbers_on, recording_plate
 from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
+from avse_ppl.utils.tables import format_facts, format_facts_html
+
+
+def describe_model(model: Any) -> str | None:
+    """Name of a model, or its ``repr`` where that is short."""
+    if model is None:
+        return None
+    name = getattr(model, "name", None) or getattr(model, "__name__", None)
+    return str(name or (repr(model) if len(repr(model)) <= 100 else type(model).__name__))
+
 
 VisualReliability = Callable[[Frames, Any], Any]
 
@@ -72,6 +82,17 @@ class Scene:
     speech: SpeechPrior
     noise: NoiseModel
     reliability: VisualReliability | None = None
+
+    def facts(self) -> dict[str, object]:
+        """Names of the models, for its ``repr`` in notebooks."""
+        models = {"speech": self.speech, "noise": self.noise, "reliability": self.reliability}
+        return {role: describe_model(model) for role, model in models.items()}
+
+    def __repr__(self) -> str:
+        return format_facts("Scene", self.facts())
+
+    def _repr_html_(self) -> str:
+        return format_facts_html("Scene", self.facts())
 
     def __call__(self, mixture: Spectrogram | Frames, video: Tensor | None = None) -> Laws:
         """Run the program: observe a spectrogram, or simulate a mixture on bare frames."""

@@ -13,6 +13,7 @@ from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
 from avse_ppl.signal.stft import Spectrogram, Stft
 from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.tables import format_facts, format_facts_html
 
 if TYPE_CHECKING:
     from avse_ppl.posterior.recalibration import Recalibration
@@ -102,6 +103,29 @@ class Posterior:
                 f"expected facts about each of {self.recordings} recordings in fit, found "
                 f"{len(self.fit)}; leave it out if none are known"
             )
+
+    def facts(self) -> dict[str, object]:
+        """What the posterior is of and how it came about, for its ``repr`` in notebooks."""
+        shapes = {name: value.shape[3:] for name, value in self.latents.items()}
+        longest_s = max(self.n_samples) / self.stft.sample_rate_hz
+        return {
+            "kind": self.kind,
+            "recordings": f"{self.recordings}, up to {longest_s:.2f} s at "
+            f"{self.stft.sample_rate_hz} Hz",
+            "waveform draws": "{} chains of {}".format(*self.speech.shape[:2]),
+            "latents": ", ".join(f"{name} {shape}" for name, shape in shapes.items()),
+            **{
+                name: self.attrs.get(name)
+                for name in ("speech", "noise", "routine", "seed", "inference_s")
+            },
+            **{f"warning {i + 1}": text for i, text in enumerate(self.warnings)},
+        }
+
+    def __repr__(self) -> str:
+        return format_facts("Posterior", self.facts())
+
+    def _repr_html_(self) -> str:
+        return format_facts_html("Posterior", self.facts())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -251,12 +275,20 @@ class Posterior:
         Groups: ``posterior`` (latents, and ``speech`` waveforms), ``observed_data`` (mixture),
         ``constant_data`` (moments of the speech STFT), ``sample_stats`` (of a sampler's draws),
         ``routine_trace``. Complex arrays are split into ``_re`` and ``_im``.
+
+        Of a posterior of one recording, ``sample_stats`` are ``(chain, draw)``, as ``bfmi`` and
+        ``plot_energy`` of arviz want them; of several, ``select(i)`` one first. There is no
+        log-likelihood group for ``loo`` and ``waic``: bins of overlapping frames are not
+        independent, which `avse_ppl.compare` and `avse_ppl.evaluation.loo.loo` allow for; nor a
+        posterior predictive one for ``plot_ppc``: see `avse_ppl.diagnose`.
         """
         import arviz
 
         from avse_ppl.posterior.netcdf import attributes, datasets
 
         groups = datasets(self)
+        if self.recordings == 1 and "sample_stats" in groups:
+            groups["sample_stats"] = groups["sample_stats"].squeeze("recording", drop=True)
         if "InferenceData" in vars(arviz):  # arviz 0.x; 1.x reads trees, and warns if asked for it
             stats = groups.pop("routine_trace", None)
             data = arviz.InferenceData(attrs=attributes(self), **groups)  # type: ignore[arg-type]

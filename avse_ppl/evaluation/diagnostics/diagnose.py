@@ -29,6 +29,7 @@ from avse_ppl.models.handlers import serialise
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.utils.tables import format_facts, format_facts_html
 
 TRACES = {"elbo": "the ELBO", "log_joint": "the log joint density"}
 
@@ -61,6 +62,20 @@ class Diagnostics:
     warnings: tuple[tuple[str, ...], ...]
     predictive: PredictiveCheck | None = None
     powers: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+
+    def facts(self) -> dict[str, object]:
+        """Verdict and figures of each recording, for its ``repr`` in notebooks."""
+        facts: dict[str, object] = {"kind": self.kind}
+        for i, (figures, texts) in enumerate(zip(self.figures, self.warnings, strict=True)):
+            facts[f"recording {i}"] = "passed" if not texts else "; ".join(texts)
+            facts[f"figures {i}"] = ", ".join(f"{name} {value}" for name, value in figures.items())
+        return facts
+
+    def __repr__(self) -> str:
+        return format_facts("Diagnostics", self.facts())
+
+    def _repr_html_(self) -> str:
+        return format_facts_html("Diagnostics", self.facts())
 
     @property
     def passed(self) -> np.ndarray:
