@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ pytest.register_assert_rewrite("tests.helpers")
 
 # Typer would build the parsers of all commands anew for each run of one.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
+
+# A shell that starts the tests in the background has interrupts ignored, and so the tests of them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _COMPILE_SOON = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 

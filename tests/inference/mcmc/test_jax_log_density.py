@@ -110,7 +110,7 @@ def test_a_model_for_torch_only_is_told_how_to_port_it(noise):
     assert noise.__name__ in text
     assert "from pyroapi import distributions as dist" in text
     assert "from pyroapi import ops, pyro" in text
-    assert "inference='nuts'" in text
+    assert "use the method 'nuts'" in text
 
 
 def test_the_ported_model_runs():
