@@ -18,6 +18,7 @@ from avse_ppl.cli.commands import (
     models,
     prepare,
     reliability,
+    simulate,
     train,
 )
 
@@ -79,6 +80,7 @@ for _name, _function, _help in (
     ("diagnose", diagnose.diagnose, diagnose.HELP),
     ("evaluate", evaluate.evaluate, evaluate.HELP),
     ("mix", mix.mix, mix.HELP),
+    ("simulate", simulate.simulate, simulate.HELP),
     ("prepare", prepare.prepare, prepare.HELP),
     ("reliability", reliability.reliability, reliability.HELP),
     ("corrupt-video", corrupt_video.corrupt_video, corrupt_video.HELP),
