@@ -88,7 +88,9 @@ def draw_prior_predictive(
     frames = stft.frames(n_samples)
     with torch.no_grad():
         laws = scene.laws_given(values, simulated.mixture)
-        generator = torch.Generator().manual_seed(seed)
+        # A stream of its own: that of `seed` has drawn the latents, and would repeat their numbers.
+        state = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(state[0]))
         waves = []
         for law in laws:
             shape = (draws, frames.freq, frames.time)

@@ -8,6 +8,7 @@ import torch
 
 from avse_ppl import ComplexNormal, GaussianSpeech, Scene, stationary
 from avse_ppl.models.prior_predictive import draw_prior_predictive
+from avse_ppl.models.simulate import simulate
 from tests.contract.cast import PRIORS
 from tests.helpers import STFT
 
@@ -31,6 +32,20 @@ def test_the_seed_decides():
     np.testing.assert_array_equal(one, same)
     assert not np.allclose(one, other)
     assert not np.allclose(one[0], one[1])
+
+
+def test_waveforms_are_independent_of_the_latents():
+    # Both would repeat the numbers of one stream; white speech shows them as they are.
+    scene = Scene(GaussianSpeech(spectrum=torch.ones(STFT.freq), stft=STFT), stationary)
+    powers, waves = [], []
+    for seed in range(150):
+        power = simulate(scene, 320, seed=seed).latents["noise.power"]
+        powers.append(power.log().flatten().numpy())
+        speech = draw_prior_predictive(scene, 0.02, 1, seed=seed).speech[0]
+        waves.append(speech / np.linalg.norm(speech))
+    power, wave = np.array(powers), np.array(waves)
+    correlation = np.corrcoef(power.T, wave.T)[: power.shape[1], power.shape[1] :]
+    assert np.abs(correlation).max() < 0.5  # standard error .08; .8 with one stream
 
 
 def test_a_denoiser_has_no_law():
