@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from avse_ppl.data.cache import LIPS_HZ, make_lips_arrays, read_npz
+from avse_ppl.data.array_files import read_npz
+from avse_ppl.data.cache import LIPS_HZ, make_lips_arrays
 from avse_ppl.data.clips import Clip
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.readers.ntcd_timit import ROI_HZ, read_roi

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.protocols import Denoiser
+from avse_ppl.models.protocols import Denoiser, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.simulate import simulate
-from avse_ppl.models.validation import check_count, check_positive, name_of
+from avse_ppl.models.validation import check_count, check_positive
 
 _PEAK = 0.5  # of the loudest draw: the scale of a scene is relative to the recording's
 
@@ -83,6 +83,9 @@ def draw_prior_predictive(
         )
     stft = scene.stft
     n_samples = round(duration_s * stft.sample_rate_hz)
+    if n_samples < stft.n_fft:
+        least_s = stft.n_fft / stft.sample_rate_hz
+        raise ValueError(f"duration_s is {duration_s:g}; expected one STFT window, {least_s:g} s")
     simulated = simulate(scene, n_samples, draws, seed=seed)  # checks the scene, too
     values = simulated.latents
     frames = stft.frames(n_samples)
@@ -91,12 +94,16 @@ def draw_prior_predictive(
         # A stream of its own: that of `seed` has drawn the latents, and would repeat their numbers.
         state = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state[0]))
-        waves = []
-        for law in laws:
-            shape = (draws, frames.freq, frames.time)
-            unit = stft.draw_unit_noise((draws,), n_samples, generator)
-            bins = law.mean.expand(shape) + law.power.sqrt().expand(shape) * unit
-            waves.append(stft.inverse(bins, n_samples).numpy().astype(np.float32))
+        shape = (draws, frames.freq, frames.time)
+        waves = [
+            np.stack([
+                stft.draw_waveform(mean, sd, n_samples, generator).numpy()
+                for mean, sd in zip(
+                    law.mean.expand(shape), law.power.sqrt().expand(shape), strict=True
+                )
+            ])
+            for law in laws
+        ]  # fmt: skip
     speech, noise = waves
     gain = _PEAK / max(float(np.abs(speech + noise).max()), 1e-12)
     speech, noise = speech * np.float32(gain), noise * np.float32(gain)

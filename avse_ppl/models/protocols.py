@@ -339,3 +339,10 @@ def receptive_field_of(prior: Any) -> int | None:
 def move_model(model: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Put a model on another device or dtype, if it holds anything there."""
     return model.to(device, dtype) if isinstance(model, Movable) else model
+
+
+def name_of(model: object) -> str:
+    """Return what a model is called in messages and reports."""
+    return str(
+        getattr(model, "name", None) or getattr(model, "__name__", None) or type(model).__name__
+    )

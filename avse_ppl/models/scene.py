@@ -12,20 +12,11 @@ from pyroapi import handlers, pyro
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
-from avse_ppl.models.handlers import numbers_on, recording_plate
-from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model
+from avse_ppl.models.handlers import MIXTURE, numbers_on, recording_plate
+from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model, name_of
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
 from avse_ppl.utils.tables import format_facts, format_facts_html
-
-
-def describe_model(model: Any) -> str | None:
-    """Name of a model, or its ``repr`` where that is short."""
-    if model is None:
-        return None
-    name = getattr(model, "name", None) or getattr(model, "__name__", None)
-    return str(name or (repr(model) if len(repr(model)) <= 100 else type(model).__name__))
-
 
 VisualReliability = Callable[[Frames, Any], Any]
 
@@ -86,7 +77,7 @@ class Scene:
     def facts(self) -> dict[str, object]:
         """Names of the models, for its ``repr`` in notebooks."""
         models = {"speech": self.speech, "noise": self.noise, "reliability": self.reliability}
-        return {role: describe_model(model) for role, model in models.items()}
+        return {role: model and name_of(model) for role, model in models.items()}
 
     def __repr__(self) -> str:
         return format_facts("Scene", self.facts())
@@ -116,7 +107,7 @@ class Scene:
                 pyro.plate("time", frames.time, dim=-1),
                 handlers.mask(mask=True if mask is None else mask),
             ):
-                pyro.sample("mixture", laws.mixture, obs=values)
+                pyro.sample(MIXTURE, laws.mixture, obs=values)
         return laws
 
     def laws(self, frames: Frames, video: Tensor | None = None) -> Laws:

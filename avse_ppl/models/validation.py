@@ -18,6 +18,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import MIXTURE, is_deterministic, recording_plate
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -393,13 +394,6 @@ def explain_error(error: Exception) -> str:
     brief = text.split("Trace Shapes:")[0].split("Try moving the dim")[0]
     hint = next((hint for sign, hint in _HINTS.items() if sign in text), "")
     return " ".join(brief.split()) + hint
-
-
-def name_of(model: object) -> str:
-    """Return what a model is called in messages and reports."""
-    return str(
-        getattr(model, "name", None) or getattr(model, "__name__", None) or type(model).__name__
-    )
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> ValueError:

@@ -6,13 +6,12 @@ together is grouped by `group_by_length`; the constants here are the only ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from avse_ppl.pipeline.channels import find_scaled_copies
 from avse_ppl.signal.audio import Audio
 
 LONG_S = 15.0  # recordings up to here are inferred whole
@@ -89,21 +88,22 @@ def split_recording(
 
 
 def split_channels(
-    audio: Audio, hop: int = 1, *, recording: int = 0, overlap_s: float = OVERLAP_S
+    audio: Audio,
+    hop: int = 1,
+    *,
+    recording: int = 0,
+    overlap_s: float = OVERLAP_S,
+    channels: Collection[int] | None = None,
 ) -> list[Chunk]:
-    """Chunks of the channels of a recording, without what need not be inferred.
-
-    Left out are chunks that are silent throughout, and channels that are multiples of another, see
-    `avse_ppl.pipeline.channels.find_scaled_copies`.
-    """
+    """Chunks of some channels of a recording, by default all, without those that are silent."""
     spans = split_recording(audio.n_samples, audio.sample_rate_hz, hop, overlap_s)
     samples = np.atleast_2d(audio.samples)
     spans = [(begin, end) for begin, end in spans if samples[:, begin:end].any()]
     return [
         Chunk(recording, c, number, begin, end)
-        for c, (source, _) in enumerate(find_scaled_copies(audio))
+        for c in (range(audio.n_channels) if channels is None else channels)
         for number, (begin, end) in enumerate(spans)
-        if source == c and samples[c, begin:end].any()
+        if samples[c, begin:end].any()
     ]
 
 

@@ -32,6 +32,8 @@ def find_scaled_copies(audio: Audio) -> list[tuple[int, float]]:
     >>> find_scaled_copies(Audio(np.stack([left, -0.5 * left, right]), 16000))
     [(0, 1.0), (0, -0.5), (2, 1.0)]
     """
+    if audio.n_channels == 1:
+        return [(0, 1.0)]
     rows = [channel.samples.astype(np.float64) for channel in audio.channels()]
     sources: list[tuple[int, float]] = []
     for c, row in enumerate(rows):

@@ -15,8 +15,9 @@ from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
 from avse_ppl.inference.base import InferenceMethod, Problem, Progress
 from avse_ppl.inference.core.setup import check_seeds
 from avse_ppl.inference.core.video import check_audio_visual, condition_on_video
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
-from avse_ppl.models.validation import check_count, check_positive, name_of
+from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.pipeline.batching import split_channels
 from avse_ppl.pipeline.catalog import (
     resolve_inference,

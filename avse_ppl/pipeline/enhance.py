@@ -1,30 +1,27 @@
-"""Noisy recordings in, enhanced speech and posteriors out; in memory, and from files to files.
+"""Noisy recordings in, enhanced speech and posteriors out, in memory.
 
-`enhance` and `enhance_batch` take recordings and return what was inferred. `enhance_files` loads
-them from files, writes the results, and keeps ``enhance.jsonl`` in the folder of several: one line
-for each finished recording, with what it was made from and how, so that a second run with the same
-settings leaves those recordings alone.
+`enhance` and `enhance_batch` take recordings and return what was inferred; an `Enhancer` holds the
+models and the method. From files to files: `avse_ppl.pipeline.enhance_files`.
 """
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from avse_ppl.inference.base import Progress
 from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
-from avse_ppl.models.validation import check_positive, name_of
+from avse_ppl.models.validation import check_positive
 from avse_ppl.pipeline.batching import Chunk, group_by_length, split_channels
 from avse_ppl.pipeline.catalog import (
     default_inference,
@@ -39,13 +36,8 @@ from avse_ppl.pipeline.inputs import (
     Observation,
     VideoOptions,
     analyse_chunks,
-    find_video,
-    match_prior_to_videos,
-    observe,
     observe_all,
 )
-from avse_ppl.pipeline.jobs import Job, JobPlan, measure_duration
-from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.posterior.combine import (
     crossfade_chunks,
     crossfade_waves,
@@ -53,14 +45,8 @@ from avse_ppl.posterior.combine import (
     stack_recordings,
 )
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.signal.audio import Audio, AudioLike, as_audio, save_audio
-from avse_ppl.utils.files import lock_folder
-from avse_ppl.utils.run_time import LongRunWarning
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio
 
-if TYPE_CHECKING:
-    from avse_ppl.video import Lips
-
-RESUME_LOG = "enhance.jsonl"
 _DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
 
 
@@ -299,8 +285,13 @@ class Enhancer:
         method = resolve_inference(
             self.inference, device=self.device, draws=draws, waveforms=keep_posterior
         )
+        copies = [find_scaled_copies(audio) for audio in audios]
         chunks = [
-            chunk for i, one in enumerate(audios) for chunk in split_channels(one, hop, recording=i)
+            chunk
+            for i, (audio, sources) in enumerate(zip(audios, copies, strict=True))
+            for chunk in split_channels(
+                audio, hop, recording=i, channels={source for source, _ in sources}
+            )
         ]
         results: dict[Chunk, Posterior | np.ndarray] = {}
         costs = np.zeros((len(audios), 2))
@@ -327,9 +318,8 @@ class Enhancer:
                 costs[chunk.recording] += spent * chunk.n_samples / total
         enhanced = []
         for i, audio in enumerate(audios):
-            speech, posterior = assemble_chunks(
-                audio, {chunk: found for chunk, found in results.items() if chunk.recording == i}
-            )
+            own = {chunk: found for chunk, found in results.items() if chunk.recording == i}
+            speech, posterior = assemble_chunks(audio, own, copies[i])
             wall_s, cpu_s = costs[i].tolist()
             cost = {
                 "wall_s": wall_s,
@@ -351,7 +341,9 @@ class Enhancer:
 
 
 def assemble_chunks(
-    audio: Audio, results: Mapping[Chunk, Posterior | np.ndarray]
+    audio: Audio,
+    results: Mapping[Chunk, Posterior | np.ndarray],
+    copies: Sequence[tuple[int, float]],
 ) -> tuple[Audio, Posterior | None]:
     """Cross-fade the chunks of each channel of a recording.
 
@@ -363,10 +355,11 @@ def assemble_chunks(
         The noisy recording.
     results
         Posterior of each of its chunks, or the waveform alone.
+    copies
+        Of its channels, see `avse_ppl.pipeline.channels.find_scaled_copies`.
     """
     speech = np.zeros((audio.n_channels, audio.n_samples), np.float32)
     posteriors: dict[int, Posterior] = {}
-    copies = find_scaled_copies(audio)
     for c, channel in enumerate(audio.channels()):
         source, factor = copies[c]
         if source != c:
@@ -402,243 +395,3 @@ def limit_draws(draws: int, n_samples: int) -> int:
         stacklevel=3,
     )
     return fit
-
-
-# --- from files to files -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of one job.
-
-    Parameters
-    ----------
-    job
-        The recording.
-    status
-        ``"enhanced"``; ``"kept"`` if it was finished before; ``"failed"``.
-    details
-        ``kind`` of the posterior, ``sample_rate_hz``, ``duration_s``, ``cost``, ``posterior``
-        (file or None), ``silent`` (then there is none); empty where it failed.
-    warnings
-        Remarks about it.
-    error
-        Why it failed.
-    """
-
-    job: Job
-    status: str
-    details: dict[str, Any]
-    warnings: tuple[str, ...] = ()
-    error: Exception | None = None
-
-
-def enhance_files(
-    plan: JobPlan,
-    *,
-    speech: Any = None,
-    noise: Any = "nmf",
-    inference: Any = None,
-    seed: int = 0,
-    draws: int = 50,
-    device: str = "auto",
-    force: bool = False,
-    recalibrate: bool = False,
-    video: Path | None = None,
-    video_options: VideoOptions | None = None,
-    on_lips: Callable[[Lips], object] | None = None,
-    reliability: Any = None,
-    time_limit_s: float | None = None,
-    progress: Progress | None = None,
-) -> Iterator[Outcome]:
-    """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
-
-    A recording that fails does not stop the others. Batches are cut from all recordings, finished
-    or not, so that a resumed run batches as an uninterrupted one.
-
-    Parameters
-    ----------
-    plan
-        From `plan_jobs`.
-    speech, noise, inference, seed, draws, device, reliability, video_options
-        As in `enhance`.
-    time_limit_s, progress
-        As in `enhance`.
-    force
-        Whether to redo what is finished, and to overwrite files that this library did not write.
-    recalibrate
-        As in `enhance`; needs posteriors in the plan.
-    video
-        Video of the speaker, for a single recording; by default recordings that are videos
-        themselves condition an audio-visual prior.
-    on_lips
-        Called with the lips that were tracked, for instance to plot them; for a single recording.
-
-    Yields
-    ------
-    Outcome
-        One for each job.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown, or an output exists that another program wrote.
-    BlockingIOError
-        If another run is writing into the folder.
-    """
-    # Check the arguments, and match videos to recordings.
-    if video is not None and len(plan.jobs) != 1:
-        raise ValueError(
-            f"one video for {len(plan.jobs)} recordings; give --video with a single recording, or "
-            "recordings that are videos themselves"
-        )
-    videos = {job: find_video(job.input, video) for job in plan.jobs}
-    with_video = any(path is not None for path in videos.values())
-    prior, videos = match_prior_to_videos(speech, videos, video)
-    if on_lips is not None and (len(plan.jobs) != 1 or videos[plan.jobs[0]] is None):
-        raise ValueError(
-            "a figure of the lips needs a single recording with video and an audio-visual prior, "
-            "such as 'av-dkf'"
-        )
-    video_options = video_options or VideoOptions()
-    enhancer = Enhancer.of(
-        prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
-        keep_posterior=any(job.posterior for job in plan.jobs), recalibrate=recalibrate,
-        time_limit_s=time_limit_s, progress=progress,
-    )  # fmt: skip
-
-    # Find what is finished.
-    given = {"speech": name_of(prior) if speech is None else speech, "noise": noise,
-             "inference": enhancer.inference}  # fmt: skip
-    if with_video:
-        given["reliability"] = enhancer.scene.reliability
-    settings: dict[str, Any] = {
-        name: one.__name__ if inspect.isfunction(one) else str(one) for name, one in given.items()
-    }
-    settings |= {"seed": seed, "draws": draws, "recalibrate": recalibrate}
-    if time_limit_s is not None:
-        settings["time_limit_s"] = time_limit_s
-    if with_video:
-        settings["video_options"] = repr(video_options)
-    elif video_options.audio_track is not None:
-        settings["audio_track"] = video_options.audio_track
-    if video is not None:
-        settings["video"] = [str(video), file_signature(video)]
-    with ExitStack() as stack:
-        if plan.folder is not None:
-            posteriors = [job.posterior for job in plan.jobs if job.posterior is not None]
-            folders = {plan.folder.resolve(), *(path.parent.resolve() for path in posteriors)}
-            for folder in sorted(folders):
-                stack.enter_context(lock_folder(folder))
-        path = plan.folder / RESUME_LOG if plan.folder else None
-        log = ResumeLog(path, settings, (prior, enhancer.scene.noise))
-        if not force:
-            log.refuse_foreign(plan.jobs)
-
-        # Enhance the rest, the shortest batch first.
-        lengths_s = {job: measure_duration(job.input) for job in plan.jobs}
-        for batch in reversed(group_by_length(reversed(plan.jobs), lengths_s.__getitem__)):
-            batch = batch[::-1]
-            kept = {} if force else {job: record for job in batch if (record := log.find(job))}
-            for job, record in kept.items():
-                yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
-            remaining = {job: videos[job] for job in batch if job not in kept}
-            for outcome in enhance_jobs(enhancer, remaining, video_options, on_lips, log.begin):
-                if outcome.status == "enhanced":
-                    log.add(outcome.job, outcome.details, outcome.warnings)
-                yield outcome
-
-
-def enhance_jobs(
-    enhancer: Enhancer,
-    videos: Mapping[Job, Path | None],
-    video_options: VideoOptions,
-    on_lips: Callable[[Lips], object] | None = None,
-    on_results: Callable[[Sequence[Job]], object] = lambda jobs: None,
-) -> Iterator[Outcome]:
-    """Load, enhance and write one batch of recordings; where it fails, one after the other.
-
-    Parameters
-    ----------
-    enhancer
-        Models and inference method.
-    videos
-        Video of each job, or None.
-    video_options, on_lips
-        As in `enhance_files`.
-    on_results
-        Called with the jobs of a batch before their results are written.
-    """
-    observations: dict[Job, Observation] = {}
-    remarks: dict[Job, list[str]] = {job: [] for job in videos}
-    for job, video in videos.items():
-        try:
-            with collect_warnings(remarks[job]):
-                one = observe(job.input, enhancer.scene.stft, video, video_options)
-                if on_lips is not None and one.lips is not None:
-                    on_lips(one.lips)
-            observations[job] = one
-        except (ValueError, OSError, ModuleNotFoundError) as error:
-            yield Outcome(job, "failed", {}, error=error)
-    # A batch that fails is done again one by one, to find the recording that it failed for.
-    batches: list[list[Job]] = [list(observations)] if observations else []
-    while batches:
-        batch = batches.pop(0)
-        common: list[str] = []
-        try:
-            with collect_warnings(common):
-                results = enhancer.enhance([observations[job] for job in batch])
-        except Exception as error:
-            if len(batch) == 1 or isinstance(error, TimeoutError):  # alone it would be as slow
-                yield from (Outcome(job, "failed", {}, error=error) for job in batch)
-            else:
-                batches = [[job] for job in batch]
-            continue
-        on_results(batch)
-        for job, result in zip(batch, results, strict=True):
-            yield write_result(job, result, [*remarks[job], *common, *result.warnings])
-
-
-def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Outcome:
-    """Write the posterior and the speech of a job."""
-    posterior, texts = result.posterior, list(remarks)
-    nc = job.posterior if posterior is not None else None
-    try:
-        with collect_warnings(texts):
-            if posterior is not None and nc is not None:
-                nc.parent.mkdir(parents=True, exist_ok=True)
-                posterior.save(nc)
-            job.output.parent.mkdir(parents=True, exist_ok=True)
-            save_audio(job.output, result.speech)  # last: where it is, all is
-    except (ValueError, OSError) as error:
-        return Outcome(job, "failed", {}, tuple(texts), error)
-    details = {
-        "kind": result.kind,
-        "sample_rate_hz": result.speech.sample_rate_hz,
-        "duration_s": round(result.speech.duration_s, 3),
-        "cost": dict(result.cost),
-        "posterior": str(nc) if nc else None,
-        "silent": result.speech.peak == 0.0,
-    }
-    return Outcome(job, "enhanced", details, tuple(texts))
-
-
-@contextmanager
-def collect_warnings(texts: list[str]) -> Iterator[None]:
-    """Collect warnings meant for the user, once each, instead of showing them.
-
-    That a run takes long is shown at once, as it is of no use afterwards.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        show_outside = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            if issubclass(category, LongRunWarning):
-                show_outside(message, category, *place)
-            elif category is UserWarning and str(message) not in texts:
-                texts.append(str(message))
-
-        warnings.showwarning = show
-        yield

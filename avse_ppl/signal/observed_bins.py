@@ -73,7 +73,8 @@ def mark_observed(spectrogram: Spectrogram) -> Spectrogram:
         sounding = ~find_silent_frames(power, row.frames.hop / row.frames.sample_rate_hz)
         if not bool(sounding.any()):
             continue
-        low, high = find_occupied_band(power[:, sounding], float(row.frames.freq_hz[1]))
+        bin_hz = row.frames.sample_rate_hz / row.frames.n_fft
+        low, high = find_occupied_band(power[:, sounding], bin_hz)
         inside = torch.arange(row.frames.freq)
         observed[r, :, :time] = ((inside >= low) & (inside < high))[:, None] & sounding
         if low > 0 or high < row.frames.freq:
@@ -153,7 +154,8 @@ def find_edge(level_db: np.ndarray, bin_hz: float, empty_db: float) -> int:
 
 def impute_band(row: Spectrogram, low: int, high: int) -> Tensor:
     """STFT ``(freq, time)`` of one recording whose band outside ``[low, high)`` is imputed."""
-    neighbours = min(round(_NEIGHBOURS_HZ / float(row.frames.freq_hz[1])), high - low)
+    bin_hz = row.frames.sample_rate_hz / row.frames.n_fft
+    neighbours = min(round(_NEIGHBOURS_HZ / bin_hz), high - low)
     power, values = row.power[0], row.values[0].clone()
     generator = torch.Generator().manual_seed(0)
     unit = row.stft.draw_unit_noise((), row.n_samples[0], generator).to(values)

@@ -314,6 +314,24 @@ class Stft:
         values = self.forward(white)[..., offset : offset + self.count_frames(n_samples)]
         return values / make_window(self.n_fft, self.window).square().sum().sqrt().to(values.device)
 
+    def draw_waveform(
+        self, mean: Tensor, sd: Tensor, n_samples: int, generator: torch.Generator, scale: Any = 1.0
+    ) -> Tensor:
+        """Draw a waveform whose bins have a mean and a standard deviation, frames in accord.
+
+        Parameters
+        ----------
+        mean, sd
+            ``(freq, time)``; frames past the end of the waveform are not used.
+        n_samples, generator
+            Length of the waveform, and its random numbers.
+        scale
+            Factor on the waveform.
+        """
+        unit = self.draw_unit_noise((), n_samples, generator).to(sd.device)
+        time = unit.shape[-1]
+        return self.inverse((mean[:, :time] + sd[:, :time] * unit) * scale, n_samples)
+
 
 @lru_cache(maxsize=8)
 def make_window(n_fft: int, name: str) -> Tensor:

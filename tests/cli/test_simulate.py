@@ -26,9 +26,9 @@ def test_mixtures_are_written_with_their_parts(tmp_path):
     )
     np.testing.assert_allclose(mixture, speech + noise, atol=1e-6)
     first = (out / "0.mixture.wav").read_bytes()
-    text = run_cli("simulate", "-o", out, *QUICK).stdout
-    assert "2 mixtures of 0.2 s at 16000 Hz" in text
-    assert (out / "0.mixture.wav").read_bytes() == first
+    again = tmp_path / "again"
+    assert "2 mixtures of 0.2 s at 16000 Hz" in run_cli("simulate", "-o", again, *QUICK).stdout
+    assert (again / "0.mixture.wav").read_bytes() == first
 
 
 def test_a_denoiser_and_a_file_are_refused(tmp_path):
@@ -36,5 +36,8 @@ def test_a_denoiser_and_a_file_are_refused(tmp_path):
     assert result.exit_code == 2 and "is a denoiser" in error_of(result)
     assert not (tmp_path / "drawn").exists()
     (tmp_path / "file").write_text("")
-    result = run_cli("simulate", "-o", tmp_path / "file", *QUICK)
-    assert result.exit_code == 2 and "expected a folder" in error_of(result)
+    for place in (tmp_path, tmp_path / "file"):
+        result = run_cli("simulate", "-o", place, *QUICK)
+        assert result.exit_code == 2 and "expected a new or an empty folder" in error_of(result)
+    result = run_cli("simulate", "-o", tmp_path / "drawn", *QUICK[:-3], 0.01, *QUICK[-2:])
+    assert result.exit_code == 2 and "one STFT window, 0.064 s" in error_of(result)

@@ -107,7 +107,7 @@ class EnhanceTask(Task):
                         "inference": "exact", "draws": 2}  # fmt: skip
 
     def run(self, out: Path, note: Callable[[str], None]) -> None:
-        from avse_ppl.pipeline import enhance
+        from avse_ppl.pipeline import enhance, enhance_files
         from avse_ppl.pipeline.jobs import plan_jobs
 
         real = enhance.Enhancer.enhance
@@ -121,13 +121,13 @@ class EnhanceTask(Task):
 
         enhance.Enhancer.enhance = noted
         plan = plan_jobs([self.inputs / "noisy"], out / "wav", out / "nc")
-        outcomes = list(enhance.enhance_files(plan, **self.options))
+        outcomes = list(enhance_files.enhance_files(plan, **self.options))
         for outcome in outcomes:
             if outcome.error is not None:
                 raise outcome.error
 
     def list_finished(self, out: Path) -> set[str]:
-        from avse_ppl.pipeline.enhance import RESUME_LOG
+        from avse_ppl.pipeline.enhance_files import RESUME_LOG
         from avse_ppl.pipeline.resume_log import ResumeLog
 
         return set(ResumeLog(out / "wav" / RESUME_LOG, {}).records)

@@ -13,12 +13,12 @@ import torch
 from pyro import poutine
 
 from avse_ppl import NMF, ComplexNormal, GaussianSpeech, Scene, Stft, stationary
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.validation import (
     check_count,
     check_positive,
     check_scene,
     check_unchanging,
-    name_of,
     unknown_name,
 )
 from tests.helpers import STFT

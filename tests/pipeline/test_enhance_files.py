@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from avse_ppl import ComplexNormal, Posterior
-from avse_ppl.pipeline.enhance import RESUME_LOG, Enhancer, enhance_files
+from avse_ppl.pipeline.enhance import Enhancer
+from avse_ppl.pipeline.enhance_files import RESUME_LOG, enhance_files
 from avse_ppl.pipeline.jobs import plan_jobs
 from tests.helpers import RATE_HZ
 

@@ -14,7 +14,7 @@ import torch
 
 import avse_ppl.video.quality.score
 from avse_ppl import Audio, ComplexNormal, Exact, GaussianSpeech, Scene, Stft, compare, enhance
-from avse_ppl.pipeline.enhance import enhance_files
+from avse_ppl.pipeline.enhance_files import enhance_files
 from avse_ppl.pipeline.inputs import VideoOptions, has_video_stream, observe_all, prepare_lips
 from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.video import Lips

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soxr
 import torch
 
 import avse_ppl
-from avse_ppl import NMF, SVI, Audio, GaussianSpeech, Scene, Stft, stationary
+from avse_ppl import NMF, SVI, Audio, Exact, GaussianSpeech, Scene, Stft, stationary
 from avse_ppl.data import highpass, mix
 from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.evaluation.diagnostics.predictive import normalise_periodograms
+from avse_ppl.evaluation.loo import loo
 from avse_ppl.evaluation.metrics import si_sdr
 from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.inference.diffusion.spectrogram import condition_on_observed
+from avse_ppl.models.simulate import reference_scene
 from avse_ppl.signal.audio import load_audio
 from avse_ppl.signal.observed_bins import (
     describe_band,
@@ -180,3 +186,63 @@ def test_an_offset_costs_nothing(rain):
     with pytest.warns(UserWarning, match="constant offset"):
         moved = enhance(mixture + 3 * mixture.std())
     assert si_sdr(speech, moved) > si_sdr(speech, full) - 0.3
+
+
+# --- nothing that is computed of a recording depends on what was imputed --------------------------
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """One mixture with two imputations: 4 kHz of band, and a silent second."""
+    wave = np.concatenate([through(white(0.6), 8000), np.zeros(2 * RATE_HZ, np.float32)])
+    marked = mark_observed(Stft().analyse(wave))
+    other = torch.where(marked.observed, marked.values, 3.0 - 2.0j)
+    assert not bool(marked.observed[0].any(0).all()) and not bool(marked.observed[0].any(1).all())
+    return marked, replace(marked, values=other)
+
+
+@pytest.fixture(scope="module")
+def drawn(pair):
+    scene = Scene(GaussianSpeech(), stationary)
+    return scene, SVI(steps=5, draws=100, waveforms=2)(scene, pair[0], seed=0)
+
+
+def test_exact_inference_does_not_see_it():
+    marked = mark_observed(Stft().analyse(through(white(0.2), 8000)))
+    mixtures = marked, replace(marked, values=torch.where(marked.observed, marked.values, 3.0 + 0j))
+    method, scene = Exact(nodes=17, draws=2, waveforms=False), reference_scene(noise_known=False)
+    one, other = (method(scene, mixture, seed=0) for mixture in mixtures)
+    np.testing.assert_array_equal(one.mean, other.mean)
+    for name, values in one.latents.items():
+        np.testing.assert_array_equal(values, other.latents[name])
+
+
+def test_leave_one_out_counts_it_as_nothing(pair, drawn):
+    scene, posterior = drawn
+    one, other = (loo(scene, mixture, posterior) for mixture in pair)
+    np.testing.assert_array_equal(one.elpd, other.elpd)
+    np.testing.assert_allclose(one.elpd[~pair[0].observed[0].numpy()], 0.0, atol=1e-12)
+    assert one.elpd[pair[0].observed[0].numpy()].all()
+
+
+def test_predictive_checks_leave_it_out(pair, drawn):
+    scene, posterior = drawn
+    values = {name: torch.from_numpy(value[0, 0]) for name, value in posterior.latents.items()}
+    one, other = (normalise_periodograms(scene, mixture, values)[0] for mixture in pair)
+    np.testing.assert_array_equal(one, other)
+    assert one.shape[0] == int(pair[0].observed[0].any(1).sum())
+
+
+def test_powers_are_those_of_what_is_observed(pair):
+    marked = pair[0]
+    tilted = torch.linspace(1.0, 100.0, 513)[:, None]
+    scene = Scene(GaussianSpeech(), lambda frames: ComplexNormal(0.0, tilted))
+    values = {"speech.gain": torch.zeros(1, 1, marked.frames.time)}
+    powers = log_powers(scene, marked, [values])
+    inside = marked.observed[0].any(1)
+    sounding = marked.observed[0].any(0).numpy()
+    frames = powers["noise.frame"][0, 0, 0]
+    np.testing.assert_allclose(frames[sounding], float(tilted[inside].mean().log()), rtol=1e-5)
+    assert np.isnan(frames[~sounding]).all()
+    bands = powers["noise.band"][0, 0, 0]
+    assert np.isnan(bands[-1]) and np.isfinite(bands[0])

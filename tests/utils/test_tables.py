@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from avse_ppl import NMF, SVI, GaussianSpeech, Scene, diagnose
@@ -28,8 +27,8 @@ def test_a_posterior_says_what_it_is(posterior):
 
 
 def test_a_scene_names_its_models(scene):
-    assert repr(scene) == "Scene\n  speech: GaussianSpeech\n  noise: NMF(rank=2, site='noise')"
-    assert "NMF(rank=2, site=&#x27;noise&#x27;)" in scene._repr_html_()
+    assert repr(scene) == "Scene\n  speech: GaussianSpeech\n  noise: NMF"
+    assert "NMF" in scene._repr_html_()
 
 
 def test_diagnostics_have_a_verdict_a_recording(scene, posterior):
@@ -45,7 +44,3 @@ def test_facts_are_cut_and_escaped():
     assert max(len(text) for _, text in rows) == 300
     assert "<<" not in format_facts_html("a", facts)
     assert format_facts("a", {"b": None, "c": (), "d": 0}) == "a\n  d: 0"
-
-
-def test_an_array_is_no_empty_fact():
-    assert np.isfinite(float(list_facts({"a": 1.5})[0][1]))

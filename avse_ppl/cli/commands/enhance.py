@@ -29,7 +29,7 @@ from avse_ppl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from avse_ppl.pipeline.enhance import Outcome
+    from avse_ppl.pipeline.enhance_files import Outcome
     from avse_ppl.pipeline.jobs import JobPlan
 
 HELP = """
@@ -200,7 +200,7 @@ def enhance(
 
 def run_jobs(plan: JobPlan, options: dict[str, Any]) -> list[Outcome]:
     """Run `enhance_files` with a progress bar; an interruption reports what is finished."""
-    from avse_ppl.pipeline.enhance import enhance_files
+    from avse_ppl.pipeline.enhance_files import enhance_files
 
     outcomes: list[Outcome] = []
     with ExitStack() as stack:

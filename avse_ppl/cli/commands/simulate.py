@@ -27,7 +27,7 @@ The speech prior needs a law: denoisers such as score have none.
 """
 
 OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", metavar="OUT", help="Folder; made if it is not there.")
+    Path, typer.Option("--output", "-o", metavar="OUT", help="New or empty folder.")
 ]
 SpeechOption = Annotated[
     str, typer.Option(metavar="NAME|DIR", help="Speech prior: a name, or a folder of weights.")
@@ -55,8 +55,10 @@ def simulate(
         from avse_ppl.pipeline.catalog import resolve_noise, resolve_speech
         from avse_ppl.signal.audio import Audio, save_audio
 
-        if output.exists() and not output.is_dir():
-            raise ValueError(f"expected a folder at '{output}', found a file; name another")
+        if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+            raise ValueError(
+                f"expected a new or an empty folder at '{output}', found something; name another"
+            )
         scene = Scene(resolve_speech(speech, with_video=False), resolve_noise(noise))
         drawn = draw_prior_predictive(scene, duration, draws, seed=seed)
         output.mkdir(parents=True, exist_ok=True)

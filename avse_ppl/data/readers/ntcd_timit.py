@@ -8,7 +8,7 @@ from textwrap import shorten
 
 import numpy as np
 
-from avse_ppl.data.cache import map_array
+from avse_ppl.data.array_files import map_array
 from avse_ppl.data.clips import SPLITS, Clip
 from avse_ppl.data.readers.folders import require_clips, require_folder
 from avse_ppl.data.readers.tcd_timit import SETS, find_speaker, find_split

@@ -15,8 +15,8 @@ from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.core.visual_gate import AXES, gate_posterior
 from avse_ppl.models.handlers import is_deterministic
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Scene, recording_plate
-from avse_ppl.models.validation import name_of
 from avse_ppl.posterior.posterior import Axes, Posterior
 from avse_ppl.signal.stft import Spectrogram
 
@@ -142,10 +142,7 @@ def draw_waveform(law: ComplexNormal, mixture: Spectrogram, streams: RandomStrea
     mean, sd = law.mean.expand(shape), law.power.sqrt().expand(shape)
     waves = sd.new_zeros(mixture.recordings, max(mixture.n_samples))
     for r, (n, generator) in enumerate(zip(mixture.n_samples, streams.generators, strict=True)):
-        unit = stft.draw_unit_noise((), n, generator).to(sd.device)
-        time = unit.shape[-1]  # without the padding of a batch
-        values = mean[r, :, :time] + sd[r, :, :time] * unit
-        waves[r, :n] = stft.inverse(values * mixture.scale[r], n)
+        waves[r, :n] = stft.draw_waveform(mean[r], sd[r], n, generator, mixture.scale[r])
     return waves
 
 

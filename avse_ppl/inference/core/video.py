@@ -13,9 +13,8 @@ from pyro import poutine
 from torch import Tensor
 
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import is_audio_visual, supports_switch, visual_weight_of
+from avse_ppl.models.protocols import is_audio_visual, name_of, supports_switch, visual_weight_of
 from avse_ppl.models.scene import Scene
-from avse_ppl.models.validation import name_of
 from avse_ppl.models.visual.gate import Switch, Switched, gate_features
 from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.signal.audio import Audio

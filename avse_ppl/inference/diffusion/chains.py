@@ -13,8 +13,7 @@ from avse_ppl.inference.base import Draws, Problem
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.noise import FixedSpeech
-from avse_ppl.models.protocols import Denoiser
-from avse_ppl.models.validation import name_of
+from avse_ppl.models.protocols import Denoiser, name_of
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.signal.stft import Spectrogram
 

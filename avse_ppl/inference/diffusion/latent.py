@@ -18,11 +18,10 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, network_of
+from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, name_of, network_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.models.speech.latent_sequence import SequencePrior
-from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Spectrogram
 
 _DECAY = 0.75  # of the running mean of the curvature, from level to level

@@ -18,10 +18,10 @@ from avse_ppl.inference.diffusion.chains import (
 )
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.inference.diffusion.spectrogram import check_finite, denoise_rows, use_gaussian_score
-from avse_ppl.models.protocols import Denoiser
+from avse_ppl.models.protocols import Denoiser, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import Ouve, Sde
-from avse_ppl.models.validation import check_count, check_front_end, check_positive, name_of
+from avse_ppl.models.validation import check_count, check_front_end, check_positive
 from avse_ppl.posterior.approximation import Approximation
 
 _POINT = 1e-8  # variance of speech that is taken as known

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
-from avse_ppl.models.protocols import SupportsSwitch, is_audio_visual
+from avse_ppl.models.protocols import SupportsSwitch, is_audio_visual, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.load import load_speech
-from avse_ppl.models.validation import name_of
 from avse_ppl.models.visual.reliability import Switching
 from avse_ppl.signal.stft import Spectrogram
 

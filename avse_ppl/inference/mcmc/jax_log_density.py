@@ -17,8 +17,8 @@ from numpyro.primitives import Messenger
 from avse_ppl.distributions.backend import numpyro_backend
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.models.handlers import MIXTURE
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Laws, Scene
-from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Frames
 
 Latents = dict[str, jax.Array]

@@ -19,8 +19,8 @@ from avse_ppl.models.protocols import (
     HasSite,
     NoiseModel,
     move_model,
+    name_of,
 )
-from avse_ppl.models.validation import name_of
 from avse_ppl.signal.stft import Frames
 
 _FITS = 20  # of a part that has updates of its own
