@@ -8,6 +8,7 @@ from pathlib import Path
 
 SPLITS = ("train", "dev", "test")
 DEV_NOISES = ("rain", "clock_tick", "stove-fan", "cutlery", "water-flowing", "running_tap")
+HELD_OUT_NOISES = (*DEV_NOISES, "factory2", "m109")  # never trained on
 UNKNOWN_SPEAKER = "unknown"
 
 

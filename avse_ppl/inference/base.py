@@ -64,6 +64,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.build_posterior import build_posterior
+from avse_ppl.inference.core.initialization import condition_on_encoder
 from avse_ppl.inference.core.log_density import Values
 from avse_ppl.inference.core.resources import explain_out_of_memory, limit_threads
 from avse_ppl.inference.core.setup import (
@@ -259,6 +260,7 @@ class InferenceMethod(ABC):
     time_limit_s: float | None = None
 
     name: ClassVar[str]
+    uses_encoder: ClassVar[bool] = True  # whether speech priors may measure by their encoders
     faster: ClassVar[str] = ""  # what is, said where a run takes long
 
     def __post_init__(self) -> None:
@@ -319,7 +321,12 @@ class InferenceMethod(ABC):
     def pose(self, scene: Scene, mixture: Mixture, video: Any, seed: Seed) -> Problem:
         """Check the arguments of a call; a method that infers a part of them first adds it here."""
         device, dtype = self.device, self.dtype
-        return Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
+        problem = Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
+        if not self.uses_encoder:
+            return problem
+        return replace(
+            problem, spectrogram=condition_on_encoder(problem.scene, problem.spectrogram)
+        )
 
     @serialise
     def infer(self, problem: Problem) -> Posterior:
@@ -355,6 +362,8 @@ class InferenceMethod(ABC):
         kind, waveforms, fit = draws.kind, draws.waveforms, draws.fit
         if kind.tempering == 1.0:
             kind = kind.with_fields(tempering=self.tempering)
+        if problem.spectrogram.frames.encoded is not None:
+            kind = kind.with_fields(amortised=True)
         if waveforms is None:
             waveforms = -(-self.n_waveforms // draws.chains)
         seeds = [

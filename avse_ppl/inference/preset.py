@@ -40,7 +40,7 @@ class Preset:
 
 
 # Guides with correlations take more steps than the mean field, and are checked with more draws.
-_CORRELATED = {"steps": 120, "moment_draws": None, "k_hat_draws": 100}
+_CORRELATED = {"steps": 200, "moment_draws": None, "k_hat_draws": 100}
 _HMC = {"draws": 50, "warmup": 50, "chains": 2}
 _METROPOLIS = {"iterations": 80, "warm_up": 40, "tempering": 0.4}
 

@@ -178,6 +178,20 @@ class HasEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class HasMeasuringEncoder(HasEncoder, Protocol):
+    """A speech prior whose encoder measures the latents, where ``amortised`` is true.
+
+    Its program observes what was measured, which it finds in ``frames.encoded``.
+    """
+
+    amortised: bool
+
+    def measure(self, power: Tensor, visual: Tensor | None = None) -> Tensor:
+        """Measured values and standard deviations of latents, ``(recording, 2 latent, time)``."""
+        ...
+
+
 class LipCrops(Protocol):
     """Video of a speaker's mouth, as a visual encoder needs it; `avse_ppl.video.Lips` is one."""
 

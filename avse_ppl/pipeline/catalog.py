@@ -67,7 +67,7 @@ def resolve_noise(noise: str | NoiseModel) -> NoiseModel:
     Examples
     --------
     >>> resolve_noise("nmf").rank
-    2
+    4
     >>> len(resolve_noise("nmf(8)+hum(50)").parts)
     2
     """

@@ -40,9 +40,6 @@ ReliabilityModels = (
     | Mapping[str, str | VisualReliability]
 )
 
-# Steps of SVI, all of them: short of convergence, the model that is fitted faster wins. Where every
-# bin has a latent, the ELBO is so noisy that a stop by its rise comes too early.
-_STEPS = 400
 _LAST = 25  # steps that the ELBO is averaged over
 _BAD_SHARE = 0.01  # of the bins, above which a model's figures come with a warning
 
@@ -78,7 +75,7 @@ def compare(
         Two models or more: names, ``"module:function"``, or functions of frames; or a mapping of
         names of your own to any of these.
     video, speech, inference, seed, device, sample_rate_hz, video_options
-        As in `enhance`. An inference method by name gets ``draws`` draws, and SVI 400 steps. It has
+        As in `enhance`. An inference method by name gets ``draws`` draws. It has
         to draw all latents: a point estimate of the noise is refused.
     draws
         Draws of the latents, at least 100: more give steadier weights.
@@ -122,7 +119,7 @@ def compare(
     check_count("draws", draws, minimum=FEWEST_DRAWS)
     if time_limit_s is not None:
         check_positive("time_limit_s", time_limit_s)
-    of_svi = {"steps": _STEPS, "tolerance": 0.0, "moment_draws": 1} if inference == "svi" else {}
+    of_svi = {"moment_draws": 1} if inference == "svi" else {}
     method = resolve_inference(inference, draws=draws, device=device, waveforms=False, **of_svi)
     prior = resolve_speech(speech, with_video=video is not None)
     check_audio_visual(prior, video)

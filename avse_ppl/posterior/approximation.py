@@ -12,8 +12,9 @@ _NOISE_TEXTS: dict[str, NoiseInference] = {
     "noise a point estimate": "point estimate",
     "noise known": "known",
 }
-_FIELDS = ("method", "noise", "tempering", "recalibrated", "ended_early")
+_FIELDS = ("method", "noise", "tempering", "recalibrated", "ended_early", "amortised")
 _TEMPERED, _ENDED_EARLY, _RECALIBRATED = "tempered ", "ended early", "recalibrated"
+_AMORTISED = "amortised prior"
 
 
 class Approximation(str):
@@ -35,6 +36,9 @@ class Approximation(str):
         Whether variance and draws were rescaled afterwards.
     ended_early
         Whether the run was interrupted, or came to its time limit.
+    amortised
+        Whether the encoder of the speech prior measured its latents, see
+        `avse_ppl.models.speech.latent.LatentSpeech`.
 
     Examples
     --------
@@ -52,6 +56,7 @@ class Approximation(str):
     tempering: float
     recalibrated: bool
     ended_early: bool
+    amortised: bool
 
     def __new__(
         cls,
@@ -60,17 +65,19 @@ class Approximation(str):
         tempering: float = 1.0,
         recalibrated: bool = False,
         ended_early: bool = False,
+        amortised: bool = False,
     ) -> Approximation:
         """Write the text."""
         parts = [method]
         parts += [text for text, name in _NOISE_TEXTS.items() if name == noise]
+        parts += [_AMORTISED] if amortised else []
         parts += [f"{_TEMPERED}{tempering:g}"] if tempering != 1.0 else []
         parts += [_ENDED_EARLY] if ended_early else []
         parts += [_RECALIBRATED] if recalibrated else []
         self = super().__new__(cls, ", ".join(parts))
         self.method, self.noise = method, noise
         self.tempering, self.recalibrated = tempering, recalibrated
-        self.ended_early = ended_early
+        self.ended_early, self.amortised = ended_early, amortised
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -104,6 +111,8 @@ class Approximation(str):
             fields["ended_early"] = bool(parts.pop())
         if len(parts) > 1 and parts[-1].startswith(_TEMPERED):
             fields["tempering"] = float(parts.pop().removeprefix(_TEMPERED))
+        if len(parts) > 1 and parts[-1] == _AMORTISED:
+            fields["amortised"] = bool(parts.pop())
         if len(parts) > 1 and parts[-1] in _NOISE_TEXTS:
             fields["noise"] = _NOISE_TEXTS[parts.pop()]
         return cls(", ".join(parts), **fields)

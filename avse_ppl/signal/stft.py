@@ -39,6 +39,10 @@ class Frames:
     visual
         Gated visual features, ``(recording, 1 + feature, time)``: the gate in [0, 1], and the
         features of the lips times it. None without video.
+    encoded
+        What the encoder of the speech prior measured of its latents, ``(recording, 2 latent,
+        time)``: values, then standard deviations, see `avse_ppl.models.speech.latent`. None
+        without.
 
     Examples
     --------
@@ -55,6 +59,7 @@ class Frames:
     device: torch.device = _CPU
     dtype: torch.dtype = torch.float32
     visual: Any = field(default=None, compare=False, repr=False)
+    encoded: Any = field(default=None, compare=False, repr=False)
 
     @property
     def freq_hz(self) -> Tensor:
@@ -70,7 +75,10 @@ class Frames:
 
     def take_first(self) -> Frames:
         """Return the grid of the first recording alone."""
-        return self if self.visual is None else replace(self, visual=self.visual[:1])
+        visual, encoded = (
+            None if array is None else array[:1] for array in (self.visual, self.encoded)
+        )
+        return replace(self, visual=visual, encoded=encoded)
 
     def number(self, value: float) -> Tensor:
         """Return a number as an array without dimensions, of this grid's device and dtype."""
@@ -143,26 +151,36 @@ class Spectrogram:
         """Return the same spectrogram on another device or real dtype."""
         device = torch.device(device)
         complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        visual = self.frames.visual
-        visual = None if visual is None else visual.to(device, dtype)
+        visual, encoded = (
+            None if array is None else array.to(device, dtype)
+            for array in (self.frames.visual, self.frames.encoded)
+        )
         return replace(
             self,
             values=self.values.to(device, complex_dtype),
             scale=self.scale.to(device, dtype),
             observed=None if self.observed is None else self.observed.to(device),
             recorded=None if self.recorded is None else self.recorded.to(device, complex_dtype),
-            frames=replace(self.frames, device=device, dtype=dtype, visual=visual),
+            frames=replace(
+                self.frames, device=device, dtype=dtype, visual=visual, encoded=encoded
+            ),
         )
 
     def with_visual(self, visual: Tensor | None) -> Spectrogram:
         """Return the same spectrogram with visual features, see `Frames`."""
         return replace(self, frames=replace(self.frames, visual=visual))
 
+    def with_encoded(self, encoded: Tensor | None) -> Spectrogram:
+        """Return the same spectrogram with what an encoder measured, see `Frames`."""
+        return replace(self, frames=replace(self.frames, encoded=encoded))
+
     def select(self, index: int) -> Spectrogram:
         """Return one recording of the batch, its padding removed."""
         time = self.stft.count_frames(self.n_samples[index])
-        visual = self.frames.visual
-        visual = None if visual is None else visual[index : index + 1, :, :time]
+        visual, encoded = (
+            None if array is None else array[index : index + 1, :, :time]
+            for array in (self.frames.visual, self.frames.encoded)
+        )
         observed, recorded = (
             None if array is None else array[index : index + 1, :, :time]
             for array in (self.observed, self.recorded)
@@ -172,7 +190,7 @@ class Spectrogram:
             values=self.values[index : index + 1, :, :time],
             observed=observed,
             recorded=recorded,
-            frames=replace(self.frames, time=time, visual=visual),
+            frames=replace(self.frames, time=time, visual=visual, encoded=encoded),
             n_samples=(self.n_samples[index],),
             scale=self.scale[index : index + 1],
         )

@@ -71,9 +71,10 @@ def list_speech(sources: Sources) -> list[Clip]:
 
 def list_noise(folder: Path) -> list[Clip]:
     """List the clips of noise; raises as `list_speech` does."""
-    from avse_ppl.data import DEV_NOISES, read_noise
+    from avse_ppl.data import read_noise
+    from avse_ppl.data.clips import HELD_OUT_NOISES
 
-    held_out = ", ".join(DEV_NOISES)
+    held_out = ", ".join(HELD_OUT_NOISES)
     return check_splits(read_noise(folder), f"the classes held out are {held_out}")
 
 

@@ -18,6 +18,7 @@ from avse_ppl.data.readers.lrs3 import read_lrs3
 from avse_ppl.data.readers.lrw_ar import read_lrw_ar
 from avse_ppl.data.readers.noise import read_noise
 from avse_ppl.data.readers.ntcd_timit import read_ntcd_timit
+from avse_ppl.data.readers.recordings import read_recordings
 from avse_ppl.data.readers.speechocean762 import read_speechocean762
 from avse_ppl.data.readers.tcd_timit import read_tcd_timit
 from avse_ppl.data.readers.voicebank_demand import read_voicebank_demand
@@ -103,6 +104,11 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
             "WSJ0_SE/wsj0_si_tr_s/ and QUT_WSJ0/",
             "the speakers of si_dt_05 and si_et_05 held out",
         ),
+        "recordings": Corpus(
+            read_recordings,
+            "<clip> or <speaker>/<clip>, clean speech of any origin",
+            "one speaker in twenty held out, or one clip where nothing says who speaks",
+        ),
         "noise": Corpus(
             read_noise,
             "<corpus>/<class>/<clip>.ogg or <corpus>/<class>.flac",
@@ -114,6 +120,8 @@ NOISE_LICENCES: Mapping[str, str] = MappingProxyType(
     {
         "esc10": "CC BY 3.0 (Piczak, 2015)",
         "kitchen20": "freesound clips, Creative Commons, stated clip by clip",
+        "noisex": "NOISEX-92 and others, research use",
+        "nonspeech100": "research use (Hu, 2004)",
         "speech_commands": "CC BY 4.0 (Warden, 2018)",
     }
 )
@@ -129,6 +137,7 @@ __all__ = [
     "read_lrw_ar",
     "read_noise",
     "read_ntcd_timit",
+    "read_recordings",
     "read_speechocean762",
     "read_tcd_timit",
     "read_voicebank_demand",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avse_ppl.data.clips import DEV_NOISES, Clip
+from avse_ppl.data.clips import HELD_OUT_NOISES, Clip
 from avse_ppl.data.readers.folders import is_media, require_clips, require_folder
 
 
 def read_noise(folder: str | Path) -> list[Clip]:
     """List noise clips with their class.
 
-    The classes in `DEV_NOISES` are the development split, whole classes at a time.
+    The classes in `HELD_OUT_NOISES` are the development split, whole classes at a time.
 
     Parameters
     ----------
@@ -48,4 +48,4 @@ def make_clip(folder: Path, path: Path) -> Clip:
     """Make the clip of ``<corpus>/<class>/<clip>`` or ``<corpus>/<class>.flac``."""
     corpus, *classes, _ = path.relative_to(folder).parts
     label = classes[0] if classes else path.stem
-    return Clip(path, corpus, "", "dev" if label in DEV_NOISES else "train", label)
+    return Clip(path, corpus, "", "dev" if label in HELD_OUT_NOISES else "train", label)

@@ -184,7 +184,8 @@ def check_trace(posterior: Posterior, row: int, figures: Figures) -> list[str]:
     if name is None:
         return []
     bins = posterior.mean.shape[1] * posterior.stft.count_frames(posterior.n_samples[row])
-    end = measure_rise(posterior.trace[name][:, row], bins, posterior.kind.tempering)
+    settling = int(posterior.attrs.get("settling", 0))
+    end = measure_rise(posterior.trace[name][:, row], bins, posterior.kind.tempering, settling)
     figures |= {"steps": end.steps, "rise": end.rise, "rise_se": end.error}
     return [end.describe(TRACES[name])] if end.rising else []
 

@@ -55,8 +55,11 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        r"""Move the parameters against their gradients; ``learning_rate`` is :math:`\eta`."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        r"""Move the parameters against their gradients; ``learning_rate`` is :math:`\eta`.
+
+        A tensor has a rate for each row of the parameters.
+        """
         one, two = self.betas
         for i, parameter in enumerate(self.parameters):
             if parameter.grad is None:
@@ -67,5 +70,10 @@ class Adam:
             first.lerp_(parameter.grad, 1 - one)
             second.mul_(two).addcmul_(parameter.grad, parameter.grad, value=1 - two)
             scale = (second.sqrt() / (1 - two**count) ** 0.5).add_(_EPSILON)
-            parameter.addcdiv_(first, scale, value=-learning_rate / (1 - one**count))
+            rate = learning_rate / (1 - one**count)
+            if isinstance(rate, Tensor):
+                rows = rate.reshape(-1, *[1] * (parameter.ndim - 1))
+                parameter.sub_(rows * first / scale)
+            else:
+                parameter.addcdiv_(first, scale, value=-rate)
             self.moments[i] = first, second, count

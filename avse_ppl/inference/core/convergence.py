@@ -295,7 +295,9 @@ class ElboRise:
         )
 
 
-def measure_rise(trace: np.ndarray, bins: int, tempering: float = 1.0) -> ElboRise:
+def measure_rise(
+    trace: np.ndarray, bins: int, tempering: float = 1.0, settling: int = 0
+) -> ElboRise:
     """Test whether an evidence lower bound or log joint density was still rising.
 
     Parameters
@@ -307,6 +309,9 @@ def measure_rise(trace: np.ndarray, bins: int, tempering: float = 1.0) -> ElboRi
         that are wrong by 1 dB, is not noticeable.
     tempering
         Power of the likelihood, by which the noticeable rise is scaled.
+    settling
+        Steps at the end that are left out: where a learning rate falls, a bound rises because it is
+        less noisy.
 
     Examples
     --------
@@ -316,13 +321,15 @@ def measure_rise(trace: np.ndarray, bins: int, tempering: float = 1.0) -> ElboRi
     """
     values = np.asarray(trace, float)
     values = values[np.isfinite(values)]
+    steps = len(values)
+    values = values[: steps - settling]
     window = min(_RISE_WINDOW, len(values) // 2)
     if window < 5:
-        return ElboRise(len(values), np.nan, np.nan, window, False)
+        return ElboRise(steps, np.nan, np.nan, window, False)
     now, before = values[-window:], values[-2 * window : -window]
     rise = float(now.mean() - before.mean())
     # Variance about a trend, from successive differences.
     scatter = [float(np.square(np.diff(part)).mean() / 2) for part in (now, before)]
     error = float(np.sqrt(scatter[0] / window + scatter[1] / window))
     rising = rise > 3.0 * error and rise > NOTICEABLE * bins * tempering
-    return ElboRise(len(values), rise, error, window, bool(rising))
+    return ElboRise(steps, rise, error, window, bool(rising))

@@ -8,15 +8,19 @@ from typing import Any
 import torch
 from pyro import poutine
 from torch import Tensor
+from torch.nn.functional import pad
 
 from avse_ppl.inference.core.fit_noise import fit_noise
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.protocols import HasEncoder, HasInitialValues, HasMStep
+from avse_ppl.models.protocols import HasEncoder, HasInitialValues, HasMeasuringEncoder, HasMStep
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.visual.gate import Switch, apply_gate, presence_gate
+from avse_ppl.signal.stft import Spectrogram
 
 _NOISE_FITS = 20
+_UNKNOWN_SD = 1e3
 
 
 def warm_start(
@@ -35,7 +39,7 @@ def warm_start(
     if isinstance(speech, HasEncoder):
         visual = density.mixture.frames.visual
         if visual is not None and density.scene.reliability is not None:
-            visual = apply_gate(visual, compute_gate(density))
+            visual = apply_gate(visual, compute_gate(density.scene, density.mixture))
         seen = () if visual is None else (visual,)
         for name, (mean, sd) in speech.encode(density.mixture.power, *seen).items():
             location[name], log_sd[name] = mean.clone(), sd.clamp(0.05, 1.0).log()
@@ -47,17 +51,39 @@ def warm_start(
     return location, log_sd
 
 
-def compute_gate(density: LogDensity) -> Tensor:
+def compute_gate(scene: Scene, mixture: Spectrogram) -> Tensor:
     """Initial visual gate of the encoder, ``(recording, time)``.
 
     Of a switch, and of a reliability model that samples, it is the score.
     """
-    visual: Any = density.mixture.frames.visual
+    visual: Any = mixture.frames.visual
     with recording_plate(len(visual), isolated=True), poutine.trace() as tracer:
-        found: Any = density.scene.reliability(density.mixture.frames, visual)  # type: ignore[misc]
+        found: Any = scene.reliability(mixture.frames, visual)  # type: ignore[misc]
     if isinstance(found, Switch) or tracer.trace.stochastic_nodes:
         return visual[:, 0]
     return presence_gate(visual) * found
+
+
+def condition_on_encoder(scene: Scene, mixture: Spectrogram) -> Spectrogram:
+    """Mixture with what the encoder of the speech prior measures of its latents, if it does.
+
+    Each recording is seen without the padding to the length of others, in which nothing is
+    measured.
+    """
+    speech = scene.speech
+    if not isinstance(speech, HasMeasuringEncoder) or not speech.amortised:
+        return mixture
+    visual = mixture.frames.visual
+    if visual is not None and scene.reliability is not None:
+        visual = apply_gate(visual, compute_gate(scene, mixture))
+    gated, rows = mixture.with_visual(visual), []
+    for r in range(mixture.recordings):
+        one = gated.select(r)
+        seen = () if one.frames.visual is None else (one.frames.visual,)
+        values, sd = speech.measure(one.power, *seen).chunk(2, 1)
+        missing = (0, mixture.frames.time - one.frames.time)
+        rows.append(torch.cat((pad(values, missing), pad(sd, missing, value=_UNKNOWN_SD)), 1))
+    return mixture.with_encoded(torch.cat(rows))
 
 
 def init_noise(density: LogDensity, location: Values, randoms: RandomStreams) -> Values:

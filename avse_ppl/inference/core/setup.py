@@ -33,6 +33,14 @@ class RandomStreams:
         seeds = range(seed, seed + recordings) if isinstance(seed, int) else seed
         self.generators = [torch.Generator(device=device).manual_seed(s) for s in seeds]
 
+    def save_state(self, recording: int) -> Tensor:
+        """State of the stream of a recording, for `restore_state`."""
+        return self.generators[recording].get_state()
+
+    def restore_state(self, recording: int, state: Tensor) -> None:
+        """Let the stream of a recording go on from where its state was saved."""
+        self.generators[recording].set_state(state)
+
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draw ``(recording, ...)``."""
         options = {"device": self.device, "dtype": dtype}

@@ -157,6 +157,7 @@ class GuidedDiffusion(InferenceMethod):
     langevin_step_size: float = 0.5
 
     name: ClassVar[str] = "guided"
+    uses_encoder: ClassVar[bool] = False
     faster: ClassVar[str] = "fewer steps, sweeps or chains, a base_prior to start from, or a GPU"
 
     def __post_init__(self) -> None:

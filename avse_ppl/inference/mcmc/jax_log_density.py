@@ -42,11 +42,14 @@ class Recording(NamedTuple):
         Its STFT ``(1, freq, time)``, and which frames are observed, ``(1, 1, time)``.
     visual
         Visual features, ``(1, 1 + feature, time)``; None without video.
+    encoded
+        What the encoder measured, ``(1, 2 latent, time)``; None without.
     """
 
     values: jax.Array
     mask: jax.Array
     visual: jax.Array | None = None
+    encoded: jax.Array | None = None
 
 
 class JaxJoint(NamedTuple):
@@ -93,7 +96,7 @@ class JaxLogDensity:
             If NumPyro does not see the latents that torch found.
         """
         handler = SubstituteMessenger(latents)
-        frames = replace(self.frames, visual=recording.visual)
+        frames = replace(self.frames, visual=recording.visual, encoded=recording.encoded)
         values: Any = recording.values
         mask: Any = recording.mask
         with numpyro_backend(), handler:
@@ -121,7 +124,7 @@ def make_jax_log_density(density: LogDensity) -> JaxLogDensity:
     """
     mixture = density.mixture
     kind: Any = jnp.float64 if mixture.scale.dtype == torch.float64 else jnp.float32
-    frames = replace(mixture.frames, device=None, dtype=kind, visual=None)  # type: ignore[arg-type]
+    frames = replace(mixture.frames, device=None, dtype=kind, visual=None, encoded=None)  # type: ignore[arg-type]
     made = JaxLogDensity(density.scene, frames, frozenset(site.name for site in density.sites))
 
     # Both are computed once, for the first recording.
@@ -151,7 +154,8 @@ def list_recordings(density: LogDensity) -> list[Recording]:
     mask, visual = mixture.mask, mixture.frames.visual
     if mask is None:
         mask = torch.ones(mixture.recordings, 1, mixture.frames.time, dtype=torch.bool)
-    arrays = [None if array is None else to_jax(array) for array in (mixture.values, mask, visual)]
+    observed = (mixture.values, mask, visual, mixture.frames.encoded)
+    arrays = [None if array is None else to_jax(array) for array in observed]
     rows = range(mixture.recordings)
     return [Recording(*(a if a is None else a[r : r + 1] for a in arrays)) for r in rows]  # type: ignore[arg-type]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from avse_ppl.models.protocols import HasMStep
 from avse_ppl.utils.run_time import RunClock, TimeLimitReached
 
 _WINDOW = 25  # steps between looks at convergence
+_SETTLING = 40  # steps in which the learning rate falls to nothing, of those that there are
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
 _SECOND_FIT = 4  # steps after which the initial speech is much improved
 _FAR = 20.0  # prior standard deviations
@@ -36,17 +38,71 @@ class OptimizerSettings(NamedTuple):
 
 
 class ElboTrace(NamedTuple):
-    """ELBO at each step, nats, ``(step, recording)``; whether it stopped by itself, or why."""
+    """Course of the ascent.
+
+    Parameters
+    ----------
+    elbo
+        ELBO at each step, nats, ``(step, recording)``; NaN after a recording's last step.
+    converged
+        Whether each recording stopped rising before the steps were over, ``(recording,)``.
+    settling
+        Last steps of each recording, in which its learning rate fell.
+    ended_early
+        Why the ascent ended before that, if it did.
+    """
 
     elbo: np.ndarray
-    converged: bool
+    converged: np.ndarray
+    settling: int
     ended_early: str | None = None
+
+
+class Schedule:
+    """Learning rate of each recording, as a share of the whole: search, then settle.
+
+    A recording searches at the whole rate until its ELBO has stopped rising, or the steps come to
+    their end; then its rate falls to nothing along half a cosine, and it is done. When it does so
+    depends on its own ELBO only.
+
+    Parameters
+    ----------
+    recordings, steps
+        Number of recordings, and of steps at most.
+    tolerance
+        Nats by which the mean ELBO of each recording has to rise from window to window for it to
+        go on searching, ``(recording,)``; None never stops early.
+    """
+
+    def __init__(self, recordings: int, steps: int, tolerance: Tensor | None) -> None:
+        self.settling = min(_SETTLING, max(1, steps // 3))
+        self.tolerance = tolerance
+        self.begin = torch.full((recordings,), steps - self.settling)  # of settling
+        self.converged = torch.zeros(recordings, dtype=torch.bool)
+
+    def shares(self, step: int) -> Tensor:
+        """Share of the learning rate at a step, ``(recording,)``; 0 for those that are done."""
+        place = ((step - self.begin + 0.5) / self.settling).clamp(0.0, 1.0)
+        return 0.5 * (1.0 + torch.cos(math.pi * place)) * (place < 1.0)
+
+    def look(self, step: int, trace: list[Tensor]) -> None:
+        """Let those settle, from the next step on, whose ELBO has stopped rising."""
+        if self.tolerance is None or (step + 1) % _WINDOW or len(trace) < 2 * _WINDOW:
+            return
+        now = torch.stack(trace[-_WINDOW:]).mean(0)
+        before = torch.stack(trace[-2 * _WINDOW : -_WINDOW]).mean(0)
+        level = (now - before).cpu() < self.tolerance
+        fresh = level & (self.begin > step + 1)
+        self.begin[fresh] = step + 1
+        self.converged |= fresh
 
 
 def maximise_elbo(
     density: LogDensity, guide: Guide, randoms: RandomStreams, settings: OptimizerSettings
 ) -> ElboTrace:
     """Fit a guide in place, by Adam on one draw a step, the noise also by updates of its own.
+
+    Each recording stops by itself, see `Schedule`, and gets what it gets alone.
 
     Raises
     ------
@@ -59,9 +115,18 @@ def maximise_elbo(
     groups = [(Adam([guide.location, guide.log_sd], _BETAS), 1.0)]
     if guide.correlation.parameters():
         groups.append((Adam(guide.correlation.parameters(), _BETAS), guide.correlation.rate))
+    recordings = density.mixture.recordings
+    schedule = Schedule(recordings, settings.steps, noticeable_rise(density, settings))
+    states: dict[int, Tensor] = {}  # of the random streams of those that are done
     trace: list[Tensor] = []
+    going: list[Tensor] = []
     ended_early = None
     for step in range(settings.steps):
+        shares = schedule.shares(step)
+        for r in torch.nonzero(shares == 0.0).flatten().tolist():
+            states.setdefault(r, randoms.save_state(r))
+        if len(states) == recordings:
+            break
         if step in (0, _SECOND_FIT):
             update_noise(density, guide, settings.noise_updates, settings.tempering)
         draw = guide.draw(randoms)
@@ -69,10 +134,11 @@ def maximise_elbo(
         for adam, _ in groups:
             adam.clear_gradients()
         (-elbo.sum()).backward()
+        rates = (settings.learning_rate * shares).to(guide.location)
         for adam, rate in groups:
-            rate = settings.learning_rate * rate
-            adam.step(rate * learning_rate_factor(step, settings.steps))
+            adam.step(rate * rates)
         trace.append(elbo.detach())
+        going.append(shares > 0.0)
         try:
             settings.progress(step + 1, settings.steps)
         except TimeLimitReached as error:
@@ -80,13 +146,25 @@ def maximise_elbo(
             break
         if (step + 1) % _WINDOW == 0:
             check_finite(trace)
-            if has_converged(trace, density, settings):
-                break
+        schedule.look(step, trace)
+    for r, state in states.items():
+        randoms.restore_state(r, state)
     check_finite(trace)
-    converged = len(trace) < settings.steps and ended_early is None
-    course = ElboTrace(torch.stack(trace).cpu().numpy(), converged, ended_early)
+    converged = schedule.converged.numpy() & (ended_early is None)
+    elbo = torch.stack(trace).cpu().masked_fill(~torch.stack(going), torch.nan).numpy()
+    settling = schedule.settling if ended_early is None else 0
+    course = ElboTrace(elbo, converged, settling, ended_early)
     check_bounded(course, density, guide, start)
     return course
+
+
+def noticeable_rise(density: LogDensity, settings: OptimizerSettings) -> Tensor | None:
+    """Nats by which the ELBO of each recording has to rise over a window to go on."""
+    if settings.tolerance == 0:
+        return None
+    mixture = density.mixture
+    frames = torch.tensor([mixture.stft.count_frames(n) for n in mixture.n_samples])
+    return settings.tolerance * settings.tempering * mixture.frames.freq * frames
 
 
 def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: float = 1.0) -> None:
@@ -108,21 +186,6 @@ def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: flo
         location[name].copy_(torch.maximum(found, location[name] - _FALL))
 
 
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Share of the learning rate: from 1 linearly down to 0.1."""
-    return 1.0 - 0.9 * step / steps
-
-
-def has_converged(trace: list[Tensor], density: LogDensity, settings: OptimizerSettings) -> bool:
-    """Whether no recording's ELBO has risen by more than the tolerance over a window."""
-    if settings.tolerance == 0 or len(trace) < 2 * _WINDOW:
-        return False
-    now = torch.stack(trace[-_WINDOW:]).mean(0)
-    before = torch.stack(trace[-2 * _WINDOW : -_WINDOW]).mean(0)
-    size = density.mixture.values[0].numel() * settings.tempering
-    return bool((now - before < settings.tolerance * size).all())
-
-
 def check_finite(trace: list[Tensor]) -> None:
     """Raise ValueError unless the last window of a trace is finite."""
     if not bool(torch.stack(trace[-_WINDOW:]).isfinite().all()):
@@ -131,18 +194,26 @@ def check_finite(trace: list[Tensor]) -> None:
 
 def check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, start: Tensor) -> None:
     """Raise if the ELBO rose no slower than the rate while a latent left all that priors expect."""
-    third = len(course.elbo) // 3
-    if third == 0:
+    unbraked = torch.tensor([rises_unbraked(row) for row in course.elbo.T])
+    if not bool(unbraked.any()):
         return
-    first, middle, last = (course.elbo[i * third : (i + 1) * third].mean(0) for i in range(3))
-    # The rate itself falls to 0.6 from the one difference to the other.
-    unbraked = torch.as_tensor((middle > first) & (last - middle > 0.5 * (middle - first)))
     with torch.no_grad():
         moved = guide.layout.split((guide.location - start).abs() + guide.log_sd.exp())
     for site in density.sites:
         distance = (moved[site.name] / site.spread.clamp_min(1e-6)).flatten(1).amax(1)
         if bool((unbraked & (distance.cpu() > _FAR)).any()):
             raise make_improper_error(f"rises without end as {site.name!r} runs off")
+
+
+def rises_unbraked(trace: np.ndarray) -> bool:
+    """Whether a trace rose from third to third of its steps no slower than the learning rate."""
+    values = trace[np.isfinite(trace)]
+    third = len(values) // 3
+    if third == 0:
+        return False
+    first, middle, last = (values[i * third : (i + 1) * third].mean() for i in range(3))
+    # The rate falls to 0.6 or less from the one difference to the other.
+    return bool(middle > first and last - middle > 0.5 * (middle - first))
 
 
 def make_improper_error(what: str) -> ValueError:

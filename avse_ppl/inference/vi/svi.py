@@ -38,14 +38,15 @@ class SVI(InferenceMethod):
     .. math:: \max_q \; E_{u \sim q}[w \log p(x | u) + \log p(u)] + H[q]
 
     on the real line, by Adam on reparametrised draws. Starts from the prior's encoder and the noise
-    model's own updates; stops when the evidence lower bound (ELBO) of every recording has stopped
-    rising.
+    model's own updates. Each recording searches until its evidence lower bound (ELBO) has stopped
+    rising or the steps are nearly over; then the learning rate falls to nothing. It gets the same
+    result in a batch as alone.
 
     What it approximates: a mean-field guide has no correlations, so variances come out too small
     where the posterior has them; the other guides have some. How far the guide is from the
     posterior is in ``posterior.fit[r].k_hat`` for recording r: the shape of the tail of the
     importance ratios ``p(x, u) / q(u)``. Above 0.7, ``posterior.warnings`` says so, if there
-    are at most 400 latents: with more no guide passes, and `diagnose` says it of all. By how many
+    are at most 400 latents: with more no guide passes, and it is not computed. By how many
     nats the ELBO rose over the last 25 steps is in ``posterior.fit[r].elbo_rise``;
     ``posterior.warnings`` says so above 0.0265 nats a bin, what powers cost that are wrong by 1 dB.
 
@@ -54,7 +55,8 @@ class SVI(InferenceMethod):
     steps
         At most this many gradient steps.
     learning_rate
-        Adam's; it falls linearly to a tenth.
+        Adam's while a recording searches; it falls to 0 along half a cosine over the last 40 steps,
+        or the last third of a run of under 120.
     guide
         ``"mean-field"``; ``"structured"``, in which each latent with a value for each frame is a
         chain over time; or ``"low-rank"``, with a few directions common to all latents.
@@ -68,14 +70,17 @@ class SVI(InferenceMethod):
         what a step does.
     k_hat_draws
         Draws behind k-hat, at least 25, or 0 to leave it out; each costs half of what a step does.
-        Only computed where waveforms are drawn.
+        Only computed where waveforms are drawn, and there are at most 400 latents.
     tolerance
-        Stop when the ELBO rises by less than this fraction of the likelihood's size over 25 steps.
-        0 never stops early.
-    draws, waveforms, tempering, device, dtype, progress
-        Common to all methods; see `avse_ppl.inference.base.InferenceMethod`. STFT frames overlap,
-        so each sample is counted ``n_fft / hop`` times; a tempering of ``w = hop / n_fft`` undoes
-        that (a composite likelihood).
+        A recording has stopped rising when the mean ELBO of 25 steps is above that of the 25 before
+        by less than this many nats a bin, times the tempering. 0 never stops early.
+    tempering
+        Power w of the likelihood, flagged in ``posterior.kind``. STFT frames overlap, so that each
+        sample of a recording is counted ``n_fft / hop`` times; ``w = hop / n_fft``, a quarter,
+        undoes that (a composite likelihood). 1 is right where the bins are independent, as in
+        simulations of the scene.
+    draws, waveforms, device, dtype, progress
+        Common to all methods; see `avse_ppl.inference.base.InferenceMethod`.
 
     Raises
     ------
@@ -97,11 +102,12 @@ class SVI(InferenceMethod):
     >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
     >>> posterior = SVI(steps=10, draws=5)(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> posterior.kind, posterior.speech.shape
-    ('variational', (1, 5, 1, 4000))
+    ('variational, tempered 0.25', (1, 5, 1, 4000))
     """
 
-    steps: int = 13
-    learning_rate: float = 0.15
+    steps: int = 150
+    learning_rate: float = 0.3
+    tempering: float = 0.25
     guide: str = "mean-field"
     rank: int = 5
     noise_updates: int = 20
@@ -145,7 +151,7 @@ class SVI(InferenceMethod):
         fit = []
         for row, n in enumerate(problem.spectrogram.n_samples):
             bins = density.mixture.frames.freq * density.mixture.stft.count_frames(n)
-            end = measure_rise(trace.elbo[:, row], bins, self.tempering)
+            end = measure_rise(trace.elbo[:, row], bins, self.tempering, trace.settling)
             fit.append(
                 FitInfo(
                     elbo_rise=None if np.isnan(end.rise) else round(end.rise, 3),
@@ -153,15 +159,14 @@ class SVI(InferenceMethod):
                 )
             )
 
+        telling = self.k_hat_draws and self.waveforms and guide.layout.size <= TELLING_LATENTS
+
         def assess_guide() -> Sequence[FitInfo]:
             k_hats = compute_k_hat(
                 density, guide, problem.streams, self.k_hat_draws, self.tempering
             )
-            telling = guide.layout.size <= TELLING_LATENTS
             return [
-                FitInfo(
-                    k_hat=k, warnings=(describe_k_hat(k),) if telling and k > K_HAT_LIMIT else ()
-                )
+                FitInfo(k_hat=k, warnings=(describe_k_hat(k),) if k > K_HAT_LIMIT else ())
                 for k in k_hats
             ]
 
@@ -171,9 +176,10 @@ class SVI(InferenceMethod):
             moment_draws=self.moment_draws,
             trace={"elbo": trace.elbo},
             fit=fit,
-            attrs={"steps": len(trace.elbo), "converged": trace.converged},
+            attrs={"steps": len(trace.elbo), "converged": bool(trace.converged.all()),
+                "settling": trace.settling},  # fmt: skip
             ended_early=trace.ended_early,
-            check=assess_guide if self.waveforms and self.k_hat_draws else None,
+            check=assess_guide if telling else None,
         )
 
     def fit_guide(

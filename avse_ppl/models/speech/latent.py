@@ -21,6 +21,7 @@ from avse_ppl.models.visual.gate import Switched
 from avse_ppl.signal.stft import Frames, Stft
 
 DB = math.log(10) / 10
+_LEVEL_SD_DB = 0.2  # of the gain beside an encoder whose latents hold the level of speech
 
 
 class PowerDecoder(Protocol):
@@ -52,6 +53,17 @@ class LatentSpeech:
 
     Sites: ``speech.z``, ``(latent, time)``; ``speech.level``, one per recording.
 
+    If it is `amortised`, the encoder is an instrument that measures the latents of a mixture x with
+    an error that it has learned on mixtures of real speech and real noise:
+
+    .. math:: \mu_{lt}(x) \sim N(z_{lt}, c^2 s_{lt}^2(x)), \qquad 0 \sim N(\sigma \ell, 0.2^2)
+
+    with :math:`N(\mu, s^2)` its posterior of a latent; the level of speech is in the latents. The
+    prior alone is open to all that the decoder can say, and a posterior that has converged takes
+    noise for speech then. What it approximates: the mixture is used twice, by the encoder and by
+    the likelihood, which makes this a log-linear pool of two posteriors; ``posterior.kind`` says
+    "amortised prior". Observed sites: ``speech.encoded``, ``speech.encoded_level``.
+
     Parameters
     ----------
     network
@@ -64,6 +76,11 @@ class LatentSpeech:
         Initial gain on the encoder's guess, dB. An encoder that was trained on clean speech takes a
         whole mixture for speech: from a lower gain, a noise model explains its share first. 0 for
         encoders that were trained on mixtures.
+    amortised
+        Whether the encoder measures the latents; only for encoders that were trained on mixtures.
+    encoder_width
+        c, factor on the standard deviations of the encoder: 1 with a white prior; less with a
+        dynamical one, against which the measurements of frames are to hold together.
     visual_encoder
         Visual encoder; None for an audio-only prior. The network of an audio-visual one takes
         features as a second argument.
@@ -74,12 +91,20 @@ class LatentSpeech:
         Front end that the network was trained with.
     name
         For messages and reports.
+
+    References
+    ----------
+    Papamakarios and Murray, "Fast epsilon-free inference of simulation models with Bayesian
+    conditional density estimation", NeurIPS 2016. Genest and Zidek, "Combining probability
+    distributions: a critique and an annotated bibliography", Statistical Science 1986.
     """
 
     network: PowerDecoder
     gain_db: float = 0.0
     gain_sd_db: float = 6.0
     start_gain_db: float = 0.0
+    amortised: bool = False
+    encoder_width: float = 1.0
     visual_encoder: LipEncoder | None = None
     visual_weight: float = 1.0
     stft: Stft = field(default_factory=Stft)
@@ -98,6 +123,13 @@ class LatentSpeech:
             pyro.plate("time", frames.time, dim=-1),
         ):
             z = pyro.sample("speech.z", sequence_prior(self.network, frames, visual))
+            if self.amortised and frames.encoded is not None:
+                latent = self.network.latent
+                measured, sd = frames.encoded[:, :latent], frames.encoded[:, latent:]
+                pyro.sample("speech.encoded", dist.Normal(z, sd), obs=measured)
+        if self.amortised and frames.encoded is not None:
+            sd = frames.number(_LEVEL_SD_DB / self.gain_sd_db)
+            pyro.sample("speech.encoded_level", dist.Normal(gain, sd), obs=zero)
         total_db = self.gain_sd_db * gain - self.gain_db
         decoded = decode_latents(self.network, z, None if isinstance(visual, Switched) else visual)
         return ComplexNormal(0.0, ops.exp(decoded + DB * total_db))
@@ -148,6 +180,14 @@ class LatentSpeech:
             "speech.z": (mean, torch.exp(0.5 * logvar)),
             "speech.level": (gain, torch.full_like(gain, 0.3)),
         }
+
+    def measure(self, power: Tensor, visual: Tensor | None = None) -> Tensor:
+        """Measured values and standard deviations of the latents, ``(recording, 2 latent, time)``.
+
+        Arguments as those of `encode`.
+        """
+        mean, sd = self.encode(power, visual)["speech.z"]
+        return torch.cat((mean, self.encoder_width * sd), 1)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> LatentSpeech:
         """Return the same prior with its network on another device or dtype."""

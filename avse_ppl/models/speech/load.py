@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from avse_ppl.models.networks import LipEncoder
 from avse_ppl.models.networks.score_cnn import SpectralDenoiser
+from avse_ppl.models.protocols import LatentDenoisingNetwork
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.latent import LatentSpeech, PowerDecoder
 from avse_ppl.models.speech.score import ScoreSpeech
@@ -23,7 +24,9 @@ def pretrained_names() -> list[str]:
     return sorted(p.parent.name for p in configs if read_use(json.loads(p.read_text())) == "speech")
 
 
-def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech:
+def load_speech(
+    name: str | Path, *, amortised: bool = True
+) -> LatentSpeech | ScoreSpeech | GaussianSpeech:
     """Load a speech prior: ``"gaussian"``, the name of shipped weights, or a folder of weights.
 
     Parameters
@@ -31,6 +34,9 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
     name
         For instance ``"rvae"``, or a folder written by ``avse-ppl train`` or
         ``avse-ppl import-weights``.
+    amortised
+        False for the prior alone, without the measurements of its encoder, see `LatentSpeech`.
+        Encoders that were not trained on mixtures do not measure.
 
     Raises
     ------
@@ -67,10 +73,17 @@ def load_speech(name: str | Path) -> LatentSpeech | ScoreSpeech | GaussianSpeech
     return LatentSpeech(
         network=cast(PowerDecoder, network), gain_db=config["level_db"],
         start_gain_db=config["start_gain_db"], visual_encoder=visual_encoder,
+        amortised=amortised and knows_mixtures(network, config),
+        encoder_width=config.get("encoder_width", 1.0),
         visual_weight=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
     )  # fmt: skip
+
+
+def knows_mixtures(network: Any, config: Mapping[str, Any]) -> bool:
+    """Whether an encoder was trained on mixtures, and gives the latents of a density."""
+    return config["start_gain_db"] == 0.0 and not isinstance(network, LatentDenoisingNetwork)
 
 
 def load_visual_encoder(config: Mapping[str, Any], folder: Path) -> LipEncoder | None:

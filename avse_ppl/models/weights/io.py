@@ -65,6 +65,7 @@ def save_weights(
     use: str = "speech",
     visual_encoder: str | None = None,
     visual_weight: float = 1.0,
+    encoder_width: float = 1.0,
 ) -> Path:
     """Write ``weights.safetensors``, ``config.json`` and ``README.md`` into a folder.
 
@@ -92,6 +93,8 @@ def save_weights(
         weights.
     visual_weight
         See `LatentSpeech`. Key ``trust`` of the config.
+    encoder_width
+        See `LatentSpeech`.
 
     Returns
     -------
@@ -107,6 +110,7 @@ def save_weights(
         "name": name, "network": kind, "settings": dict(settings), "stft": asdict(stft),
         "level_db": gain_db, "start_gain_db": start_gain_db, "use": use,
     }  # fmt: skip
+    config |= {} if encoder_width == 1.0 else {"encoder_width": encoder_width}
     config |= {} if visual_encoder is None else {"lips": visual_encoder, "trust": visual_weight}
     files = {
         "weights.safetensors": save(tensors),
@@ -357,11 +361,13 @@ def read_config(folder: Path) -> dict[str, Any]:
                 raise ValueError(f"{key} of stft is {value!r}, expected a whole number")
         if Stft(**config["stft"]).sample_rate_hz < 1:
             raise ValueError(f"sample_rate_hz of stft is {config['stft']['sample_rate_hz']}")
-        for key, usual in (("level_db", 0.0), ("start_gain_db", 0.0), ("trust", 1.0)):
+        for key, usual in (
+            ("level_db", 0.0), ("start_gain_db", 0.0), ("trust", 1.0), ("encoder_width", 1.0),
+        ):  # fmt: skip
             value = float(config.get(key, usual))
             if not math.isfinite(value):
                 raise ValueError(f"{key} is {value}, expected a finite number")
-            config |= {key: value} if key in config or key != "trust" else {}
+            config |= {key: value} if key in config or key.endswith("_db") else {}
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is not a config of this library: {error}") from None
     return config

@@ -29,8 +29,8 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, TELLING_LATENTS, compute_k_hat, describe_k_hat
 from avse_ppl.inference.vi.optimize import (
+    Schedule,
     check_finite,
-    learning_rate_factor,
     update_noise,
 )
 from avse_ppl.pipeline.catalog import resolve_inference
@@ -50,11 +50,41 @@ def test_a_scene_without_latents_is_not_for_svi():
         FAST(scene, waves(1), seed=0)
 
 
-def test_the_rate_falls_to_a_tenth():
-    rates = [learning_rate_factor(step, 100) for step in range(100)]
-    assert rates[0] == 1.0
-    assert rates[-1] == pytest.approx(0.1, abs=0.01)
-    assert (np.diff(rates) < 0).all()
+def test_the_rate_is_whole_until_the_last_steps_and_falls_to_nothing():
+    schedule = Schedule(1, 200, None)
+    rates = torch.stack([schedule.shares(step) for step in range(200)])[:, 0]
+    assert (rates[:160] == 1.0).all()
+    assert (np.diff(rates[160:]) < 0).all()
+    assert 0.0 < rates[-1] < 0.001
+    assert schedule.shares(200) == 0.0
+
+
+def test_a_recording_settles_when_its_own_bound_is_level():
+    schedule = Schedule(2, 400, torch.tensor([1.0, 1.0]))
+    trace = [torch.tensor([0.0, 10.0 * step]) for step in range(50)]
+    schedule.look(49, trace)
+    assert schedule.converged.tolist() == [True, False]
+    assert schedule.shares(49).tolist() == [1.0, 1.0]
+    first, second = schedule.shares(70).tolist()
+    assert 0.0 < first < second == 1.0
+    assert schedule.shares(90).tolist() == [0.0, 1.0]
+
+
+def test_each_recording_of_a_batch_stops_as_it_does_alone():
+    rng = np.random.default_rng(0)
+    loud = rng.normal(size=4000) * np.repeat(rng.lognormal(size=40), 100)  # takes longer
+    batch = [wave.astype("float32") for wave in (rng.normal(size=4000), loud)]
+    routine = SVI(steps=400, draws=3, tolerance=3e-3)
+    both = routine(SCENE, batch, seed=[5, 6])
+    steps = np.isfinite(both.trace["elbo"]).sum(0)
+    assert both.attrs["converged"]
+    assert steps[0] != steps[1]
+    for row, wave in enumerate(batch):
+        alone = routine(SCENE, wave, seed=[5, 6][row])
+        assert np.isfinite(alone.trace["elbo"]).sum() == steps[row]
+        one = both.select(row)
+        np.testing.assert_allclose(one.mean, alone.mean, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(one.speech, alone.speech, rtol=1e-2, atol=1e-3)
 
 
 # --- k-hat ---------------------------------------------------------------------------------------
@@ -125,8 +155,11 @@ def test_a_warning_about_k_hat_only_where_a_good_guide_passes():
     # The same poor fit, of few latents and of many.
     for n_samples, warned in ((640, True), (16 * (TELLING_LATENTS + 1), False)):
         poor = replace(FAST, steps=2)(SCENE, waves(1, n_samples), seed=0)
-        assert poor.fit[0].k_hat > K_HAT_LIMIT
-        assert (describe_k_hat(poor.fit[0].k_hat) in poor.warnings) is warned
+        k_hat = poor.fit[0].k_hat
+        assert (k_hat is not None) is warned  # of many it would be high, whatever the guide
+        if k_hat is not None:
+            assert k_hat > K_HAT_LIMIT
+            assert describe_k_hat(k_hat) in poor.warnings
 
 
 # --- convergence ---------------------------------------------------------------------------------
@@ -159,9 +192,7 @@ def test_a_rise_that_is_not_said_changes_powers_by_less_than_a_decibel():
     default = resolve_inference("svi", draws=2)(scene, mixture, seed=0)
     assert default.warnings == ()
     bins = default.mean[0].size
-    rise, k = default.fit[0].elbo_rise, default.fit[0].k_hat
-    assert 0 < rise < NOTICEABLE * bins  # it rises, and k-hat is high: attributes hide neither
-    assert k > 0.7
+    assert default.fit[0].elbo_rise < NOTICEABLE * bins * default.kind.tempering
 
 
 # --- no maximum ----------------------------------------------------------------------------------
@@ -247,8 +278,9 @@ def test_they_take_the_place_of_steps():
     speech, rain = (load_audio(BUNDLED / f"{name}.flac").samples for name in ("speech", "rain"))
     mixture = mix(speech[8000:20000], rain, 0.0, seed=0).mixture
     scene = Scene(load_speech("tcvae"), NMF(2))
+    early = replace(FAST, learning_rate=0.15, tempering=1.0, waveforms=False)
     elbo = {
-        updates: replace(FAST, noise_updates=updates, waveforms=False)(scene, mixture, seed=0)
+        updates: replace(early, noise_updates=updates)(scene, mixture, seed=0)
         .trace["elbo"][-5:]
         .mean()
         for updates in (0, 20)
