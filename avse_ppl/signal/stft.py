@@ -161,9 +161,7 @@ class Spectrogram:
             scale=self.scale.to(device, dtype),
             observed=None if self.observed is None else self.observed.to(device),
             recorded=None if self.recorded is None else self.recorded.to(device, complex_dtype),
-            frames=replace(
-                self.frames, device=device, dtype=dtype, visual=visual, encoded=encoded
-            ),
+            frames=replace(self.frames, device=device, dtype=dtype, visual=visual, encoded=encoded),
         )
 
     def with_visual(self, visual: Tensor | None) -> Spectrogram:

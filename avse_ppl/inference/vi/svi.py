@@ -176,8 +176,11 @@ class SVI(InferenceMethod):
             moment_draws=self.moment_draws,
             trace={"elbo": trace.elbo},
             fit=fit,
-            attrs={"steps": len(trace.elbo), "converged": bool(trace.converged.all()),
-                "settling": trace.settling},  # fmt: skip
+            attrs={
+                "steps": len(trace.elbo),
+                "converged": bool(trace.converged.all()),
+                "settling": trace.settling,
+            },  # fmt: skip
             ended_early=trace.ended_early,
             check=assess_guide if telling else None,
         )

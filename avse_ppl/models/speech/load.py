@@ -74,7 +74,7 @@ def load_speech(
         network=cast(PowerDecoder, network), gain_db=config["level_db"],
         start_gain_db=config["start_gain_db"], visual_encoder=visual_encoder,
         amortised=amortised and knows_mixtures(network, config),
-        encoder_width=config.get("encoder_width", 1.0),
+        encoder_width=config.get("encoder_width", 1.0) or 1.0,
         visual_weight=config.get("trust", 1.0),
         stft=Stft(**config["stft"]),
         name=config.get("name", folder.name),
@@ -82,8 +82,10 @@ def load_speech(
 
 
 def knows_mixtures(network: Any, config: Mapping[str, Any]) -> bool:
-    """Whether an encoder was trained on mixtures, and gives the latents of a density."""
-    return config["start_gain_db"] == 0.0 and not isinstance(network, LatentDenoisingNetwork)
+    """Whether an encoder was trained on mixtures, and knows enough of them to measure latents."""
+    width = config.get("encoder_width", 1.0)
+    known = config["start_gain_db"] == 0.0 and width > 0.0
+    return known and not isinstance(network, LatentDenoisingNetwork)
 
 
 def load_visual_encoder(config: Mapping[str, Any], folder: Path) -> LipEncoder | None:
