@@ -192,6 +192,18 @@ def test_a_known_gaussian_covers_as_stated():
     assert found.crps_waveform * np.sqrt((truth**2).mean()) == pytest.approx(draws, rel=0.02)
 
 
+@pytest.mark.parametrize("draws", [19, 39])
+def test_one_more_draw_is_covered_exactly_as_stated(draws):
+    # Each of D + 1 exchangeable waveforms in turn is the truth, the others are the draws.
+    posterior, _ = known_gaussian(draws=draws, n_samples=320)
+    waveforms = np.random.default_rng(0).exponential(size=(draws + 1, 320)).astype(np.float32)
+    rows = []
+    for r, truth in enumerate(waveforms):
+        others = np.delete(waveforms, r, axis=0)[None, :, None]
+        rows.append(coverage(replace(posterior, speech=others), truth, (0.5, 0.8, 0.9)))
+    np.testing.assert_allclose(average_coverage(rows).waveform, (0.5, 0.8, 0.9), rtol=1e-9)
+
+
 def test_half_the_spread_covers_less():
     posterior, truth = known_gaussian(narrow=0.5)
     found = coverage(posterior, truth[0])

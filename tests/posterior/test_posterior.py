@@ -182,6 +182,28 @@ def test_an_interval_holds_its_share_of_the_draws(many, of, probability):
     assert np.abs(below - (1 - probability) / 2).max() <= 1 / 400 + 1e-9
 
 
+@pytest.mark.parametrize("of", ["waveform", "magnitude"])
+@pytest.mark.parametrize(("draws", "probability"), [(19, 0.9), (19, 0.5), (9, 0.8), (39, 0.95)])
+def test_an_interval_covers_one_more_draw_as_often_as_it_says(many, of, draws, probability):
+    # Of D + 1 exchangeable waveforms each is as likely to be the truth: the posterior of recording
+    # r holds all but waveform r. Over r, every sample is inside as often as stated, exactly.
+    random = np.random.default_rng(0)
+    waveforms = np.exp(random.normal(size=(draws + 1, N))).astype("float32")
+    held = np.stack([np.delete(waveforms, r, axis=0) for r in range(draws + 1)], axis=1)
+    rows = {
+        name: getattr(many, name).repeat(draws + 1, 0) for name in ("mean", "variance", "mixture")
+    }
+    posterior = replace(
+        many, **rows, speech=held[None], latents={}, fit=(), n_samples=(N,) * (draws + 1)
+    )
+    low, high = posterior.interval(probability, of)
+    truth = waveforms
+    if of == "magnitude":
+        truth = STFT.forward(torch.from_numpy(waveforms)).abs().numpy()
+    inside = ((low <= truth) & (truth <= high)).sum(axis=0)
+    np.testing.assert_array_equal(inside, round(probability * (draws + 1)))
+
+
 def test_magnitudes_are_those_of_the_draws(many):
     expected = np.abs(STFT.forward(torch.from_numpy(many.draws())).numpy())
     np.testing.assert_allclose(many.magnitudes(), expected, rtol=1e-5, atol=1e-6)

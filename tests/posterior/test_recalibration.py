@@ -15,7 +15,11 @@ from typer.testing import CliRunner
 from avse_ppl import Audio, Posterior, enhance_batch
 from avse_ppl.cli.main import app
 from avse_ppl.evaluation.calibration import average_coverage, coverage
-from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
+from avse_ppl.evaluation.calibration.fit_recalibration import (
+    WaveformDeviations,
+    find_scales,
+    fit_recalibration,
+)
 from avse_ppl.posterior.recalibration import (
     Recalibration,
     draw_scales,
@@ -149,6 +153,19 @@ def test_scales_of_draws_are_spread_evenly_and_seeded():
     np.testing.assert_array_equal(scales, draw_scales((2, 50), 0.5, 0))
     assert (scales != draw_scales((2, 50), 0.5, 1)).any()
     assert (draw_scales((3,), 0.0, 0) == 1).all()
+
+
+def test_draws_that_are_right_need_no_scale():
+    # Each of D + 1 exchangeable values in turn is the truth, the others are the draws: inside as
+    # they are, at scale 1, is exactly the stated share. In pairs of opposite sign, so that 0 is
+    # inside, too.
+    half = np.random.default_rng(0).exponential(size=(20, 50))
+    values = np.concatenate((half, -half))
+    masses = np.zeros(4)
+    for r, truth in enumerate(values):
+        draws = np.delete(values, r, axis=0)
+        masses += (find_scales(WaveformDeviations(truth, draws, np.ones(50)), 0.0) <= 1).mean(1)
+    np.testing.assert_allclose(masses / len(values), (0.9, 0.5, 0.8, 0.95), rtol=1e-9)
 
 
 def test_half_of_the_weight_goes_by_energy():
