@@ -33,7 +33,7 @@ wheel: $(READY)  ## build dist/*.whl
 	rm -rf build dist
 	$(PYTHON) -m build --wheel
 
-bench: $(READY)  ## measure quality and cost; prints the table
+bench: $(READY)  ## measure quality and cost, hours; writes benchmarks/results/, fills the pages
 	$(PYTHON) benchmarks/run.py
 
 clean:  ## remove what the other commands made, except .venv/

@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from common import row, timed
+from common import timed
+from results import Column, Table
 
 import avse_ppl
 from avse_ppl.data import mix
@@ -36,13 +37,33 @@ print(json.dumps({"wall_s": spent[0], "cpu_s": spent[1], "peak_mb": peak / 1024}
 """
 
 
-def main() -> list[str]:
-    """Lines of the tables."""
-    return [*batches(), "", *lengths()]
+def measure() -> dict[str, Table]:
+    """Measure the tables."""
+    return {**measure_batches(), "batching.lengths": measure_lengths()}
 
 
-def batches() -> list[str]:
+def make_batch_tables() -> tuple[Table, Table]:
+    """Columns of the tables of cost and of agreement."""
+    cost = Table(
+        [
+            Column("what", "64 recordings of 3 s", "{what}"),
+            Column("wall", "wall s each", "{wall_s:.3f}"),
+            Column("cpu", "CPU s each", "{cpu_s:.3f}"),
+        ]
+    )
+    agreement = Table(
+        [
+            Column(
+                "largest", "largest difference of a sample, alone and together", "{difference:.1e}"
+            )
+        ]
+    )
+    return cost, agreement
+
+
+def measure_batches() -> dict[str, Table]:
     """One recording alone, in the process and as a command, against 64 together."""
+    cost, agreement = make_batch_tables()
     recordings = [noisy(seed) for seed in range(64)]
     options = {"device": "cpu", "keep_posterior": False}
     avse_ppl.enhance(recordings[0], **options)
@@ -53,19 +74,16 @@ def batches() -> list[str]:
         float(np.abs(a[0].speech.samples - b.speech.samples).max())
         for a, b in zip(single, together, strict=False)
     )
-    lines = [row("64 recordings of 3 s", "wall s each", "CPU s each"), row("---", "---", "---"),
-             row("one at a time", f"{wall_1:.3f}", f"{cpu_1:.3f}"),
-             row("together", f"{wall / 64:.3f}", f"{cpu / 64:.3f}"),
-             row("ratio", f"1/{64 * wall_1 / wall:.1f}", f"1/{64 * cpu_1 / cpu:.1f}")]  # fmt: skip
+    agreement.add_row("sample", difference=difference)
+    cost.add_row("alone", what="one at a time", wall_s=wall_1, cpu_s=cpu_1)
+    cost.add_row("together", what="together", wall_s=wall / 64, cpu_s=cpu / 64)
+    ratios = (f"1/{64 * wall_1 / wall:.1f}", f"1/{64 * cpu_1 / cpu:.1f}")
+    cost.add_row("ratio", what="ratio", wall_s=ratios[0], cpu_s=ratios[1])
     one_s, many_s = as_commands(recordings)
-    lines += [
-        row("`avse-ppl enhance` on one file", f"{one_s:.3f}", ""),
-        row("`avse-ppl enhance` on the folder of 64", f"{many_s / 64:.3f}", ""),
-        row("ratio", f"1/{64 * one_s / many_s:.1f}", ""),
-        "",
-        f"Largest difference between a sample enhanced alone and together: {difference:.1e}.",
-    ]
-    return lines
+    cost.add_row("file", what="`avse-ppl enhance` on one file", wall_s=one_s)
+    cost.add_row("folder", what="`avse-ppl enhance` on the folder of 64", wall_s=many_s / 64)
+    cost.add_row("folder-ratio", what="ratio", wall_s=f"1/{64 * one_s / many_s:.1f}")
+    return {"batching": cost, "batching.agreement": agreement}
 
 
 def as_commands(recordings: list[Audio]) -> tuple[float, float]:
@@ -85,10 +103,22 @@ def as_commands(recordings: list[Audio]) -> tuple[float, float]:
         return seconds[0], seconds[1]
 
 
-def lengths() -> list[str]:
+def make_length_table() -> Table:
+    """Columns of the table of long recordings."""
+    return Table(
+        [
+            Column("length", "length", "{minutes:d} min"),
+            Column("kept", "posterior kept", "{kept}"),
+            Column("wall", "wall s a minute", "{wall_s:.1f}"),
+            Column("cpu", "CPU s a minute", "{cpu_s:.1f}"),
+            Column("memory", "peak MB beyond imports", "{peak_mb:.0f}"),
+        ]
+    )
+
+
+def measure_lengths() -> Table:
     """Cost and peak memory, beyond imports, of long recordings."""
-    lines = [row("length", "posterior kept", "wall s a minute", "CPU s a minute",
-                 "peak MB beyond imports"), row(*["---"] * 5)]  # fmt: skip
+    table = make_length_table()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noisy.wav"
         save_audio(path, noisy(0))
@@ -96,10 +126,12 @@ def lengths() -> list[str]:
             command = [sys.executable, "-c", _LONG, str(path), str(minutes), str(keep)]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = json.loads(output.splitlines()[-1])
-            lines.append(row(f"{minutes} min", "yes" if keep else "no",
-                             f"{found['wall_s'] / minutes:.1f}", f"{found['cpu_s'] / minutes:.1f}",
-                             f"{found['peak_mb']:.0f}"))  # fmt: skip
-    return lines
+            table.add_row(
+                f"{minutes}min-kept" if keep else f"{minutes}min", minutes=minutes,
+                kept="yes" if keep else "no", wall_s=found["wall_s"] / minutes,
+                cpu_s=found["cpu_s"] / minutes, peak_mb=found["peak_mb"],
+            )  # fmt: skip
+    return table
 
 
 def noisy(seed: int) -> Audio:
@@ -108,7 +140,3 @@ def noisy(seed: int) -> Audio:
     name = ("rain", "clock_tick", "running_tap")[seed % 3]
     noise = load_audio(DATA / f"{name}.flac").samples
     return Audio(mix(speech, noise, float(-5 + 5 * (seed % 4)), seed=seed).mixture, 16000)
-
-
-if __name__ == "__main__":
-    print("\n".join(main()))

@@ -63,7 +63,8 @@ def machine() -> str:
     if info.exists():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = lines[0].split(":")[1].strip() if lines else model
+    threads = torch.get_num_threads()
     return (
-        f"{os.cpu_count()} cores ({model}), {torch.get_num_threads()} torch threads, "
+        f"{os.cpu_count()} cores ({model}), {threads} torch thread{'s' * (threads > 1)}, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from common import SHARED, imported, mean_scores, quality, row, score, timed
+from common import SHARED, imported, mean_scores, score, timed
+from results import QUALITY, Column, Table, name_scores, suffix_quality
 
 import avse_ppl
 from avse_ppl import EM
@@ -23,39 +24,56 @@ from avse_ppl.signal.audio import Audio
 LANGEVIN = EM("langevin", iterations=140, step_size=0.4, tempering=0.6, draws=70, waveforms=False)
 
 
-def main() -> list[str]:
-    """Lines of the tables."""
+def measure() -> dict[str, Table]:
+    """Measure both tables."""
     warnings.simplefilter("ignore", UserWarning)
     entries = make_dev_manifest(SHARED / "data")
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
     snrs = sorted({entry.snr_db for entry in entries})
-    lines = [row("speech prior", "method", *(f"{s:+g} dB" for s in snrs), "all", "CPU s a clip"),
-             row(*["---"] * (len(snrs) + 4))]  # fmt: skip
-    groups = [[i for i, e in enumerate(entries) if e.snr_db == s] for s in snrs]
+    table = make_table(snrs)
 
-    def report(prior: str, routine: str, estimates: list[np.ndarray], cost: str) -> None:
+    def report(
+        key: str, prior: str, method: str, estimates: list[np.ndarray], **cost: float
+    ) -> None:
         scores = [score(m.speech, e) for m, e in zip(mixtures, estimates, strict=True)]
-        parts = [quality(mean_scores([scores[i] for i in group])) for group in groups]
-        lines.append(row(prior, routine, *parts, quality(mean_scores(scores)), cost))
-        print(lines[-1], flush=True)
+        values = name_scores(mean_scores(scores))
+        for snr in snrs:
+            group = [s for s, entry in zip(scores, entries, strict=True) if entry.snr_db == snr]
+            values |= name_scores(mean_scores(group), f"_{snr:+g}dB")
+        table.add_row(key, prior=prior, method=method, **values, **cost)
 
-    report("(input)", "", [m.mixture for m in mixtures], "")
+    report("input", "(input)", "", [m.mixture for m in mixtures])
     with tempfile.TemporaryDirectory() as folder:
         rvae = imported("RVAE", Path(folder))
         vae = imported("A-VAE", Path(folder))
-        runs: list[tuple[str, str, dict]] = [
-            ("tcvae (ours)", "default", {}),
-            ("rvae (ours)", "default", {"speech": "rvae"}),
-            ("vae (ours)", "default", {"speech": "vae"}),
-            ("published RVAE", "default", {"speech": rvae}),
-            ("published RVAE", "EM-Langevin", {"speech": rvae, "inference": LANGEVIN}),
-            ("published A-VAE", "default", {"speech": vae}),
+        langevin = {"speech": rvae, "inference": LANGEVIN}
+        runs: list[tuple[str, str, str, dict]] = [
+            ("tcvae", "tcvae (ours)", "default", {}),
+            ("rvae", "rvae (ours)", "default", {"speech": "rvae"}),
+            ("vae", "vae (ours)", "default", {"speech": "vae"}),
+            ("dkf", "dkf (ours)", "default", {"speech": "dkf"}),
+            ("published-rvae", "published RVAE", "default", {"speech": rvae}),
+            ("published-rvae-langevin", "published RVAE", "EM-Langevin", langevin),
+            ("published-a-vae", "published A-VAE", "default", {"speech": vae}),
         ]
-        for prior, routine, keywords in runs:
-            run = batched(mixtures, keywords)
-            estimates, _, cpu = timed(run)
-            report(prior, routine, estimates, f"{cpu / len(mixtures):.2f}")
-    return [*lines, "", *alone(mixtures)]
+        for key, prior, method, keywords in runs:
+            estimates, _, cpu = timed(batched(mixtures, keywords))
+            report(key, prior, method, estimates, cpu_s=cpu / len(mixtures))
+    return {"dev_quality": table, "dev_quality.alone": measure_alone(mixtures)}
+
+
+def make_table(snrs: Sequence[float]) -> Table:
+    """Columns of the main table."""
+    by_snr = [Column(f"{snr:+g}dB", f"{snr:+g} dB", suffix_quality(f"_{snr:+g}dB")) for snr in snrs]
+    return Table(
+        [
+            Column("prior", "speech prior", "{prior}"),
+            Column("method", "inference method", "{method}"),
+            *by_snr,
+            Column("quality", "all", QUALITY),
+            Column("cost", "CPU s a clip", "{cpu_s:.2f}"),
+        ]
+    )
 
 
 def batched(mixtures: list[Mixture], keywords: dict) -> Callable[[], list[np.ndarray]]:
@@ -69,21 +87,30 @@ def batched(mixtures: list[Mixture], keywords: dict) -> Callable[[], list[np.nda
     return run
 
 
-def alone(mixtures: list[Mixture]) -> list[str]:
+def make_alone_table() -> Table:
+    """Columns of the table of single recordings."""
+    return Table(
+        [
+            Column("what", "one recording alone", "{what}"),
+            Column("factor", "real-time factor, median", "{median:.2f}"),
+            Column("range", "from - to", "{lowest:.2f} - {highest:.2f}"),
+        ]
+    )
+
+
+def measure_alone(mixtures: list[Mixture]) -> Table:
     """Real-time factor of single recordings at default settings, with and without draws."""
-    lines = []
-    for keep in (False, True):
+    table = make_alone_table()
+    kinds = {
+        "speech": (False, "enhanced speech only"),
+        "draws": (True, "with the posterior's 50 waveform draws"),
+    }
+    for key, (keep, what) in kinds.items():
         factors = []
         for mixture in mixtures[:9]:
             audio = Audio(mixture.mixture, mixture.sample_rate_hz)
             result = avse_ppl.enhance(audio, device="cpu", keep_posterior=keep)
             factors.append(result.cost["real_time_factor"])
-        what = "with the posterior's 50 waveform draws" if keep else "enhanced speech only"
-        lines.append(f"Real-time factor of one recording alone, {what}: median "
-                     f"{np.median(factors[1:]):.2f} (from {min(factors[1:]):.2f} to "
-                     f"{max(factors[1:]):.2f}).")  # fmt: skip
-    return lines
-
-
-if __name__ == "__main__":
-    print("\n".join(main()))
+        rest = factors[1:]
+        table.add_row(key, what=what, median=np.median(rest), lowest=min(rest), highest=max(rest))
+    return table

@@ -12,7 +12,6 @@ features of 0 in every frame, which is what it does without video.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -20,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import PEERS, imported, mean_scores, quality, row, score, timed
+from common import PEERS, imported, mean_scores, score, timed
+from results import QUALITY, Column, Table, name_scores
 
 from avse_ppl import EM, NMF, Scene, load_speech
 from avse_ppl.models.weights.import_published import VISUAL_FEATURES
@@ -98,31 +98,49 @@ RUNS = (
 )  # fmt: skip
 
 
-def main() -> list[str]:
-    """Lines of the table."""
+def make_table() -> Table:
+    """Columns of the table."""
+    return Table(
+        [
+            Column("weights", "weights", "{weights}"),
+            Column("method", "E-step (Langevin iterations before)", "{e_step} ({warm_up:d})"),
+            Column("quality", "SI-SDR / PESQ / ESTOI", QUALITY),
+            Column("range", "SI-SDR from - to", "{lowest:.1f} - {highest:.1f}"),
+            Column("acceptance", "acceptance", "{acceptance_rate:.2f}"),
+            Column("cost", "CPU s", "{cpu_s:.2f}"),
+            Column("peer", "peer", "{peer_name}"),
+            Column("figures", "peer's figures", "{peer_figures}"),
+            Column("peer_cost", "peer's CPU s", "{peer_cpu_s}"),
+            Column("ratio", "ratio", "1/{speedup:.0f}"),
+        ]
+    )
+
+
+def measure() -> dict[str, Table]:
+    """Measure the table."""
     clean = load_audio(PEERS / "sample" / "s.wav").samples
     noisy = load_audio(PEERS / "sample" / "x.wav").samples
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    lines = [
-        f"Input: {quality(mean_scores([score(clean, noisy)]))} (SI-SDR dB / PESQ / ESTOI). Means of"
-        f" {len(SEEDS)} seeds; settings chosen on this clip.",
-        "",
-        row("weights", "E-step (Langevin iterations before)", "SI-SDR / PESQ / ESTOI",
-            "SI-SDR from - to", "acceptance", "CPU s", "peer", "peer's figures", "peer's CPU s",
-            "ratio"),
-        row(*["---"] * 10),
-    ]  # fmt: skip
+    table = make_table()
+    table.add_row("input", weights="(input)", **name_scores(mean_scores([score(clean, noisy)])))
     with tempfile.TemporaryDirectory() as folder:
         for run in RUNS:
-            lines.append(_row(run, clean, noisy, Path(folder)))
-            print(lines[-1], file=sys.stderr, flush=True)
+            key = f"{run.weights}-{run.routine.e_step}".lower()
+            table.add_row(key, **measure_run(run, clean, noisy, Path(folder)))
     torch.set_num_threads(threads)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return [*lines, "", f"Load of the machine at the end: {load:.1f} of {os.cpu_count()} cores."]
+    table.note = (
+        f"Means of {len(SEEDS)} seeds; load of the machine at the end {load:.1f} of "
+        f"{os.cpu_count()} cores."
+    )
+    return {"em_family": table}
 
 
-def _row(run: Run, clean: np.ndarray, noisy: np.ndarray, folder: Path) -> str:
+def measure_run(
+    run: Run, clean: np.ndarray, noisy: np.ndarray, folder: Path
+) -> dict[str, float | str]:
+    """Values of one row."""
     speech = replace(
         load_speech(imported(run.weights, folder)), start_gain_db=run.start_gain_db
     )  # fmt: skip
@@ -141,14 +159,19 @@ def _row(run: Run, clean: np.ndarray, noisy: np.ndarray, folder: Path) -> str:
         if "acceptance_rate" in posterior.stats:
             rates.append(float(posterior.stats["acceptance_rate"].mean()))
     si_sdr = sorted(s.si_sdr_db for s in scores)
-    return row(
-        run.weights + ", without video" * run.blind,
-        f"{run.routine.e_step} ({run.routine.warm_up})", quality(mean_scores(scores)),
-        f"{si_sdr[0]:.2f} - {si_sdr[-1]:.2f}",
-        f"{sum(rates) / len(rates):.2f}" if rates else "", f"{min(costs):.2f}", run.peer,
-        run.figures, run.cpu_s or "", f"1/{run.cpu_s / min(costs):.0f}" if run.cpu_s else "",
-    )  # fmt: skip
-
-
-if __name__ == "__main__":
-    print("\n".join(main()))
+    values: dict[str, float | str] = {
+        "weights": run.weights + ", without video" * run.blind,
+        "e_step": run.routine.e_step,
+        "warm_up": run.routine.warm_up,
+        **name_scores(mean_scores(scores)),
+        "lowest": si_sdr[0],
+        "highest": si_sdr[-1],
+        "cpu_s": min(costs),
+        "peer_name": run.peer,
+        "peer_figures": run.figures,
+    }
+    if rates:
+        values["acceptance_rate"] = sum(rates) / len(rates)
+    if run.cpu_s:
+        values |= {"peer_cpu_s": run.cpu_s, "speedup": run.cpu_s / min(costs)}
+    return values

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from common import SHARED, mean_scores, quality, row, score, timed
+from common import SHARED, mean_scores, score, timed
+from results import QUALITY, Column, Table, name_scores
 
 from avse_ppl import SVI, ComplexNormal, Scene, Stft, enhance_batch
 from avse_ppl.data import decode, make_dev_manifest, read_noise, realise
@@ -31,26 +32,32 @@ class Silence:
         return ComplexNormal(0.0, frames.number(1e-8))
 
 
-def main() -> list[str]:
-    """Lines of both tables."""
-    return [*evidence(), "", *enhancing()]
+def measure() -> dict[str, Table]:
+    """Measure both tables."""
+    return {"noise_models": measure_evidence(), "noise_models.speech": measure_speech()}
 
 
-def evidence() -> list[str]:
+def measure_evidence() -> Table:
     """ELBO in nats a bin, noise alone."""
     waves, labels = noises()
     spectrogram = Stft().analyse(waves)
     classes = sorted(set(labels))
-    lines = [row("noise model", *classes, "all", "CPU s"), row(*["---"] * (len(classes) + 3))]
+    table = Table(
+        [
+            Column("name", "noise model", "{name}"),
+            *(Column(label, label, f"{{{label}:.2f}}") for label in classes),
+            Column("elbo", "all", "{all:.2f}"),
+            Column("cost", "CPU s", "{cpu_s:.0f}"),
+        ]
+    )
     routine = SVI(steps=250, tolerance=0, draws=2, waveforms=False, moment_draws=1)
     for name in MODELS:
         scene = Scene(Silence(), resolve_noise(name))
         posterior, _, cpu = timed(lambda scene=scene: routine(scene, spectrogram, seed=0))
         elbo = posterior.trace["elbo"][-30:].mean(0) / spectrogram.values[0].numel()
-        by_class = [f"{elbo[np.array(labels) == c].mean():.2f}" for c in classes]
-        lines.append(row(name, *by_class, f"{elbo.mean():.2f}", f"{cpu:.0f}"))
-        print(lines[-1], flush=True)
-    return lines
+        by_class = {label: elbo[np.array(labels) == label].mean() for label in classes}
+        table.add_row(name, name=name, **by_class, all=elbo.mean(), cpu_s=cpu)
+    return table
 
 
 def noises() -> tuple[np.ndarray, list[str]]:
@@ -70,24 +77,24 @@ def noises() -> tuple[np.ndarray, list[str]]:
     return np.stack(waves), labels
 
 
-def enhancing() -> list[str]:
+def measure_speech() -> Table:
     """Scores of enhanced speech, `tcvae` and SVI at their defaults, 0 dB."""
     entries = make_dev_manifest(SHARED / "data", (0.0,))[:12]
     mixtures = [realise(entry, SHARED / "data") for entry in entries]
-    lines = [row("noise model", "SI-SDR / PESQ / ESTOI"), row("---", "---")]
+    table = Table(
+        [
+            Column("name", "noise model", "{name}"),
+            Column("quality", "SI-SDR dB / PESQ / ESTOI", QUALITY),
+        ]
+    )
 
-    def report(name: str, estimates: list[np.ndarray]) -> None:
+    def report(key: str, name: str, estimates: list[np.ndarray]) -> None:
         found = [score(m.speech, e) for m, e in zip(mixtures, estimates, strict=True)]
-        lines.append(row(name, quality(mean_scores(found))))
-        print(lines[-1], flush=True)
+        table.add_row(key, name=name, **name_scores(mean_scores(found)))
 
-    report("(input)", [m.mixture for m in mixtures])
+    report("input", "(input)", [m.mixture for m in mixtures])
     audios = [Audio(m.mixture.astype(np.float32), 16000) for m in mixtures]
     for name in ENHANCING:
         done = enhance_batch(audios, noise=name, device="cpu", keep_posterior=False)
-        report(name, [one.speech.samples for one in done])
-    return lines
-
-
-if __name__ == "__main__":
-    main()
+        report(name, name, [one.speech.samples for one in done])
+    return table

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import SHARED, row
+from common import SHARED
+from results import Column, Table
 
 from avse_ppl import NMF, NUTS, GaussianSpeech, NumPyroNUTS, Posterior, Scene, Stft, load_speech
 from avse_ppl.data import make_dev_manifest, realise
@@ -55,12 +56,24 @@ def effective(powers: dict[str, np.ndarray]) -> float:
     return float(np.median(np.concatenate([ess(value, "bulk") for value in powers.values()])))
 
 
-def against_pyro() -> list[str]:
+def make_sampler_table() -> Table:
+    """Columns of the table of samplers."""
+    return Table(
+        [
+            Column("sampler", "sampler", "{sampler}"),
+            Column("length", "draws", "{draws:d}"),
+            Column("size", "effective draws", "{effective:.0f}"),
+            Column("cost", "s after warm-up", "{seconds:.3g}"),
+            Column("speed", "effective a second", "{rate:.4g}"),
+        ]
+    )
+
+
+def measure_samplers() -> Table:
     """Effective draws a second after the warm-up, on the same scene."""
     scene = Scene(GaussianSpeech(stft=SMALL), NMF(2))
     mixture = simulate(scene, n_samples=(FRAMES - 1) * SMALL.hop, seed=0).mixture
-    lines = [row("sampler", "draws", "effective draws", "s after warm-up", "effective a second")]
-    lines.append(row(*["---"] * 5))
+    table = make_sampler_table()
     rates = []
     settings: tuple[tuple[str, Any, int], ...] = (
         ("Pyro", NUTS(draws=100, warmup=100, chains=2, waveforms=False, max_tree_depth=8), 1),
@@ -72,9 +85,12 @@ def against_pyro() -> list[str]:
         count = effective(powers_of(posterior, scene, mixture))
         seconds = sampling_s(clock, routine, together)
         rates.append(count / seconds)
-        lines.append(row(name, posterior.stats["lp"].size, count, seconds, count / seconds))
-    lines.append(row("ratio", "", "", "", rates[1] / rates[0]))
-    return lines
+        table.add_row(
+            name.lower(), sampler=name, draws=int(posterior.stats["lp"].size), effective=count,
+            seconds=seconds, rate=rates[-1],
+        )  # fmt: skip
+    table.add_row("ratio", sampler="ratio", rate=round(rates[1] / rates[0]))
+    return table
 
 
 def sampling_s(clock: Clock, routine: Any, together: int) -> float:
@@ -87,45 +103,57 @@ def sampling_s(clock: Clock, routine: Any, together: int) -> float:
     return sum(at[end] - at[begin] for begin, end in spans)
 
 
-def whole_recording() -> list[str]:
-    """All latents of 3 s of speech in noise, and how well the chains agree."""
+def measure_recording() -> dict[str, Table]:
+    """All latents of 3 s of speech in noise, how well the chains agree, and what it cost."""
     entry = next(e for e in make_dev_manifest(SHARED / "data") if e.name == MIX)
     wave = realise(entry, SHARED / "data").mixture[: 3 * 16000]
     scene = Scene(load_speech("vae"), NMF(2))
     mixture = scene.stft.analyse(wave)
-    lines = [row("quantity", "R-hat median", "95 %", "largest", "ESS median", "smallest")]
-    lines.append(row(*["---"] * 6))
+    quantities, cost = make_recording_tables()
     begin = time.perf_counter()
     posterior = resolve_inference("numpyro-nuts", waveforms=False)(scene, mixture, seed=0)
     seconds = time.perf_counter() - begin
     for name, value in powers_of(posterior, scene, mixture).items():
         r, n = r_hat(value), ess(value, "bulk")
-        lines.append(row(name, float(np.median(r)), float(np.quantile(r, 0.95)), float(r.max()),
-                         float(np.median(n)), float(n.min())))  # fmt: skip
+        quantities.add_row(
+            name.replace(".", "-"), name=name, r_hat=np.median(r), r_hat_95=np.quantile(r, 0.95),
+            r_hat_max=r.max(), ess=np.median(n), ess_min=n.min(),
+        )  # fmt: skip
     size = sum(value[0, 0].size for value in posterior.latents.values())
     attrs = posterior.attrs
-    lines.append("")
-    lines.append(
-        f"{size} latents, {attrs['chains']} chains of {attrs['warmup']} + {attrs['draws']} draws, "
-        f"{attrs['gradients']} gradients, {seconds:.0f} s in all, compilation included; "
-        f"{int(posterior.stats['diverging'].sum())} draws diverged."
-    )
-    return lines
+    cost.add_row(
+        "run", latents=size, chains=int(attrs["chains"]), warmup=int(attrs["warmup"]),
+        draws=int(attrs["draws"]), gradients=int(attrs["gradients"]), seconds=seconds,
+        diverging=int(posterior.stats["diverging"].sum()),
+    )  # fmt: skip
+    return {"nuts.recording": quantities, "nuts.cost": cost}
 
 
-def main() -> list[str]:
-    """All sections."""
-    text = ["## NUTS", "", f"Scene of 64 bins and {FRAMES} frames, Gaussian speech and NMF(2) "
-            "noise, drawn from itself; ESS is the median over powers by frame and by band.",
-            "", *against_pyro(), ""]  # fmt: skip
-    if SHARED.is_dir():
-        text += [
-            f"Recording {MIX}, 3 s, `vae` and NMF(2), settings of the name `numpyro-nuts`:",
-            "",
+def make_recording_tables() -> tuple[Table, Table]:
+    """Columns of the two tables of a whole recording."""
+    quantities = Table(
+        [
+            Column("name", "quantity", "{name}"),
+            Column("typical", "R-hat median", "{r_hat:.3f}"),
+            Column("most", "95 %", "{r_hat_95:.3f}"),
+            Column("largest", "largest", "{r_hat_max:.3f}"),
+            Column("effective", "ESS median", "{ess:.0f}"),
+            Column("smallest", "smallest", "{ess_min:.0f}"),
         ]
-        text += whole_recording()
-    return text
+    )
+    cost = Table(
+        [
+            Column("size", "latents", "{latents:d}"),
+            Column("length", "chains of draws", "{chains:d} of {warmup:d} + {draws:d}"),
+            Column("work", "gradients", "{gradients:d}"),
+            Column("time", "s in all, compilation included", "{seconds:.0f}"),
+            Column("failed", "diverged draws", "{diverging:d}"),
+        ]
+    )
+    return quantities, cost
 
 
-if __name__ == "__main__":
-    print("\n".join(main()))
+def measure() -> dict[str, Table]:
+    """Measure the samplers, and with the development data the whole recording."""
+    tables = {"nuts": measure_samplers()}
+    return tables | measure_recording() if (SHARED / "data").is_dir() else tables

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import torch
-from common import PEERS, imported, mean_scores, quality, row, score, timed
+from common import PEERS, imported, mean_scores, score, timed
+from results import QUALITY, Column, Table, name_scores
 
 from avse_ppl import EM, NMF, SVI, Scene, load_speech
 from avse_ppl.signal.audio import load_audio
@@ -35,19 +36,33 @@ RUNS = {
 }
 
 
-def main() -> list[str]:
-    """Lines of the table."""
+def make_tables() -> tuple[Table, Table]:
+    """Columns of the main table and of that of start-up."""
+    quality = Table(
+        [
+            Column("weights", "weights", "{weights}"),
+            Column("method", "inference method", "{method}"),
+            Column("quality", "SI-SDR / PESQ / ESTOI", QUALITY),
+            Column("cost", "CPU s", "{cpu_s:.2f}"),
+            Column("peer", "peer", "{peer_name}"),
+            Column("figures", "peer's figures", "{peer_figures}"),
+            Column("peer_cost", "peer's CPU s", "{peer_cpu_s}"),
+            Column("ratio", "ratio", "1/{speedup:.0f}"),
+        ]
+    )
+    startup = Table([Column("time", "`import avse_ppl` in a fresh interpreter, s", "{wall_s:.2f}")])
+    return quality, startup
+
+
+def measure() -> dict[str, Table]:
+    """Measure both tables."""
     clean = load_audio(PEERS / "sample" / "s.wav").samples
     noisy = load_audio(PEERS / "sample" / "x.wav").samples
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    lines = [
-        f"Input: {quality(mean_scores([score(clean, noisy)]))} (SI-SDR dB / PESQ / ESTOI).",
-        "",
-        row("weights", "method", "SI-SDR / PESQ / ESTOI", "CPU s", "peer", "peer's figures",
-            "peer's CPU s", "ratio"),
-        row(*["---"] * 8),
-    ]  # fmt: skip
+    table, startup = make_tables()
+    table.note = f"Means of {len(SEEDS)} seeds."
+    table.add_row("input", weights="(input)", **name_scores(mean_scores([score(clean, noisy)])))
     with tempfile.TemporaryDirectory() as folder:
         for (weights, title), (routine, noise) in RUNS.items():
             scene = Scene(load_speech(imported(weights, Path(folder))), noise)
@@ -58,13 +73,14 @@ def main() -> list[str]:
                 costs.append(cpu)
             cost = sorted(costs[1:])[len(costs[1:]) // 2]
             peer, figures, peer_cost = PEER_ROWS[weights]
-            lines.append(
-                row(weights, title, quality(mean_scores(scores)), f"{cost:.2f}", peer, figures,
-                    peer_cost, f"1/{peer_cost / cost:.0f}")
+            table.add_row(
+                weights.lower(), weights=weights, method=title, cpu_s=cost, peer_name=peer,
+                peer_figures=figures, peer_cpu_s=peer_cost, speedup=peer_cost / cost,
+                **name_scores(mean_scores(scores)),
             )  # fmt: skip
     torch.set_num_threads(threads)
-    lines += ["", f"`import avse_ppl` in a fresh interpreter: {import_seconds():.2f} s."]
-    return lines
+    startup.add_row("import", wall_s=import_seconds())
+    return {"published_sample": table, "published_sample.startup": startup}
 
 
 def import_seconds() -> float:
@@ -75,7 +91,3 @@ def import_seconds() -> float:
         subprocess.run([sys.executable, "-c", "import avse_ppl"], check=True)
         times.append(time.perf_counter() - begin)
     return sorted(times)[1]
-
-
-if __name__ == "__main__":
-    print("\n".join(main()))

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from batching import DATA, noisy
-from common import row, timed
+from common import timed
+from results import Column, Table
 from torch import Tensor
 
 from avse_ppl import NMF, SVI, Scene, load_speech
@@ -30,6 +30,7 @@ from avse_ppl.posterior import Approximation
 from avse_ppl.signal.audio import load_audio
 
 _BOUND_DRAWS, _MOMENT_DRAWS = 100, 20
+_CLIPS = 6
 _ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 # Steps of the textbook loop, and those in which SVI gets at least as far on every average below.
 _PAIRS = ((40, 15), (200, 95))
@@ -75,22 +76,39 @@ def ours(density: LogDensity, randoms: RandomStreams, steps: int) -> Fit:
     return lambda: guide.draw(randoms), guide.entropy
 
 
-def main() -> list[str]:
-    """Lines of the tables."""
+def measure() -> dict[str, Table]:
+    """Measure the three tables."""
     scene = Scene(load_speech("tcvae"), NMF(2))
-    lines = [row("loop", "steps", "ELBO, nats", "SI-SDR dB", "CPU s a clip", "ratio"),
-             row(*["---"] * 6)]  # fmt: skip
+    return {
+        "svi": measure_loops(scene),
+        "svi.guides": measure_guides(scene),
+        "svi.lengths": measure_lengths(scene),
+    }
+
+
+def measure_loops(scene: Scene) -> Table:
+    """Cost of `SVI` and of the textbook loop at the same bound."""
+    table = Table(
+        [
+            Column("loop", "loop", "{loop}"),
+            Column("steps", "steps", "{steps:d}"),
+            Column("elbo", "ELBO, nats", "{elbo:.0f}"),
+            Column("quality", "SI-SDR dB", "{si_sdr:.2f}"),
+            Column("cost", "CPU s a clip", "{cpu_s:.3f}"),
+            Column("ratio", "ratio", "{ratio:.2f}"),
+        ],
+        note=f"Means over {_CLIPS} bundled clips; ELBO over {_BOUND_DRAWS} draws of the guide.",
+    )
     run(scene, ours, 2, clips=1)
     for theirs, own in _PAIRS:
-        baseline, result = run(scene, textbook, theirs), run(scene, ours, own)
-        ratio = baseline.cpu_s / result.cpu_s
-        for name, steps, r, said in (("textbook", theirs, baseline, "1"),
-                                     ("SVI", own, result, f"1/{ratio:.2f}")):  # fmt: skip
-            lines.append(row(name, steps, f"{r.elbo:.0f}", f"{r.si_sdr:.2f}", r.cpu_s, said))
-    return [*lines, "", *guides(scene), "", *lengths(scene)]
+        result, baseline = run(scene, ours, own), run(scene, textbook, theirs)
+        for name, steps, r in (("svi", own, result), ("textbook", theirs, baseline)):
+            ratio = r.cpu_s / result.cpu_s
+            table.add_row(f"{name}-{steps}", loop=name, steps=steps, ratio=ratio, **r._asdict())
+    return table
 
 
-def run(scene: Scene, fit: Callable[..., Fit], steps: int, clips: int = 6) -> Result:
+def run(scene: Scene, fit: Callable[..., Fit], steps: int, clips: int = _CLIPS) -> Result:
     """Mean bound, quality and cost over the bundled sentence in several noises."""
     clean = load_audio(DATA / "speech.flac").samples
     rows = []
@@ -123,10 +141,17 @@ def invert(
     return posterior, bound
 
 
-def guides(scene: Scene) -> list[str]:
+def measure_guides(scene: Scene) -> Table:
     """Bound, k-hat and cost of the three guides, and what the check itself costs."""
-    lines = [row("guide, 120 steps", "last ELBO, nats", "median k-hat", "CPU s", "of it k-hat"),
-             row(*["---"] * 5)]  # fmt: skip
+    table = Table(
+        [
+            Column("guide", "guide, 120 steps", "{guide}"),
+            Column("bound", "last ELBO, nats", "{elbo:.0f}"),
+            Column("shape", "median k-hat", "{k_hat:.2f}"),
+            Column("cost", "CPU s", "{cpu_s:.2f}"),
+            Column("check", "of it k-hat", "{check_s:.2f}"),
+        ]
+    )
     waves = [noisy(seed).samples for seed in range(3)]
     for guide in ("mean-field", "structured", "low-rank"):
         found = []
@@ -138,24 +163,25 @@ def guides(scene: Scene) -> list[str]:
             elbo = posterior.trace["elbo"][-20:].mean()
             found.append((elbo, posterior.fit[0].k_hat, checked[2], checked[2] - plain[2]))
         elbo, k, cpu_s, check_s = np.median(found, axis=0)
-        lines.append(row(guide, f"{elbo:.0f}", f"{k:.2f}", f"{cpu_s:.2f}", f"{check_s:.2f}"))
-    return lines
+        table.add_row(guide, guide=guide, elbo=elbo, k_hat=k, cpu_s=cpu_s, check_s=check_s)
+    return table
 
 
-def lengths(scene: Scene) -> list[str]:
+def measure_lengths(scene: Scene) -> Table:
     """CPU seconds of 40 steps for each second of audio."""
-    lines = [row("audio s", "guide", "CPU s for each second of audio"), row(*["---"] * 3)]
+    table = Table(
+        [
+            Column("length", "audio s", "{audio_s:d}"),
+            Column("guide", "guide", "{guide}"),
+            Column("cost", "CPU s for each second of audio", "{cpu_s:.3f}"),
+        ]
+    )
     wave = noisy(0).samples
     for seconds in (3, 6, 12):
         samples = np.resize(wave, seconds * 16000)
         for guide in ("mean-field", "structured", "low-rank"):
             routine = SVI(guide=guide, steps=40, tolerance=0, moment_draws=1, waveforms=False)
             _, _, cpu_s = timed(lambda r=routine, s=samples: r(scene, s, seed=0))
-            lines.append(row(seconds, guide, f"{cpu_s / seconds:.3f}"))
-    return lines
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print(Path(__file__).name)
-    print("\n".join(main()))
+            key = f"{guide}-{seconds}s"
+            table.add_row(key, audio_s=seconds, guide=guide, cpu_s=cpu_s / seconds)
+    return table

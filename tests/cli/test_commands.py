@@ -230,6 +230,11 @@ def test_models_shows_a_card(weights):
     assert json.loads(run_cli("models", "mine", "--json").stdout)["card"] == "no card"
 
 
+def test_models_shows_a_measured_figure_without_its_marker(here):
+    card = json.loads(run_cli("models", "tcvae", "--json").stdout)["card"]
+    assert "PESQ wide-band / ESTOI: " in card and "<!--" not in card
+
+
 def test_models_shows_the_line_of_what_has_no_weights(here):
     lines = run_cli("models", "em-mala").stdout.splitlines()
     assert lines[0].startswith("--inference em-mala: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,6 +90,7 @@ def find_model(name: str) -> dict[str, Any]:
             _, config = load_network(folder)
             card = folder / "README.md"
             text = card.read_text(encoding="utf-8") if card.is_file() else "no card"
+            text = re.sub(r"<!-- .*? -->", "", text)  # the markers of measured figures
             option = f"--{config.get('use', 'speech')}"
             return {"name": name, "option": option, "config": config, "card": text}
     listed = list_models()
