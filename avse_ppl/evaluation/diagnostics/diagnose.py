@@ -165,14 +165,16 @@ def diagnose(
             scene, mixture, list(latent_draws(posterior, device=target)), chains=count
         )
         chains = chain_figures(powers, stats)
+    elif posterior.diagnostics:  # stats, or chains of a guided diffusion, which have none
+        chains = list(posterior.diagnostics)
     elif stats:
-        chains = list(posterior.diagnostics) or [
+        chains = [
             {"divergences": count_divergences(stats, row), "bfmi": compute_bfmi(stats, row)}
             for row in rows
         ]
     for row, of_chains in enumerate(chains):
         figures[row] |= of_chains
-        if scene is not None and "r_hat" in of_chains:
+        if stats and scene is not None and "r_hat" in of_chains:
             texts[row] += convergence_warnings(of_chains)
     unique = tuple(tuple(dict.fromkeys(row)) for row in texts)
     return Diagnostics(posterior.kind, tuple(figures), unique, check, powers)

@@ -26,6 +26,7 @@ BFMI = 0.3
 # divergence log r + 1 / r - 1 between exponential laws whose means have the ratio r.
 NOTICEABLE = (math.log(10) / 10) ** 2 / 2
 _RISE_WINDOW = 25  # steps
+_ROUNDING = 1e-5  # nats: the rows of a batch are summed in another order each
 _MIN_DRAWS = 4  # of a chain; below that arviz computes nothing
 _ALL_DIVERGED = (
     "every draw diverged, so that these are no draws of the posterior: sample standard-normal "
@@ -112,7 +113,7 @@ def chain_figures(
         blocks, names = [], []
         for name, array in powers.items():
             values = array[:, :, row].reshape(*array.shape[:2], -1)
-            varying = np.nonzero(np.ptp(values, axis=(0, 1)) > 0)[0]  # False for NaN as well
+            varying = np.nonzero(np.ptp(values, axis=(0, 1)) > _ROUNDING)[0]  # not of NaN either
             blocks.append(values[..., varying])
             names += [f"{name}[{index}]" for index in varying]
         values = np.concatenate(blocks, axis=-1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.scene import Scene
+from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.signal.stft import Frames, Spectrogram
 
 _BANDS = 16
@@ -57,29 +57,53 @@ def log_powers(
     >>> powers["noise.frame"].shape, powers["speech.band"].shape
     ((2, 3, 1, 17), (2, 3, 1, 16))
     """
-    bands, mask = average_bands(mixture.frames), mixture.mask
-    rows = []
-    for values in draws:
-        row = {}
-        for role, law in scene.laws_given(values, mixture)._asdict().items():
-            # Second moment: power and squared mean.
-            power = law.power if law.zero_mean else law.power + law.mean.abs().square()
-            power = power.expand(mixture.values.shape).to(bands.dtype)
-            if mask is None or mask.shape[1] == 1:
-                observed = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
-                frame = power.mean(1).log().masked_fill(observed[:, 0] == 0, torch.nan)
-                band = ((bands @ power) * observed).sum(-1) / observed.sum(-1)
-            else:  # some bins are not observed: NaN where none of a frame or a band is
-                observed = mask.to(power.dtype)
-                frame = ((power * observed).sum(1) / observed.sum(1)).log()
-                band = (bands @ (power * observed)).sum(-1) / (bands @ observed).sum(-1)
-            row[f"{role}.frame"] = frame.cpu().numpy()
-            row[f"{role}.band"] = band.log().cpu().numpy()
-        rows.append(row)
+    bands = average_bands(mixture.frames)
+    rows = [
+        average_log_powers(scene.laws_given(values, mixture), mixture, bands) for values in draws
+    ]
     return {
         name: np.stack([row[name] for row in rows]).reshape(chains, -1, *rows[0][name].shape)
         for name in rows[0]
     }
+
+
+def average_log_powers(laws: Laws, mixture: Spectrogram, bands: Tensor) -> dict[str, np.ndarray]:
+    """Log power of speech and of noise in each frame and band, of one draw; see `log_powers`.
+
+    Parameters
+    ----------
+    laws
+        Distributions of speech and of noise given the latents.
+    mixture
+        What was inferred: what is not observed of it does not count.
+    bands
+        Weights ``(band, freq)`` of `average_bands`.
+
+    Examples
+    --------
+    >>> from avse_ppl.models.simulate import reference_scene, simulate
+    >>> scene = reference_scene(noise_known=True)
+    >>> mixture = simulate(scene, n_samples=4096).mixture
+    >>> laws = scene.laws_given({"speech.gain": torch.zeros(1, 1, 17)}, mixture)
+    >>> average_log_powers(laws, mixture, average_bands(mixture.frames))["noise.band"].shape
+    (1, 16)
+    """
+    mask, row = mixture.mask, {}
+    for role, law in laws._asdict().items():
+        # Second moment: power and squared mean.
+        power = law.power if law.zero_mean else law.power + law.mean.abs().square()
+        power = power.expand(mixture.values.shape).to(bands.dtype)
+        if mask is None or mask.shape[1] == 1:
+            observed = torch.ones_like(power[:, :1]) if mask is None else mask.to(power.dtype)
+            frame = power.mean(1).log().masked_fill(observed[:, 0] == 0, torch.nan)
+            band = ((bands @ power) * observed).sum(-1) / observed.sum(-1)
+        else:  # some bins are not observed: NaN where none of a frame or a band is
+            observed = mask.to(power.dtype)
+            frame = ((power * observed).sum(1) / observed.sum(1)).log()
+            band = (bands @ (power * observed)).sum(-1) / (bands @ observed).sum(-1)
+        row[f"{role}.frame"] = frame.cpu().numpy()
+        row[f"{role}.band"] = band.log().cpu().numpy()
+    return row
 
 
 def average_bands(frames: Frames) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.base import Draws, InferenceMethod, Problem
+from avse_ppl.inference.core.convergence import ESS_PER_CHAIN
 from avse_ppl.inference.core.setup import Mixture, Seed
 from avse_ppl.inference.core.video import gate_once
 from avse_ppl.inference.diffusion.chains import (
@@ -66,6 +67,18 @@ class ReverseRun(NamedTuple):
     kind: Approximation
     schedule: NoiseSchedule
     sweeps: Iterator[GibbsSweep]
+
+
+def name_method(diffused: str, schedule: NoiseSchedule) -> str:
+    """What a run approximates, in words: no step of it is accepted or refused, and it is short.
+
+    Examples
+    --------
+    >>> name_method("latents", NoiseSchedule(steps=2, sweeps=10, sigma_start=0.5, sigma_last=0.3))
+    'guided diffusion of latents in short unadjusted chains'
+    """
+    length = "short unadjusted" if schedule.sweeps < ESS_PER_CHAIN else "unadjusted"
+    return f"guided diffusion of {diffused} in {length} chains"
 
 
 @dataclass(frozen=True)
@@ -141,7 +154,7 @@ class GuidedDiffusion(InferenceMethod):
     >>> method = GuidedDiffusion(steps=5, sweeps=2, draws=4)
     >>> posterior = method(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> posterior.speech.shape, posterior.kind
-    ((2, 2, 1, 4000), 'guided diffusion of latents, noise variational')
+    ((2, 2, 1, 4000), 'guided diffusion of latents in short unadjusted chains, noise variational')
     """
 
     steps: int | None = None
@@ -260,7 +273,7 @@ class GuidedDiffusion(InferenceMethod):
             prior, rows, noise, sigmas, state, streams, noise_updates=self.noise_updates,
             noise_retention=schedule.noise_retention, tempering=self.tempering,
         )  # fmt: skip
-        kind = Approximation(f"guided diffusion of bins{origin}", noise=noise.inference)
+        kind = Approximation(name_method(f"bins{origin}", schedule), noise=noise.inference)
         return ReverseRun(kind, schedule, sweeps)
 
     def prepare_latents(self, problem: Problem) -> ReverseRun:
@@ -280,7 +293,7 @@ class GuidedDiffusion(InferenceMethod):
         sweeps = diffusion.run(
             schedule.sigmas, self.langevin_steps, self.noise_updates, schedule.noise_retention
         )
-        kind = Approximation("guided diffusion of latents", noise=diffusion.noise.inference)
+        kind = Approximation(name_method("latents", schedule), noise=diffusion.noise.inference)
         return ReverseRun(kind, schedule, sweeps)
 
     def schedule(self, default: NoiseSchedule) -> NoiseSchedule:

@@ -19,7 +19,7 @@ from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
 from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, name_of, network_of
-from avse_ppl.models.scene import Scene
+from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.models.speech.latent_sequence import SequencePrior
 from avse_ppl.signal.stft import Spectrogram
@@ -220,7 +220,8 @@ class LatentDiffusion:
             noise_values, law = self.noise.draw()
             posterior = speech.condition(law, self.density.mixture.values)
             speech_values = self.density.constrain(self.clean)[0]
-            yield GibbsSweep(posterior, {**values, **speech_values, **noise_values})
+            latents = {**values, **speech_values, **noise_values}
+            yield GibbsSweep(posterior, latents, Laws(speech, law))
             if step + 1 == len(sigmas):
                 return
             kept, fresh = renoising_coefficients(sigma, sigmas[step + 1], noise_retention)

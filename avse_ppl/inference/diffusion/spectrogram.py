@@ -15,7 +15,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.protocols import Denoiser
-from avse_ppl.models.scene import Scene
+from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.models.speech.gaussian import GaussianSpeech
 from avse_ppl.models.speech.score import GaussianScore
@@ -105,7 +105,7 @@ def diffuse_spectrogram(
         values, law = noise.draw()
         tempered = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
         posterior = condition_on_observed(speech, tempered, mixture)
-        yield GibbsSweep(posterior, values)
+        yield GibbsSweep(posterior, values, Laws(posterior, law))
         if step + 1 == len(sigmas):
             return
         unit = streams.normal(posterior.mean.shape, posterior.mean.dtype)

@@ -14,6 +14,7 @@ from avse_ppl import (
     SVI,
     Audio,
     GaussianScore,
+    GaussianSpeech,
     GuidedDiffusion,
     LatentSpeech,
     Scene,
@@ -23,12 +24,17 @@ from avse_ppl import (
     enhance,
     stationary,
 )
+from avse_ppl.evaluation.diagnostics import diagnose
+from avse_ppl.evaluation.diagnostics.posterior_inputs import latent_draws
+from avse_ppl.inference.core.convergence import chain_figures
+from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.inference.diffusion.warm_start import infer_gate
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
 from avse_ppl.models.visual.reliability import Beta, Switching, soft
-from tests.helpers import STFT
+from avse_ppl.posterior.approximation import Approximation
+from tests.helpers import STFT, known_noise
 
 N = 640
 SHORT = {"steps": 3, "sweeps": 2, "draws": 4}
@@ -176,6 +182,72 @@ def test_rows_are_denoised_in_turns_where_memory_is_short(monkeypatch):
     np.testing.assert_allclose(turns.mean, whole.mean, atol=1e-4)
 
 
+# --- how far it can be believed ------------------------------------------------------------------
+
+
+def gaussian_scene(noise=stationary):
+    return Scene(GaussianSpeech(stft=STFT), noise)
+
+
+def test_short_chains_are_judged_and_warned_of():
+    posterior = GuidedDiffusion(sweeps=8)(gaussian_scene(), wave()[None].repeat(2, 0), seed=0)
+    assert posterior.kind.startswith("guided diffusion of latents in short unadjusted chains")
+    assert Approximation.parse(str(posterior.kind)).method == posterior.kind.method
+    for info in posterior.fit:
+        figures = info.chain_figures
+        assert figures is not None
+        assert (figures["chains"], figures["draws"]) == (2, 8)
+        assert figures["r_hat"] > 1.05 and 1 < figures["ess_bulk"] < 40
+        [text] = info.warnings
+        assert text.startswith(f"short chains: R-hat up to {figures['r_hat']:.2f}")
+        assert text.endswith("rough; take more sweeps, langevin_steps or chains")
+    found = diagnose(posterior)
+    assert found.figures[0]["r_hat"] == posterior.diagnostics[0]["r_hat"]
+    assert found.warnings == tuple(info.warnings for info in posterior.fit)
+
+
+def test_figures_are_those_of_the_draws():
+    scene = gaussian_scene()
+    mixture = STFT.analyse(wave())
+    posterior = GuidedDiffusion(sweeps=8, chains=3)(scene, mixture, seed=0)
+    powers = log_powers(scene, mixture, list(latent_draws(posterior)), chains=3)
+    [figures] = chain_figures(powers, {})
+    found = posterior.diagnostics[0]
+    assert found["r_hat_of"] == figures["r_hat_of"]
+    for name in ("quantities", "draws", "r_hat", "ess_bulk", "ess_tail"):
+        assert found[name] == pytest.approx(figures[name], rel=1e-3)
+
+
+def test_long_chains_agree_and_are_not_warned_of():
+    scene = Scene(GaussianSpeech(gain_sd_db=2.0, stft=STFT), known_noise)
+    method = GuidedDiffusion(
+        sweeps=400, sigma_start=3.0, sigma_last=3.0, langevin_steps=5, langevin_step_size=1.0,
+        draws=2, waveforms=False,
+    )  # fmt: skip
+    posterior = method(scene, wave(), seed=0)
+    assert posterior.kind.startswith("guided diffusion of latents in unadjusted chains")
+    assert posterior.diagnostics[0]["r_hat"] < 1.05
+    assert posterior.warnings == ()
+
+
+def test_chains_of_bins_are_judged_by_the_speech_they_leave():
+    posterior = GuidedDiffusion(**{**SHORT, "sweeps": 6})(score_scene(known_noise), wave(), seed=0)
+    assert posterior.diagnostics[0]["r_hat_of"].startswith("speech.")
+    assert posterior.diagnostics[0]["r_hat"] > 1.0
+
+
+def test_sweeps_that_are_too_few_to_judge():
+    posterior = GuidedDiffusion(**SHORT)(gaussian_scene(), wave(), seed=0)
+    assert posterior.warnings == (
+        "short chains: 2 sweeps of 2 chains are too few to judge whether they agree; take more "
+        "sweeps, langevin_steps or chains",
+    )
+    assert posterior.diagnostics[0]["r_hat"] is None
+
+
+# --- starts and ends -----------------------------------------------------------------------------
+
+
 def test_a_warm_start_from_a_base_prior():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -184,8 +256,13 @@ def test_a_warm_start_from_a_base_prior():
     warm = method(score_scene(NMF(2)), wave(), seed=0)
     cold = replace(method, base_prior=None)(score_scene(NMF(2)), wave(), seed=0)
     assert not np.array_equal(warm.mean, cold.mean)
-    assert cold.kind == "guided diffusion of bins, noise a point estimate"
-    assert warm.kind == "guided diffusion of bins from latent speech, noise a point estimate"
+    assert (
+        cold.kind == "guided diffusion of bins in short unadjusted chains, noise a point estimate"
+    )
+    assert warm.kind == (
+        "guided diffusion of bins from latent speech in short unadjusted chains, "
+        "noise a point estimate"
+    )
     again = method(score_scene(NMF(2)), wave(), seed=0)
     np.testing.assert_array_equal(warm.mean, again.mean)
 
