@@ -25,6 +25,7 @@ from avse_ppl import (  # noqa: E402
     Scene,
 )
 from avse_ppl.inference.core.log_density import LogDensity  # noqa: E402
+from avse_ppl.inference.mcmc.jax_chains import JaxChains  # noqa: E402
 from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density, to_jax  # noqa: E402
 from avse_ppl.inference.mcmc.metric import (  # noqa: E402
     arrange_latents,
@@ -81,6 +82,26 @@ def test_it_runs_is_reproducible_and_a_batch_is_a_loop():
     np.testing.assert_array_equal(alone.latents["speech.gain"][:, :, 0],
                                   batch.latents["speech.gain"][:, :, 1])  # fmt: skip
     np.testing.assert_allclose(alone.speech[:, :, 0], batch.speech[:, :, 1], atol=1e-6)
+
+
+def test_step_sizes_are_adapted_in_the_warm_up_and_frozen_after_it(monkeypatch):
+    # Draws of a chain whose step size follows its own states are not of a Markov chain.
+    blocks, run = [], JaxChains.run
+
+    def watch(*args, **settings):
+        for block in run(*args, **settings):
+            blocks.append(np.asarray(block.step_size))
+            yield block
+
+    monkeypatch.setattr(JaxChains, "run", watch)
+    replace(QUICK, draws=50)(nmf_scene(), waves(), seed=0)
+    warmup, *after = blocks
+    assert warmup.shape == (25, 2)
+    assert (np.diff(warmup, axis=0) != 0).mean() > 0.9
+    assert len(after) == 2
+    frozen = np.concatenate(after)
+    np.testing.assert_array_equal(frozen, np.broadcast_to(frozen[0], frozen.shape))
+    assert frozen[0, 0] != frozen[0, 1]  # each chain has its own
 
 
 def test_an_interrupt_keeps_the_draws_so_far():
