@@ -11,12 +11,13 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import SHARED, mean_scores, quality, row, score, timed
+from common import SHARED, mean_scores, score, timed
+from results import Column, Table, name_scores, suffix_quality
 
 import avse_ppl
 from avse_ppl.data import (
@@ -88,38 +89,69 @@ def enhanced(some: list[Case], prior: str | Path, video: bool) -> tuple[list[np.
     return [result.speech.samples for result in results], cpu_s / len(some)
 
 
-def main(priors: Sequence[str | Path] = PRIORS, snrs_db: Sequence[float] = SNRS_DB) -> list[str]:
-    """Lines of the tables."""
+def make_tables(names: Iterable[str]) -> tuple[Table, Table]:
+    """Columns of the tables of quality and of cost, for the estimates of those names."""
+    quality = Table(
+        [
+            Column("speaker", "speaker", "{speaker}"),
+            Column("noise", "noise", "{noise}"),
+            Column("snr", "SNR", "{snr_db:+g} dB"),
+            *(Column(slug(name), name, suffix_quality(f"_{slug(name)}")) for name in names),
+        ]
+    )
+    cost = Table(
+        [
+            Column("name", "face tracking excluded", "{name}"),
+            Column("cost", "CPU s for a clip of 3 s", "{cpu_s:.2f}"),
+        ]
+    )
+    return quality, cost
+
+
+def slug(name: str) -> str:
+    """The name of an estimate as part of the name of a figure."""
+    return name.replace(" ", "-").replace(".", "-")
+
+
+def measure(
+    priors: Sequence[str | Path] = PRIORS, snrs_db: Sequence[float] = SNRS_DB
+) -> dict[str, Table]:
+    """Measure both tables."""
     warnings.simplefilter("ignore", UserWarning)
     some = cases(snrs_db)
-    columns = {"input": [case.mixture.mixture for case in some]}
-    columns["tcvae"], cost = enhanced(some, "tcvae", False)
-    costs = {"tcvae": cost}
+    estimates = {"input": [case.mixture.mixture for case in some]}
+    estimates["tcvae"], cpu_s = enhanced(some, "tcvae", False)
+    costs = {"tcvae": cpu_s}
     for prior in priors:
-        name = Path(prior).name
         for video, what in ((False, "audio-only"), (True, "with lips")):
-            columns[f"{name} {what}"], costs[f"{name} {what}"] = enhanced(some, prior, video)
+            name = f"{Path(prior).name} {what}"
+            estimates[name], costs[name] = enhanced(some, prior, video)
     scores = {
-        name: [score(c.mixture.speech, e) for c, e in zip(some, estimates, strict=True)]
-        for name, estimates in columns.items()
+        name: [score(c.mixture.speech, e) for c, e in zip(some, waves, strict=True)]
+        for name, waves in estimates.items()
     }
-    lines = [row("speaker", "noise", "SNR", *scores), row(*["---"] * (3 + len(scores)))]
-    for key, indices in _groups(some).items():
-        parts = [quality(mean_scores([rows[i] for i in indices])) for rows in scores.values()]
-        lines.append(row(*key, *parts))
-        print(lines[-1], flush=True)
-    cost = ", ".join(f"{name} {cpu_s:.2f}" for name, cpu_s in costs.items())
-    return [*lines, "", f"CPU seconds for a clip of 3 s, face tracking excluded: {cost}."]
+    quality, cost = make_tables(estimates)
+    quality.note = "All settings at their defaults."
+    for (speaker, noise, snr_db), indices in _groups(some).items():
+        values: dict[str, float] = {}
+        for name, rows in scores.items():
+            values |= name_scores(mean_scores([rows[i] for i in indices]), f"_{slug(name)}")
+        key = f"{speaker}_{noise}_{snr_db:+g}dB"
+        quality.add_row(key, speaker=speaker, noise=noise, snr_db=snr_db, **values)
+    for name, cpu_s in costs.items():
+        cost.add_row(slug(name), name=name, cpu_s=cpu_s)
+    return {"av_quality": quality, "av_quality.cost": cost}
 
 
-def _groups(some: list[Case]) -> dict[tuple[str, str, str], list[int]]:
-    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+def _groups(some: list[Case]) -> dict[tuple[str, str, float], list[int]]:
+    groups: dict[tuple[str, str, float], list[int]] = defaultdict(list)
     for i, case in enumerate(some):
-        groups[case.speaker, case.noise, f"{case.snr_db:+g} dB"].append(i)
+        groups[case.speaker, case.noise, case.snr_db].append(i)
     for i, case in enumerate(some):
-        groups[case.speaker, "all", f"{case.snr_db:+g} dB"].append(i)
+        groups[case.speaker, "all", case.snr_db].append(i)
     return groups
 
 
 if __name__ == "__main__":
-    print("\n".join(main(sys.argv[1:] or PRIORS)))
+    for table in measure(sys.argv[1:] or PRIORS).values():
+        print(table.format_markdown())

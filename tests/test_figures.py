@@ -49,7 +49,8 @@ def test_figures_are_those_of_the_results(page: Path) -> None:
 
 
 def test_headline_figures_are_marked() -> None:
-    cards = [f"avse_ppl/models/pretrained/{name}/README.md" for name in ("tcvae", "rvae", "vae")]
+    priors = ("tcvae", "rvae", "vae", "av-dkf")
+    cards = [f"avse_ppl/models/pretrained/{name}/README.md" for name in priors]
     for name in ["README.md", "benchmarks/RESULTS.md", *cards]:
         assert figures.MARKER.search((ROOT / name).read_text(encoding="utf-8")), name
 
