@@ -198,6 +198,27 @@ def test_a_short_warm_up_finds_a_step_size(name):
     assert easy.stats["acceptance_rate"].mean() > 0.5
 
 
+@both
+def test_step_size_and_metric_are_frozen_after_the_warm_up(name):
+    # Draws of a chain that adapts to its own states are not of a Markov chain.
+    density = LogDensity(SCENE, STFT.analyse(waves()))
+    potential = Potential(density, 1.0)
+    kernel = replace(METHODS[name], warmup=150).make_kernel(potential)
+    start = {site.name: site.start for site in density.sites}
+    ones = {site.name: torch.ones(site.shape) for site in density.sites}
+    sizes, metrics = [], []
+
+    def note():
+        sizes.append(float(kernel.step_size))
+        metrics.append(next(iter(kernel.inverse_mass_matrix.values())).clone())
+
+    run_chain(kernel, potential, start, ones, (150, 30), 0, ChainRun(), note)
+    assert len(set(sizes[:149])) > 100
+    assert len(set(sizes[150:])) == 1
+    assert not torch.equal(metrics[0], metrics[150])
+    assert all(torch.equal(metric, metrics[150]) for metric in metrics[150:])
+
+
 # --- progress and interruption -------------------------------------------------------------------
 
 
