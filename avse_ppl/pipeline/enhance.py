@@ -162,7 +162,7 @@ def enhance(
     >>> noisy = np.random.default_rng(0).normal(size=8000).astype("float32")
     >>> enhanced = enhance(noisy, sample_rate_hz=16000, speech="gaussian", noise="stationary")
     >>> enhanced.speech.samples.shape, enhanced.posterior.kind
-    ((8000,), 'variational')
+    ((8000,), 'variational, tempered 0.25')
     """
     track = None if video_options is None else video_options.audio_track
     audio = as_audio(noisy, sample_rate_hz, track=track)

@@ -97,7 +97,10 @@ NOISES: dict[str, Any] = {
 
 # --- inference methods ---------------------------------------------------------------------------
 
-_SVI = {"steps": STEPS, "tolerance": 0, "draws": DRAWS, "k_hat_draws": 25, "moment_draws": None}
+_SVI = {
+    "steps": STEPS, "tolerance": 0, "draws": DRAWS, "k_hat_draws": 25, "moment_draws": None,
+    "tempering": 1.0, "learning_rate": 0.15,
+}  # fmt: skip
 _EM = {"iterations": STEPS, "draws": DRAWS, "e_steps": 1, "warm_up": 0, "tempering": 1.0}
 _CHAINS = {"warmup": 2, "chains": 2, "init_steps": 5}
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -244,7 +244,9 @@ def test_each_recording_of_a_batch_has_the_evidence_of_its_own():
 
 CHAINS = {"warmup": 50, "draws": 100, "chains": 2, "max_tree_depth": 3, "waveforms": False}
 CONVERGED = {
-    "svi": SVI(steps=400, learning_rate=0.04, tolerance=0, draws=300, waveforms=False),
+    "svi": SVI(
+        steps=400, learning_rate=0.04, tolerance=0, draws=300, waveforms=False, tempering=1.0
+    ),
     "nuts": NUTS(**CHAINS),
     "numpyro-nuts": NumPyroNUTS(**CHAINS),
 }
@@ -375,7 +377,7 @@ def test_recorded_values_are_saved_and_loaded(tmp_path):
 
 def test_leave_one_out_counts_the_mixture_alone():
     scenes = [Scene(SPEECH, model) for model in (metered, factored)]
-    method = SVI(steps=50, draws=100, waveforms=False)
+    method = SVI(steps=50, draws=100, waveforms=False, tempering=1.0, learning_rate=0.15)
     for scene in scenes:
         posterior = method(scene, waves(1, N)[0], seed=0)
         pointwise = loo(scene, posterior.observed_spectrogram(), posterior)

@@ -10,7 +10,6 @@ import pytest
 import soundfile
 
 from avse_ppl.data import (
-    DEV_NOISES,
     Clip,
     decode,
     highpass,
@@ -19,6 +18,7 @@ from avse_ppl.data import (
     read_noise,
     read_speechocean762,
 )
+from avse_ppl.data.clips import HELD_OUT_NOISES
 from avse_ppl.data.readers.lrw_ar import load_identities
 from tests.helpers import BUNDLED, RATE_HZ
 
@@ -211,7 +211,7 @@ def test_real_corpora_have_the_stated_sizes_and_splits(shared):
     counts = Counter(clip.corpus for clip in noise)
     assert (counts["esc10"], counts["kitchen20"]) == (320, 733)
     assert counts["speech_commands"] == 4
-    assert {clip.label for clip in noise if clip.split == "dev"} == set(DEV_NOISES)
+    assert {clip.label for clip in noise if clip.split == "dev"} == set(HELD_OUT_NOISES)
 
 
 # Decoding

@@ -99,7 +99,9 @@ def test_latents_of_single_bins_are_integrated_out():
     # Without speech the integral over the texture is a Student's t density.
     scene = Scene(QUIET, textured)
     mixture = simulate(scene, n_samples=400, seed=1).mixture
-    posterior = SVI(steps=150, draws=100, waveforms=False)(scene, mixture, seed=0)
+    posterior = SVI(steps=150, draws=100, waveforms=False, tempering=1.0, learning_rate=0.15)(
+        scene, mixture, seed=0
+    )
     density = LogDensity(scene, mixture)
     bins = make_pointwise_log_likelihood(density, posterior, seed=0)
     assert bins.local == ("texture",)
@@ -119,7 +121,9 @@ def test_latents_of_single_bins_are_integrated_out():
 def test_two_latents_of_one_bin_are_integrated_out_together():
     scene = Scene(QUIET, two_local)
     mixture = simulate(scene, n_samples=400, seed=1).mixture
-    posterior = SVI(steps=150, draws=100, waveforms=False)(scene, mixture, seed=0)
+    posterior = SVI(steps=150, draws=100, waveforms=False, tempering=1.0, learning_rate=0.15)(
+        scene, mixture, seed=0
+    )
     bins = make_pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0)
     assert set(bins.local) == {"a", "b"}
     draw = {n: torch.from_numpy(v[0, 0]) for n, v in posterior.latents.items()}
@@ -136,7 +140,9 @@ def test_two_latents_of_one_bin_are_integrated_out_together():
 def test_a_latent_that_reaches_into_other_bins_is_not_integrated():
     scene = Scene(QUIET, smooth)
     mixture = simulate(scene, n_samples=400).mixture
-    posterior = SVI(steps=3, draws=100, waveforms=False)(scene, mixture, seed=0)
+    posterior = SVI(steps=3, draws=100, waveforms=False, tempering=1.0, learning_rate=0.15)(
+        scene, mixture, seed=0
+    )
     assert make_pointwise_log_likelihood(LogDensity(scene, mixture), posterior, seed=0).local == ()
 
 
@@ -153,7 +159,7 @@ def test_tempered_draws_are_reweighted_by_the_tempered_density():
 def test_what_loo_refuses():
     scene = reference_scene(noise_known=False, stft=STFT)
     mixture = simulate(scene, n_samples=400).mixture
-    run = SVI(steps=3, draws=100, waveforms=False)
+    run = SVI(steps=3, draws=100, waveforms=False, tempering=1.0, learning_rate=0.15)
     with pytest.raises(ValueError, match=r"holds 99 draws of its latents.*200 draws or more"):
         loo(scene, mixture, replace(run, draws=99)(scene, mixture, seed=0))
     with pytest.raises(ValueError, match="not a point estimate; use the method 'svi'"):
@@ -228,7 +234,7 @@ def test_the_table():
 
 # --- preferences ---------------------------------------------------------------------------------
 
-FAST = SVI(steps=80, draws=100, waveforms=False)
+FAST = SVI(steps=80, draws=100, waveforms=False, tempering=1.0, learning_rate=0.15)
 
 
 def simulated_wave(heavy, seed, n=2000):

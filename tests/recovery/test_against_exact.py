@@ -487,7 +487,9 @@ def test_svi_intervals_cover(known):
     draws = 199
     scene = reference_scene(known, stft=STFT)
     simulated = simulate(scene, 320, recordings=200, seed=12)
-    routine = SVI(steps=1000, learning_rate=0.02, tolerance=0, draws=draws, waveforms=False)
+    routine = SVI(
+        steps=1000, learning_rate=0.02, tolerance=0, draws=draws, waveforms=False, tempering=1.0
+    )
     posterior = routine(scene, simulated.mixture, seed=0)
     for name, values in posterior.latents.items():
         rank = ranks_of(simulated.latents[name].numpy(), values[0])

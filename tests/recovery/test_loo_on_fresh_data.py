@@ -27,7 +27,9 @@ def score_new_data(noise, seed):
     """Sums over bins: left out with their neighbours, seen, and of a fresh recording."""
     seen, fresh = np.random.default_rng(seed).normal(size=(2, 1600)).astype("float32")
     scene, mixture = Scene(QUIET, noise), STFT.analyse(seen)
-    posterior = SVI(steps=250, draws=300, waveforms=False)(scene, mixture, seed=0)
+    posterior = SVI(steps=250, draws=300, waveforms=False, tempering=1.0, learning_rate=0.15)(
+        scene, mixture, seed=0
+    )
     found = loo(scene, mixture, posterior)
     other = STFT.forward(torch.from_numpy(fresh)[None]) / mixture.scale[:, None, None]
     draws = [

@@ -80,7 +80,9 @@ def error_db(name, noise):
     """RMS error of the level of the noise, dB."""
     mixture, truth = simulate_noise(name)
     scene = make_scene(name, noise)
-    routine = SVI(steps=100, learning_rate=0.1, tolerance=0, draws=20, waveforms=False)
+    routine = SVI(
+        steps=100, learning_rate=0.1, tolerance=0, draws=20, waveforms=False, tempering=1.0
+    )
     posterior = routine(scene, mixture, seed=0)
     gap = noise_db(scene, mixture, posterior.latents) - truth
     return float(np.sqrt(np.mean(gap[:, LOW if name == "wind" else slice(None)] ** 2)))

@@ -79,7 +79,7 @@ def infer_exactly(name):
 def fit_guide(name, guide):
     return SVI(
         guide=guide, rank=1, steps=STEPS, learning_rate=0.1, tolerance=0, draws=DRAWS,
-        moment_draws=1, waveforms=False,
+        moment_draws=1, waveforms=False, tempering=1.0,
     )(SCENES[name], simulate_mixture(name), seed=0)  # fmt: skip
 
 
@@ -143,8 +143,8 @@ def test_each_structure_has_its_scene():
 
 def test_the_elbo_orders_the_guides():
     for name, right in RIGHT.items():
-        means = {guide: fit_guide(name, guide).trace["elbo"][-200:].mean(0) for guide in GUIDES}
-        assert (means[right] > means["mean-field"] + 1.0).all()
+        means = {guide: fit_guide(name, guide).trace["elbo"][-40:].mean(0) for guide in GUIDES}
+        assert (means[right] > means["mean-field"] + 1.0).all()  # once the rate has fallen
 
 
 @each
@@ -153,8 +153,7 @@ def test_k_hat_tells_the_guides_apart(name, guide):
     for tried in ("mean-field", guide):
         routine = SVI(
             guide=tried, rank=1, steps=STEPS, learning_rate=0.1, tolerance=0, draws=2,
-            k_hat_draws=400,
-        )  # fmt: skip
+            k_hat_draws=400, tempering=1.0)  # fmt: skip
         posterior = routine(SCENES[name], simulate_mixture(name), seed=0)
         found[tried] = [info.k_hat for info in posterior.fit]
         high = [k > 0.7 for k in found[tried]]

@@ -180,7 +180,7 @@ class SVI(InferenceMethod):
                 "steps": len(trace.elbo),
                 "converged": bool(trace.converged.all()),
                 "settling": trace.settling,
-            },  # fmt: skip
+            },
             ended_early=trace.ended_early,
             check=assess_guide if telling else None,
         )
