@@ -23,6 +23,8 @@ BENCHMARKS: dict[str, tuple[Path | None, int | None]] = {
     "published_sample": (PEERS, 1),
     "em_family": (PEERS, 1),
     "dev_quality": (DATA, 1),
+    "convergence": (DATA, 1),
+    "coverage": (DATA, 1),
     "noise_models": (DATA, 1),
     "svi": (None, 1),
     "nuts": (None, 1),

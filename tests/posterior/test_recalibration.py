@@ -20,6 +20,7 @@ from avse_ppl.evaluation.calibration.fit_recalibration import (
     find_scales,
     fit_recalibration,
 )
+from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.recalibration import (
     Recalibration,
     draw_scales,
@@ -238,7 +239,7 @@ def test_shipped_tables_are_of_the_default_models():
     for table in tables:
         speech = {"tcvae"} if table.routine != "guided" else {"latent-diffusion", "score"}
         assert table.speech in speech
-        assert (table.noise, table.recordings) == ("NMF", 108)
+        assert table.noise == "NMF" and table.recordings >= 60
         quantiles = np.array(table.quantiles)
         assert quantiles.shape == (len(table.edges_db) + 1, len(table.probabilities))
         assert (np.diff(quantiles, axis=1) >= 0).all()
@@ -298,8 +299,10 @@ def test_nothing_is_shipped_for_other_models():
     [(posterior, _)] = posteriors(1, 1.0)
     with pytest.raises(ValueError, match=r"no recalibration is shipped for .*speech 'white'"):
         posterior.recalibrated()
-    as_shipped = replace(posterior, attrs={**NAMES, "speech": "tcvae"})
-    assert recalibration_for(as_shipped) == find_shipped(routine="svi")
+    shipped = find_shipped(routine="svi")
+    kind = Approximation.parse(shipped.kind)
+    as_shipped = replace(posterior, kind=kind, attrs={**NAMES, "speech": "tcvae"})
+    assert recalibration_for(as_shipped) == shipped
 
 
 # --- in one call and on the command line ---------------------------------------------------------
