@@ -17,7 +17,7 @@ from avse_ppl import NMF, SVI, Scene, load_speech
 from avse_ppl.data import make_dev_manifest, realise
 
 SPEAKERS, SNR_DB = (0, 3), -5.0
-STEPS = {"default": (60, 150, 300, 550, 1500), "prior-alone": (13, 120, 400, 1500)}
+STEPS = {"default": (60, 150, 300), "default-to-the-end": (1500,), "prior-alone": (13, 120, 400)}
 _LAST = 20  # steps that the bound is averaged over
 
 
@@ -32,16 +32,19 @@ def measure() -> dict[str, Table]:
             Column("name", "scene", "{name}"),
             Column("steps", "steps at most", "{steps:d}"),
             Column("done", "steps done", "{done:.0f}"),
-            Column("bound", "ELBO below the last row's, nats/s", "{bound:.1f}"),
+            Column("bound", "ELBO below the longest run, nats/s", "{bound:.1f}"),
             Column("quality", "SI-SDR / PESQ / ESTOI", QUALITY),
             Column("cost", "real-time factor", "{rtf:.2f}"),
         ],
         note="Twelve mixtures of two speakers at -5 dB.",
     )
+    rows: list[tuple[str, int, list[Any], np.ndarray, float]] = []
     for name, all_steps in STEPS.items():
-        rows = [(steps, *run_all(name, steps, mixtures)) for steps in all_steps]
-        top = rows[-1][2]
-        for steps, posteriors, bounds, seconds in rows:
+        rows += [(name, steps, *run_all(name, steps, mixtures)) for steps in all_steps]
+    for name in STEPS:
+        mine = [row for row in rows if row[0].split("-")[0] == name.split("-")[0]]
+        top = mine[-1][3]
+        for _, steps, posteriors, bounds, seconds in (row for row in rows if row[0] == name):
             scores = [
                 score(m.speech, p.enhance()) for m, p in zip(mixtures, posteriors, strict=True)
             ]
@@ -61,8 +64,10 @@ def duration_s(mixtures: Any) -> np.ndarray:
 
 def run_all(name: str, steps: int, mixtures: Any) -> tuple[list[Any], np.ndarray, float]:
     """Posteriors of all mixtures, their last ELBO, and wall seconds."""
-    if name == "default":
-        scene, method = Scene(load_speech("tcvae"), NMF()), SVI(steps=steps, waveforms=False)
+    if name.startswith("default"):
+        tolerance = SVI().tolerance if name == "default" else 0.0
+        scene = Scene(load_speech("tcvae"), NMF())
+        method = SVI(steps=steps, tolerance=tolerance, waveforms=False)
     else:
         scene = Scene(load_speech("tcvae", amortised=False), NMF(2))
         method = SVI(steps=steps, tempering=1.0, learning_rate=0.15, tolerance=0, waveforms=False)

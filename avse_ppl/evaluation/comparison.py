@@ -68,6 +68,15 @@ class Comparison:
         """Model with the highest elpd."""
         return self.models[0]
 
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Models that are within one standard error of the best: between these, no verdict."""
+        return tuple(
+            row["model"]
+            for row in self.table()[1:]
+            if not -row["difference"] > row["difference_se"]
+        )
+
     def difference(self, model: str, other: str) -> np.ndarray:
         """Elpd difference of two models in each bin, ``(freq, time)``, nats.
 

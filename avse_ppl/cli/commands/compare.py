@@ -137,6 +137,7 @@ def compare(
         if as_json:
             report = {
                 "best": comparison.best,
+                "undecided": list(comparison.undecided),
                 "models": comparison.table(),
                 "kind": comparison.kind,
                 "plot": None if plot is None else str(plot),
@@ -147,6 +148,11 @@ def compare(
             return
         for line in format_table(comparison):
             console.print_line(line)
+        if comparison.undecided:
+            console.print_line(
+                f"no verdict between {comparison.best} and {' and '.join(comparison.undecided)}: "
+                "within one standard error"
+            )
         bins = comparison.power.size
         console.print_line(f"nats, of {bins} time-frequency bins; draws: {comparison.kind}")
         if plot is not None:
