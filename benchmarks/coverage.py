@@ -1,8 +1,8 @@
 """Coverage that carries over: credible regions on corpora that nothing was fitted to.
 
 Fits the recalibration that the library ships for its default to `varied_mixtures`, half of the
-recordings at a time, tests it on the other half, and on nEMO, which is never fitted to. With
-``--ship`` it is fitted to all of the former and saved.
+recordings at a time, tests it on the other half, and on nEMO, which is never fitted to.
+``python benchmarks/coverage.py TABLE ...`` fits tables of the library (`SHIPPED`) and saves them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from common import SHARED
 from results import Column, Table
 from varied_mixtures import VariedMixture, make_foreign_mixtures, make_varied_mixtures
 
-from avse_ppl import NMF, SVI, Scene, load_speech
+from avse_ppl import NMF, Scene, load_speech
 from avse_ppl.evaluation.calibration import Coverage, coverage
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
+from avse_ppl.pipeline.catalog import resolve_inference
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.posterior.recalibration import TABLES, Recalibration
 
@@ -29,6 +30,12 @@ FITTED_ON = (
 )
 Case = tuple[Posterior, VariedMixture]
 KINDS = ("bins", "bins_by_energy", "waveform", "waveform_by_energy")
+# Tables: inference method, speech prior, mixtures of each corpus.
+SHIPPED = {
+    "svi": ("svi", "tcvae", 40),
+    "guided-latent-diffusion": ("guided", "latent-diffusion", 20),
+    "guided-score": ("guided", "score", 20),
+}
 _LOW = 0.7  # coverage of the 90 % regions of a recording
 
 
@@ -59,16 +66,23 @@ def measure() -> dict[str, Table]:
         values |= {f"{k}_worst": w for k, w in zip(KINDS, worst, strict=True)}
         low = 100 * (each < 100 * _LOW).any(1).mean()
         table.add_row(name, name=name.replace("-", ", "), **values, low=low)
-    if "--ship" in sys.argv:
-        whole.save(TABLES / "svi.json")
     return {"coverage": table}
 
 
-def infer(mixtures: Sequence[VariedMixture]) -> list[Case]:
-    """Posterior of each mixture under the default."""
+def infer(
+    mixtures: Sequence[VariedMixture], speech: str = "tcvae", inference: str = "svi"
+) -> list[Case]:
+    """Posterior of each mixture, by default under the default scene and method."""
     torch.set_num_threads(1)
-    scene, method = Scene(load_speech("tcvae"), NMF()), SVI()
+    scene, method = Scene(load_speech(speech), NMF()), resolve_inference(inference, device="cpu")
     return [(method(scene, m.mixture, seed=0), m) for m in mixtures]
+
+
+def ship(name: str) -> None:
+    """Fit one of the tables of the library and save it."""
+    inference, speech, per_corpus = SHIPPED[name]
+    cases = infer(make_varied_mixtures(SHARED / "data", per_corpus), speech, inference)
+    print(fit(cases).save(TABLES / f"{name}.json"))
 
 
 def fit(cases: Sequence[Case]) -> Recalibration:
@@ -84,4 +98,5 @@ def ninety(found: Coverage) -> Any:
 
 
 if __name__ == "__main__":
-    print(measure()["coverage"].format_markdown())
+    for wanted in sys.argv[1:]:
+        ship(wanted)

@@ -20,6 +20,7 @@ from avse_ppl.data import (
 )
 from avse_ppl.data.clips import HELD_OUT_NOISES
 from avse_ppl.data.readers.lrw_ar import load_identities
+from avse_ppl.data.readers.recordings import read_recordings
 from tests.helpers import BUNDLED, RATE_HZ
 
 
@@ -286,3 +287,23 @@ def test_bundled_speech_is_the_sound_of_the_bundled_video():
     )
     np.testing.assert_allclose(sound, video, atol=1e-6)
     assert np.std(sound) > 0.01
+
+
+def test_any_folder_of_recordings(tmp_path):
+    tone = np.sin(np.arange(1600)).astype("float32")
+    for number in range(40):
+        folder = tmp_path / "mine" / f"speaker{number}"
+        folder.mkdir(parents=True)
+        soundfile.write(folder / "one.wav", tone, RATE_HZ)
+        soundfile.write(folder / "two.flac", tone, RATE_HZ)
+    clips = read_recordings(tmp_path / "mine")
+    assert len(clips) == 80 and {clip.corpus for clip in clips} == {"mine"}
+    by_speaker = {
+        clip.speaker: {c.split for c in clips if c.speaker == clip.speaker} for clip in clips
+    }
+    assert len(by_speaker) == 40 and all(len(splits) == 1 for splits in by_speaker.values())
+    assert 0 < sum(splits == {"dev"} for splits in by_speaker.values()) < 10
+    flat = read_recordings(tmp_path / "mine" / "speaker0")
+    assert [clip.speaker for clip in flat] == ["unknown"] * 2
+    with pytest.raises(FileNotFoundError, match="recordings: <folder>/<clip>"):
+        read_recordings(tmp_path / "none")
