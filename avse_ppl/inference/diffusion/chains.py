@@ -132,8 +132,9 @@ def describe_short_chains(figures: Figures) -> list[str]:
     if figures["r_hat"] <= R_HAT:
         return []
     total = figures["chains"] * figures["draws"]
+    effective = min(figures["ess_bulk"], total)
     return [
         f"short chains: R-hat up to {figures['r_hat']:.2f} ({figures['r_hat_of']}), expected below "
-        f"{R_HAT}, and as few as {figures['ess_bulk']:.0f} effective draws of {total}: means and "
+        f"{R_HAT}, and as few as {effective:.0f} effective draws of {total}: means and "
         f"intervals are rough; {remedy}"
     ]

@@ -39,6 +39,7 @@ from avse_ppl.models.protocols import (
 )
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.diffusion import noise_levels
+from avse_ppl.models.speech.score import GaussianScore
 from avse_ppl.models.validation import check_count, check_front_end, check_positive
 from avse_ppl.models.visual.reliability import soft
 from avse_ppl.posterior.approximation import Approximation
@@ -106,12 +107,13 @@ class GuidedDiffusion(InferenceMethod):
         from a warm start 4, of latents that an encoder guesses 2.
     sweeps
         Gibbs sweeps at the last level, the first of them its first visit. By default, of bins 4, or
-        8 from a warm start; of latents 10.
+        8 from a warm start; of latents that an encoder guesses 10; of a Gaussian prior 24.
     chains
         Runs from different noise, all at once.
     sigma_start, sigma_last
         First and last noise level. By default, of bins the prior's highest, or 0.2 from a warm
-        start, and 0.1; of latents 0.5 and 0.3. Bins are compressed amplitudes of a mixture of unit
+        start, and 0.1 (2 of a Gaussian prior); of latents that an encoder guesses 0.5 and 0.3, of
+        others 3 and 3. Bins are compressed amplitudes of a mixture of unit
         power; latents have about unit variance.
     noise_retention
         :math:`\eta` in [0, 1]: how much of the noise of one level is kept at the next. By default,
@@ -126,9 +128,11 @@ class GuidedDiffusion(InferenceMethod):
         this prior's encoder, of the same latents. Under the reliability ``switching`` the gate is
         the posterior probability of the switch under this prior, by a few steps of `SVI`.
     noise_updates
-        Of the noise at each level.
+        Of the noise at each level: of an M-step, of a guide by Adam on the way down, or of the
+        Metropolis-adjusted moves that draw its latents at the last level.
     langevin_steps, langevin_step_size
-        Langevin steps at each level, and their size, where latents are diffused.
+        Langevin moves at each level, and their size h, where latents are diffused; see
+        `avse_ppl.inference.diffusion.latent.LatentDiffusion`.
     draws, waveforms, tempering, device, dtype, progress
         Common to all methods; see `avse_ppl.inference.base.InferenceMethod`. Draws are spread over
         the chains.
@@ -154,7 +158,7 @@ class GuidedDiffusion(InferenceMethod):
     >>> method = GuidedDiffusion(steps=5, sweeps=2, draws=4)
     >>> posterior = method(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> posterior.speech.shape, posterior.kind
-    ((2, 2, 1, 4000), 'guided diffusion of latents in short unadjusted chains, noise variational')
+    ((2, 2, 1, 4000), 'guided diffusion of latents in short unadjusted chains, noise sampled')
     """
 
     steps: int | None = None
@@ -166,8 +170,8 @@ class GuidedDiffusion(InferenceMethod):
     base_prior: Any = None
     base_prior_av: Any = None
     noise_updates: int = 5
-    langevin_steps: int = 1
-    langevin_step_size: float = 0.5
+    langevin_steps: int = 2
+    langevin_step_size: float = 0.7
 
     name: ClassVar[str] = "guided"
     uses_encoder: ClassVar[bool] = False
@@ -253,7 +257,11 @@ class GuidedDiffusion(InferenceMethod):
         has_video = mixture.frames.visual is not None
         base_prior = (self.base_prior_av if has_video else None) or self.base_prior
         if base_prior is None:
-            schedule = self.schedule(NoiseSchedule(16, 4, prior.sigma_max, 0.1))
+            exact = isinstance(
+                prior, GaussianScore
+            )  # at each level, and at a high one mixes soonest
+            sweeps, last = (24, 2.0) if exact else (4, 0.1)
+            schedule = self.schedule(NoiseSchedule(16, sweeps, prior.sigma_max, last))
             origin, init = "", None
             clean = rows.values.new_zeros(rows.values.shape)
             law = ComplexNormal(0.0, rows.power.clamp_min(SILENCE))
@@ -281,8 +289,11 @@ class GuidedDiffusion(InferenceMethod):
         scene, mixture = problem.scene, problem.spectrogram
         rows = repeat_for_chains(mixture, self.chains)
         streams = split_streams(problem.streams, self.chains)
-        steps = 2 if isinstance(scene.speech, HasEncoder) else 16  # from a guess it is not far
-        schedule = self.schedule(NoiseSchedule(steps, 10, 0.5, 0.3, noise_retention=0.0))
+        if isinstance(scene.speech, HasEncoder):  # from its guess it is not far
+            default = NoiseSchedule(2, 10, 0.5, 0.3, noise_retention=0.0)
+        else:  # a score in closed form has no error, and at a high level chains mix soonest
+            default = NoiseSchedule(16, 24, 3.0, 3.0, noise_retention=0.0)
+        schedule = self.schedule(default)
         has_video = mixture.frames.visual is not None
         base_prior = load_base_prior(self.base_prior_av) if has_video else None
         if base_prior is not None:

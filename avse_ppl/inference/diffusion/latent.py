@@ -24,8 +24,8 @@ from avse_ppl.models.speech.diffusion import renoising_coefficients
 from avse_ppl.models.speech.latent_sequence import SequencePrior
 from avse_ppl.signal.stft import Spectrogram
 
-_DECAY = 0.75  # of the running mean of the curvature, from level to level
-_PROBES = 8  # of its first estimate
+_PROBES = 8  # of the first estimate of the curvature
+_KEPT = 0.37  # of the velocity, from move to move
 _FARTHEST = 2.0  # deviations that the gradient may carry a latent in one step
 
 
@@ -142,8 +142,17 @@ class LatentDiffusion:
     .. math:: p(z | y, x, b) \propto N(z; m, w) \prod_{ft} N_c\left(x_{ft};\; 0,
         S_{ft}(z) + B_{ft}(b)\right)
 
-    by a few Langevin steps, preconditioned by :math:`(1 / w + I)^{-1}` with I the Fisher
-    information of the likelihood, estimated on the way by random signs. Then the noise is fitted,
+    by a few Langevin moves, preconditioned by :math:`P = (1 / w + I)^{-1}` with I the Fisher
+    information of the likelihood, estimated on the way by random signs. With
+    :math:`\delta = \sqrt{h P}` and a velocity :math:`\nu`,
+
+    .. math:: \nu \leftarrow \nu + \delta\, \nabla \log p(z), \quad z \leftarrow z + \tfrac12
+        \delta \nu, \quad \nu \leftarrow c\, \nu + \sqrt{1 - c^2}\, \epsilon, \quad
+        z \leftarrow z + \tfrac12 \delta \nu
+
+    whose z have the law of a normal distribution whatever its width, as long as the move is stable
+    (h times the largest eigenvalue of P times the curvature below 4); of other distributions there
+    is an error of second order, as no move is accepted or refused. Then the noise is fitted,
     and z is carried to the next level as bins are, see `avse_ppl.inference.diffusion.spectrogram`.
 
     Parameters
@@ -158,9 +167,14 @@ class LatentDiffusion:
     tempering
         Power of the likelihood.
     step_size
-        Of the Langevin steps: 0.5 widens a normal distribution by 7 per cent.
+        h of the Langevin moves.
     base_prior
         For a latent diffusion: a prior of the same latents with an audio-visual encoder.
+
+    References
+    ----------
+    Leimkuhler and Matthews, "Rational construction of stochastic numerical methods for molecular
+    sampling", Applied Mathematics Research eXpress 2013.
     """
 
     def __init__(
@@ -192,6 +206,8 @@ class LatentDiffusion:
         state, _ = warm_start(self.density, streams)
         self.clean = {site.name: state[site.name] for site in self.denoiser.sites}
         self.fisher: Values = {}
+        self.velocity: Values = {}
+        self.probes = 0
         names = self.density.names(of_noise=True)
         noise = self.density.constrain({name: state[name] for name in names})[0]
         with torch.no_grad():
@@ -208,15 +224,17 @@ class LatentDiffusion:
         """Yield, for each noise level, all latents and the posterior of speech given them."""
         noisy = {name: u + sigmas[0] * self.draw_normal(u) for name, u in self.clean.items()}
         state = self.current_state()
+        past = None
         for step, sigma in enumerate(sigmas):
             priors = self.denoiser.denoise(noisy, sigma)
             values, law = self.noise.draw()
             self.update_fisher(state, law)
             for _ in range(langevin_steps):
-                self.take_langevin_step(state, law, priors)
-                state = self.current_state()
+                self.take_langevin_step(state, law, priors, past)
+                past, state = priors, self.current_state()
             speech = ComplexNormal(0.0, state.power.detach(), validate_args=False)
-            self.noise.fit(speech, noise_updates)
+            update = self.noise.sample if step and sigma == sigmas[-1] else self.noise.fit
+            update(speech, noise_updates)
             noise_values, law = self.noise.draw()
             posterior = speech.condition(law, self.density.mixture.values)
             speech_values = self.density.constrain(self.clean)[0]
@@ -237,27 +255,38 @@ class LatentDiffusion:
         return LatentState(points, self.compute_speech(values).power)
 
     def take_langevin_step(
-        self, state: LatentState, law: ComplexNormal, priors: Mapping[str, Normal]
-    ) -> None:
-        """One Langevin step of all speech latents, the noise being distributed by ``law``."""
+        self, state: LatentState, law: ComplexNormal, priors: Mapping[str, Normal],
+        past: Mapping[str, Normal] | None = None,
+    ) -> None:  # fmt: skip
+        """One Langevin move of all speech latents, the noise being distributed by ``law``.
+
+        ``past`` is what the denoiser said at the move before. A kick ends that move and begins
+        this one, so that half of it is of the past: without, each new y would widen the latents.
+        """
         mixture = self.density.mixture
         mixed = ComplexNormal(law.mean, state.power + law.power, validate_args=False)
         total = self.tempering * self.mask_padding(mixed.log_prob(mixture.values)).sum()
         gradients = torch.autograd.grad(total, list(state.points.values()))
         for (name, u), likelihood in zip(self.clean.items(), gradients, strict=True):
             prior = priors[name]
-            gradient = likelihood + (prior.mean - u) / prior.variance
+            pull = (prior.mean - u) / prior.variance
+            if past is not None:
+                pull = 0.5 * (pull + (past[name].mean - u) / past[name].variance)
+            gradient = likelihood + pull
             if not bool(torch.isfinite(gradient).all()):
                 raise ValueError(
                     f"the gradient of {name} is not finite at a noise level of guided diffusion; "
                     "expected numbers. Take a smaller step, or look for a law that overflows"
                 )
-            preconditioner = 1.0 / (prior.variance.reciprocal() + self.fisher[name])
+            size = (self.step_size / (prior.variance.reciprocal() + self.fisher[name])).sqrt()
             farthest = _FARTHEST * prior.stddev
-            drift = 0.5 * self.step_size * preconditioner * gradient
-            drift = torch.minimum(torch.maximum(drift, -farthest), farthest)
-            noise = (self.step_size * preconditioner).sqrt() * self.draw_normal(u)
-            self.clean[name] = u + drift + noise
+            kick = torch.minimum(torch.maximum(size.square() * gradient, -farthest), farthest)
+            if name not in self.velocity:
+                self.velocity[name] = self.draw_normal(u)
+            velocity = self.velocity[name] + kick / size
+            renewed = _KEPT * velocity + (1.0 - _KEPT**2) ** 0.5 * self.draw_normal(u)
+            self.clean[name] = u + 0.5 * size * (velocity + renewed)
+            self.velocity[name] = renewed
 
     def update_fisher(self, state: LatentState, law: ComplexNormal) -> None:
         r"""Update the running mean of :math:`(J^T \epsilon)^2`, :math:`\epsilon` random signs.
@@ -267,13 +296,14 @@ class LatentDiffusion:
         """
         log_power = (state.power + law.power).log()
         is_first = not self.fisher
-        for probe in range(_PROBES if is_first else 1):
+        for _ in range(_PROBES if is_first else 1):
             signs = self.draw_normal(log_power).sign() * self.tempering**0.5
             total = (self.mask_padding(signs) * log_power).sum()
             # The graph is walked once more, by the Langevin step from this state.
             slopes = torch.autograd.grad(total, list(state.points.values()), retain_graph=True)
+            self.probes += 1
+            weight = 2.0 / (self.probes + 1)  # later ones count more, each ever less
             for name, slope in zip(state.points, slopes, strict=True):
-                weight = 1.0 / (probe + 1) if is_first else 1.0 - _DECAY
                 past = self.fisher.get(name, slope.square())
                 self.fisher[name] = past.lerp(slope.square(), weight)
 

@@ -15,6 +15,7 @@ from avse_ppl.inference.core.adam import Adam
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
 from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.diffusion.mala import MetropolisLangevin
 from avse_ppl.inference.em.m_step import maximise_noise
 from avse_ppl.models.protocols import HasMStep, NoiseModel
 from avse_ppl.models.scene import Scene
@@ -44,8 +45,10 @@ class NoiseFit:
 
     that is, of the mixture itself and not of a cleaned one: the variance of the denoiser takes the
     part in it that Tweedie's formula says it must. Models with an M-step, as NMF, maximise it by
-    their own updates (a point estimate); others by Adam on the evidence lower bound of a normal
-    guide, one draw a step.
+    their own updates (a point estimate). Others go up the evidence lower bound of a normal guide by
+    Adam, one draw a step, to where the posterior is (`fit`): the guide wanders about it by more
+    than its width, so that from there on the draws are those of a Markov chain (`sample`), see
+    `avse_ppl.inference.diffusion.mala`.
 
     Parameters
     ----------
@@ -79,19 +82,18 @@ class NoiseFit:
             for parameter in parameters:
                 parameter.requires_grad_()
             self.optimiser = Adam(parameters, _BETAS)
+        self.chain: MetropolisLangevin | None = None
 
     @property
     def inference(self) -> NoiseInference:
         """How the latents are inferred."""
         if not self.location:
             return "known"
-        return "point estimate" if self.optimiser is None else "variational"
+        return "point estimate" if self.optimiser is None else "sampled"
 
     def fit(self, law: ComplexNormal, updates: int) -> None:
         """Update so many times, given the distribution of speech ``(row, freq, time)``."""
-        self.speech.law = law
-        residual = replace(self.mixture.with_visual(None), values=self.mixture.values - law.mean)
-        self.density.mixture = residual
+        self.set_speech(law)
         for _ in range(updates if self.location else 0):
             if self.optimiser is None:
                 self.location |= maximise_noise(
@@ -100,26 +102,52 @@ class NoiseFit:
                 continue
 
             # One step up the evidence lower bound.
-            values, log_jacobian = self.density.constrain(self.draw_unconstrained())
-            prior, noise = noise_log_prior(self.density, values)
-            with pyro.validation_enabled(False):
-                terms = ComplexNormal(noise.mean, law.power + noise.power).log_prob(residual.values)
-            if self.mixture.mask is not None:
-                terms = torch.where(self.mixture.mask, terms, terms.new_zeros(()))
+            joint = self.log_density(self.draw_unconstrained())
             entropy = sum(s.flatten(1).sum(1) for s in self.log_sd.values())
-            bound = self.tempering * terms.flatten(1).sum(1) + prior + log_jacobian + entropy
             self.optimiser.clear_gradients()
-            (-bound.sum()).backward()
+            (-(joint + entropy).sum()).backward()
             self.optimiser.step(_LEARNING_RATE)
 
+    def sample(self, law: ComplexNormal, updates: int) -> None:
+        """Draw the latents given the distribution of speech, by so many moves of a chain.
+
+        A point estimate is updated as by `fit`.
+        """
+        if self.optimiser is None or not updates:
+            return self.fit(law, updates)
+        self.set_speech(law)
+        if self.chain is None:
+            scale = {name: s.detach().exp() for name, s in self.log_sd.items()}
+            self.chain = MetropolisLangevin(self.location, scale, self.streams)
+        return self.chain.move(self.log_density, updates)
+
+    def set_speech(self, law: ComplexNormal) -> None:
+        """Give the distribution of speech, ``(row, freq, time)``."""
+        self.speech.law = law
+        residual = replace(self.mixture.with_visual(None), values=self.mixture.values - law.mean)
+        self.density.mixture = residual
+
+    def log_density(self, unconstrained: Values) -> Tensor:
+        """Log joint density of latents on the real line and the mixture, ``(row,)``."""
+        values, log_jacobian = self.density.constrain(unconstrained)
+        prior, noise = noise_log_prior(self.density, values)
+        with pyro.validation_enabled(False):
+            law = ComplexNormal(noise.mean, self.speech.law.power + noise.power)
+            terms = law.log_prob(self.density.mixture.values)
+        if self.mixture.mask is not None:
+            terms = torch.where(self.mixture.mask, terms, terms.new_zeros(()))
+        return self.tempering * terms.flatten(1).sum(1) + prior + log_jacobian
+
     def draw(self) -> tuple[Values, ComplexNormal]:
-        """Latents on their supports, and the noise given them: of the guide if there is one."""
+        """Latents on their supports, and the noise given them: of the chain, or the guide."""
         with torch.no_grad():
             values, _ = self.density.constrain(self.draw_unconstrained())
             return values, self.density.scene.laws_given(values, self.density.mixture).noise
 
     def draw_unconstrained(self) -> Values:
         """Latents on the real line."""
+        if self.chain is not None:
+            return self.chain.values
         if self.optimiser is None:
             return self.location
         return {

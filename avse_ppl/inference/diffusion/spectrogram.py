@@ -101,7 +101,8 @@ def diffuse_spectrogram(
         mean, variance = denoise_rows(prior, mixture, state, sigma)
         check_finite(mean, variance, step, sigmas)
         speech = compression.law(mean, variance)
-        noise.fit(speech, noise_updates)
+        update = noise.sample if step and sigma == sigmas[-1] else noise.fit
+        update(speech, noise_updates)
         values, law = noise.draw()
         tempered = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
         posterior = condition_on_observed(speech, tempered, mixture)

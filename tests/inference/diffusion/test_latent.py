@@ -32,22 +32,29 @@ def draw_gains(sigmas, step_size, langevin_steps):
 
 
 def predict_moments(sigmas, step_size, langevin_steps):
-    r"""Mean and variance of a gain after that run.
+    r"""Mean and variance of a gain after that run: all is linear and normal.
 
-    At each level, :math:`y = z + \sigma \epsilon`, and each Langevin step draws
-    :math:`z \leftarrow a z + (1 - a) y / (1 + \sigma^2) + \sqrt{h w}\, \xi` with
-    :math:`a = 1 - h / 2` and :math:`w = \sigma^2 / (1 + \sigma^2)`: all is linear and normal.
+    At each level, :math:`y = z + \sigma \epsilon`, and each move kicks the velocity towards
+    :math:`y / (1 + \sigma^2)`, goes half a step, renews the velocity and goes the other half.
     """
-    mean, variance, keep = START, 0.0, 1 - step_size / 2
+    mean, cov = np.array([START, 0.0, 0.0, 0.0]), np.diag([0.0, 1.0, 0.0, 0.0])  # z, v, y, past y
+    kept, past = 0.37, None
     for sigma in sigmas:
         shrink, w = 1 / (1 + sigma**2), sigma**2 / (1 + sigma**2)
-        of_z, of_y, fresh = 1.0, 0.0, 0.0  # z as a z_0 + c y + independent noise
-        for _ in range(langevin_steps):
-            of_z, of_y = keep * of_z, keep * of_y + (1 - keep) * shrink
-            fresh = keep**2 * fresh + step_size * w
-        mean *= of_z + of_y
-        variance = (of_z + of_y) ** 2 * variance + (of_y * sigma) ** 2 + fresh
-    return mean, variance
+        size = np.sqrt(step_size * w)
+        renoise = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0]])
+        mean, cov = renoise @ mean, renoise @ cov @ renoise.T + np.diag([0, 0, sigma**2, 0])
+        go, renew = np.eye(4), np.diag([1.0, kept, 1.0, 1.0])
+        go[0, 1] = size / 2
+        for step in range(langevin_steps):
+            kick, pull = np.eye(4), np.array([-1.0, 0, shrink, 0]) / w
+            if step == 0 and past is not None:  # half of the kick is of the past
+                pull = (pull + past) / 2
+            kick[1] += size * pull
+            move, fresh = renew @ go @ kick, np.diag([0.0, 1 - kept**2, 0.0, 0.0])
+            mean, cov = go @ move @ mean, go @ (move @ cov @ move.T + fresh) @ go.T
+        past = np.array([-1.0, 0, 0, shrink]) / w
+    return mean[0], cov[0, 0]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +74,14 @@ def test_without_evidence_latents_go_to_the_prior_as_fast_as_its_denoiser_says(
 
 
 def test_many_small_steps_without_evidence_end_at_the_prior():
-    # The prediction itself: of the standard normal prior but for the bias of the steps' size.
+    # The prediction itself.
     mean, variance = predict_moments([1.0] * 200, 0.01, 20)
+    assert mean == pytest.approx(0.0, abs=0.01)
+    assert variance == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("step_size", [0.5, 1.0, 2.0])
+def test_the_size_of_the_moves_does_not_widen_a_normal_law(step_size):
+    mean, variance = predict_moments([1.0] * 200, step_size, 1)
     assert mean == pytest.approx(0.0, abs=0.01)
     assert variance == pytest.approx(1.0, abs=0.01)
