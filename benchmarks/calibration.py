@@ -290,9 +290,9 @@ ENDING = """## What recalibration promises
 
 `posterior.recalibrated()` (and `avse-ppl enhance --recalibrate`) applies the table shipped for the
 inference method, fitted on varied corpora, see [coverage that carries over](coverage.md). It is
-right on average for recordings like those, and not for each of them. A posterior is over-confident where the
-speech prior explains noise as speech, and no summary of the posterior that was tried predicts that
-well. Fit on your own pairs of clean and noisy recordings with
+right on average for recordings like those, and not for each of them. A posterior is
+over-confident where the speech prior explains noise as speech, and no summary of the posterior that
+was tried predicts that well. Fit on your own pairs of clean and noisy recordings with
 `avse_ppl.evaluation.calibration.fit_recalibration.fit_recalibration`.
 """
 
