@@ -64,7 +64,7 @@ class Recalibration:
     --------
     >>> table = shipped_recalibrations()[0]
     >>> table.speech, table.recordings
-    ('tcvae', 108)
+    ('latent-diffusion', 60)
     """
 
     routine: str
@@ -255,7 +255,7 @@ def find_shipped(**wanted: str) -> Recalibration:
     Examples
     --------
     >>> find_shipped(routine="svi", speech="tcvae", noise="NMF").kind
-    'variational'
+    'variational, amortised prior, tempered 0.25'
     """
     tables = shipped_recalibrations()
     for table in tables:
