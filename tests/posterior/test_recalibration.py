@@ -109,7 +109,7 @@ def test_what_changes_and_what_does_not():
     better = posterior.recalibrated(table)
     np.testing.assert_array_equal(better.mean, posterior.mean)
     np.testing.assert_array_equal(better.enhance(), posterior.enhance())
-    assert better.kind == RECALIBRATED
+    assert better.kind == "variational, recalibrated"
     assert better.attrs == {**NAMES, "recalibration": "fitted on white noise"}
     factor = table.factor(posterior.mean, posterior.variance)
     np.testing.assert_allclose(better.variance, factor * posterior.variance)
