@@ -1,7 +1,6 @@
 """Diffusion priors: against exact posteriors, on the development set, and with lips.
 
-Each part prints as it goes; name the parts to run (toy, dev, lips) or run all. ``--ship`` also fits
-the tables of recalibration for ``guided``.
+Each part prints as it goes; name the parts to run (toy, dev, lips) or run all.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from common import mean_scores, quality, row, score, timed
 
 from avse_ppl import Exact, GuidedDiffusion, Posterior, Stft, UDiffSE
 from avse_ppl.models.simulate import reference_scene, simulate
-from avse_ppl.posterior.recalibration import TABLES
 
 # Speech prior and routine; the first two are for comparison. SVI through the flow
 # of the latent diffusion is left out: it costs several times what guided diffusion does.
@@ -50,15 +48,13 @@ def toy() -> Iterator[str]:
         yield row(name, chains, calls, f"{gap:.2f}", f"{ratio:.2f}")
 
 
-def dev(ship: bool) -> Iterator[str]:
+def dev() -> Iterator[str]:
     """Quality, cost and coverage on the 108 mixtures of the development set."""
     from calibration import (
-        FITTED_ON,
         after,
         average_coverage,
         before,
         cases,
-        fitted,
         ninety,
         percent,
     )
@@ -78,8 +74,6 @@ def dev(ship: bool) -> Iterator[str]:
         again = percent(ninety(average_coverage([r for _, r in after(found, 3)[0]])))
         yield row(speech, routine, *parts, quality(mean_scores(scores)), f"{wall_s / seconds:.2f}",
                   covered, again)  # fmt: skip
-        if ship and routine == "guided":
-            fitted(found, FITTED_ON).save(TABLES / f"{routine}-{speech}.json")
 
 
 def lips() -> Iterator[str]:
@@ -118,11 +112,10 @@ def main() -> None:
     """Print the tables that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["toy", "dev", "lips"])
-    parser.add_argument("--ship", action="store_true", help="fit the tables of the package")
     asked = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(1)
-    makes = {"toy": toy, "dev": lambda: dev(asked.ship), "lips": lips}
+    makes = {"toy": toy, "dev": dev, "lips": lips}
     for part in asked.parts:
         for line in makes[part]():
             print(line, flush=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from avse_ppl.evaluation.suitability import average_scores, doubt_recording, score_suitability
 from avse_ppl.inference.base import Progress
 from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
@@ -68,8 +69,13 @@ class Enhanced:
         ``Posterior.kind``, also where the posterior was not kept; None where there was nothing to
         infer.
     warnings
-        Remarks of the inference method on its result, see ``Posterior.warnings``; also where
-        the posterior was not kept.
+        Remarks of the inference method on its result, see ``Posterior.warnings``, also where
+        the posterior was not kept; and what ``suitability`` gives reason to doubt.
+    suitability
+        Whether the recording is what the models describe, one talker in noise: the probability of
+        ``"ordinary"`` and of other classes of sound, and ``expected_si_sdr_db``; see
+        `avse_ppl.evaluation.suitability`. None where it is not judged: speech priors without a
+        network, recordings under a second, other rates than 16 kHz, silence.
     """
 
     speech: Audio
@@ -77,6 +83,7 @@ class Enhanced:
     cost: dict[str, float]
     kind: str | None = None
     warnings: tuple[str, ...] = ()
+    suitability: dict[str, float] | None = None
 
 
 def enhance(
@@ -297,6 +304,7 @@ class Enhancer:
         costs = np.zeros((len(audios), 2))
         kinds: list[str | None] = [None] * len(audios)
         remarks: list[list[str]] = [[] for _ in audios]
+        scores: dict[Chunk, dict[str, float] | None] = {}
         for batch in group_by_length(chunks, lambda chunk: chunk.n_samples / rate_hz):
             clock = np.array([time.perf_counter(), time.process_time()])
             # One seed a chunk, so that a recording's result does not depend on the others'.
@@ -304,6 +312,8 @@ class Enhancer:
             observed = analyse_chunks(scene.stft, observations, batch)
             limited = set_time(method, self.share_time(batch, chunks), self.progress)
             posterior = limited(scene, observed.spectrogram, observed.encode(scene), seed=seeds)
+            for row, chunk in enumerate(batch):
+                scores[chunk] = score_suitability(posterior, row, scene.speech)
             if self.recalibrate:
                 posterior = posterior.recalibrated(seed=self.seed)
             for row, chunk in enumerate(batch):
@@ -326,8 +336,12 @@ class Enhancer:
                 "cpu_s": cpu_s,
                 "real_time_factor": wall_s / audio.duration_s,
             }
-            texts = tuple(dict.fromkeys(remarks[i]))
-            enhanced.append(Enhanced(speech, posterior, cost, kinds[i], texts))
+            suitability = average_scores(
+                [(scores[chunk], chunk.n_samples) for chunk in chunks if chunk.recording == i]
+            )
+            doubts = doubt_recording(suitability, observations[i].lips is not None)
+            texts = tuple(dict.fromkeys([*remarks[i], *doubts]))
+            enhanced.append(Enhanced(speech, posterior, cost, kinds[i], texts, suitability))
         return enhanced
 
     def share_time(self, batch: Sequence[Chunk], chunks: Sequence[Chunk]) -> float | None:

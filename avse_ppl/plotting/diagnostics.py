@@ -129,14 +129,14 @@ def draw_convergence(axis: Any, diagnostics: Diagnostics, row: int) -> None:
 
 
 def draw_predictive_checks(axis: Any, diagnostics: Diagnostics, row: int) -> None:
-    """Draw the p-value of each posterior predictive check, and the level that it has to pass."""
+    """Draw the p-value of each posterior predictive check; red is what fails, also by its size."""
     title, check = "posterior predictive checks", diagnostics.predictive
     if check is None:
         draw_message(axis, title, "give the scene")
         return
-    level = check.level / len(check.p_values) / 2  # see its `passed`
+    level = check.level / len(check.p_values) / 2  # see its `failed`
     values = [float(p[row]) for p in check.p_values.values()]
-    colors = [GOOD if value > level else BAD for value in values]
+    colors = [BAD if failed[row] else GOOD for failed in check.failed.values()]
     axis.bar(list(check.p_values), np.maximum(values, _LEAST_P), color=colors)
     axis.axhline(level, color=BAD, lw=0.8, ls="--")
     axis.set(yscale="log", ylim=(_LEAST_P / 2, 1.5), ylabel="p-value", title=title)

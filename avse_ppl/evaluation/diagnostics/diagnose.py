@@ -13,6 +13,8 @@ from avse_ppl.evaluation.diagnostics.posterior_inputs import (
     latent_draws,
 )
 from avse_ppl.evaluation.diagnostics.predictive import PredictiveCheck, predictive_check
+from avse_ppl.evaluation.suitability import doubt_recording, score_suitability
+from avse_ppl.evaluation.suitability.judge import ORDINARY, SI_SDR
 from avse_ppl.inference.core.convergence import (
     Figures,
     chain_figures,
@@ -46,8 +48,9 @@ class Diagnostics:
         For each recording: ``steps``, ``rise`` and ``rise_se`` of an iterative method's trace over
         its last steps, nats; ``k_hat`` of its draws; those of `chain_figures`, if the draws are
         from chains and the scene was given or the method kept them; ``divergences`` and ``bfmi``;
-        ``p_law``, ``p_time``, ``p_frequency`` of `predictive_check`. Those that do not apply are
-        missing.
+        ``p_law``, ``p_time``, ``p_frequency`` of `predictive_check` and the sizes ``misfit_law``,
+        ``misfit_time``, ``misfit_frequency``; ``ordinary`` and ``expected_si_sdr_db`` of
+        `avse_ppl.evaluation.suitability.score_suitability`. Those that do not apply are missing.
     warnings
         For each recording, what is wrong, in words.
     predictive
@@ -98,7 +101,8 @@ def diagnose(
     it, and for draws from chains R-hat, effective sample sizes, divergences and energy (of log
     powers of speech and noise, which are identified, and not of the latents behind them; without
     the scene, as far as the method has kept them). With the scene, the posterior predictive checks
-    of the mixture as well. What the method itself warned of is repeated.
+    of the mixture as well, and for learned speech priors whether it is one talker in noise. What
+    the method itself warned of is repeated.
 
     Parameters
     ----------
@@ -154,7 +158,19 @@ def diagnose(
         check = predictive_check(posterior, scene, mixture)
         for row, failures in enumerate(check.describe_failures()):
             figures[row] |= {f"p_{name}": float(p[row]) for name, p in check.p_values.items()}
+            figures[row] |= {
+                f"misfit_{name}": float(size[row]) for name, size in check.sizes.items()
+            }
             texts[row] += failures
+
+    # Is it a recording of one talker in noise? No predictive check sees that: noise alone is
+    # described by the noise model, two talkers by a speech prior that bends to both.
+    if scene is not None:
+        for row in rows:
+            scores = score_suitability(posterior, row, scene.speech)
+            texts[row] += doubt_recording(scores, with_video=video is not None)
+            if scores is not None:
+                figures[row] |= {ORDINARY: scores[ORDINARY], SI_SDR: scores[SI_SDR]}
 
     # Markov chains: of their identified quantities, where the scene is known; else what the method
     # kept of them.

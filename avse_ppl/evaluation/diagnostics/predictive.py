@@ -20,6 +20,9 @@ from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
 
 LEVEL = 0.05
+# The largest misfit that does not matter: what 95 % of 60 ordinary mixtures of the training corpora
+# stay below under the default scene and method, rounded up.
+LARGEST: Mapping[str, float] = MappingProxyType({"law": 0.12, "time": 0.12, "frequency": 0.28})
 _DRAWS = 32
 _REFERENCE = 20_000
 _SMALLEST = 1e-12
@@ -47,7 +50,7 @@ class PredictiveCheck:
     sizes
         How large the misfit is, ``(recording,)`` each: the largest gap between the distribution
         functions; the correlations of neighbours in time and in frequency. Long recordings make
-        small misfits significant: this says whether they matter.
+        small misfits significant: this says whether they matter, see ``failed``.
     draws
         Over how many draws of the posterior both are averaged.
     level
@@ -61,21 +64,32 @@ class PredictiveCheck:
 
     @property
     def passed(self) -> np.ndarray:
-        """Whether each recording passes, ``(recording,)``.
+        """Whether each recording passes, ``(recording,)``."""
+        return ~np.any(list(self.failed.values()), axis=0)
 
-        All three p-values have to be above a sixth of the level: three checks, and twice an
-        average of p-values is a p-value.
+    @property
+    def failed(self) -> dict[str, np.ndarray]:
+        """Whether each recording fails each check, ``(recording,)``: for sure, and by much.
+
+        For sure: the p-value is at most a sixth of the level (three checks, and twice an average
+        of p-values is a p-value). By much: the size is above what it is for 95 % of ordinary
+        recordings, one talker in noise, under the default models; no model of real sound is exact,
+        and over thousands of bins any misfit is significant.
         """
-        return np.all([p > self.level / 6 for p in self.p_values.values()], axis=0)
+        return {
+            name: (p <= self.level / 6) & (np.abs(self.sizes[name]) > LARGEST[name])
+            for name, p in self.p_values.items()
+        }
 
     def describe_failures(self) -> list[list[str]]:
         """Describe the checks that each recording fails."""
         return [
             [
-                f"{_FAILURES[name].format(size=self.sizes[name][row])} (p = {p[row]:.2g}); the "
-                "model or its fit is off: run more steps, or try another noise model"
+                f"{_FAILURES[name].format(size=self.sizes[name][row])} (p = {p[row]:.2g}; for "
+                f"most ordinary recordings up to {LARGEST[name]:.2g}); the model or its fit is "
+                "off: run more steps, or try another noise model"
                 for name, p in self.p_values.items()
-                if p[row] <= self.level / 6
+                if self.failed[name][row]
             ]
             for row in range(len(self.passed))
         ]
@@ -102,7 +116,7 @@ def predictive_check(
     p-values are averaged over draws, which makes them Bayesian p-values (Gelman, Meng and Stern).
     Twice an average of p-values is a p-value however they depend on each other, and ``passed``
     allows for that: data from the model fail at most in 5 % of the cases, given draws of the
-    exact posterior.
+    exact posterior. What fails is also large, see `PredictiveCheck.failed`.
 
     Parameters
     ----------
