@@ -41,6 +41,9 @@ class Recipe:
         the encoder learns the latents of speech in noise.
     snr_db
         Range of the signal-to-noise ratios of that phase, dB.
+    encoder_width
+        Factor on the standard deviations of what that encoder measures, see `LatentSpeech`; 0 if it
+        is not to measure.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class Recipe:
     encoder_batch: int = 16
     encoder_crop_s: float = 2.56
     snr_db: tuple[float, float] = (-8.0, 15.0)
+    encoder_width: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class AudioVisualRecipe(Recipe):
     speed: tuple[float, float] = (1.0, 1.0)
     encoder_epochs: int = 6
     snr_db: tuple[float, float] = (-10.0, 12.0)
+    encoder_width: float = 0.35
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ class ReliabilityRecipe:
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60),
+        "vae": Recipe("vae", {"latent": 16, "hidden": (256, 128)}, epochs=60, encoder_width=0.0),
         "rvae": Recipe(
             "rvae",
             {"latent": 16, "hidden": 128, "encoder_bands": 128, "encoder_layers": 2},
@@ -221,7 +226,7 @@ AUDIO_VISUAL_RECIPES: Mapping[str, AudioVisualRecipe] = MappingProxyType(
             settings={"latent": 16, "prior": "recurrent"}, audio_visual=False
         ),
         "av-vae": AudioVisualRecipe(
-            settings={**_VISUAL, "prior": "standard", "decoder_sees": True}
+            settings={**_VISUAL, "prior": "standard", "decoder_sees": True}, encoder_width=1.0
         ),
         "av-cvae": AudioVisualRecipe(settings={**_VISUAL, "prior": "visual"}),
         "av-dkf": AudioVisualRecipe(settings={**_VISUAL, "prior": "gated"}),

@@ -140,7 +140,7 @@ def train_audio_visual(
         run.output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card=run.make_card(card, recipe),
         visual_encoder=None if lips is None else name_lips(visual_encoder),
-        visual_weight=recipe.visual_weight,
+        visual_weight=recipe.visual_weight, encoder_width=recipe.encoder_width,
     )  # fmt: skip
     if lips is not None and visual_encoder is None:
         own = run.make_card(card, phases=("lips",))

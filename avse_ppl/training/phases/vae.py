@@ -89,7 +89,7 @@ def train_vae(
     return save_weights(
         run.output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card=run.make_card(card, recipe),
-        start_gain_db=start_gain_db,
+        start_gain_db=start_gain_db, encoder_width=recipe.encoder_width,
     )  # fmt: skip
 
 
