@@ -163,26 +163,20 @@ def by_noise(first: Rows, second: Rows) -> list[str]:
 
 STFT = Stft(64, 16)
 SIMULATIONS = 200
+
+
+def make_svi(tempering: float) -> SVI:
+    """Variational inference of small steps, until it stands still."""
+    return SVI(
+        steps=600, learning_rate=0.02, tolerance=0, draws=99, moment_draws=None, waveforms=False,
+        tempering=tempering,
+    )  # fmt: skip
+
+
 ROUTINES: dict[str, Callable[[], Callable[..., Posterior]]] = {
     "exact": lambda: Exact(nodes=25, draws=99, waveforms=False),
-    "svi": lambda: SVI(
-        steps=600,
-        learning_rate=0.02,
-        tolerance=0,
-        draws=99,
-        moment_draws=None,
-        waveforms=False,
-        tempering=1.0,
-    ),
-    "svi, tempered 0.25": lambda: SVI(
-        steps=600,
-        learning_rate=0.02,
-        tolerance=0,
-        draws=99,
-        moment_draws=None,
-        waveforms=False,
-        tempering=0.25,
-    ),
+    "svi": lambda: make_svi(1.0),
+    "svi, tempered 0.25": lambda: make_svi(0.25),
     "em": lambda: EM(iterations=150, waveforms=False),
     "em-langevin": lambda: EM("langevin", iterations=200, draws=99, waveforms=False),
 }

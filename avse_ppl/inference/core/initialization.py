@@ -20,7 +20,7 @@ from avse_ppl.models.visual.gate import Switch, apply_gate, presence_gate
 from avse_ppl.signal.stft import Spectrogram
 
 _NOISE_FITS = 20
-_UNKNOWN_SD = 1e3
+_UNKNOWN_SD = 1e3  # of latents of which nothing was measured
 
 
 def warm_start(

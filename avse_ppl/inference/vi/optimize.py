@@ -103,7 +103,8 @@ def maximise_elbo(
 ) -> ElboTrace:
     """Fit a guide in place, by Adam on one draw a step, the noise also by updates of its own.
 
-    Each recording stops by itself, see `Schedule`, and gets what it gets alone.
+    Each recording stops by itself, see `Schedule`; among others of its length it gets what it gets
+    alone.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def maximise_elbo(
         groups.append((Adam(guide.correlation.parameters(), _BETAS), guide.correlation.rate))
     recordings = density.mixture.recordings
     schedule = Schedule(recordings, settings.steps, noticeable_rise(density, settings))
-    care = guide.location.new_ones(recordings)
+    damping = guide.location.new_ones(recordings)
     states: dict[int, Tensor] = {}  # of the random streams of those that are done
     trace: list[Tensor] = []
     going: list[Tensor] = []
@@ -138,8 +139,8 @@ def maximise_elbo(
         (-elbo.sum()).backward()
         # A draw too far out has no finite gradient: the recording waits, and goes on more slowly.
         usable = find_usable(elbo, guide)
-        care = torch.where(usable, care, 0.5 * care)
-        rates = settings.learning_rate * shares.to(care) * care * usable
+        damping = torch.where(usable, damping, 0.5 * damping)
+        rates = settings.learning_rate * shares.to(damping) * damping * usable
         for adam, rate in groups:
             adam.step(rate * rates)
         trace.append(elbo.detach())

@@ -39,8 +39,8 @@ class SVI(InferenceMethod):
 
     on the real line, by Adam on reparametrised draws. Starts from the prior's encoder and the noise
     model's own updates. Each recording searches until its evidence lower bound (ELBO) has stopped
-    rising or the steps are nearly over; then the learning rate falls to nothing. It gets the same
-    result in a batch as alone.
+    rising or the steps are nearly over; then the learning rate falls to nothing. Among
+    others of its length it gets the same result as alone.
 
     What it approximates: a mean-field guide has no correlations, so variances come out too small
     where the posterior has them; the other guides have some. How far the guide is from the
