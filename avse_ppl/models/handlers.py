@@ -125,6 +125,10 @@ def recording_plate(
 
 
 MIXTURE = "mixture"  # the site of the scene itself
+PREDICTED = "speech.predicted"  # what a predictor made of the mixture
+LIKELIHOOD = frozenset(
+    {MIXTURE, PREDICTED}
+)  # sites with a value in each bin, which tempering concerns
 
 
 def is_deterministic(msg: Mapping[str, Any]) -> bool:
@@ -149,8 +153,8 @@ class SubstituteLogProb(Messenger):
     """Substitute values at the sample sites, and hand on the log-probability of each site.
 
     No trace is built. Masked elements count 0, and scales multiply. What a model observes or adds
-    by ``pyro.factor`` beside the mixture counts like a prior: it is no part of the likelihood of
-    the mixture, and is not tempered. Subclasses say in `add` how to sum.
+    by ``pyro.factor`` beside the mixture and what was predicted of it counts like a prior: it is no
+    part of the likelihood, and is not tempered. Subclasses say in `add` how to sum.
 
     Parameters
     ----------
@@ -183,7 +187,7 @@ class SubstituteLogProb(Messenger):
             terms = torch.where(mask, terms, terms.new_zeros(()))
         if isinstance(msg["scale"], Tensor) or msg["scale"] != 1.0:
             terms = terms * msg["scale"]
-        self.add(terms, likelihood=msg["name"] == MIXTURE)
+        self.add(terms, likelihood=msg["name"] in LIKELIHOOD)
 
 
 class LogProbByRecording(SubstituteLogProb):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import MIXTURE, numbers_on, recording_plate
+from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model, name_of
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -73,6 +74,7 @@ class Scene:
     speech: SpeechPrior
     noise: NoiseModel
     reliability: VisualReliability | None = None
+    predictor: Predictor | None = None
 
     def facts(self) -> dict[str, object]:
         """Names of the models, for its ``repr`` in notebooks."""
@@ -116,7 +118,10 @@ class Scene:
             visual = frames.visual if video is None else video
             if visual is not None and self.reliability is not None:
                 visual = gate_features(frames, visual, self.reliability)
-            return Laws(self.speech(frames, visual), self.noise(frames))
+            speech = self.speech(frames, visual)
+            if self.predictor is not None:
+                speech = self.predictor(frames, speech)
+            return Laws(speech, self.noise(frames))
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:
         """Laws for given values of all latents, ``(recording, ...)`` each."""
@@ -135,6 +140,7 @@ class Scene:
             self,
             speech=move_model(self.speech, device, dtype),
             noise=move_model(self.noise, device, dtype),
+            predictor=move_model(self.predictor, device, dtype),
         )
 
     @property

@@ -43,6 +43,10 @@ class Frames:
         What the encoder of the speech prior measured of its latents, ``(recording, 2 latent,
         time)``: values, then standard deviations, see `avse_ppl.models.speech.latent`. None
         without.
+    predicted
+        What a predictor made of the recording, ``(recording, 4, freq, time)``: real and imaginary
+        part, log power of its error, and 1 where that counts, see
+        `avse_ppl.models.predictors.predictor`. None without.
 
     Examples
     --------
@@ -60,6 +64,7 @@ class Frames:
     dtype: torch.dtype = torch.float32
     visual: Any = field(default=None, compare=False, repr=False)
     encoded: Any = field(default=None, compare=False, repr=False)
+    predicted: Any = field(default=None, compare=False, repr=False)
 
     @property
     def freq_hz(self) -> Tensor:
@@ -75,10 +80,8 @@ class Frames:
 
     def take_first(self) -> Frames:
         """Return the grid of the first recording alone."""
-        visual, encoded = (
-            None if array is None else array[:1] for array in (self.visual, self.encoded)
-        )
-        return replace(self, visual=visual, encoded=encoded)
+        arrays = {"visual": self.visual, "encoded": self.encoded, "predicted": self.predicted}
+        return replace(self, **{k: v if v is None else v[:1] for k, v in arrays.items()})
 
     def number(self, value: float) -> Tensor:
         """Return a number as an array without dimensions, of this grid's device and dtype."""
@@ -151,17 +154,16 @@ class Spectrogram:
         """Return the same spectrogram on another device or real dtype."""
         device = torch.device(device)
         complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        visual, encoded = (
-            None if array is None else array.to(device, dtype)
-            for array in (self.frames.visual, self.frames.encoded)
-        )
+        frames = self.frames
+        arrays = {"visual": frames.visual, "encoded": frames.encoded, "predicted": frames.predicted}
+        moved: Any = {k: v if v is None else v.to(device, dtype) for k, v in arrays.items()}
         return replace(
             self,
             values=self.values.to(device, complex_dtype),
             scale=self.scale.to(device, dtype),
             observed=None if self.observed is None else self.observed.to(device),
             recorded=None if self.recorded is None else self.recorded.to(device, complex_dtype),
-            frames=replace(self.frames, device=device, dtype=dtype, visual=visual, encoded=encoded),
+            frames=replace(frames, device=device, dtype=dtype, **moved),
         )
 
     def with_visual(self, visual: Tensor | None) -> Spectrogram:
@@ -172,13 +174,18 @@ class Spectrogram:
         """Return the same spectrogram with what an encoder measured, see `Frames`."""
         return replace(self, frames=replace(self.frames, encoded=encoded))
 
+    def with_predicted(self, predicted: Tensor | None) -> Spectrogram:
+        """Return the same spectrogram with what a predictor made of it, see `Frames`."""
+        return replace(self, frames=replace(self.frames, predicted=predicted))
+
     def select(self, index: int) -> Spectrogram:
         """Return one recording of the batch, its padding removed."""
         time = self.stft.count_frames(self.n_samples[index])
-        visual, encoded = (
-            None if array is None else array[index : index + 1, :, :time]
-            for array in (self.frames.visual, self.frames.encoded)
-        )
+        frames = self.frames
+        arrays = {"visual": frames.visual, "encoded": frames.encoded, "predicted": frames.predicted}
+        kept: Any = {
+            k: v if v is None else v[index : index + 1, ..., :time] for k, v in arrays.items()
+        }
         observed, recorded = (
             None if array is None else array[index : index + 1, :, :time]
             for array in (self.observed, self.recorded)
@@ -188,7 +195,7 @@ class Spectrogram:
             values=self.values[index : index + 1, :, :time],
             observed=observed,
             recorded=recorded,
-            frames=replace(self.frames, time=time, visual=visual, encoded=encoded),
+            frames=replace(frames, time=time, **kept),
             n_samples=(self.n_samples[index],),
             scale=self.scale[index : index + 1],
         )

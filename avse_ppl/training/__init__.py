@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from avse_ppl.training.recipes import (
     AUDIO_VISUAL_RECIPES,
     DIFFUSION_RECIPES,
+    PREDICTOR_RECIPES,
     RECIPES,
     AudioVisualRecipe,
     DiffusionRecipe,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from avse_ppl.training.phases.audio_visual import train_audio_visual
     from avse_ppl.training.phases.diffusion import train_latent_diffusion, train_score
     from avse_ppl.training.phases.noise import train_noise
+    from avse_ppl.training.phases.predictor import train_predictor
     from avse_ppl.training.phases.reliability import train_reliability
     from avse_ppl.training.phases.vae import train_vae
     from avse_ppl.training.run import TrainingData
@@ -30,6 +32,7 @@ _MODULES = {
     "train_audio_visual": "phases.audio_visual",
     "train_latent_diffusion": "phases.diffusion",
     "train_noise": "phases.noise",
+    "train_predictor": "phases.predictor",
     "train_reliability": "phases.reliability",
     "train_score": "phases.diffusion",
     "train_vae": "phases.vae",
@@ -38,6 +41,7 @@ _MODULES = {
 __all__ = [
     "AUDIO_VISUAL_RECIPES",
     "DIFFUSION_RECIPES",
+    "PREDICTOR_RECIPES",
     "RECIPES",
     "AudioVisualRecipe",
     "DiffusionRecipe",
@@ -48,6 +52,7 @@ __all__ = [
     "train_audio_visual",
     "train_latent_diffusion",
     "train_noise",
+    "train_predictor",
     "train_reliability",
     "train_score",
     "train_vae",

@@ -70,6 +70,36 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class PredictorRecipe(Recipe):
+    """Hyperparameters of a predictor, beyond `Recipe`.
+
+    Parameters
+    ----------
+    causal_share
+        Share of the steps in which the network may not look ahead.
+    loss_weights
+        Of the terms of `PredictorTraining`, in order; the first a decibel.
+
+    Examples
+    --------
+    >>> PREDICTOR_RECIPES["predictor"].causal_share
+    0.3
+    """
+
+    network: str = "tcn"
+    crop_s: float = 2.56
+    batch: int = 10
+    learning_rate: float = 1.5e-3
+    epochs: int = 22
+    epoch_share: float = 0.5
+    speed: tuple[float, float] = (0.85, 1.2)
+    snr_db: tuple[float, float] = (-12.0, 18.0)
+    encoder_epochs: int = 0
+    causal_share: float = 0.3
+    loss_weights: tuple[float, float, float, float] = (0.05, 20.0, 8.0, 0.1)
+
+
+@dataclass(frozen=True)
 class AudioVisualRecipe(Recipe):
     """Hyperparameters of a dynamical or audio-visual prior, beyond `Recipe`.
 
@@ -258,6 +288,10 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
     }
 )
 
+PREDICTOR_RECIPES: Mapping[str, PredictorRecipe] = MappingProxyType(
+    {"predictor": PredictorRecipe(settings={"widths": (20, 40, 64, 96), "inner": 160})}
+)
+
 
 def list_trainable() -> list[str]:
     """List the names of all models that have a recipe.
@@ -267,4 +301,4 @@ def list_trainable() -> list[str]:
     >>> "av-dkf" in list_trainable()
     True
     """
-    return [*RECIPES, *AUDIO_VISUAL_RECIPES, *DIFFUSION_RECIPES, "reliability"]
+    return [*RECIPES, *AUDIO_VISUAL_RECIPES, *DIFFUSION_RECIPES, *PREDICTOR_RECIPES, "reliability"]

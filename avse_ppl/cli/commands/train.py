@@ -134,6 +134,11 @@ def check_sources(prior: str, sources: Sources, reused: Mapping[str, Any]) -> No
                 f"reliability learns from lips, their speech and noise: {PREPARE_HINT}, then give "
                 "--speech CORPUS=DIR --lips CACHE --noise DIR"
             )
+    elif prior == "predictor" and (not sources.speech or sources.noise is None):
+        raise ValueError(
+            "predictor learns from mixtures: give speech with --speech CORPUS=DIR and noise with "
+            "--noise DIR"
+        )
     elif prior == "noise-vae" and sources.noise is None:
         raise ValueError(f"{prior} learns from noise: give its folder with --noise DIR")
     elif prior != "noise-vae" and not sources.speech:
@@ -193,6 +198,7 @@ def make_recipe(prior: str, passes: Mapping[str, int | None]) -> Any:
     if prior in training.AUDIO_VISUAL_RECIPES:  # their first phase is that of the prior
         asked |= {"prior_epochs": asked["epochs"]} if "epochs" in asked else {}
     recipes = {**training.RECIPES, **training.AUDIO_VISUAL_RECIPES, **training.DIFFUSION_RECIPES}
+    recipes |= training.PREDICTOR_RECIPES
     return replace(recipes[prior], **asked)
 
 
@@ -230,6 +236,7 @@ def train_model(
 
     functions = {
         "noise-vae": training.train_noise,
+        "predictor": training.train_predictor,
         "reliability": training.train_reliability,
         "score": training.train_score,
         "latent-diffusion": training.train_latent_diffusion,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from avse_ppl.data.clips import Clip
@@ -17,6 +18,7 @@ from avse_ppl.data.readers.folders import (
 DEV_SPEAKERS = ("s33", "s34")
 TEST_SPEAKERS = ("s1", "s2", "s20", "s22")  # whom LipNet (Assael et al., 2016) holds out
 _DEV_CLIPS = 100
+_DEV_SPEAKERS = 3  # of a folder whose names begin with the speaker
 _LAYOUT = "GRID: <folder>/*.mkv of one speaker, or <folder>/s1/*.mpg, <folder>/s2/*.mpg, ..."
 _WORDS = (
     {"b": "bin", "l": "lay", "p": "place", "s": "set"},
@@ -35,8 +37,9 @@ def read_grid(folder: str | Path) -> list[Clip]:
     A folder ``grid_s1`` (or ``s1``) holds one speaker, whose last 100 clips by name are the
     development split. A folder whose name ends in ``_unseen`` holds one clip from each of
     several speakers, all of them development; the corpus numbers are not kept there, so each
-    speaker is named after the clip. A folder with the folders ``s1``, ``s2``, ... is split by
-    speaker: s1, s2, s20 and s22 are the test split, s33 and s34 the development split.
+    speaker is named after the clip. Where all names begin with a speaker (``s30_bbaf2n``), the last
+    three of them are the development split. A folder with the folders ``s1``, ``s2``, ... is split
+    by speaker: s1, s2, s20 and s22 are the test split, s33 and s34 the development split.
 
     The transcript is read off the name of a clip, which spells it (``bbaf2n``: bin blue at f two
     now).
@@ -72,6 +75,9 @@ def read_grid(folder: str | Path) -> list[Clip]:
     if speakers:
         return list_speakers(folder, sorted(speakers, key=lambda f: int(f.name[1:])))
     paths = require_clips(filter(is_media, folder.iterdir()), folder, _LAYOUT)
+    prefixed = [re.match(r"(s\d+)_", path.name) for path in paths]
+    if all(prefixed):
+        return list_prefixed(paths, [match[1] for match in prefixed if match])
     if folder.resolve().name.endswith("_unseen"):
         return [make_clip([path], f"grid_{path.stem}", "dev") for path in paths]
     return list_one_speaker(folder, group_by_name(paths))
@@ -106,6 +112,17 @@ def list_one_speaker(folder: Path, clips: list[list[Path]]) -> list[Clip]:
         make_clip(paths, speaker, "train" if i < first_dev else "dev")
         for i, paths in enumerate(clips)
     ]
+
+
+def list_prefixed(paths: list[Path], speakers: list[str]) -> list[Clip]:
+    """List the clips of a folder whose names begin with their speakers."""
+    held_out = sorted(set(speakers), key=lambda name: int(name[1:]))[-_DEV_SPEAKERS:]
+    clips = []
+    for path, speaker in zip(paths, speakers, strict=True):
+        split = "dev" if speaker in held_out else "train"
+        clip = make_clip([path], f"grid_{speaker}", split)
+        clips.append(replace(clip, transcript=spell_transcript(path.stem.partition("_")[2])))
+    return clips
 
 
 def list_speakers(folder: Path, speakers: list[Path]) -> list[Clip]:

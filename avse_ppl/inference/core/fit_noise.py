@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
+from avse_ppl.signal.stft import Spectrogram
+
+
+def residual_power(mixture: Spectrogram, speech: ComplexNormal) -> Tensor:
+    """Power of a mixture about the mean of speech, ``(recording, freq, time)``."""
+    if speech.zero_mean:
+        return mixture.power
+    residual = mixture.values - speech.mean
+    return residual.real.square() + residual.imag.square()
 
 
 def fit_noise(
@@ -16,6 +26,7 @@ def fit_noise(
     noise: Mapping[str, Tensor],
     speech_power: Tensor,
     *,
+    power: Tensor | None = None,
     steps: int = 1,
     tempering: float = 1.0,
     masked: bool = True,
@@ -34,6 +45,8 @@ def fit_noise(
         Values of the noise latents to start from.
     speech_power
         ``(draw, recording, freq, time)``.
+    power
+        Of the mixture about the mean of speech, ``(recording, freq, time)``; by default about 0.
     steps
         Number of M-steps.
     tempering
@@ -53,7 +66,8 @@ def fit_noise(
     True
     """
     model: Any = density.scene.noise
-    power, mask = density.mixture.power, density.mixture.mask
+    power = density.mixture.power if power is None else power
+    mask = density.mixture.mask
     mean_power = speech_power.mean(0)
     fitted: Values = dict(noise)
     for _ in range(steps):

@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor
 from torch.nn.functional import pad
 
-from avse_ppl.inference.core.fit_noise import fit_noise
+from avse_ppl.inference.core.fit_noise import fit_noise, residual_power
 from avse_ppl.inference.core.log_density import LogDensity, Values
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.models.handlers import recording_plate
@@ -90,16 +90,18 @@ def init_noise(density: LogDensity, location: Values, randoms: RandomStreams) ->
     """Initial values of the noise latents, after a few M-steps if the model has them."""
     noise = density.scene.noise
     values, _ = density.constrain(location)
-    speech_power = density.scene.laws_given(values, density.mixture).speech.power
-    speech_power = speech_power.expand(density.mixture.values.shape)
-    power = density.mixture.power
+    speech = density.scene.laws_given(values, density.mixture).speech
+    speech_power = speech.power.expand(density.mixture.values.shape)
+    power = residual_power(density.mixture, speech)
     parts = [
         noise.initial(power[r : r + 1], speech_power[r : r + 1], generator)  # type: ignore[attr-defined]
         for r, generator in enumerate(randoms.generators)
     ]
     found: Values = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if isinstance(noise, HasMStep):
-        found = fit_noise(density, found, speech_power[None], steps=_NOISE_FITS, masked=False)
+        found = fit_noise(
+            density, found, speech_power[None], power=power, steps=_NOISE_FITS, masked=False
+        )
     return found
 
 

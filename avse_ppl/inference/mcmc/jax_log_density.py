@@ -16,7 +16,7 @@ from numpyro.primitives import Messenger
 
 from avse_ppl.distributions.backend import numpyro_backend
 from avse_ppl.inference.core.log_density import LogDensity
-from avse_ppl.models.handlers import MIXTURE
+from avse_ppl.models.handlers import LIKELIHOOD
 from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.signal.stft import Frames
@@ -44,12 +44,15 @@ class Recording(NamedTuple):
         Visual features, ``(1, 1 + feature, time)``; None without video.
     encoded
         What the encoder measured, ``(1, 2 latent, time)``; None without.
+    predicted
+        What a predictor made of it, ``(1, 4, freq, time)``; None without.
     """
 
     values: jax.Array
     mask: jax.Array
     visual: jax.Array | None = None
     encoded: jax.Array | None = None
+    predicted: jax.Array | None = None
 
 
 class JaxJoint(NamedTuple):
@@ -96,7 +99,10 @@ class JaxLogDensity:
             If NumPyro does not see the latents that torch found.
         """
         handler = SubstituteMessenger(latents)
-        frames = replace(self.frames, visual=recording.visual, encoded=recording.encoded)
+        frames = replace(
+            self.frames, visual=recording.visual, encoded=recording.encoded,
+            predicted=recording.predicted,
+        )  # fmt: skip
         values: Any = recording.values
         mask: Any = recording.mask
         with numpyro_backend(), handler:
@@ -124,7 +130,8 @@ def make_jax_log_density(density: LogDensity) -> JaxLogDensity:
     """
     mixture = density.mixture
     kind: Any = jnp.float64 if mixture.scale.dtype == torch.float64 else jnp.float32
-    frames = replace(mixture.frames, device=None, dtype=kind, visual=None, encoded=None)  # type: ignore[arg-type]
+    bare: Any = {"device": None, "dtype": kind, "visual": None, "encoded": None, "predicted": None}
+    frames = replace(mixture.frames, **bare)
     made = JaxLogDensity(density.scene, frames, frozenset(site.name for site in density.sites))
 
     # Both are computed once, for the first recording.
@@ -154,7 +161,7 @@ def list_recordings(density: LogDensity) -> list[Recording]:
     mask, visual = mixture.mask, mixture.frames.visual
     if mask is None:
         mask = torch.ones(mixture.recordings, 1, mixture.frames.time, dtype=torch.bool)
-    observed = (mixture.values, mask, visual, mixture.frames.encoded)
+    observed = (mixture.values, mask, visual, mixture.frames.encoded, mixture.frames.predicted)
     arrays = [None if array is None else to_jax(array) for array in observed]
     rows = range(mixture.recordings)
     return [Recording(*(a if a is None else a[r : r + 1] for a in arrays)) for r in rows]  # type: ignore[arg-type]
@@ -203,7 +210,7 @@ class SubstituteMessenger(Messenger):
             return
         terms = msg["fn"].log_prob(msg["value"])
         total = jnp.sum(terms if msg["scale"] is None else msg["scale"] * terms)
-        if msg["name"] == MIXTURE:
+        if msg["name"] in LIKELIHOOD:
             self.likelihood = self.likelihood + total
         else:
             self.prior = self.prior + total

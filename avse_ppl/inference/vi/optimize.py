@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.adam import Adam
-from avse_ppl.inference.core.fit_noise import fit_noise
+from avse_ppl.inference.core.fit_noise import fit_noise, residual_power
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
@@ -195,10 +195,11 @@ def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: flo
         return
     location = guide.layout.split(guide.location.detach())
     values, _ = density.constrain(location)
-    speech = density.scene.laws_given(values, density.mixture).speech.power
-    speech = speech.expand(density.mixture.values.shape)
+    law = density.scene.laws_given(values, density.mixture).speech
+    speech = law.power.expand(density.mixture.values.shape)
+    power = residual_power(density.mixture, law)
     noise = {name: values[name] for name in density.names(of_noise=True)}
-    noise = fit_noise(density, noise, speech[None], steps=updates, tempering=tempering)
+    noise = fit_noise(density, noise, speech[None], power=power, steps=updates, tempering=tempering)
     for name, found in density.unconstrain(noise).items():
         # A factor that is best at 0 goes there; on the real line that is far from its mean.
         location[name].copy_(torch.maximum(found, location[name] - _FALL))

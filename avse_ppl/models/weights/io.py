@@ -27,6 +27,7 @@ from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
 from avse_ppl.models.networks.reliability import ReliabilityNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
+from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.signal.stft import Stft
 from avse_ppl.utils.files import atomic_path, read_json
 
@@ -42,9 +43,11 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "reliability": ReliabilityNetwork,
         "score": ScoreNetwork,
         "latent-diffusion": LatentDiffusionNetwork,
+        "tcn": TcnNetwork,
     }
 )
 _WITHOUT_STFT = {"lips": "Visual encoder", "reliability": "Reliability network"}
+_USES = {**_WITHOUT_STFT, "predictor": "Predictor"}  # of what is no prior
 _FORMER_SETTINGS = {"spread": "sigma_data"}  # of networks, as older configs call them
 DEFAULT_RELIABILITY = "reliability"
 CLEAN_START_GAIN_DB = -4.0  # for encoders that were trained on clean speech only
@@ -406,7 +409,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def format_card(config: Mapping[str, Any], card: Mapping[str, Any], network: nn.Module) -> str:
     """Model card of a network, Markdown."""
     parameters = sum(p.numel() for p in network.parameters())
-    kind = _WITHOUT_STFT.get(config["use"], f"{config['use'].capitalize()} prior")
+    kind = _USES.get(config["use"], f"{config['use'].capitalize()} prior")
     lines = [
         f"# {config['name']}",
         "",

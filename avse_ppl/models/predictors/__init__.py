@@ -1,0 +1,1 @@
+"""Predictors: speech enhancement of other kinds, whose answer is evidence about speech."""

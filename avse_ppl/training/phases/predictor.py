@@ -1,0 +1,151 @@
+"""Training of a predictor: speech and the power of its error from simulated mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from avse_ppl.models.weights.io import NETWORKS, save_weights
+from avse_ppl.signal.stft import Stft
+from avse_ppl.training.datasets.predictor_crops import PredictorCrops
+from avse_ppl.training.objective import Objective
+from avse_ppl.training.phases.vae import load_crops
+from avse_ppl.training.recipes import PredictorRecipe
+from avse_ppl.training.rooms import load_room_responses
+from avse_ppl.training.run import SPLITS, Run, TrainingData
+
+PREDICTOR_STFT = Stft(512, 256)  # half the window of the priors: a frame of 32 ms
+_ROOMS = 400
+_FLOOR = 1e-6  # of powers, where a mixture has a mean of 1
+_COMPRESSION = 0.3
+
+
+def train_predictor(
+    recipe: PredictorRecipe,
+    data: TrainingData,
+    output: str | Path,
+    *,
+    name: str,
+    card: Mapping[str, Any],
+    stft: Stft | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Path:
+    """Train a predictor and write its weights, config and model card.
+
+    Parameters
+    ----------
+    recipe, data
+        What to train, and on what: speech and noise.
+    output, name, card, stft, seed, **settings
+        As for `avse_ppl.training.train_vae`; the STFT is by default one of 512 samples, hop 256.
+
+    Returns
+    -------
+    Path
+        The folder, readable by ``load_predictor``.
+
+    Raises
+    ------
+    ValueError
+        If there is no speech or no noise, a cache has no clip in one of the splits, or is at
+        another rate than ``stft``; or if the training diverges.
+    ImportError
+        If pyroomacoustics is not installed.
+    """
+    stft, run = stft or PREDICTOR_STFT, Run(Path(output), seed, **settings)
+    speech = data.require_speech(stft.sample_rate_hz)
+    noise = data.require_noise(stft.sample_rate_hz)
+    rooms = load_room_responses(
+        run.output / "checkpoints" / "rooms.npy", _ROOMS, stft.sample_rate_hz, seed
+    )
+    crop = round(recipe.crop_s * stft.sample_rate_hz)
+    crops = [PredictorCrops(speech, s, crop, stft, noise, recipe.snr_db, rooms) for s in SPLITS]
+    run.seed_weights()
+    network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
+    run.fit("predictor", PredictorTraining(recipe, stft, network), load_crops(run, recipe, crops))
+    return save_weights(
+        run.output, network, recipe.network, dict(recipe.settings), stft, name=name,
+        card=run.make_card(card, recipe, unit="see PredictorTraining"), use="predictor",
+    )  # fmt: skip
+
+
+class PredictorTraining(Objective):
+    r"""Waveform, compressed spectrum, and likelihood of the error, of predicted speech.
+
+    .. math:: L = -w\,\mathrm{SDR}(s, \hat s)
+        + \left\| |S|^{.3} - |\hat S|^{.3} \right\|^2
+        + \tfrac12 \left\| S |S|^{-.7} - \hat S |\hat S|^{-.7} \right\|^2
+        + u \left[\log e + |S - \hat S|^2 / e\right]
+
+    The last term fits the predicted power of the error, and leaves the prediction as it is.
+    Mixtures without speech take no part in the first. A share of the steps is causal.
+
+    Parameters
+    ----------
+    recipe, stft, network
+        As for `VaeTraining`.
+
+    References
+    ----------
+    Braun and Tashev, "A consolidated view of loss functions for supervised deep learning-based
+    speech enhancement", TSP 2021. Fang, Becker, Wermter and Gerkmann, "Integrating uncertainty into
+    neural network-based speech enhancement", TASLP 2023.
+    """
+
+    def __init__(self, recipe: PredictorRecipe, stft: Stft, network: Any) -> None:
+        super().__init__(network, recipe.epochs, recipe.learning_rate)
+        self.recipe, self.stft = recipe, stft
+
+    def losses(self, batch: Tensor) -> dict[str, Tensor]:
+        """Loss of pairs of speech and noise, ``(crop, 2, sample)``."""
+        causal = self.training and bool(torch.rand(()) < self.recipe.causal_share)
+        speech, noise = batch.unbind(1)
+        mixture = self.stft.forward(speech + noise)
+        gain = measure_power(mixture).mean((-2, -1), keepdim=True).sqrt()  # as for inference
+        if causal:  # which has to guess the level
+            gain = gain * 10 ** (torch.randn_like(gain) * 4.0 / 20)
+        truth = self.stft.forward(speech) / gain
+        found = self.network(mixture / gain, causal)
+        estimate = found.speech
+
+        # Signal-to-distortion ratio, up to 30 dB.
+        there = speech.square().mean(-1) > 0
+        wave = self.stft.inverse(estimate * gain, speech.shape[-1])
+        energy = speech.square().sum(-1)
+        error = (speech - wave).square().sum(-1)
+        sdr_db = 10 * torch.log10((energy + 1e-8) / (error + 1e-3 * energy + 1e-8))
+        sdr_db = (sdr_db * there).sum() / there.sum().clamp_min(1)
+
+        # Compressed spectra.
+        small, small_truth = compress(estimate), compress(truth)
+        magnitude = (small.abs() - small_truth.abs()).square().mean()
+        difference = small - small_truth
+        both = (difference.real.square() + difference.imag.square()).mean()
+
+        # The error that is to be expected.
+        off = measure_power(truth - estimate.detach())
+        nll = (found.log_error + off * torch.exp(-found.log_error)).mean()
+
+        weights = self.recipe.loss_weights
+        loss = weights[0] * -sdr_db + weights[1] * magnitude + weights[2] * both + weights[3] * nll
+        return {"loss": loss, "sdr_db": sdr_db, "magnitude": magnitude, "both": both, "nll": nll}
+
+    def configure_optimizers(self) -> Any:
+        """Adam; its rate rises over the first steps, then falls along a cosine."""
+        optimiser = torch.optim.Adam(self.list_trained(), lr=self.learning_rate)
+        return self.anneal_each_step(optimiser)
+
+
+def measure_power(values: Tensor) -> Tensor:
+    """Power of a complex STFT, above a floor."""
+    return values.real.square() + values.imag.square() + _FLOOR
+
+
+def compress(values: Tensor) -> Tensor:
+    """Compress the magnitudes of a complex STFT."""
+    return values * measure_power(values).pow(0.5 * (_COMPRESSION - 1.0))
