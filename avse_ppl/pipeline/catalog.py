@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +18,7 @@ from avse_ppl.models.scene import NoiseModel, SpeechPrior
 from avse_ppl.models.speech.diffusion import denoises
 from avse_ppl.models.validation import unknown_name
 from avse_ppl.models.visual.reliability import RELIABILITIES
+from avse_ppl.utils.imports import import_function
 
 DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
 NOISE_MODELS: Mapping[str, str] = MappingProxyType(
@@ -160,31 +158,5 @@ def import_noise(path: str) -> NoiseModel:
     ValueError
         If the module or the function is missing, or the module fails on import.
     """
-    module_name, _, function = path.partition(":")
-    if not module_name or not function or module_name.endswith(".py"):
-        raise ValueError(
-            f"noise {path!r} is not of the form module:function; for a function hiss in "
-            "my_noise.py, write my_noise:hiss"
-        )
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name.split(".")[0] and error.name != module_name:
-            raise ValueError(f"{module_name}.py imports {error.name!r}, which is missing") from None
-        raise ValueError(
-            f"no module {module_name!r} for noise {path!r}; expected {module_name}.py in "
-            f"{Path.cwd()} or an installed module"
-        ) from None
-    except Exception as error:
-        raise ValueError(f"module {module_name!r} failed on import: {error!r}") from error
-    model = getattr(module, function, None)
-    if not callable(model):
-        names = [n for n in vars(module) if callable(getattr(module, n)) and not n.startswith("_")]
-        close = difflib.get_close_matches(function, names, n=3)
-        raise ValueError(
-            f"module {module_name!r} has no function {function!r}"
-            + (f"; did you mean {' or '.join(map(repr, close))}?" if close else "")
-        )
-    return cast(NoiseModel, model)
+    example = "for a function hiss in my_noise.py, write my_noise:hiss"
+    return cast(NoiseModel, import_function(path, "noise", example))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import PREDICTED
+from avse_ppl.models.predictors.checks import check_prediction
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -112,28 +113,6 @@ def band_weights(frames: Frames) -> Any:
     place = mel * ((BANDS - 1) / top)
     centre = ops.arange(BANDS, device=frames.device, dtype=frames.dtype)
     return ops.clamp(1.0 - ops.abs(place - centre), min=0.0)
-
-
-def check_prediction(found: Any, mixture: np.ndarray, name: str) -> np.ndarray:
-    """Prediction as an array as long as the mixture.
-
-    Raises
-    ------
-    ValueError
-        If it has another shape, or is not finite.
-    """
-    array = np.asarray(found, np.float32)
-    if array.shape != mixture.shape:
-        raise ValueError(
-            f"predictor {name!r} returned shape {array.shape} for a mixture of shape "
-            f"{mixture.shape}; expected as many samples, at the same rate"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"predictor {name!r} returned {int((~np.isfinite(array)).sum())} samples that are NaN "
-            "or infinite; expected finite numbers"
-        )
-    return array
 
 
 def condition_on_predictor(scene: Any, mixture: Spectrogram) -> Spectrogram:

