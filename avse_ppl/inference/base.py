@@ -88,6 +88,10 @@ from avse_ppl.signal.observed_bins import describe_band
 from avse_ppl.signal.stft import Spectrogram
 from avse_ppl.utils.run_time import RunClock, TimeLimitReached
 
+_UNUSED = (
+    "the prediction was not used: it does not agree with the mixture, is silent, or is the mixture "
+    "itself, so that it cannot be told from a failure; the posterior is that without a predictor"
+)
 Progress = Callable[[int, int], None]  # called with (step, steps)
 
 
@@ -367,6 +371,12 @@ class InferenceMethod(ABC):
             kind = kind.with_fields(tempering=self.tempering)
         if problem.spectrogram.frames.encoded is not None:
             kind = kind.with_fields(amortised=True)
+        predicted = problem.spectrogram.frames.predicted
+        if predicted is not None:
+            kind = kind.with_fields(pooled=True)
+            unused = (predicted[:, 3].flatten(1).amax(1) == 0).tolist()
+            rows = [FitInfo(warnings=(_UNUSED,) if one else ()) for one in unused]
+            fit = merge_rows(rows, fit)
         if waveforms is None:
             waveforms = -(-self.n_waveforms // draws.chains)
         seeds = [

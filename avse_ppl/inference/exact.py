@@ -140,7 +140,7 @@ class _Grid:
         """Wiener posterior at given latents."""
         values, _ = self.density.constrain(unconstrained)
         laws = self.density.scene.laws_given(values, self.density.mixture)
-        return laws.speech.condition(laws.noise, self.density.mixture.values)
+        return laws.condition(self.density.mixture.values)
 
     def draw(self, outer: list[_Outer], randoms: RandomStreams) -> Values:
         """One draw of the latents, each recording and frame from its own weights."""

@@ -23,15 +23,35 @@ VisualReliability = Callable[[Frames, Any], Any]
 
 
 class Laws(NamedTuple):
-    """Distributions of speech and noise, given the latents of a scene."""
+    """Distributions of speech and noise, given the latents of a scene.
+
+    Parameters
+    ----------
+    speech, noise
+        Of their STFTs; that of speech given a prediction, where there is one.
+    mixture_weight
+        How far the mixture counts for speech beside a prediction, see `Predictor`; 1 without.
+    """
 
     speech: ComplexNormal
     noise: ComplexNormal
+    mixture_weight: Any = 1.0
+    plug_in: ComplexNormal | None = None
+
+    def condition(self, mixture: Tensor) -> ComplexNormal:
+        """Posterior of speech, given the latents and the mixture: the Wiener filter."""
+        noise = self.noise
+        if isinstance(self.mixture_weight, Tensor) or self.mixture_weight != 1.0:
+            noise = ComplexNormal(
+                0.0 if noise.zero_mean else noise.mean, noise.power / self.mixture_weight,
+                validate_args=False,
+            )  # fmt: skip
+        return self.speech.condition(noise, mixture)
 
     @property
     def mixture(self) -> ComplexNormal:
-        """Law of their sum."""
-        return self.speech.convolve(self.noise)
+        """Law of their sum, under which the latents are inferred."""
+        return (self.plug_in or self.speech).convolve(self.noise)
 
 
 @dataclass(frozen=True)
@@ -119,9 +139,11 @@ class Scene:
             if visual is not None and self.reliability is not None:
                 visual = gate_features(frames, visual, self.reliability)
             speech = self.speech(frames, visual)
-            if self.predictor is not None:
-                speech = self.predictor(frames, speech)
-            return Laws(speech, self.noise(frames))
+            if self.predictor is None:
+                return Laws(speech, self.noise(frames))
+            found = self.predictor(frames, speech)
+            noise = self.noise(frames)
+            return Laws(found.speech, noise, found.mixture_weight, found.plug_in)
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:
         """Laws for given values of all latents, ``(recording, ...)`` each."""

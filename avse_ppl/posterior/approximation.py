@@ -12,9 +12,10 @@ _NOISE_TEXTS: dict[str, NoiseInference] = {
     "noise a point estimate": "point estimate",
     "noise known": "known",
 }
-_FIELDS = ("method", "noise", "tempering", "recalibrated", "ended_early", "amortised")
+_FIELDS = ("method", "noise", "tempering", "recalibrated", "ended_early", "amortised", "pooled")
 _TEMPERED, _ENDED_EARLY, _RECALIBRATED = "tempered ", "ended early", "recalibrated"
 _AMORTISED = "amortised prior"
+_POOLED = "pooled with a predictor"
 
 
 class Approximation(str):
@@ -39,6 +40,9 @@ class Approximation(str):
     amortised
         Whether the encoder of the speech prior measured its latents, see
         `avse_ppl.models.speech.latent.LatentSpeech`.
+    pooled
+        Whether what a predictor made of the mixture counts beside it, see
+        `avse_ppl.models.predictors.predictor.Predictor`.
 
     Examples
     --------
@@ -57,6 +61,7 @@ class Approximation(str):
     recalibrated: bool
     ended_early: bool
     amortised: bool
+    pooled: bool
 
     def __new__(
         cls,
@@ -66,18 +71,20 @@ class Approximation(str):
         recalibrated: bool = False,
         ended_early: bool = False,
         amortised: bool = False,
+        pooled: bool = False,
     ) -> Approximation:
         """Write the text."""
         parts = [method]
         parts += [text for text, name in _NOISE_TEXTS.items() if name == noise]
         parts += [_AMORTISED] if amortised else []
+        parts += [_POOLED] if pooled else []
         parts += [f"{_TEMPERED}{tempering:g}"] if tempering != 1.0 else []
         parts += [_ENDED_EARLY] if ended_early else []
         parts += [_RECALIBRATED] if recalibrated else []
         self = super().__new__(cls, ", ".join(parts))
         self.method, self.noise = method, noise
         self.tempering, self.recalibrated = tempering, recalibrated
-        self.ended_early, self.amortised = ended_early, amortised
+        self.ended_early, self.amortised, self.pooled = ended_early, amortised, pooled
         return self
 
     def __getnewargs__(self) -> tuple[Any, ...]:
@@ -111,6 +118,8 @@ class Approximation(str):
             fields["ended_early"] = bool(parts.pop())
         if len(parts) > 1 and parts[-1].startswith(_TEMPERED):
             fields["tempering"] = float(parts.pop().removeprefix(_TEMPERED))
+        if len(parts) > 1 and parts[-1] == _POOLED:
+            fields["pooled"] = bool(parts.pop())
         if len(parts) > 1 and parts[-1] == _AMORTISED:
             fields["amortised"] = bool(parts.pop())
         if len(parts) > 1 and parts[-1] in _NOISE_TEXTS:

@@ -187,7 +187,7 @@ def rank_truths(
     for values in take_draws(posterior, keep):
         # One draw of the speech STFT, each bin from its own distribution.
         laws = scene.laws_given(values, mixture)
-        law = laws.speech.condition(laws.noise, mixture.values)
+        law = laws.condition(mixture.values)
         noise = randoms.normal(shape, mixture.values.dtype)
         speech = law.mean.expand(shape) + law.power.sqrt() * noise
         rows.append(compute_quantities(density, values, speech))

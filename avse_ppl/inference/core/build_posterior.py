@@ -75,7 +75,7 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
             index = chain * length + i
             if draws.laws is None:
                 laws = scene.laws_given(draws.values[index], mixture)
-                law = laws.speech.condition(laws.noise, mixture.values)
+                law = laws.condition(mixture.values)
             else:
                 law = draws.laws[index]
             law = limit_to_observed(law, mixture)

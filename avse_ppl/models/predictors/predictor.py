@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,26 +22,46 @@ from avse_ppl.signal.stft import Frames, Spectrogram
 
 BANDS = 6  # of the error that the posterior learns on the recording
 _DB = 0.1 * np.log(10.0)
+_USELESS = 25.0  # log power of the error of a prediction that is not used
+_SILENT, _UNCHANGED = 1e-4, 1e-3  # shares of the power of a mixture
+_AGREEMENT, _CORRELATION = (0.6, 8.0), 0.08
 
 Enhancer = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Evidence(NamedTuple):
+    """Laws of speech given a prediction and its prior, and how far the mixture counts beside.
+
+    The first is that of the pool, the second the one under which the mixture informs the latents.
+    """
+
+    speech: ComplexNormal
+    plug_in: ComplexNormal
+    mixture_weight: Any
 
 
 @dataclass(frozen=True)
 class Predictor:
     r"""What an enhancer makes of the mixture, as a noisy observation of speech.
 
-    .. math:: \hat s_{ft} \mid s \sim N_c(s_{ft}, E_{ft}\, 10^{\sigma (W a)_f / 10}), \quad
-        a_k \sim N(0, 1)
+    .. math:: \hat s_{ft} \mid s \sim N_c(s_{ft}, E_{ft} r_f), \quad
+        r_f = 10^{\sigma (W a)_f / 10}, \quad a_k \sim \mathrm{Exp}(1)
 
     with E the power of the error that `law` expects of the mixture and the prediction, and
-    :math:`\sigma a_k` what is off in that in band k of this recording, decibels, which the
-    posterior learns: a predictor that fails contradicts the mixture and the priors, and its errors
-    are found to be large.
+    :math:`\sigma a_k` by how much more it is off in band k of this recording, decibels, which the
+    posterior learns: a prediction that neither the speech prior nor the mixture supports is found
+    to be wrong. It is never better than its law.
 
-    What it approximates: a prediction is a function of the mixture, and its error is not
-    independent of the noise given speech. The law is fitted to the errors that are left given both,
-    so that the prediction counts as a summary of the mixture with a likelihood of its own, beside
-    the mixture's: ``posterior.kind`` says "with a predictor".
+    What it approximates: a prediction is a function of the mixture, so that the two are no
+    independent witnesses of speech. Speech is therefore inferred by a log-linear pool,
+
+    .. math:: p(s_{ft} \mid \cdot) \propto N_c(s; 0, S)^{\alpha(r)}\, N_c(x; s, B)^{\beta(r)}\,
+        N_c(\hat s; s, E r), \quad \alpha(r) = \alpha^{1 / \sqrt r}, \;
+        \beta(r) = \beta^{1 / \sqrt r}
+
+    in which the prior and the mixture count in part as far as the prediction is believed, and
+    wholly where it is not: with a predictor that is given up, this is the posterior without.
+    ``posterior.kind`` says "pooled with a predictor".
 
     Sites: ``predictor.error``, ``(band, 1)``; observed, ``speech.predicted``.
 
@@ -50,39 +71,54 @@ class Predictor:
         ``(wave, sample_rate_hz) -> wave``.
     law
         Power of the error.
+    prior_weight, mixture_weight
+        :math:`\alpha` and :math:`\beta`, in (0, 1].
     error_sd_db
-        :math:`\sigma`, prior standard deviation of what the law is off in a band, dB.
+        :math:`\sigma`, prior mean of what the error exceeds its law by in a band, dB.
     name
         For messages and reports.
 
     References
     ----------
-    Fearnhead and Prangle, "Constructing summary statistics for approximate Bayesian computation",
-    JRSS B 2012. Kennedy and O'Hagan, "Bayesian calibration of computer models", JRSS B 2001.
+    Genest and Zidek, "Combining probability distributions: a critique and an annotated
+    bibliography", Statistical Science 1986. Fearnhead and Prangle, "Constructing summary statistics
+    for approximate Bayesian computation", JRSS B 2012. Kennedy and O'Hagan, "Bayesian calibration
+    of computer models", JRSS B 2001.
     """
 
     enhance: Enhancer
     law: ErrorLaw = field(default_factory=ErrorLaw)
+    prior_weight: float = 0.001
+    mixture_weight: float = 0.05
+    latent_share: float = 0.05
     error_sd_db: float = 5.0
     name: str = "predictor"
 
-    def __call__(self, frames: Frames, speech: ComplexNormal) -> ComplexNormal:
-        """Observe the prediction; law of speech, ``(freq, time)``, given it and its own prior."""
+    def __call__(self, frames: Frames, speech: ComplexNormal) -> Evidence:
+        """Observe the prediction; law of speech, ``(freq, time)``, given it and its prior."""
         with pyro.plate("error_band", BANDS, dim=-2):
             off = pyro.sample("predictor.error", dist.Exponential(frames.number(1.0)))
         if frames.predicted is None:
-            return speech
-        scale_db = self.error_sd_db * (band_weights(frames) @ off)
-        error = ops.exp(frames.predicted[:, 2] + _DB * scale_db)
+            return Evidence(speech, speech, 1.0)
+        counts = frames.predicted[:, 3]
+        excess_db = counts * (self.error_sd_db * (band_weights(frames) @ off))
+        error = ops.exp(frames.predicted[:, 2] + _DB * excess_db)
         predicted = frames.predicted[:, 0] + 1j * frames.predicted[:, 1]
         with (
             pyro.plate("freq", frames.freq, dim=-2),
             pyro.plate("time", frames.time, dim=-1),
-            handlers.mask(mask=frames.predicted[:, 3] > 0.5),
+            handlers.mask(mask=counts > 0.5),
         ):
-            law = ComplexNormal(speech.mean, speech.power + error)
+            law = ComplexNormal(speech.mean, speech.power + self.latent_share * error)
             pyro.sample(PREDICTED, law, obs=predicted)
-        return speech.condition(ComplexNormal(0.0, error), predicted)
+        believed = counts * ops.exp(-0.5 * _DB * excess_db)
+        prior_weight = ops.exp(math.log(self.prior_weight) * believed)
+        wide = ComplexNormal(speech.mean, speech.power / prior_weight)
+        return Evidence(
+            condition_on_prediction(wide, error, predicted),
+            condition_on_prediction(speech, self.latent_share * error, predicted),
+            ops.exp(math.log(self.mixture_weight) * believed),
+        )
 
     def predict(self, mixture: Spectrogram) -> Tensor:
         """Prediction of each recording, ``(recording, 4, freq, time)``, see `Frames`."""
@@ -92,18 +128,61 @@ class Predictor:
             rate_hz = mixture.stft.sample_rate_hz
             found = check_prediction(self.enhance(wave, rate_hz), wave, self.name)
             one = mixture.select(r)
-            values = mixture.stft.forward(torch.from_numpy(found)).to(one.values) / one.scale
-            row = torch.stack((
-                values.real, values.imag, self.law(one, values[None])[0].to(values.real),
-                torch.ones_like(values.real),
-            ))  # fmt: skip
-            missing = mixture.frames.time - row.shape[-1]
-            rows.append(torch.nn.functional.pad(row, (0, missing)))
+            values = mixture.stft.forward(torch.from_numpy(found)).to(one.values)
+            values = values[None] / one.scale[:, None, None]
+            with torch.no_grad():
+                log_error = self.law(one, values).to(one.scale.dtype)
+            counts = torch.ones_like(log_error)
+            if describe_failure(one, values) is not None:
+                log_error, counts = torch.full_like(log_error, _USELESS), 0.0 * counts
+            columns = (values.real, values.imag, log_error, counts)
+            row = torch.stack([column[0] for column in columns])
+            rows.append(torch.nn.functional.pad(row, (0, mixture.frames.time - row.shape[-1])))
         return torch.stack(rows)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Predictor:
         """Return the same predictor with its law on a device and in a dtype."""
         return replace(self, law=copy.deepcopy(self.law).to(device, dtype))
+
+
+def describe_failure(mixture: Spectrogram, predicted: Tensor) -> str | None:
+    r"""Why a prediction cannot be one of the speech in this recording; None if it can.
+
+    Speech adds to noise that is independent of it, so that :math:`\sum x \hat s^* / \sum |\hat
+    s|^2` is near 1 for a good prediction, and near 0 for another recording, other noise, or speech
+    that comes late. A prediction without power says that there is no speech, one without anything
+    removed that there is no noise: neither tells speech from noise.
+
+    Parameters
+    ----------
+    mixture
+        Of one recording.
+    predicted
+        ``(1, freq, time)``, in units of its scale.
+    """
+    removed = mixture.values - predicted
+    kept, heard, gone = (
+        float((v.real.square() + v.imag.square()).sum())
+        for v in (predicted, mixture.values, removed)
+    )
+    if kept < _SILENT * heard:
+        return "it is silent beside the mixture"
+    if gone < _UNCHANGED * heard:
+        return "it is the mixture itself"
+    product = float((mixture.values * predicted.conj()).real.sum())
+    agreement, correlation = product / kept, product / math.sqrt(kept * heard)
+    if not _AGREEMENT[0] < agreement < _AGREEMENT[1] or correlation < _CORRELATION:
+        return (
+            f"it does not agree with the mixture (projection {agreement:.2f}, 1 expected; "
+            f"correlation {correlation:.2f})"
+        )
+    return None
+
+
+def condition_on_prediction(speech: ComplexNormal, error: Any, predicted: Any) -> ComplexNormal:
+    """Law of speech given a prediction with an error of known power."""
+    gain = speech.power / (speech.power + error)
+    return ComplexNormal(speech.mean + gain * (predicted - speech.mean), gain * error)
 
 
 def band_weights(frames: Frames) -> Any:
