@@ -102,7 +102,7 @@ def draw_prior_predictive(
                     law.mean.expand(shape), law.power.sqrt().expand(shape), strict=True
                 )
             ])
-            for law in laws
+            for law in (laws.speech, laws.noise)
         ]  # fmt: skip
     speech, noise = waves
     gain = _PEAK / max(float(np.abs(speech + noise).max()), 1e-12)
