@@ -143,7 +143,7 @@ def simulate(
         ):
             laws = scene.laws(frames)
         shape = (recordings, frames.freq, frames.time)
-        speech, noise = (law.expand(shape).sample() for law in laws)
+        speech, noise = (law.expand(shape).sample() for law in (laws.speech, laws.noise))
     nodes: dict[str, Any] = dict(tracer.trace.nodes)
     evidence = [
         n for n, node in nodes.items() if node["is_observed"] and not is_deterministic(node)

@@ -89,7 +89,7 @@ def average_log_powers(laws: Laws, mixture: Spectrogram, bands: Tensor) -> dict[
     (1, 16)
     """
     mask, row = mixture.mask, {}
-    for role, law in laws._asdict().items():
+    for role, law in (("speech", laws.speech), ("noise", laws.noise)):
         # Second moment: power and squared mean.
         power = law.power if law.zero_mean else law.power + law.mean.abs().square()
         power = power.expand(mixture.values.shape).to(bands.dtype)
