@@ -29,6 +29,23 @@ ReliabilityOption = Annotated[
         show_default="soft",
     ),
 ]
+PredictorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|module:function|FILE|none",
+        help="Another enhancer as evidence about the speech: a name listed by [bold]avse-ppl "
+        "predictors[/], your own function, the description of an ONNX model (.toml, .json), or "
+        'several, "A+B".',
+        show_default="none",
+    ),
+]
+PredictorOptionalOption = Annotated[
+    bool,
+    typer.Option(
+        "--predictor-optional",
+        help="Enhance without the predictor, with a warning, where it is missing or fails.",
+    ),
+]
 TimeLimitOption = Annotated[
     float | None,
     typer.Option(

@@ -14,6 +14,8 @@ from avse_ppl.inference.base import InferenceMethod, Progress
 from avse_ppl.inference.mcmc.hmc import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
+from avse_ppl.models.predictors.adapters import Predictors
+from avse_ppl.models.predictors.adapters import resolve_predictor as load_predictor
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
 from avse_ppl.models.speech.diffusion import denoises
 from avse_ppl.models.validation import unknown_name
@@ -21,6 +23,7 @@ from avse_ppl.models.visual.reliability import RELIABILITIES
 from avse_ppl.utils.imports import import_function
 
 DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
+DEFAULT_PREDICTOR: str | None = None  # none
 NOISE_MODELS: Mapping[str, str] = MappingProxyType(
     {name: entry.description for name, entry in MODELS.items()}
 )
@@ -93,6 +96,24 @@ def resolve_reliability(reliability: Any) -> Any:
     if reliability not in RELIABILITIES:
         raise unknown_name("model of reliability", reliability, RELIABILITIES)
     return RELIABILITIES[reliability]
+
+
+def resolve_predictor(predictor: Any) -> Predictors:
+    """Predictor from whatever stands for one, see `adapters`; None: `DEFAULT_PREDICTOR`.
+
+    Raises
+    ------
+    PredictorError
+        If a file, a package or a module is missing or cannot be used.
+    ValueError
+        If a name is unknown.
+
+    Examples
+    --------
+    >>> resolve_predictor("none") is None
+    True
+    """
+    return load_predictor(DEFAULT_PREDICTOR if predictor is None else predictor)
 
 
 def default_inference(speech: Any) -> str:

@@ -20,6 +20,7 @@ from avse_ppl.evaluation.suitability import average_scores, doubt_recording, sco
 from avse_ppl.inference.base import Progress
 from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
+from avse_ppl.models.predictors.checks import PredictorError
 from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.models.validation import check_positive
@@ -28,6 +29,7 @@ from avse_ppl.pipeline.catalog import (
     default_inference,
     resolve_inference,
     resolve_noise,
+    resolve_predictor,
     resolve_reliability,
     resolve_speech,
     set_time,
@@ -36,9 +38,9 @@ from avse_ppl.pipeline.channels import find_scaled_copies
 from avse_ppl.pipeline.inputs import (
     Observation,
     VideoOptions,
-    analyse_chunks,
     observe_all,
 )
+from avse_ppl.pipeline.predictions import predict_batch
 from avse_ppl.posterior.combine import (
     crossfade_chunks,
     crossfade_waves,
@@ -76,6 +78,8 @@ class Enhanced:
         ``"ordinary"`` and of other classes of sound, and ``expected_si_sdr_db``; see
         `avse_ppl.evaluation.suitability`. None where it is not judged: speech priors without a
         network, recordings under a second, other rates than 16 kHz, silence.
+    predictor
+        Name of the predictor that took part; None without, or where it failed and was optional.
     """
 
     speech: Audio
@@ -84,6 +88,7 @@ class Enhanced:
     kind: str | None = None
     warnings: tuple[str, ...] = ()
     suitability: dict[str, float] | None = None
+    predictor: str | None = None
 
 
 def enhance(
@@ -103,6 +108,8 @@ def enhance(
     reliability: str | VisualReliability | None = None,
     time_limit_s: float | None = None,
     progress: Progress | None = None,
+    predictor: Any = None,
+    predictor_optional: bool = False,
 ) -> Enhanced:
     """Enhance one recording.
 
@@ -151,6 +158,14 @@ def enhance(
         step by step (``"exact"``) are not ended.
     progress
         Called with (step, steps) after each step of the inference of each batch.
+    predictor
+        Another enhancer, whose answer is evidence about the speech: a name of
+        `avse_ppl.models.predictors.adapters.PREDICTORS`, the description of an ONNX model,
+        ``"module:function"``, several of these with "+" between them, a function ``(wave,
+        sample_rate_hz) -> wave``, or a `Predictor`. ``"none"``: no predictor. None: the default of
+        `avse_ppl.pipeline.catalog`.
+    predictor_optional
+        Whether to do without a predictor that is missing or fails, with a warning on the result.
 
     Returns
     -------
@@ -161,7 +176,8 @@ def enhance(
     Raises
     ------
     ValueError
-        If the recording is not usable, a name is unknown, or CUDA is asked for and absent.
+        If the recording is not usable, a name is unknown, the predictor is missing or fails (a
+        `PredictorError`), or CUDA is asked for and absent.
 
     Examples
     --------
@@ -177,7 +193,7 @@ def enhance(
         [audio], video, speech=speech, noise=noise, inference=inference, seed=seed, device=device,
         draws=draws, keep_posterior=keep_posterior, recalibrate=recalibrate,
         video_options=video_options, reliability=reliability, time_limit_s=time_limit_s,
-        progress=progress,
+        progress=progress, predictor=predictor, predictor_optional=predictor_optional,
     )[0]  # fmt: skip
 
 
@@ -197,6 +213,8 @@ def enhance_batch(
     reliability: str | VisualReliability | None = None,
     time_limit_s: float | None = None,
     progress: Progress | None = None,
+    predictor: Any = None,
+    predictor_optional: bool = False,
 ) -> list[Enhanced]:
     """Enhance several recordings at once; see `enhance`.
 
@@ -216,7 +234,7 @@ def enhance_batch(
     enhancer = Enhancer.of(
         prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
         keep_posterior=keep_posterior, recalibrate=recalibrate, time_limit_s=time_limit_s,
-        progress=progress,
+        progress=progress, predictor=predictor, predictor_optional=predictor_optional,
     )  # fmt: skip
     return enhancer.enhance(observe_all(recordings, prior.stft, video, video_options))
 
@@ -228,11 +246,13 @@ class Enhancer:
     Parameters
     ----------
     scene
-        Speech prior, noise model, and reliability model where there may be video.
+        Speech prior, noise model, and reliability model where there may be video; predictor.
     inference
         Name of an inference method, or a configured one.
-    seed, device, draws, keep_posterior, recalibrate, time_limit_s, progress
+    seed, device, draws, keep_posterior, recalibrate, time_limit_s, progress, predictor_optional
         As in `enhance`.
+    remarks
+        Warnings on every result.
     """
 
     scene: Scene
@@ -244,6 +264,8 @@ class Enhancer:
     recalibrate: bool = False
     time_limit_s: float | None = None
     progress: Progress | None = None
+    predictor_optional: bool = False
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -252,6 +274,7 @@ class Enhancer:
         noise: str | NoiseModel,
         reliability: str | VisualReliability | None,
         inference: str | Callable[..., Posterior] | None,
+        predictor: Any = None,
         **settings: Any,
     ) -> Enhancer:
         """Resolve names, and refuse what cannot work before anything is loaded.
@@ -259,12 +282,19 @@ class Enhancer:
         Raises
         ------
         ValueError
-            If a name is unknown, the seed is no whole number, the device is absent, or no
-            recalibration was fitted for these models.
+            If a name is unknown, the seed is no whole number, the device is absent, the predictor
+            is missing, or no recalibration was fitted for these models.
         """
         scene = Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
         method = inference or default_inference(prior)
         self = cls(scene, method, **settings)
+        try:
+            found: Any = resolve_predictor(predictor)
+            self = replace(self, scene=replace(scene, predictor=found))
+        except PredictorError as error:
+            if not self.predictor_optional:
+                raise
+            self = replace(self, remarks=(f"enhanced without a predictor: {error}",))
         check_seeds([self.seed])
         resolve_inference(method)
         resolve_device(self.device)
@@ -305,13 +335,21 @@ class Enhancer:
         kinds: list[str | None] = [None] * len(audios)
         remarks: list[list[str]] = [[] for _ in audios]
         scores: dict[Chunk, dict[str, float] | None] = {}
-        for batch in group_by_length(chunks, lambda chunk: chunk.n_samples / rate_hz):
-            clock = np.array([time.perf_counter(), time.process_time()])
+        predictors: list[str | None] = [None] * len(audios)
+        batches = (
+            part
+            for batch in group_by_length(chunks, lambda chunk: chunk.n_samples / rate_hz)
+            for part in predict_batch(scene, observations, batch, self.predictor_optional)
+        )
+        clock = np.array([time.perf_counter(), time.process_time()])
+        for part in batches:
+            batch, observed = part.chunks, part.observed
             # One seed a chunk, so that a recording's result does not depend on the others'.
             seeds = [int(self.seed) + chunk.number for chunk in batch]
-            observed = analyse_chunks(scene.stft, observations, batch)
             limited = set_time(method, self.share_time(batch, chunks), self.progress)
-            posterior = limited(scene, observed.spectrogram, observed.encode(scene), seed=seeds)
+            posterior = part.mark(
+                limited(part.scene, observed.spectrogram, observed.encode(part.scene), seed=seeds)
+            )
             for row, chunk in enumerate(batch):
                 scores[chunk] = score_suitability(posterior, row, scene.speech)
             if self.recalibrate:
@@ -321,8 +359,10 @@ class Enhancer:
                 results[chunk] = one if keep_posterior else one.enhance()
                 remarks[chunk.recording] += one.warnings
                 kinds[chunk.recording] = posterior.kind
+                predictors[chunk.recording] = part.predictor or predictors[chunk.recording]
             # Cost of each chunk, by its length.
-            spent = np.array([time.perf_counter(), time.process_time()]) - clock
+            before, clock = clock, np.array([time.perf_counter(), time.process_time()])
+            spent = clock - before
             total = sum(chunk.n_samples for chunk in batch)
             for chunk in batch:
                 costs[chunk.recording] += spent * chunk.n_samples / total
@@ -340,8 +380,10 @@ class Enhancer:
                 [(scores[chunk], chunk.n_samples) for chunk in chunks if chunk.recording == i]
             )
             doubts = doubt_recording(suitability, observations[i].lips is not None)
-            texts = tuple(dict.fromkeys([*remarks[i], *doubts]))
-            enhanced.append(Enhanced(speech, posterior, cost, kinds[i], texts, suitability))
+            texts = tuple(dict.fromkeys([*self.remarks, *remarks[i], *doubts]))
+            enhanced.append(
+                Enhanced(speech, posterior, cost, kinds[i], texts, suitability, predictors[i])
+            )
         return enhanced
 
     def share_time(self, batch: Sequence[Chunk], chunks: Sequence[Chunk]) -> float | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse_ppl.inference.base import Progress
+from avse_ppl.models.predictors.adapters import name_predictors
 from avse_ppl.models.protocols import name_of
 from avse_ppl.pipeline.batching import group_by_length
 from avse_ppl.pipeline.enhance import Enhanced, Enhancer
@@ -27,6 +28,7 @@ from avse_ppl.pipeline.inputs import (
     observe,
 )
 from avse_ppl.pipeline.jobs import Job, JobPlan, measure_duration
+from avse_ppl.pipeline.predictions import list_parts
 from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.signal.audio import save_audio
 from avse_ppl.utils.files import lock_folder
@@ -50,7 +52,8 @@ class Outcome:
         ``"enhanced"``; ``"kept"`` if it was finished before; ``"failed"``.
     details
         ``kind`` of the posterior, ``sample_rate_hz``, ``duration_s``, ``cost``, ``posterior``
-        (file or None), ``silent`` (then there is none); empty where it failed.
+        (file or None), ``silent`` (then there is none), ``predictor`` (name or None); empty where
+        it failed.
     warnings
         Remarks about it.
     error
@@ -81,6 +84,8 @@ def enhance_files(
     reliability: Any = None,
     time_limit_s: float | None = None,
     progress: Progress | None = None,
+    predictor: Any = None,
+    predictor_optional: bool = False,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
 
@@ -93,7 +98,7 @@ def enhance_files(
         From `plan_jobs`.
     speech, noise, inference, seed, draws, device, reliability, video_options
         As in `enhance`.
-    time_limit_s, progress
+    time_limit_s, progress, predictor, predictor_optional
         As in `enhance`.
     force
         Whether to redo what is finished, and to overwrite files that this library did not write.
@@ -135,7 +140,8 @@ def enhance_files(
     enhancer = Enhancer.of(
         prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
         keep_posterior=any(job.posterior for job in plan.jobs), recalibrate=recalibrate,
-        time_limit_s=time_limit_s, progress=progress,
+        time_limit_s=time_limit_s, progress=progress, predictor=predictor,
+        predictor_optional=predictor_optional,
     )  # fmt: skip
 
     # Find what is finished.
@@ -147,6 +153,10 @@ def enhance_files(
         name: one.__name__ if inspect.isfunction(one) else str(one) for name, one in given.items()
     }
     settings |= {"seed": seed, "draws": draws, "recalibrate": recalibrate}
+    evidence = enhancer.scene.predictor
+    if evidence is not None or enhancer.remarks:
+        settings["predictor"] = name_predictors(evidence)
+        settings["predictor_optional"] = predictor_optional
     if time_limit_s is not None:
         settings["time_limit_s"] = time_limit_s
     if with_video:
@@ -162,7 +172,8 @@ def enhance_files(
             for folder in sorted(folders):
                 stack.enter_context(lock_folder(folder))
         path = plan.folder / RESUME_LOG if plan.folder else None
-        log = ResumeLog(path, settings, (prior, enhancer.scene.noise))
+        models = (prior, enhancer.scene.noise, *list_parts(evidence))
+        log = ResumeLog(path, settings, models)
         if not force:
             log.refuse_foreign(plan.jobs)
 
@@ -250,6 +261,7 @@ def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Out
         "cost": dict(result.cost),
         "posterior": str(nc) if nc else None,
         "silent": result.speech.peak == 0.0,
+        "predictor": result.predictor,
     }
     return Outcome(job, "enhanced", details, tuple(texts))
 

@@ -150,7 +150,8 @@ def file_signature(path: Path) -> list[int] | None:
 def fingerprint_model(model: object) -> str:
     """Hash of weights, settings and source text, which tells models of one name apart."""
     digest = hashlib.sha256()
-    network = network_of(model)
+    module: Any = model
+    network = module if hasattr(module, "state_dict") else network_of(model)
     if network is not None:
         for name, value in sorted(network.state_dict().items()):
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())

@@ -18,6 +18,8 @@ from avse_ppl.cli.options import (
     FrontaliseOption,
     OffsetOption,
     OptionalOption,
+    PredictorOption,
+    PredictorOptionalOption,
     ReliabilityOption,
     SpeechOption,
     TimeLimitOption,
@@ -62,6 +64,10 @@ settings, or from a recording that has changed, is made anew.
 
 [bold]A long run[/] says how long it takes and what would be faster. With --time-limit it ends early
 with what there is: its posterior is called "ended early", and a warning says how far it came.
+
+[bold]--predictor[/] takes another enhancer, whose answer is evidence about the speech: a name that
+[bold]avse-ppl predictors[/] lists, a description of an ONNX model, or a function of your own. One
+that fails is an error; with --predictor-optional it is left out, with a warning.
 
 [bold]--noise module:function[/] takes a noise model of your own from a Python file in the current
 folder: a function of frames that returns ComplexNormal(mean, power).
@@ -145,6 +151,8 @@ def enhance(
     show_lips: LipsFigureOption = None,
     reliability: ReliabilityOption = None,
     time_limit: TimeLimitOption = None,
+    predictor: PredictorOption = None,
+    predictor_optional: PredictorOptionalOption = False,
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guard_errors() as remarks:
@@ -161,7 +169,8 @@ def enhance(
         plan = plan_jobs(noisy, output, posterior)
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,
-                    "reliability": reliability, "time_limit_s": time_limit}  # fmt: skip
+                    "reliability": reliability, "time_limit_s": time_limit, "predictor": predictor,
+                    "predictor_optional": predictor_optional}  # fmt: skip
         options: dict[str, Any] = {
             "force": force,
             "video": check_video_exists(video),
@@ -261,6 +270,8 @@ def print_summary(plan: JobPlan, outcomes: list[Outcome]) -> None:
         ]
         if details["kind"]:
             parts.append(f"posterior {details['kind']}")
+        if details["predictor"]:
+            parts.append(f"predictor {details['predictor']}")
         if details["posterior"]:
             parts.append(f"written to {details['posterior']}")
         console.print_line(f"{outcome.job.output}: {', '.join(parts)}")

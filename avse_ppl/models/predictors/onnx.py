@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -210,10 +211,13 @@ class OnnxEnhancer:
         How it is called.
     session
         Of onnxruntime.
+    digest
+        Of the file of the model, which tells models of one name apart.
     """
 
     description: OnnxDescription
-    session: Any
+    session: Any = field(repr=False, compare=False)
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -328,7 +332,8 @@ def load_onnx(path: str | Path) -> OnnxEnhancer:
     except Exception as error:  # classes of its own, for whatever is in the file
         raise ValueError(f"{model} is no model of ONNX: {str(error).splitlines()[0]}") from error
     check_names(description, session)
-    enhancer = OnnxEnhancer(description, session)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+    enhancer = OnnxEnhancer(description, session, digest)
     length = max(description.n_fft, description.block_samples, 1) * 8
     length = max(length, description.sample_rate_hz // 4)
     noise = np.random.default_rng(0).normal(0.0, 0.05, length).astype(np.float32)

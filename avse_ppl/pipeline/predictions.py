@@ -1,0 +1,153 @@
+"""Predictions of the chunks of a batch, made before its inference starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from avse_ppl.models.predictors.adapters import name_predictors
+from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
+from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.scene import Scene
+from avse_ppl.pipeline.batching import Chunk
+from avse_ppl.pipeline.inputs import Observation, ObservedChunks, analyse_chunks
+from avse_ppl.posterior.fit_info import FitInfo, merge_rows
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.stft import Spectrogram
+
+
+@dataclass(frozen=True)
+class PredictedBatch:
+    """Chunks that are inferred together: all with a prediction, or all without.
+
+    Parameters
+    ----------
+    chunks
+        What they are.
+    observed
+        Their STFT, with the predictions, and lips.
+    scene
+        With its predictor, or without.
+    remarks
+        Why there is no prediction of a chunk, where one was asked for.
+    asked
+        Whether a predictor was asked for.
+    """
+
+    chunks: Sequence[Chunk]
+    observed: ObservedChunks
+    scene: Scene
+    remarks: dict[Chunk, str] = field(default_factory=dict)
+    asked: bool = False
+
+    @property
+    def predictor(self) -> str | None:
+        """Name of the predictor that takes part."""
+        return name_predictors(self.scene.predictor)
+
+    def mark(self, posterior: Posterior) -> Posterior:
+        """Note in a posterior which predictor took part, and why none did."""
+        if not self.asked:
+            return posterior
+        rows = [
+            FitInfo(warnings=(self.remarks[chunk],) if chunk in self.remarks else ())
+            for chunk in self.chunks
+        ]
+        attrs = {**posterior.attrs, "predictor": self.predictor}
+        return replace(posterior, attrs=attrs, fit=merge_rows(posterior.fit, rows))
+
+
+def predict_batch(
+    scene: Scene, observations: Sequence[Observation], batch: Sequence[Chunk], optional: bool
+) -> list[PredictedBatch]:
+    """Let the predictor of a scene predict each chunk of a batch.
+
+    Parameters
+    ----------
+    scene, observations, batch
+        As in `analyse_chunks`.
+    optional
+        Whether a chunk whose prediction fails is to be inferred without one.
+
+    Returns
+    -------
+    list of PredictedBatch
+        One; or two, where some predictions failed and others did not.
+
+    Raises
+    ------
+    PredictorError
+        If a prediction fails that is not optional.
+    """
+    observed = analyse_chunks(scene.stft, observations, batch)
+    if scene.predictor is None:
+        return [PredictedBatch(batch, observed, scene)]
+    try:
+        predicted = predict_mixture(scene, observed.spectrogram)
+    except PredictorError as error:
+        if not optional:
+            raise
+        failure = error
+    else:
+        ready = replace(observed, spectrogram=predicted)
+        return [PredictedBatch(batch, ready, scene, asked=True)]
+
+    # Find which failed; a recording's result is not to depend on the others'.
+    reasons: dict[Chunk, str] = {}
+    for row, chunk in enumerate(batch):
+        try:
+            predict_mixture(scene, observed.spectrogram.select(row))
+        except PredictorError as error:
+            reasons[chunk] = str(error)
+    if not reasons:  # it fails now and then
+        reasons = dict.fromkeys(batch, str(failure))
+    failed = [chunk for chunk in batch if chunk in reasons]
+    others = [chunk for chunk in batch if chunk not in reasons]
+    rate_hz = scene.stft.sample_rate_hz
+    remarks = {
+        chunk: f"enhanced without the predictor{describe_span(chunk, observations, rate_hz)}: "
+        f"{reasons[chunk]}"
+        for chunk in failed
+    }
+    without = analyse_chunks(scene.stft, observations, failed)
+    parts = [PredictedBatch(failed, without, replace(scene, predictor=None), remarks, asked=True)]
+    return (predict_batch(scene, observations, others, optional) if others else []) + parts
+
+
+def predict_mixture(scene: Scene, mixture: Spectrogram) -> Spectrogram:
+    """Mixture with what the predictor of a scene makes of it.
+
+    Raises
+    ------
+    PredictorError
+        If the predictor raises whatever it may, but for lack of memory, or returns garbage.
+    """
+    try:
+        return condition_on_predictor(scene, mixture)
+    except (PredictorError, MemoryError):
+        raise
+    except Exception as error:  # whatever another's program raises
+        text = " ".join(str(error).split()) or "no reason given"
+        raise PredictorError(
+            f"predictor {name_predictors(scene.predictor)!r} failed: {type(error).__name__}: {text}"
+        ) from error
+
+
+def describe_span(chunk: Chunk, observations: Sequence[Observation], rate_hz: int) -> str:
+    """Which part of a recording a chunk is, in words; nothing of a whole one."""
+    samples = observations[chunk.recording].audio.n_samples
+    if chunk.begin == 0 and chunk.end == samples:
+        return ""
+    return f" from {chunk.begin / rate_hz:.1f} to {chunk.end / rate_hz:.1f} s"
+
+
+def list_parts(predictor: Any) -> list[object]:
+    """Enhancers and error laws of one or several predictors, which tell them apart."""
+    if predictor is None:
+        return []
+    parts: list[object] = []
+    for one in predictor if isinstance(predictor, tuple) else (predictor,):
+        enhance = one.enhance
+        parts += [enhance.enhance if isinstance(enhance, GuardedEnhancer) else enhance, one.law]
+    return parts

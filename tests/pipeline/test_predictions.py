@@ -1,0 +1,196 @@
+"""Predictors in the pipeline: what was used is said, failures end it early or are left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from avse_ppl import SVI, Audio, Posterior, enhance, enhance_batch
+from avse_ppl.models.predictors.checks import PredictorError
+from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.pipeline import batching, catalog
+from avse_ppl.pipeline.enhance_files import enhance_files
+from avse_ppl.pipeline.jobs import plan_jobs
+from avse_ppl.pipeline.predictions import list_parts
+from avse_ppl.signal.audio import save_audio
+from tests.helpers import RATE_HZ
+
+N = 8000
+FEW = SVI(steps=3, draws=2, tolerance=0, tempering=1.0)
+QUICK: dict[str, Any] = {"speech": "gaussian", "noise": "stationary", "inference": FEW,
+                         "device": "cpu"}  # fmt: skip
+
+
+def wave(n_samples: int = N, seed: int = 0, scale: float = 0.1) -> np.ndarray:
+    return scale * np.random.default_rng(seed).normal(size=n_samples).astype("float32")
+
+
+def halve(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    return 0.5 * samples
+
+
+def dislike_loud(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    return samples[:-1] if np.std(samples) > 0.5 else 0.5 * samples
+
+
+def fail(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    raise RuntimeError("no such luck")
+
+
+class NeverCalled(SVI):
+    """An inference method that is not to be reached."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Posterior:
+        raise AssertionError("inference has started")
+
+
+def test_what_was_used_is_said() -> None:
+    found = enhance(wave(), sample_rate_hz=RATE_HZ, predictor=halve, **QUICK)
+    assert found.posterior is not None
+    assert (found.predictor, found.posterior.attrs["predictor"]) == ("halve", "halve")
+    assert not [text for text in found.warnings if "predictor" in text]
+    without = enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
+    assert without.predictor is None
+    assert not np.allclose(found.speech.samples, without.speech.samples)
+
+
+def test_evidence_draws_the_result_to_itself() -> None:
+    keep, drop = (
+        enhance(
+            wave(), sample_rate_hz=RATE_HZ, predictor=lambda w, r, gain=gain: gain * w, **QUICK
+        ).speech.samples.std()
+        for gain in (0.9, 0.05)
+    )
+    assert keep > 1.5 * drop
+
+
+def test_the_default_is_one_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "DEFAULT_PREDICTOR", f"{__name__}_default:halve")
+    with pytest.raises(PredictorError, match="no module"):
+        enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
+    off = enhance(wave(), sample_rate_hz=RATE_HZ, predictor="none", **QUICK)
+    assert off.predictor is None
+
+
+@pytest.mark.parametrize(
+    ("predictor", "text"),
+    [
+        (fail, "'fail' failed on 8000 samples at 16000 Hz: RuntimeError: no such luck"),
+        (Predictor(fail, name="mine"), "'mine' failed: RuntimeError: no such luck"),
+        (lambda w, r: w[1:], "returned shape"),
+        ("missing.toml", "missing.toml"),
+    ],
+)
+def test_a_failure_comes_before_inference_or_is_left_out(predictor: Any, text: str) -> None:
+    never = {**QUICK, "inference": NeverCalled(steps=1)}
+    with pytest.raises(PredictorError, match=text):
+        enhance(wave(), sample_rate_hz=RATE_HZ, predictor=predictor, **never)
+    found = enhance(
+        wave(), sample_rate_hz=RATE_HZ, predictor=predictor, predictor_optional=True, **QUICK
+    )
+    assert found.predictor is None
+    assert found.posterior is not None
+    (remark,) = [text for text in found.warnings if "enhanced without" in text]
+    assert text in remark
+    if predictor != "missing.toml":
+        assert found.posterior.attrs["predictor"] is None
+        assert remark in found.posterior.warnings
+    without = enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
+    np.testing.assert_allclose(found.speech.samples, without.speech.samples, atol=1e-6)
+
+
+def test_an_unknown_name_is_refused_even_if_optional() -> None:
+    with pytest.raises(ValueError, match="did you mean 'deepfilternet'"):
+        enhance(
+            wave(), sample_rate_hz=RATE_HZ, predictor="deepfiltrnet", predictor_optional=True,
+            **QUICK,
+        )  # fmt: skip
+
+
+def test_memory_that_is_short_is_no_fault_of_a_predictor() -> None:
+    def exhaust(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        enhance(
+            wave(), sample_rate_hz=RATE_HZ, predictor=Predictor(exhaust), predictor_optional=True,
+            **QUICK,
+        )  # fmt: skip
+
+
+def test_one_that_fails_leaves_the_others_as_they_are() -> None:
+    audios = [Audio(wave(seed=1), RATE_HZ), Audio(wave(seed=2, scale=1.0), RATE_HZ),
+              Audio(wave(seed=3), RATE_HZ)]  # fmt: skip
+    options = {**QUICK, "predictor": dislike_loud, "predictor_optional": True}
+    together = enhance_batch(audios, **options)
+    assert [one.predictor for one in together] == ["dislike_loud", None, "dislike_loud"]
+    for audio, one in zip(audios, together, strict=True):
+        (alone,) = enhance_batch([audio], **options)
+        np.testing.assert_allclose(one.speech.samples, alone.speech.samples, atol=1e-5)
+        assert one.warnings == alone.warnings
+        assert one.cost["wall_s"] > 0
+
+
+def test_a_part_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LONG_S", 1.0)
+    monkeypatch.setattr(batching, "CHUNK_S", 0.5)
+    monkeypatch.setattr(batching, "OVERLAP_S", 0.1)
+    samples = np.concatenate([wave(20000), wave(20000, scale=1.0)])
+    found = enhance(
+        samples, sample_rate_hz=RATE_HZ, predictor=dislike_loud, predictor_optional=True, **QUICK
+    )
+    assert found.predictor == "dislike_loud"
+    spans = [text for text in found.warnings if "without the predictor from" in text]
+    assert spans
+    assert all(" s: predictor 'dislike_loud' returned shape" in text for text in spans)
+
+
+def test_one_that_fails_now_and_then_is_left_out() -> None:
+    calls: list[int] = []
+
+    def falter(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        calls.append(len(samples))
+        return samples[1:] if len(calls) == 1 else 0.5 * samples
+
+    found = enhance(
+        wave(), sample_rate_hz=RATE_HZ, predictor=falter, predictor_optional=True, **QUICK
+    )
+    assert found.predictor is None
+
+
+def test_files_are_made_anew_with_another_predictor(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        save_audio(tmp_path / "in" / f"{name}.wav", Audio(wave(4000), RATE_HZ))
+    plan = plan_jobs([tmp_path / "in"], tmp_path / "out")
+
+    def run(**changes: Any) -> list[tuple[str, Any]]:
+        return [(o.status, o.details["predictor"]) for o in enhance_files(plan, **QUICK, **changes)]
+
+    assert run() == [("enhanced", None)] * 2
+    assert run() == [("kept", None)] * 2
+    assert run(predictor=halve) == [("enhanced", "halve")] * 2
+    assert run(predictor=halve) == [("kept", "halve")] * 2
+    assert run(predictor=halve, predictor_optional=True) == [("enhanced", "halve")] * 2
+    failed = list(enhance_files(plan, **QUICK, predictor=fail))
+    assert [outcome.status for outcome in failed] == ["failed"] * 2
+
+
+def test_laws_tell_predictors_apart() -> None:
+    from avse_ppl.models.predictors.error_law import ErrorLaw
+    from avse_ppl.pipeline.resume_log import fingerprint_model
+
+    class Law(ErrorLaw):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.register_buffer("value", torch.tensor(value))
+
+    one, other = (Predictor(halve, law=Law(value)) for value in (0.1, 0.2))
+    prints = [[fingerprint_model(part) for part in list_parts((p,))] for p in (one, other)]
+    assert prints[0][0] == prints[1][0]
+    assert prints[0][1] != prints[1][1]
+    assert list_parts(None) == []
