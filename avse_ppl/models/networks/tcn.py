@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -209,22 +210,27 @@ def convolve(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def make_bands(freq: int) -> Tensor:
-    """Overlapping triangular bands, ``(freq, band)``: of one bin each up to 2 kHz, then wider."""
-    ratio = ((freq - 1) / (_LINEAR_BINS - 1)) ** (1.0 / (_BANDS - _LINEAR_BINS))
-    wide = (_LINEAR_BINS - 1) * ratio ** torch.arange(1, _BANDS - _LINEAR_BINS + 1).double()
-    # At least one bin apart, so that no band is empty.
-    centres = torch.cat((torch.arange(_LINEAR_BINS).double(), wide))
-    for k in range(_LINEAR_BINS, _BANDS):
-        centres[k] = max(centres[k], centres[k - 1] + 1.0)
-    centres[_LINEAR_BINS:] = (_LINEAR_BINS - 1) + (centres[_LINEAR_BINS:] - (_LINEAR_BINS - 1)) * (
-        (freq - _LINEAR_BINS) / (centres[-1] - (_LINEAR_BINS - 1))
+    """Overlapping triangular bands, ``(freq, band)``: of one bin each up to 2 kHz, then wider.
+
+    Examples
+    --------
+    >>> bands = make_bands(257)
+    >>> bands.shape, bool((bands.sum(1) > 0.99).all())
+    (torch.Size([257, 129]), True)
+    """
+    low, count = _LINEAR_BINS - 1, _BANDS - _LINEAR_BINS
+    centres = np.concatenate(
+        (np.arange(_LINEAR_BINS), low * ((freq - 1) / low) ** (np.arange(1, count + 1) / count))
     )
-    bins = torch.arange(freq).double()[:, None]
-    before = torch.cat((centres[:1] - 1, centres[:-1]))
-    after = torch.cat((centres[1:], centres[-1:] + 1))
-    rising = (bins - before) / (centres - before)
-    falling = (after - bins) / (after - centres)
-    return torch.minimum(rising, falling).clamp(0.0).float()
+    for k in range(_LINEAR_BINS, _BANDS):  # at least one bin apart, so that no band is empty
+        centres[k] = max(centres[k], centres[k - 1] + 1.0)
+    wide = centres[_LINEAR_BINS:]
+    wide[:] = low + (wide - low) * ((freq - 1 - low) / (wide[-1] - low))
+    bins = np.arange(freq)[:, None]
+    before = np.concatenate((centres[:1] - 1, centres[:-1]))
+    after = np.concatenate((centres[1:], centres[-1:] + 1))
+    rising, falling = (bins - before) / (centres - before), (after - bins) / (after - centres)
+    return torch.from_numpy(np.minimum(rising, falling).clip(0.0).astype(np.float32))
 
 
 def running_mean(values: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
+from avse_ppl.models.predictors.error_law import ErrorLaw, has_shipped_law, load_error_law
 from avse_ppl.models.predictors.network import DEFAULT_PREDICTOR, load_predictor
 from avse_ppl.models.predictors.predictor import Enhancer, Predictor
 from avse_ppl.models.protocols import name_of
@@ -51,7 +52,8 @@ class PredictorEntry:
 def load_own(place: str | Path = DEFAULT_PREDICTOR) -> Predictor:
     """Load the library's own network, shipped or from a folder of weights."""
     network = load_predictor(place)
-    return Predictor(network, name=network.name)
+    law = load_error_law(DEFAULT_PREDICTOR) if has_shipped_law(DEFAULT_PREDICTOR) else ErrorLaw()
+    return Predictor(network, law, name=network.name)
 
 
 def load_deepfilternet() -> Predictor:
@@ -59,9 +61,8 @@ def load_deepfilternet() -> Predictor:
     from avse_ppl.models.predictors.deepfilternet import load_library, predict_by_deepfilternet
 
     load_library()
-    return Predictor(
-        GuardedEnhancer(predict_by_deepfilternet, "deepfilternet"), name="deepfilternet"
-    )
+    guarded = GuardedEnhancer(predict_by_deepfilternet, "deepfilternet")
+    return Predictor(guarded, load_error_law("deepfilternet"), name="deepfilternet")
 
 
 PREDICTORS: Mapping[str, PredictorEntry] = MappingProxyType({
@@ -208,10 +209,7 @@ def load_fitted(folder: Path) -> Predictor:
     found = resolve_predictor(name)
     if not isinstance(found, Predictor):
         raise ValueError(f"{folder / FITTED} names {name!r}; expected one predictor")
-    from avse_ppl.models.predictors import error_law
-
-    laws: Any = error_law.ErrorLaw
-    return replace(found, law=laws.load(folder))
+    return replace(found, law=load_error_law(folder))
 
 
 def wrap_function(function: Callable[..., Any]) -> Predictor:
