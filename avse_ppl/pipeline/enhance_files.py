@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse_ppl.inference.base import Progress
-from avse_ppl.models.predictors.adapters import name_predictors
 from avse_ppl.models.protocols import name_of
 from avse_ppl.pipeline.batching import group_by_length
 from avse_ppl.pipeline.enhance import Enhanced, Enhancer
@@ -155,7 +154,7 @@ def enhance_files(
     settings |= {"seed": seed, "draws": draws, "recalibrate": recalibrate}
     evidence = enhancer.scene.predictor
     if evidence is not None or enhancer.remarks:
-        settings["predictor"] = name_predictors(evidence)
+        settings["predictor"] = None if evidence is None else evidence.name
         settings["predictor_optional"] = predictor_optional
     if time_limit_s is not None:
         settings["time_limit_s"] = time_limit_s

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from avse_ppl.models.predictors.adapters import name_predictors
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
 from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.pipeline.batching import Chunk
 from avse_ppl.pipeline.inputs import Observation, ObservedChunks, analyse_chunks
@@ -44,7 +44,7 @@ class PredictedBatch:
     @property
     def predictor(self) -> str | None:
         """Name of the predictor that takes part."""
-        return name_predictors(self.scene.predictor)
+        return None if self.scene.predictor is None else self.scene.predictor.name
 
     def mark(self, posterior: Posterior) -> Posterior:
         """Note in a posterior which predictor took part, and why none did."""
@@ -130,7 +130,7 @@ def predict_mixture(scene: Scene, mixture: Spectrogram) -> Spectrogram:
     except Exception as error:  # whatever another's program raises
         text = " ".join(str(error).split()) or "no reason given"
         raise PredictorError(
-            f"predictor {name_predictors(scene.predictor)!r} failed: {type(error).__name__}: {text}"
+            f"predictor {name_of(scene.predictor)!r} failed: {type(error).__name__}: {text}"
         ) from error
 
 
@@ -143,11 +143,8 @@ def describe_span(chunk: Chunk, observations: Sequence[Observation], rate_hz: in
 
 
 def list_parts(predictor: Any) -> list[object]:
-    """Enhancers and error laws of one or several predictors, which tell them apart."""
+    """Enhancer and error law of a predictor, which tell it from others."""
     if predictor is None:
         return []
-    parts: list[object] = []
-    for one in predictor if isinstance(predictor, tuple) else (predictor,):
-        enhance = one.enhance
-        parts += [enhance.enhance if isinstance(enhance, GuardedEnhancer) else enhance, one.law]
-    return parts
+    enhance = predictor.enhance
+    return [enhance.enhance if isinstance(enhance, GuardedEnhancer) else enhance, predictor.law]

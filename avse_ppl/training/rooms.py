@@ -59,7 +59,7 @@ def draw_room_responses(count: int, sample_rate_hz: int, seed: int) -> np.ndarra
         room.add_source(talker)
         room.add_microphone(microphone)
         room.compute_rir()
-        response = np.asarray(room.rir[0][0], np.float32)
+        response = np.asarray(room.rir[0][0], np.float32)  # pyright: ignore  # set by now
         peak = int(np.abs(response).argmax())
         cut = response[peak : peak + length] / np.abs(response[peak])
         row[: len(cut)] = cut

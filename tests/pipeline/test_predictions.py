@@ -190,7 +190,7 @@ def test_laws_tell_predictors_apart() -> None:
             self.register_buffer("value", torch.tensor(value))
 
     one, other = (Predictor(halve, law=Law(value)) for value in (0.1, 0.2))
-    prints = [[fingerprint_model(part) for part in list_parts((p,))] for p in (one, other)]
+    prints = [[fingerprint_model(part) for part in list_parts(p)] for p in (one, other)]
     assert prints[0][0] == prints[1][0]
     assert prints[0][1] != prints[1][1]
     assert list_parts(None) == []

@@ -88,6 +88,8 @@ class TcnNetwork(nn.Module):
         super().__init__()
         self.freq, self.sizes = freq, [_BANDS]
         bands = make_bands(freq)
+        self.pool: Tensor
+        self.spread: Tensor
         self.register_buffer("pool", bands / bands.sum(0), persistent=False)
         self.register_buffer("spread", (bands / bands.sum(1, keepdim=True)).T, persistent=False)
         down = (_FEATURES, *widths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,6 @@ NO_PREDICTOR = "none"
 FITTED = "predictor.json"  # beside an error law that was fitted to a predictor
 _DESCRIPTIONS = (".toml", ".json")
 _EXAMPLE = "for a function denoise in my_enhancer.py, write my_enhancer:denoise"
-
-Predictors = Predictor | tuple[Predictor, ...] | None
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ PREDICTORS: Mapping[str, PredictorEntry] = MappingProxyType({
 })  # fmt: skip
 
 
-def resolve_predictor(predictor: Any) -> Predictors:
+def resolve_predictor(predictor: Any) -> Predictor | None:
     """Predictor from a name, a file, a function, or itself.
 
     Parameters
@@ -87,21 +85,15 @@ def resolve_predictor(predictor: Any) -> Predictors:
     predictor
         A name of `PREDICTORS`; a description of an ONNX model (``gtcrn.toml``); a folder of weights
         of the library's own network, or one that ``avse-ppl predictors fit`` wrote;
-        ``"module:function"``; several of these with "+" between them; a function ``(wave,
-        sample_rate_hz) -> wave``; a `Predictor`; a sequence of any of these. None or ``"none"``:
-        no predictor.
-
-    Returns
-    -------
-    Predictor, tuple or None
-        A tuple of several.
+        ``"module:function"``; a function ``(wave, sample_rate_hz) -> wave``; a `Predictor`. None or
+        ``"none"``: no predictor.
 
     Raises
     ------
     PredictorError
         If a file, a package or a module is missing or cannot be used.
     ValueError
-        If a name is unknown, or one predictor is given twice, whose evidence would count twice.
+        If a name is unknown.
     TypeError
         If it is none of these.
 
@@ -117,36 +109,13 @@ def resolve_predictor(predictor: Any) -> Predictors:
     if isinstance(predictor, Predictor):
         return predictor
     if isinstance(predictor, (str, Path)):
-        text = str(predictor)
-        whole = "+" not in text or Path(text).exists()
-        parts: Sequence[Any] = [text] if whole else [part.strip() for part in text.split("+")]
-        if len(parts) == 1:
-            return load_by_name(text)
-    elif isinstance(predictor, Sequence):
-        parts = predictor
-    elif callable(predictor):
+        return load_by_name(str(predictor))
+    if callable(predictor):
         return wrap_function(predictor)
-    else:
-        raise TypeError(
-            f"expected a predictor (a name, a file, a function of a waveform and its rate), found "
-            f"{type(predictor).__name__}"
-        )
-    found: list[Predictor] = []
-    for part in parts:
-        one = resolve_predictor(part)
-        if one is None:
-            raise ValueError(
-                f"{NO_PREDICTOR!r} stands alone: leave it out of {predictor!r}, or write it only"
-            )
-        found += one if isinstance(one, tuple) else [one]
-    names = [one.name for one in found]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(
-            f"predictor {twice!r} is given twice; its evidence would count twice. Give it once, or "
-            "two that differ a name each"
-        )
-    return tuple(found) if len(found) > 1 else (found[0] if found else None)
+    raise TypeError(
+        f"expected a predictor (a name, a file, a function of a waveform and its rate), found "
+        f"{type(predictor).__name__}"
+    )
 
 
 def load_by_name(text: str) -> Predictor:
@@ -216,21 +185,6 @@ def wrap_function(function: Callable[..., Any]) -> Predictor:
     """Predictor from a function ``(wave, sample_rate_hz) -> wave``, named as the function is."""
     name = name_of(function)
     return Predictor(GuardedEnhancer(function, name), name=name)
-
-
-def name_predictors(predictor: Predictors) -> str | None:
-    """Name of one or several predictors, for reports; None of none.
-
-    Examples
-    --------
-    >>> halve, keep = (Predictor(lambda w, r: w, name=name) for name in ("halve", "keep"))
-    >>> name_predictors((halve, keep))
-    'halve+keep'
-    """
-    if predictor is None:
-        return None
-    several = predictor if isinstance(predictor, tuple) else (predictor,)
-    return "+".join(one.name for one in several)
 
 
 def adapt_enhancer(

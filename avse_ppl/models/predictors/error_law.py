@@ -57,6 +57,8 @@ class ErrorLaw(nn.Module):
                 nn.Linear(_FEATURES, _HIDDEN), nn.SiLU(),
                 nn.Linear(_HIDDEN, _HIDDEN), nn.SiLU(), nn.Linear(_HIDDEN, 1),
             )  # fmt: skip
+            self.centre: Tensor
+            self.spread: Tensor
             self.register_buffer("centre", torch.zeros(_FEATURES))
             self.register_buffer("spread", torch.ones(_FEATURES))
 

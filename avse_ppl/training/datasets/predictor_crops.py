@@ -67,7 +67,7 @@ class PredictorCrops(MixtureCrops):
     def place_speech(self, speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Put speech into a room, or another microphone before it, or neither."""
         if rng.random() < _ROOM:
-            speech = add_room(speech, self.rooms[rng.integers(len(self.rooms))])
+            speech = add_room(speech, self.rooms[int(rng.integers(len(self.rooms)))])
         return equalise(speech, rng, 4.0) if rng.random() < _EQUALISED else speech
 
     def draw_any_noise(self, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +82,7 @@ class PredictorCrops(MixtureCrops):
         else:
             noise = self.draw_noise(rng)
         if rng.random() < _NOISE_ROOM:
-            noise = add_room(noise, self.rooms[rng.integers(len(self.rooms))])
+            noise = add_room(noise, self.rooms[int(rng.integers(len(self.rooms)))])
         if rng.random() < _ADDED_FLOOR:
             floor = draw_coloured_noise(self.crop, rng) * np.float32(10 ** rng.uniform(-1.5, -0.25))
             noise = scale_to_unit_power(noise) + floor

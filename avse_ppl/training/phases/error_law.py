@@ -58,8 +58,8 @@ def fit_error_law(
         law = ErrorLaw(fitted=True)
     rng = np.random.default_rng(seed)
     sampled = [make_features(m.values, p, m.stft).flatten(0, 2)[::_SAMPLED] for m, p, _ in cases]
-    law.centre.copy_(torch.cat(sampled).mean(0))  # type: ignore[operator]
-    law.spread.copy_(torch.cat(sampled).std(0) + 1e-3)  # type: ignore[operator]
+    law.centre.copy_(torch.cat(sampled).mean(0))
+    law.spread.copy_(torch.cat(sampled).std(0) + 1e-3)
     optimiser = torch.optim.Adam(law.parameters(), _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for step in range(steps):
@@ -67,7 +67,7 @@ def fit_error_law(
         for index in rng.integers(0, len(cases), _CASES):
             mixture, predicted, speech = cases[index]
             if rng.random() < _FAILED:
-                other = cases[rng.integers(0, len(cases))][1]
+                other = cases[int(rng.integers(0, len(cases)))][1]
                 predicted = make_failure(mixture, predicted, other, rng)
             features = make_features(mixture.values, predicted, mixture.stft)
             begin = int(rng.integers(0, max(1, features.shape[2] - _FRAMES)))

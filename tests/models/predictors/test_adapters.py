@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.predictors import adapters, error_law
@@ -16,7 +17,6 @@ from avse_ppl.models.predictors.adapters import (
     PREDICTORS,
     PredictorEntry,
     adapt_enhancer,
-    name_predictors,
     resolve_predictor,
 )
 from avse_ppl.models.predictors.checks import PredictorError
@@ -39,16 +39,11 @@ def test_objects_and_functions_pass() -> None:
     assert isinstance(found, Predictor)
     assert found.name == "halve"
     np.testing.assert_array_equal(found.enhance(WAVE, RATE_HZ), 0.5 * WAVE)
-    both = resolve_predictor([own, halve])
-    assert isinstance(both, tuple)
-    assert (name_predictors(both), name_predictors(own)) == ("own+halve", "own")
-    assert resolve_predictor([own]) is own
 
 
-@pytest.mark.parametrize("nothing", [None, "none", ()])
+@pytest.mark.parametrize("nothing", [None, "none"])
 def test_none_is_no_predictor(nothing: Any) -> None:
     assert resolve_predictor(nothing) is None
-    assert name_predictors(None) is None
 
 
 def test_module_and_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,11 +52,12 @@ def test_module_and_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "def drop(wave, rate_hz):\n    return wave[1:]\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    both = resolve_predictor("adapted_enhancers:keep + adapted_enhancers:drop")
-    assert isinstance(both, tuple)
-    assert name_predictors(both) == "adapted_enhancers:keep+adapted_enhancers:drop"
+    keep, drop = (resolve_predictor(f"adapted_enhancers:{name}") for name in ("keep", "drop"))
+    assert keep is not None
+    assert drop is not None
+    assert keep.name == "adapted_enhancers:keep"
     with pytest.raises(PredictorError, match=r"predictor 'adapted_enhancers:drop' returned shape"):
-        both[1].enhance(WAVE, RATE_HZ)
+        drop.enhance(WAVE, RATE_HZ)
     with pytest.raises(PredictorError, match="did you mean 'keep'"):
         resolve_predictor("adapted_enhancers:kep")
     with pytest.raises(PredictorError, match="no module 'not_there_at_all'"):
@@ -74,8 +70,6 @@ def test_module_and_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("deepfilternett", ValueError, "did you mean 'deepfilternet'"),
         ("missing.toml", PredictorError, "No such file or directory: missing.toml"),
         ("model.onnx", PredictorError, "model without its description"),
-        ([halve, halve], ValueError, "'halve' is given twice; its evidence would count twice"),
-        ([halve, "none"], ValueError, "'none' stands alone"),
         (3, TypeError, "expected a predictor .* found int"),
     ],
 )
@@ -107,14 +101,15 @@ def test_weights_that_are_missing_are_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_fitted_law_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    law = error_law.ErrorLaw()
-    monkeypatch.setattr(error_law.ErrorLaw, "load", lambda folder: law, raising=False)
+    law = error_law.ErrorLaw(fitted=True)
+    law.save(tmp_path)
     entry = PredictorEntry("halves", lambda: Predictor(halve, name="halve"), lambda: True)
     monkeypatch.setattr(adapters, "PREDICTORS", {**PREDICTORS, "halve": entry})
     (tmp_path / "predictor.json").write_text('{"predictor": "halve"}')
     found = resolve_predictor(tmp_path)
     assert isinstance(found, Predictor)
-    assert (found.enhance, found.law is law) == (halve, True)
+    assert (found.enhance, found.law.fitted) == (halve, True)
+    assert torch.equal(found.law.state_dict()["network.0.weight"], law.network[0].weight)
     for text in ("[]", "{}", "no json", '{"predictor": 3}', json.dumps({"predictor": "none"})):
         (tmp_path / "predictor.json").write_text(text)
         with pytest.raises(PredictorError, match="names "):
