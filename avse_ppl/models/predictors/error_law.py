@@ -19,6 +19,7 @@ from avse_ppl.utils.files import atomic_path, read_json
 LAWS = Path(__file__).parent / "laws"
 _FLOOR = 1e-5  # of powers, where a mixture has a mean of 1
 _KEPT, _REMOVED = 0.2, 0.03  # shares of the powers that are the error, where nothing was fitted
+_UNKNOWN = 2.0  # how much wider the law is of a predictor of which nothing is known
 _FEATURES = 16
 _HIDDEN = 48
 
@@ -67,7 +68,7 @@ class ErrorLaw(nn.Module):
         features = make_features(mixture.values, predicted, mixture.stft)
         base = compute_base(features)
         if self.network is None:
-            return base + math.log(2.0)
+            return base + math.log(_UNKNOWN)
         off: Any = self.network((features - self.centre) / self.spread)
         return base + off[..., 0]
 

@@ -24,6 +24,7 @@ BANDS = 6  # of the error that the posterior learns on the recording
 _DB = 0.1 * np.log(10.0)
 _USELESS = 25.0  # log power of the error of a prediction that is not used
 _SILENT, _UNCHANGED = 1e-4, 1e-3  # shares of the power of a mixture
+_MOST = 0.9  # share of the bins
 _AGREEMENT, _CORRELATION = (0.6, 8.0), 0.08
 
 Enhancer = Callable[[np.ndarray, int], np.ndarray]
@@ -161,13 +162,14 @@ def describe_failure(mixture: Spectrogram, predicted: Tensor) -> str | None:
         ``(1, freq, time)``, in units of its scale.
     """
     removed = mixture.values - predicted
-    kept, heard, gone = (
-        float((v.real.square() + v.imag.square()).sum())
-        for v in (predicted, mixture.values, removed)
+    power, gone = mixture.power, removed.real.square() + removed.imag.square()
+    kept, heard = (
+        float((predicted.real.square() + predicted.imag.square()).sum()),
+        float(power.sum()),
     )
     if kept < _SILENT * heard:
         return "it is silent beside the mixture"
-    if gone < _UNCHANGED * heard:
+    if float((gone <= _UNCHANGED * power).float().mean()) > _MOST:
         return "it is the mixture itself"
     product = float((mixture.values * predicted.conj()).real.sum())
     agreement, correlation = product / kept, product / math.sqrt(kept * heard)
