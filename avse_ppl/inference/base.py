@@ -329,6 +329,11 @@ class InferenceMethod(ABC):
         problem = Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
         predicted = condition_on_predictor(problem.scene, problem.spectrogram)
         problem = replace(problem, spectrogram=predicted)
+        if predicted.frames.predicted is not None and not bool(
+            predicted.frames.predicted[:, 3].any()
+        ):
+            # None counts: the same random numbers as without a predictor, and the same posterior.
+            problem = replace(problem, scene=replace(problem.scene, predictor=None))
         if not self.uses_encoder:
             return problem
         return replace(
@@ -373,7 +378,7 @@ class InferenceMethod(ABC):
             kind = kind.with_fields(amortised=True)
         predicted = problem.spectrogram.frames.predicted
         if predicted is not None:
-            kind = kind.with_fields(pooled=True)
+            kind = kind.with_fields(pooled=problem.scene.predictor is not None)
             unused = (predicted[:, 3].flatten(1).amax(1) == 0).tolist()
             rows = [FitInfo(warnings=(_UNUSED,) if one else ()) for one in unused]
             fit = merge_rows(rows, fit)
