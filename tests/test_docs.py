@@ -107,7 +107,10 @@ def test_commands_parse(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             command = group.get_command(top, words[0])
             assert command is not None, f"{page}:{line}: no command {words[0]!r}"
             try:
-                command.make_context(words[0], words[1:], parent=top)
+                context = command.make_context(words[0], words[1:], parent=top)
+                if hasattr(command, "resolve_command") and len(words) > 1:
+                    name, inner, rest = command.resolve_command(context, words[1:])
+                    inner.make_context(name, rest, parent=context)
             except Exception as error:
                 message = getattr(error, "message", error)
                 pytest.fail(f"{page}, below line {line}: avse-ppl {shlex.join(words)}: {message}")

@@ -16,6 +16,7 @@ from avse_ppl.cli.commands import (
     import_weights,
     mix,
     models,
+    predictors,
     prepare,
     reliability,
     simulate,
@@ -90,6 +91,13 @@ for _name, _function, _help in (
     ("doctor", doctor.doctor, doctor.HELP),
 ):
     app.command(_name, help=join_lines(_help))(_function)
+
+_predictors = typer.Typer()
+_predictors.callback(invoke_without_command=True, help=join_lines(predictors.HELP))(
+    predictors.predictors
+)
+_predictors.command("fit", help=join_lines(predictors.FIT_HELP))(predictors.fit)
+app.add_typer(_predictors, name="predictors")
 
 
 def main() -> None:

@@ -32,10 +32,10 @@ ReliabilityOption = Annotated[
 PredictorOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|module:function|FILE|none",
+        metavar="NAME|module:function|FILE|DIR|none",
         help="Another enhancer as evidence about the speech: a name listed by [bold]avse-ppl "
-        "predictors[/], your own function, the description of an ONNX model (.toml, .json), or "
-        'several, "A+B".',
+        "predictors[/], your own function, the description of an ONNX model (.toml, .json), or a "
+        "folder of [bold]avse-ppl predictors fit[/].",
         show_default="none",
     ),
 ]

@@ -88,7 +88,11 @@ def check_splits(clips: list[Clip], hint: str) -> list[Clip]:
 
 
 def format_command(
-    prior: str, sources: Sources, output: Path, options: Mapping[str, object]
+    prior: str,
+    sources: Sources,
+    output: Path,
+    options: Mapping[str, object],
+    command: str = "train",
 ) -> str:
     """Format the command that a card states: folders by their names, not their paths.
 
@@ -100,7 +104,7 @@ def format_command(
     >>> format_command("vae", sources, Path("runs/vae"), {"--seed": 0, "--epochs": None})
     'avse-ppl train vae --speech grid=grid_s1 -o vae --seed 0'
     """
-    words = ["avse-ppl", "train", prior]
+    words = ["avse-ppl", *command.split(), prior]
     for name, folder in sources.speech:
         words += ["--speech", f"{name}={folder.resolve().name}"]
     words += ["--noise", sources.noise.resolve().name] if sources.noise else []

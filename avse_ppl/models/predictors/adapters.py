@@ -173,8 +173,8 @@ def load_fitted(folder: Path) -> Predictor:
         raise ValueError(f"{folder / FITTED} names no predictor: {error!r}") from error
     if not isinstance(name, str) or Path(name).absolute() == folder.absolute():
         raise ValueError(f"{folder / FITTED} names no predictor but {name!r}")
-    if not name.partition(":")[2] and (folder / name).is_file():
-        name = str(folder / name)
+    if name not in PREDICTORS and (folder / name).is_file():
+        name = str(folder / name)  # wherever the command runs
     found = resolve_predictor(name)
     if not isinstance(found, Predictor):
         raise ValueError(f"{folder / FITTED} names {name!r}; expected one predictor")
