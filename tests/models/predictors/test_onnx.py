@@ -286,3 +286,22 @@ def test_windows_values_and_axes() -> None:
         assert make_window(name, 8).shape == (8,)
     assert convert_values(torch.full((2, 3), 3 + 4j), "complex").shape == (2, 3, 2)
     assert convert_values(torch.full((2, 3), 3 + 4j), "power")[0, 0] == pytest.approx(25.0)
+
+
+def test_a_streaming_model_of_the_literature_enhances(shared: Path, tmp_path: Path) -> None:
+    from avse_ppl import load_audio
+    from tests.helpers import BUNDLED, ROOT
+
+    model = shared / "peers" / "gtcrn" / "gtcrn_simple.onnx"
+    if not model.is_file():
+        pytest.skip("no GTCRN beside the checkout")
+    text = (ROOT / "docs" / "guides" / "predictor.md").read_text().split("```toml\n")[1]
+    text = text.split("```")[0].replace("gtcrn_simple.onnx", str(model))
+    (tmp_path / "gtcrn.toml").write_text(text)
+    speech = load_audio(BUNDLED / "speech.flac").samples[: 2 * RATE_HZ]
+    noise = np.random.default_rng(0).standard_normal(len(speech)).astype("float32")
+    mixture = speech + noise * speech.std() * 0.5
+    predictor = resolve_predictor(tmp_path / "gtcrn.toml")
+    assert isinstance(predictor, Predictor)
+    found = predictor.enhance(mixture, RATE_HZ)
+    assert np.square(found - speech).mean() < 0.4 * np.square(mixture - speech).mean()
