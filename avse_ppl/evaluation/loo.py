@@ -15,6 +15,7 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
 from avse_ppl.inference.core.visual_gate import check_gate_latents
 from avse_ppl.models.handlers import serialise
+from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -80,8 +81,9 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     latent a bin says nothing about the others, and leaving it out would leave that latent to the
     prior, which no reweighting of posterior draws brings about.
 
-    The draws are taken as draws of the posterior. Where they are not (variational, tempered), the
-    result is that approximation's.
+    With a predictor, densities are those of the mixture given what was predicted of it, not of the
+    prediction. The draws are taken as draws of the posterior. Where they are not (variational,
+    tempered), the result is that approximation's.
 
     Parameters
     ----------
@@ -131,6 +133,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
             f"the posterior holds {min(counts)} draws of its latents; leave-one-out weights need "
             f"at least {FEWEST_DRAWS}: run the inference with 200 draws or more"
         )
+    mixture = condition_on_predictor(scene, mixture)
     density = LogDensity(scene, mixture)
     check_gate_latents(
         density,

@@ -68,7 +68,8 @@ class PointwiseLogLikelihood:
             speech = None
             if all(sites[name].of_noise for name in self.proposals):
                 # Nodes of noise latents leave the distribution of speech as it is.
-                speech = self.density.scene.laws_given(draw, self.density.mixture).speech
+                laws = self.density.scene.laws_given(draw, self.density.mixture)
+                speech = laws.plug_in or laws.speech
             total: Any = None
             for nodes in self.draw_nodes():
                 term = self.evaluate_node(shared, nodes, speech)

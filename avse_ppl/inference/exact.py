@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from avse_ppl.inference.base import Draws, InferenceMethod, Problem
 from avse_ppl.inference.core.build_posterior import Moments
 from avse_ppl.inference.core.log_density import LogDensity, Site, Values, site_distribution
 from avse_ppl.inference.core.resources import check_memory
-from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.inference.core.setup import Mixture, RandomStreams, Seed
+from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count
 from avse_ppl.posterior.approximation import Approximation
 
@@ -45,7 +46,8 @@ class Exact(InferenceMethod):
     Raises
     ------
     ValueError
-        If a setting is out of range or, when called, the scene has other latents than these.
+        If a setting is out of range or, when called, the scene has other latents than these, or a
+        predictor.
 
     Examples
     --------
@@ -66,6 +68,16 @@ class Exact(InferenceMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("nodes", self.nodes, minimum=17)
+
+    def pose(self, scene: Scene, mixture: Mixture, video: Any, seed: Seed) -> Problem:
+        """Refuse a predictor before it runs, whose errors in bands are latents too many."""
+        if scene.predictor is not None:
+            raise ValueError(
+                "exact inference has no quadrature over 'predictor.error', the error of a "
+                "predictor in bands; take 'svi', 'em', 'nuts' or 'guided', or leave the predictor "
+                "out"
+            )
+        return super().pose(scene, mixture, video, seed)
 
     def _run(self, problem: Problem) -> Draws:
         density = LogDensity(problem.scene, problem.spectrogram)

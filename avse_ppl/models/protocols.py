@@ -121,7 +121,8 @@ class HasMStep(Protocol):
     ) -> dict[str, Tensor]:
         """Step that never lowers the log posterior of the latents, draws of speech power given.
 
-        Shapes: ``power`` ``(recording, freq, time)``, ``speech_power`` ``(draw, ...)`` of the same.
+        Shapes: ``power`` ``(recording, freq, time)``, ``speech_power`` ``(draw, ...)`` of the same;
+        of speech with a mean, as given a prediction, ``power`` may have draws as well.
         """
         ...
 

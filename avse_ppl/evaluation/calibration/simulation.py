@@ -13,6 +13,7 @@ from torch import Tensor
 from avse_ppl.evaluation.calibration.ranks import compute_ranks, rank_ecdf, simultaneous_band
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
+from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.simulate import Simulated, simulate
 from avse_ppl.models.validation import check_count
@@ -180,7 +181,7 @@ def rank_truths(
     scene: Scene, truth: Simulated, posterior: Posterior, keep: int, randoms: RandomStreams
 ) -> tuple[dict[str, np.ndarray], int]:
     """Rank the true value of each quantity; returns ranks, and the number of draws behind them."""
-    mixture = truth.mixture
+    mixture = condition_on_predictor(scene, truth.mixture)
     density = LogDensity(scene, mixture)
     true = compute_quantities(density, truth.latents, truth.speech)
     rows, shape = [], mixture.values.shape

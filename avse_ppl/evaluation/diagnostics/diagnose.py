@@ -28,6 +28,7 @@ from avse_ppl.inference.core.setup import resolve_device
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, describe_k_hat
 from avse_ppl.models.handlers import serialise
+from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
@@ -142,6 +143,7 @@ def diagnose(
             mixture = condition_on_video(scene, mixture, video)
         mixture = mixture.to(target, mixture.scale.dtype)
         scene = scene.to(target, mixture.scale.dtype)
+        mixture = condition_on_predictor(scene, mixture)
     rows = range(posterior.recordings)
     figures: list[Figures] = [{} for _ in rows]
     texts = [list(posterior.fit[row].warnings) for row in rows]

@@ -46,7 +46,8 @@ def fit_noise(
     speech_power
         ``(draw, recording, freq, time)``.
     power
-        Of the mixture about the mean of speech, ``(recording, freq, time)``; by default about 0.
+        Of the mixture about the mean of speech, ``(recording, freq, time)``, or of each draw; by
+        default about 0.
     steps
         Number of M-steps.
     tempering

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from avse_ppl.inference.core.convergence import assess_chains
+from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.combine import merge_chains
 from avse_ppl.posterior.posterior import Posterior
@@ -55,6 +56,7 @@ def merge(posteriors: Sequence[Posterior], scene: Scene | None = None) -> Poster
             for c in range(chains)
             for d in range(length)
         ]
-        [found] = assess_chains(scene, one.observed_spectrogram(), draws, one.stats, chains)
+        mixture = condition_on_predictor(scene, one.observed_spectrogram())
+        [found] = assess_chains(scene, mixture, draws, one.stats, chains)
         fit.append(replace(found, seed=before.seed))
     return replace(merged, fit=tuple(fit))

@@ -70,7 +70,7 @@ class ReverseRun(NamedTuple):
     sweeps: Iterator[GibbsSweep]
 
 
-def name_method(diffused: str, schedule: NoiseSchedule) -> str:
+def name_method(diffused: str, schedule: NoiseSchedule, predicts: bool = False) -> str:
     """What a run approximates, in words: no step of it is accepted or refused, and it is short.
 
     Examples
@@ -79,7 +79,8 @@ def name_method(diffused: str, schedule: NoiseSchedule) -> str:
     'guided diffusion of latents in short unadjusted chains'
     """
     length = "short unadjusted" if schedule.sweeps < ESS_PER_CHAIN else "unadjusted"
-    return f"guided diffusion of {diffused} in {length} chains"
+    error = ", error of the predictor as its law" if predicts else ""
+    return f"guided diffusion of {diffused} in {length} chains{error}"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ class GuidedDiffusion(InferenceMethod):
     normal, with the mean and variance of the denoiser, and that the run starts and ends at finite
     noise. The noise model is fitted on the way, see `avse_ppl.inference.diffusion.noise`. After the
     last level has been reached it is repeated: a Gibbs sampler, whose sweeps are the draws and
-    over whose conditional posteriors mean and variance are taken.
+    over whose conditional posteriors mean and variance are taken. The error of a predictor is that
+    of its law: ``predictor.error`` stays at 0, the mode of its prior, in all draws.
 
     Parameters
     ----------
@@ -197,7 +199,9 @@ class GuidedDiffusion(InferenceMethod):
             )
 
     def draws_all_latents(self, scene: Scene) -> bool:
-        """Whether the prior has latents, and the noise model no M-step that estimates its own."""
+        """Whether the prior has latents, and neither noise nor predictor one that is estimated."""
+        if scene.predictor is not None:
+            return False
         return not isinstance(scene.speech, Denoiser) and not isinstance(scene.noise, HasMStep)
 
     def pose(self, scene: Scene, mixture: Mixture, video: Any, seed: Seed) -> Problem:
@@ -280,8 +284,10 @@ class GuidedDiffusion(InferenceMethod):
         sweeps = diffuse_spectrogram(
             prior, rows, noise, sigmas, state, streams, noise_updates=self.noise_updates,
             noise_retention=schedule.noise_retention, tempering=self.tempering,
+            predictor=scene.predictor,
         )  # fmt: skip
-        kind = Approximation(name_method(f"bins{origin}", schedule), noise=noise.inference)
+        name = name_method(f"bins{origin}", schedule, scene.predictor is not None)
+        kind = Approximation(name, noise=noise.inference)
         return ReverseRun(kind, schedule, sweeps)
 
     def prepare_latents(self, problem: Problem) -> ReverseRun:
@@ -304,7 +310,8 @@ class GuidedDiffusion(InferenceMethod):
         sweeps = diffusion.run(
             schedule.sigmas, self.langevin_steps, self.noise_updates, schedule.noise_retention
         )
-        kind = Approximation(name_method("latents", schedule), noise=diffusion.noise.inference)
+        name = name_method("latents", schedule, scene.predictor is not None)
+        kind = Approximation(name, noise=diffusion.noise.inference)
         return ReverseRun(kind, schedule, sweeps)
 
     def schedule(self, default: NoiseSchedule) -> NoiseSchedule:

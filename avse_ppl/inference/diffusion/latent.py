@@ -18,6 +18,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
+from avse_ppl.models.predictors.predictor import ERROR, mode_of_error
 from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, name_of, network_of
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
@@ -128,10 +129,30 @@ class LatentAutoencoder:
 
 
 class LatentState(NamedTuple):
-    """Speech latents that gradients are taken at, and the power of speech there, ``(row, ...)``."""
+    """Speech latents that gradients are taken at, and the law of speech there, ``(row, ...)``.
+
+    ``speech`` is that under which the mixture informs the latents, given a prediction where there
+    is one; ``predicted`` that of the prediction, and ``pooled`` that of the posterior.
+    """
 
     points: Values
-    power: Tensor
+    speech: ComplexNormal
+    predicted: ComplexNormal | None = None
+    pooled: ComplexNormal | None = None
+    mixture_weight: Any = 1.0
+
+    def detach(self, noise: ComplexNormal) -> Laws:
+        """Laws beside a noise, without gradients."""
+        plug_in = detach_law(self.speech)
+        if self.pooled is None:
+            return Laws(plug_in, noise)
+        return Laws(detach_law(self.pooled), noise, self.mixture_weight, plug_in)
+
+
+def detach_law(law: ComplexNormal) -> ComplexNormal:
+    """The same law without gradients."""
+    mean = 0.0 if law.zero_mean else law.mean.detach()
+    return ComplexNormal(mean, law.power.detach(), validate_args=False)
 
 
 class LatentDiffusion:
@@ -152,7 +173,9 @@ class LatentDiffusion:
 
     whose z have the law of a normal distribution whatever its width, as long as the move is stable
     (h times the largest eigenvalue of P times the curvature below 4); of other distributions there
-    is an error of second order, as no move is accepted or refused. Then the noise is fitted,
+    is an error of second order, as no move is accepted or refused. With a predictor, the prediction
+    is a factor more, the mixture's is given it, and the error is as its law expects it. Then the
+    noise is fitted,
     and z is carried to the next level as bins are, see `avse_ppl.inference.diffusion.spectrogram`.
 
     Parameters
@@ -197,6 +220,9 @@ class LatentDiffusion:
                 )
             speech = replace(speech, network=LatentAutoencoder(speech.network, other))
         self.density = LogDensity(Scene(speech, scene.noise), mixture)
+        self.predictor, self.belief = scene.predictor, None
+        if self.predictor is not None:
+            self.belief = self.predictor.weigh(mixture.frames)
         self.streams, self.step_size, self.tempering = streams, step_size, tempering
         self.denoiser = SpeechLatentDenoiser(scene.speech, self.density)
         if not self.denoiser.sites:
@@ -211,7 +237,10 @@ class LatentDiffusion:
         names = self.density.names(of_noise=True)
         noise = self.density.constrain({name: state[name] for name in names})[0]
         with torch.no_grad():
-            law = self.compute_speech({**noise, **self.density.constrain(self.clean)[0]})
+            law = self.current_state().detach(ComplexNormal(0.0, 1.0))
+            law = law.plug_in or law.speech
+        if self.belief is not None:  # noise starts at what is left beside the prediction
+            noise = None
         self.noise = NoiseFit(scene.noise, mixture, streams, law, tempering, noise)
 
     def run(
@@ -232,14 +261,16 @@ class LatentDiffusion:
             for _ in range(langevin_steps):
                 self.take_langevin_step(state, law, priors, past)
                 past, state = priors, self.current_state()
-            speech = ComplexNormal(0.0, state.power.detach(), validate_args=False)
             update = self.noise.sample if step and sigma == sigmas[-1] else self.noise.fit
-            update(speech, noise_updates)
+            update(detach_law(state.speech), noise_updates)
             noise_values, law = self.noise.draw()
-            posterior = speech.condition(law, self.density.mixture.values)
+            laws = state.detach(law)
+            posterior = laws.condition(self.density.mixture.values)
             speech_values = self.density.constrain(self.clean)[0]
             latents = {**values, **speech_values, **noise_values}
-            yield GibbsSweep(posterior, latents, Laws(speech, law))
+            if self.belief is not None:
+                latents[ERROR] = mode_of_error(self.density.mixture)
+            yield GibbsSweep(posterior, latents, laws)
             if step + 1 == len(sigmas):
                 return
             kept, fresh = renoising_coefficients(sigma, sigmas[step + 1], noise_retention)
@@ -252,7 +283,12 @@ class LatentDiffusion:
         """Current speech latents, and the power that they stand for."""
         points = {name: u.detach().requires_grad_() for name, u in self.clean.items()}
         values = {site.name: site.transform(points[site.name]) for site in self.denoiser.sites}
-        return LatentState(points, self.compute_speech(values).power)
+        speech = self.compute_speech(values)
+        if self.predictor is None or self.belief is None:
+            return LatentState(points, speech)
+        predicted = self.predictor.predict_law(speech, self.belief)
+        pooled, plug_in, weight = self.predictor.pool(speech, self.belief)
+        return LatentState(points, plug_in, predicted, pooled, weight)
 
     def take_langevin_step(
         self, state: LatentState, law: ComplexNormal, priors: Mapping[str, Normal],
@@ -264,8 +300,13 @@ class LatentDiffusion:
         this one, so that half of it is of the past: without, each new y would widen the latents.
         """
         mixture = self.density.mixture
-        mixed = ComplexNormal(law.mean, state.power + law.power, validate_args=False)
-        total = self.tempering * self.mask_padding(mixed.log_prob(mixture.values)).sum()
+        mean = law.mean if state.speech.zero_mean else state.speech.mean + law.mean
+        mixed = ComplexNormal(mean, state.speech.power + law.power, validate_args=False)
+        bins = self.mask_padding(mixed.log_prob(mixture.values))
+        if state.predicted is not None and self.belief is not None:
+            terms = state.predicted.log_prob(self.belief.predicted)
+            bins = bins + torch.where(self.belief.counts > 0.5, terms, terms.new_zeros(()))
+        total = self.tempering * bins.sum()
         gradients = torch.autograd.grad(total, list(state.points.values()))
         for (name, u), likelihood in zip(self.clean.items(), gradients, strict=True):
             prior = priors[name]
@@ -292,13 +333,22 @@ class LatentDiffusion:
         r"""Update the running mean of :math:`(J^T \epsilon)^2`, :math:`\epsilon` random signs.
 
         J is the derivative of the log power of the mixture, whose Fisher information is 1 a bin:
-        this is the diagonal of that of the latents.
+        this is the diagonal of that of the latents. With a predictor, means and the prediction add
+        theirs, under signs of their own.
         """
-        log_power = (state.power + law.power).log()
+        power = state.speech.power + law.power
+        log_power = power.log()
+        more = []
+        if state.predicted is not None and self.belief is not None:
+            scaled = state.speech.mean * (2.0 / power.detach()).sqrt()
+            more = [self.mask_padding(scaled.real), self.mask_padding(scaled.imag),
+                    (self.belief.counts > 0.5) * state.predicted.power.log()]  # fmt: skip
         is_first = not self.fisher
         for _ in range(_PROBES if is_first else 1):
             signs = self.draw_normal(log_power).sign() * self.tempering**0.5
             total = (self.mask_padding(signs) * log_power).sum()
+            for bins in more:
+                total = total + (self.draw_normal(bins).sign() * bins).sum() * self.tempering**0.5
             # The graph is walked once more, by the Langevin step from this state.
             slopes = torch.autograd.grad(total, list(state.points.values()), retain_graph=True)
             self.probes += 1

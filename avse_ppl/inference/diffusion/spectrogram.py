@@ -14,6 +14,7 @@ from avse_ppl.inference.core.resources import free_memory
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
+from avse_ppl.models.predictors.predictor import ERROR, Predictor, mode_of_error
 from avse_ppl.models.protocols import Denoiser
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
@@ -45,6 +46,7 @@ def diffuse_spectrogram(
     noise_updates: int,
     noise_retention: float,
     tempering: float = 1.0,
+    predictor: Predictor | None = None,
 ) -> Iterator[GibbsSweep]:
     r"""Go down the noise levels, from :math:`y = c + \sigma_0 \epsilon`.
 
@@ -62,6 +64,9 @@ def diffuse_spectrogram(
     Whatever :math:`\kappa`, y has its exact law at the next level if the bins are independent and
     Gaussian given y; what is kept of the old noise, :math:`\kappa`, decides how much is lost where
     they are not. Where a level is repeated, this is a Gibbs sampler of y and s.
+
+    With a predictor, the law of s given y takes the part of the prior in its pool, the error of
+    the prediction as its law expects it.
 
     Parameters
     ----------
@@ -83,6 +88,8 @@ def diffuse_spectrogram(
         :math:`\eta` in [0, 1].
     tempering
         Power of the likelihood.
+    predictor
+        That of the scene, its prediction in ``mixture``.
 
     Raises
     ------
@@ -97,15 +104,22 @@ def diffuse_spectrogram(
     annealing", CVPR 2025.
     """
     compression = prior.compression
+    belief = None if predictor is None else predictor.weigh(mixture.frames)
     for step, sigma in enumerate(sigmas):
         mean, variance = denoise_rows(prior, mixture, state, sigma)
         check_finite(mean, variance, step, sigmas)
         speech = compression.law(mean, variance)
         update = noise.sample if step and sigma == sigmas[-1] else noise.fit
-        update(speech, noise_updates)
+        pooled, seen, weight = speech, speech, tempering
+        if predictor is not None and belief is not None:
+            pooled, seen, mixture_weight = predictor.pool(speech, belief)
+            weight = tempering * mixture_weight
+        update(seen, noise_updates)
         values, law = noise.draw()
-        tempered = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
-        posterior = condition_on_observed(speech, tempered, mixture)
+        if belief is not None:
+            values = {**values, ERROR: mode_of_error(mixture)}
+        tempered = ComplexNormal(law.mean, law.power / weight, validate_args=False)
+        posterior = condition_on_observed(pooled, tempered, mixture)
         yield GibbsSweep(posterior, values, Laws(posterior, law))
         if step + 1 == len(sigmas):
             return

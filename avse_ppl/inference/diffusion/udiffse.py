@@ -9,6 +9,7 @@ import torch
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.base import Draws, InferenceMethod, Problem
+from avse_ppl.inference.core.setup import Mixture, Seed
 from avse_ppl.inference.core.video import gate_once
 from avse_ppl.inference.diffusion.chains import (
     GibbsSweep,
@@ -64,8 +65,8 @@ class UDiffSE(InferenceMethod):
     Raises
     ------
     ValueError
-        If a setting is out of range; when called, if the speech prior is no score prior, or the
-        denoiser returns what is not a number.
+        If a setting is out of range; when called, if the speech prior is no score prior, the scene
+        has a predictor, or the denoiser returns what is not a number.
 
     References
     ----------
@@ -112,6 +113,15 @@ class UDiffSE(InferenceMethod):
     def draws_all_latents(self, scene: Scene) -> bool:
         """Return False: the noise is a point estimate."""
         return False
+
+    def pose(self, scene: Scene, mixture: Mixture, video: Any, seed: Seed) -> Problem:
+        """Refuse a predictor before it runs."""
+        if scene.predictor is not None:
+            raise ValueError(
+                "UDiffSE, as published, takes no predictor; take 'svi', 'em', 'nuts' or 'guided', "
+                "or leave the predictor out"
+            )
+        return super().pose(scene, mixture, video, seed)
 
     def _run(self, problem: Problem) -> Draws:
         scene = use_gaussian_score(problem.scene, problem.spectrogram.frames)

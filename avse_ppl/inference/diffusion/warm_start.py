@@ -35,13 +35,14 @@ def compute_warm_start(
     if with_video:
         check_visual_encoder(speech, scene)
     observed = mixture if with_video else mixture.with_visual(None)
-    posterior = method(Scene(speech, scene.noise), observed, seed=seed)
+    base = Scene(speech, scene.noise, predictor=scene.predictor)
+    posterior = method(base, observed, seed=seed)
     scale = mixture.scale[:, None, None]
     device = mixture.values.device
     noise = {
         name: torch.from_numpy(values.mean((0, 1))).to(device, mixture.frames.dtype)
         for name, values in posterior.latents.items()
-        if not name.startswith(("speech.", "reliability"))
+        if not name.startswith(("speech.", "reliability", "predictor."))
     }
     mean = torch.from_numpy(posterior.mean).to(mixture.values) / scale
     variance = torch.from_numpy(posterior.variance).to(mixture.scale) / scale.square()

@@ -22,12 +22,14 @@ class EStepResult(NamedTuple):
 
     ``objective``, ``(recording,)``: the log joint or its bound, nats. ``power``: of speech, for the
     M-step, ``(recording, freq, time)``. ``acceptance``, ``(recording,)``: mean probability with
-    which a proposal was accepted, None where nothing was proposed.
+    which a proposal was accepted, None where nothing was proposed. ``residual``: mixture minus the
+    mean of speech, None where that is 0.
     """
 
     objective: Tensor
     power: Tensor
     acceptance: Tensor | None = None
+    residual: Tensor | None = None
 
 
 class EStep(Protocol):
@@ -76,7 +78,7 @@ class GradientStep:
                 name: u + self.compute_step(name, found.gradients[name])
                 for name, u in speech.items()
             }
-            results.append(EStepResult(found.total, found.power))
+            results.append(EStepResult(found.total, found.power, residual=found.residual))
         state.update(speech)
         return results
 
@@ -139,7 +141,8 @@ class VariationalStep:
         for _ in range(count):
             unit, speech = self.draw_with_noise()
             found = self.log_density(speech, noise, gradients=True)
-            results.append(EStepResult(found.total + self.entropy(found.rest), found.power))
+            bound = found.total + self.entropy(found.rest)
+            results.append(EStepResult(bound, found.power, residual=found.residual))
             if self.adam is not None:
                 left = 1.0 - self.step / self.steps
                 rate = self.rate * min(1.0, 0.1 + 0.9 * 3.0 * left)

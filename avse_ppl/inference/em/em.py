@@ -168,8 +168,11 @@ class EM(InferenceMethod):
                 burn_in = done < self.iterations - self.kept_iterations
                 results = step.run_steps(state, count, burn_in)
                 stride = -(-len(results) // _AVERAGED)
-                powers = torch.stack([result.power for result in results[::-1][::stride]])
-                state |= maximise_noise(density, state, powers, self.tempering)
+                used = results[::-1][::stride]
+                powers = torch.stack([result.power for result in used])
+                residuals = [r.residual for r in used if r.residual is not None]
+                residual = torch.stack(residuals) if residuals else None
+                state |= maximise_noise(density, state, powers, self.tempering, residual)
                 history.add(step, results, state, keep=not burn_in)
                 history.check_finite(self.step_size)
                 problem.clock(done + 1, self.iterations)

@@ -27,12 +27,16 @@ class FrameLogProb(NamedTuple):
         Power of speech, ``(recording, freq, time)``.
     gradients
         Those of the sum, by name; empty if not asked for.
+    residual
+        Mixture minus the mean of speech, ``(recording, freq, time)``; None where that is 0. With a
+        predictor, mean and power are those under which the mixture informs the latents.
     """
 
     frames: Tensor
     rest: Tensor
     power: Tensor
     gradients: Values
+    residual: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
@@ -79,11 +83,12 @@ class FrameLogDensity:
             with torch.no_grad():
                 return self.evaluate(speech, noise)
         points = {name: u.detach().requires_grad_() for name, u in speech.items()}
-        frames, rest, power, _ = self.evaluate(points, noise)
+        frames, rest, power, _, residual = self.evaluate(points, noise)
         total = frames.sum() + rest.sum()
         found = torch.autograd.grad(total, list(points.values()))
         slopes = dict(zip(points, found, strict=True))
-        return FrameLogProb(frames.detach(), rest.detach(), power.detach(), slopes)
+        residual = None if residual is None else residual.detach()
+        return FrameLogProb(frames.detach(), rest.detach(), power.detach(), slopes, residual)
 
     def evaluate(self, speech: Values, noise: Mapping[str, Tensor]) -> FrameLogProb:
         """Log joint and power, differentiable in the speech latents; without gradients."""
@@ -96,5 +101,7 @@ class FrameLogDensity:
             terms.add(site.transform.log_abs_det_jacobian(u, values[site.name]))
         with terms, pyro.validation_enabled(False):
             laws = self.density.scene(mixture)
-        power = laws.speech.power.expand(mixture.values.shape)
-        return FrameLogProb(terms.frames, terms.rest, power, {})
+        law = laws.plug_in or laws.speech
+        power = law.power.expand(mixture.values.shape)
+        residual = None if law.zero_mean else mixture.values - law.mean
+        return FrameLogProb(terms.frames, terms.rest, power, {}, residual)

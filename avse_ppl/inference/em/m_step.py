@@ -15,8 +15,9 @@ _HALVINGS = 12
 
 
 def maximise_noise(
-    density: LogDensity, state: Values, speech_power: Tensor, tempering: float = 1.0
-) -> Values:
+    density: LogDensity, state: Values, speech_power: Tensor, tempering: float = 1.0,
+    residual: Tensor | None = None,
+) -> Values:  # fmt: skip
     r"""One step up :math:`E_s[w \log p(x | s, b)] + \log p(b)` in the noise latents b.
 
     By the noise model's own ``maximise`` if it has one, else along the gradient, the step halved
@@ -30,6 +31,8 @@ def maximise_noise(
         ``(draw, recording, freq, time)``.
     tempering
         Power of the likelihood.
+    residual
+        Mixture minus the mean of speech, ``(draw, recording, freq, time)``; by default the mixture.
 
     Returns
     -------
@@ -42,16 +45,20 @@ def maximise_noise(
     here = {name: state[name].detach() for name in names}
     if isinstance(density.scene.noise, HasMStep):
         values, _ = density.constrain(here)
-        return density.unconstrain(fit_noise(density, values, speech_power, tempering=tempering))
-    return take_gradient_step(density, here, speech_power, tempering)
+        power = None if residual is None else residual.real.square() + residual.imag.square()
+        found = fit_noise(density, values, speech_power, power=power, tempering=tempering)
+        return density.unconstrain(found)
+    return take_gradient_step(density, here, speech_power, tempering, residual)
 
 
 def take_gradient_step(
-    density: LogDensity, here: Values, speech_power: Tensor, tempering: float
-) -> Values:
+    density: LogDensity, here: Values, speech_power: Tensor, tempering: float,
+    residual: Tensor | None = None,
+) -> Values:  # fmt: skip
     """Gradient step with backtracking, separately for each recording."""
     point = {name: value.clone().requires_grad_() for name, value in here.items()}
-    before = noise_objective(density, point, speech_power, tempering)
+    given = {} if residual is None else {"residual": residual}
+    before = noise_objective(density, point, speech_power, tempering, **given)
     gradients = dict(
         zip(point, torch.autograd.grad(before.sum(), list(point.values())), strict=True)
     )
@@ -64,7 +71,7 @@ def take_gradient_step(
             for name, gradient in gradients.items()
         }
         with torch.no_grad():
-            after = noise_objective(density, there, speech_power, tempering)
+            after = noise_objective(density, there, speech_power, tempering, **given)
         worse = ~(after >= before.detach())
         if not bool(worse.any()):
             return there
@@ -76,14 +83,15 @@ def take_gradient_step(
 
 
 def noise_objective(
-    density: LogDensity, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0
-) -> Tensor:
+    density: LogDensity, unconstrained: Values, speech_power: Tensor, tempering: float = 1.0,
+    residual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Objective of the M-step, ``(recording,)``; the prior's density is of the values."""
     values, _ = density.constrain(unconstrained)
     prior, noise = noise_log_prior(density, values)
     law = ComplexNormal(noise.mean, speech_power + noise.power)
     with pyro.validation_enabled(False):
-        terms = law.log_prob(density.mixture.values)
+        terms = law.log_prob(density.mixture.values if residual is None else residual)
     mask = density.mixture.mask
     if mask is not None:
         terms = torch.where(mask, terms, terms.new_zeros(()))

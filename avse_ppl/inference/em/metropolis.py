@@ -90,13 +90,15 @@ class Metropolis:
         noise = self.log_density.noise_of(state)
         current = self.evaluate(self.log_density.speech_of(state), noise)
         if not self.schedules:  # speech has no latents
-            return [EStepResult(current.log_prob.total, current.log_prob.power)] * count
+            found = current.log_prob
+            return [EStepResult(found.total, found.power, residual=found.residual)] * count
         results = []
         for _ in range(count):
             schedule = self.schedules[self.step % len(self.schedules)]
             current, rate = self.take_step(current, noise, schedule, burn_in)
             self.step += 1
-            results.append(EStepResult(current.log_prob.total, current.log_prob.power, rate))
+            found = current.log_prob
+            results.append(EStepResult(found.total, found.power, rate, found.residual))
         state.update(current.at)
         return results
 
@@ -148,6 +150,7 @@ class Metropolis:
         log_prob = FrameLogProb(
             torch.where(frames, p.log_prob.frames, x.log_prob.frames), rest,
             torch.where(frames[:, None], p.log_prob.power, x.log_prob.power), gradients,
+            choose_residual(frames[:, None], p.log_prob, x.log_prob),
         )  # fmt: skip
         return LatentState(self.exchange(accepted, schedule, p.at, x.at), log_prob)
 
@@ -174,6 +177,7 @@ class Metropolis:
             torch.where(whole, y.log_prob.frames, x.log_prob.frames),
             torch.where(whole[:, 0], y.log_prob.rest, x.log_prob.rest),
             torch.where(whole[:, None], y.log_prob.power, x.log_prob.power), {},
+            choose_residual(whole[:, None], y.log_prob, x.log_prob),
         )  # fmt: skip
         return LatentState(at, log_prob), kept
 
@@ -224,6 +228,13 @@ class Metropolis:
         options = {"dtype": like.dtype, "device": like.device}
         rows = [torch.rand(like.shape[1:], generator=g, **options) for g in self.streams.generators]
         return torch.stack(rows)
+
+
+def choose_residual(accepted: Tensor, new: FrameLogProb, old: FrameLogProb) -> Tensor | None:
+    """Residual of the mixture where a proposal was accepted, and the old one elsewhere."""
+    if new.residual is None or old.residual is None:
+        return None
+    return torch.where(accepted, new.residual, old.residual)
 
 
 def acceptance_probability(log_ratio: Tensor, schedule: BlockSchedule) -> Tensor:

@@ -20,6 +20,7 @@ from avse_ppl.models.predictors.checks import check_prediction
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.signal.stft import Frames, Spectrogram
 
+ERROR = "predictor.error"  # the site
 BANDS = 6  # of the error that the posterior learns on the recording
 _DB = 0.1 * np.log(10.0)
 _USELESS = 25.0  # log power of the error of a prediction that is not used
@@ -28,6 +29,18 @@ _MOST = 0.9  # share of the bins
 _AGREEMENT, _CORRELATION = (0.6, 8.0), 0.08
 
 Enhancer = Callable[[np.ndarray, int], np.ndarray]
+
+
+class Belief(NamedTuple):
+    """How far a prediction is believed, ``(recording, freq, time)`` each.
+
+    Its values, the power of its error, 1 where it counts at all, and in [0, 1] by how much.
+    """
+
+    predicted: Any
+    error: Any
+    counts: Any
+    believed: Any
 
 
 class Evidence(NamedTuple):
@@ -98,27 +111,46 @@ class Predictor:
     def __call__(self, frames: Frames, speech: ComplexNormal) -> Evidence:
         """Observe the prediction; law of speech, ``(freq, time)``, given it and its prior."""
         with pyro.plate("error_band", BANDS, dim=-2):
-            off = pyro.sample("predictor.error", dist.Exponential(frames.number(1.0)))
+            off = pyro.sample(ERROR, dist.Exponential(frames.number(1.0)))
         if frames.predicted is None:
             return Evidence(speech, speech, 1.0)
-        counts = frames.predicted[:, 3]
-        excess_db = counts * (self.error_sd_db * (band_weights(frames) @ off))
-        error = ops.exp(frames.predicted[:, 2] + _DB * excess_db)
-        predicted = frames.predicted[:, 0] + 1j * frames.predicted[:, 1]
+        belief = self.weigh(frames, off)
         with (
             pyro.plate("freq", frames.freq, dim=-2),
             pyro.plate("time", frames.time, dim=-1),
-            handlers.mask(mask=counts > 0.5),
+            handlers.mask(mask=belief.counts > 0.5),
         ):
-            law = ComplexNormal(speech.mean, speech.power + self.latent_share * error)
-            pyro.sample(PREDICTED, law, obs=predicted)
-        believed = counts * ops.exp(-0.5 * _DB * excess_db)
-        prior_weight = ops.exp(math.log(self.prior_weight) * believed)
+            law = self.predict_law(speech, belief)
+            pyro.sample(PREDICTED, law, obs=belief.predicted)
+        return self.pool(speech, belief)
+
+    def weigh(self, frames: Frames, off: Any = None) -> Belief:
+        """How far the prediction in ``frames.predicted`` is believed.
+
+        ``off``, ``(recording, band, 1)``, is `predictor.error`; by default 0, the mode of its
+        prior: the error is as its law expects it.
+        """
+        counts = frames.predicted[:, 3]
+        excess_db = 0.0 * counts
+        if off is not None:
+            excess_db = counts * (self.error_sd_db * (band_weights(frames) @ off))
+        error = ops.exp(frames.predicted[:, 2] + _DB * excess_db)
+        predicted = frames.predicted[:, 0] + 1j * frames.predicted[:, 1]
+        return Belief(predicted, error, counts, counts * ops.exp(-0.5 * _DB * excess_db))
+
+    def predict_law(self, speech: ComplexNormal, belief: Belief) -> ComplexNormal:
+        """Law of the prediction, under which it informs the latents of speech."""
+        return ComplexNormal(speech.mean, speech.power + self.latent_share * belief.error)
+
+    def pool(self, speech: ComplexNormal, belief: Belief) -> Evidence:
+        """Laws of speech given the prediction and its prior."""
+        predicted, error = belief.predicted, belief.error
+        prior_weight = ops.exp(math.log(self.prior_weight) * belief.believed)
         wide = ComplexNormal(speech.mean, speech.power / prior_weight)
         return Evidence(
             condition_on_prediction(wide, error, predicted),
             condition_on_prediction(speech, self.latent_share * error, predicted),
-            ops.exp(math.log(self.mixture_weight) * believed),
+            ops.exp(math.log(self.mixture_weight) * belief.believed),
         )
 
     def predict(self, mixture: Spectrogram) -> Tensor:
@@ -193,7 +225,13 @@ def band_weights(frames: Frames) -> Any:
     top = float(np.log(1.0 + 0.5 * frames.sample_rate_hz / 700.0))
     place = mel * ((BANDS - 1) / top)
     centre = ops.arange(BANDS, device=frames.device, dtype=frames.dtype)
-    return ops.clamp(1.0 - ops.abs(place - centre), min=0.0)
+    height = 1.0 - ops.abs(place - centre)
+    return 0.5 * (height + ops.abs(height))  # not below 0, on JAX as well
+
+
+def mode_of_error(mixture: Spectrogram) -> Tensor:
+    """Prior mode of ``predictor.error``, ``(recording, band, 1)``: the error is as its law."""
+    return mixture.scale.new_zeros(mixture.recordings, BANDS, 1)
 
 
 def condition_on_predictor(scene: Any, mixture: Spectrogram) -> Spectrogram:
