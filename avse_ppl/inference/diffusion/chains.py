@@ -42,8 +42,12 @@ def repeat_for_chains(mixture: Spectrogram, chains: int) -> Spectrogram:
         None if array is None else array.repeat(chains, 1, 1)
         for array in (visual, mixture.values, mixture.observed, mixture.recorded)
     )
+    predicted = mixture.frames.predicted
+    if predicted is not None:
+        predicted = predicted.repeat(chains, 1, 1, 1)
     return replace(
-        mixture.with_visual(visual), values=values, observed=observed, recorded=recorded,
+        mixture.with_visual(visual).with_predicted(predicted),
+        values=values, observed=observed, recorded=recorded,
         n_samples=mixture.n_samples * chains, scale=mixture.scale.repeat(chains),
     )  # type: ignore[arg-type]  # fmt: skip
 

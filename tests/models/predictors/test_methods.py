@@ -20,6 +20,7 @@ from avse_ppl.evaluation.pointwise_log_likelihood import (
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.diffusion.guided import GuidedDiffusion
 from avse_ppl.inference.diffusion.udiffse import UDiffSE
+from avse_ppl.inference.diffusion.warm_start import compute_warm_start
 from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.m_step import maximise_noise, noise_objective
 from avse_ppl.inference.mcmc.hmc import NUTS
@@ -194,12 +195,11 @@ def test_nuts_runs_with_a_predictor() -> None:
     assert np.isfinite(posterior.mean).all() and (posterior.latents[ERROR] > 0).all()
 
 
-def test_jax_has_the_same_density_and_runs() -> None:
+def test_jax_has_the_same_density() -> None:
     pytest.importorskip("numpyro")
     import jax.numpy as jnp
 
     from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density
-    from avse_ppl.inference.mcmc.numpyro_nuts import NumPyroNUTS
 
     scene = scene_of()
     density = LogDensity(scene, observe(scene))
@@ -210,8 +210,15 @@ def test_jax_has_the_same_density_and_runs() -> None:
         np.testing.assert_allclose(
             float(made(latents, recording, 0.5)), density(state, 0.5).item(), rtol=1e-4
         )
+
+
+@pytest.mark.slow
+def test_numpyro_runs_with_a_predictor() -> None:
+    pytest.importorskip("numpyro")
+    from avse_ppl.inference.mcmc.numpyro_nuts import NumPyroNUTS
+
     method = NumPyroNUTS(draws=3, warmup=3, chains=1)
-    posterior = method(scene, waves(1, N), seed=0)
+    posterior = method(scene_of(), waves(1, N), seed=0)
     assert np.isfinite(posterior.mean).all() and (posterior.latents[ERROR] > 0).all()
 
 
@@ -238,6 +245,31 @@ def test_guided_diffusion_pools(gain_sd_db: float) -> None:
     assert apart < 0.05 * square(bare.mean - expected).mean()
     variance = (law.power * mixture.scale[:, None, None] ** 2).numpy()
     np.testing.assert_allclose(posterior.variance.mean(), variance.mean(), rtol=0.2)
+
+
+@pytest.mark.parametrize("gain_sd_db", [6.0, 0.0], ids=["of latents", "of bins"])
+def test_guided_diffusion_gives_each_recording_its_own_prediction(gain_sd_db: float) -> None:
+    scene = scene_of(known_noise, gain_sd_db)
+    method = GuidedDiffusion(steps=2, sweeps=2, draws=4, chains=2, waveforms=False)
+    both = method(scene, waves(2, N), seed=[0, 1])
+    for r in range(2):
+        alone = method(scene, waves(2, N)[r : r + 1], seed=[r])
+        np.testing.assert_allclose(both.mean[r], alone.mean[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_warm_start_uses_the_prediction_too() -> None:
+    scene = scene_of(stationary, 0.0)
+    base_prior = GaussianSpeech(stft=STFT)
+    method = GuidedDiffusion(base_prior=base_prior, draws=4, waveforms=False)
+    posterior = method(scene, waves(1, N), seed=0)
+    assert np.isfinite(posterior.mean).all() and (posterior.latents[ERROR] == 0).all()
+    law = Scene(base_prior, stationary, predictor=scene.predictor)
+    bare = Scene(base_prior, stationary)
+    mixture = observe(scene)
+    rows = [compute_warm_start(base_prior, SVI(steps=5, draws=4, waveforms=False), one, mixture, 0)
+            for one in (law, bare)]  # fmt: skip
+    assert (rows[0].mean - rows[1].mean).abs().max() > 0.05
+    assert rows[0].noise.keys() == {"noise.power"}
 
 
 def test_the_prediction_informs_the_latents_of_a_guided_diffusion() -> None:
