@@ -21,6 +21,7 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.diffusion.guided import GuidedDiffusion
 from avse_ppl.inference.diffusion.udiffse import UDiffSE
 from avse_ppl.inference.diffusion.warm_start import compute_warm_start
+from avse_ppl.inference.em import em
 from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.m_step import maximise_noise, noise_objective
 from avse_ppl.inference.mcmc.hmc import NUTS
@@ -185,6 +186,27 @@ def test_em_finds_the_noise_that_is_left_beside_the_prediction(e_step: str) -> N
     assert found.latents[ERROR].shape[-2:] == (BANDS, 1)
     assert found.latents["noise.power"].mean() < 0.7 * bare.latents["noise.power"].mean()
     assert found.kind.pooled and not bare.kind.pooled
+
+
+@pytest.mark.parametrize("e_step", ["point", "langevin", "mala", "mh", "variational"])
+def test_the_m_step_gets_what_is_left_at_the_state_of_the_e_step(
+    e_step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def record(density: LogDensity, state: Any, powers: Any, tempering: float, residual: Any):
+        seen.append((density, dict(state), powers, residual))
+        return {}
+
+    monkeypatch.setattr(em, "maximise_noise", record)
+    EM(e_step, iterations=4, draws=1, e_steps=5, waveforms=False)(scene_of(), waves(1, N), seed=0)
+    assert len(seen) == 4
+    for density, state, powers, residual in seen:
+        assert residual.shape == powers.shape
+        if e_step in ("mala", "mh", "variational"):  # results are of the state after the step
+            laws = density.scene.laws_given(density.constrain(state)[0], density.mixture)
+            expected = density.mixture.values - laws.plug_in.mean
+            torch.testing.assert_close(residual[0], expected, rtol=1e-4, atol=1e-4)
 
 
 # --- Markov chains -------------------------------------------------------------------------------
