@@ -3,6 +3,7 @@
 if __name__ == "inference":
     raise ImportError("import avse_ppl.inference")
 
+from avse_ppl.inference.amortized import Amortized
 from avse_ppl.inference.base import InferenceMethod
 from avse_ppl.inference.core.merge import merge
 from avse_ppl.inference.diffusion.guided import GuidedDiffusion
@@ -19,6 +20,7 @@ __all__ = [
     "HMC",
     "NUTS",
     "SVI",
+    "Amortized",
     "Exact",
     "GuidedDiffusion",
     "InferenceMethod",

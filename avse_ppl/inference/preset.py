@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from avse_ppl.inference.amortized import Amortized
 from avse_ppl.inference.diffusion.guided import GuidedDiffusion
 from avse_ppl.inference.diffusion.udiffse import UDiffSE
 from avse_ppl.inference.em.em import EM
@@ -99,6 +100,9 @@ presets: Mapping[str, Preset] = MappingProxyType(
         ),
         "exact": Preset(
             Exact, "closed form or grid; for the Gaussian prior with at most one noise unknown"
+        ),
+        "amortized": Preset(
+            Amortized, "one pass of a network, and its own law; no speech prior, no noise model"
         ),
     }
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from avse_ppl.evaluation.comparison import Comparison, compute_stacking_weights
 from avse_ppl.evaluation.loo import FEWEST_DRAWS, Loo, check_kind, loo
+from avse_ppl.inference.amortized import Amortized
 from avse_ppl.inference.base import InferenceMethod, Problem, Progress
 from avse_ppl.inference.core.setup import check_seeds
 from avse_ppl.inference.core.video import check_audio_visual, condition_on_video
@@ -197,8 +198,14 @@ def check_draws_all(method: Any, scene: Scene) -> None:
     Raises
     ------
     ValueError
-        If some are point estimates. Functions are taken to draw all; their posterior says.
+        If some are point estimates, or none are inferred. Functions are taken to draw all; their
+        posterior says.
     """
+    if isinstance(method, Amortized):
+        raise ValueError(
+            "'amortized' does not use the noise model: leaving a bin out needs draws of its "
+            "latents; use the method 'svi', 'exact' or a sampler"
+        )
     if isinstance(method, InferenceMethod) and (not method.draws_all_latents(scene)):
         raise ValueError(
             f"{type(method).__name__} makes a point estimate of the noise {name_of(scene.noise)!r}:"

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.evaluation.suitability import average_scores, doubt_recording, score_suitability
+from avse_ppl.inference.amortized import Amortized
 from avse_ppl.inference.base import Progress
 from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
@@ -336,10 +337,11 @@ class Enhancer:
         remarks: list[list[str]] = [[] for _ in audios]
         scores: dict[Chunk, dict[str, float] | None] = {}
         predictors: list[str | None] = [None] * len(audios)
+        pooled = not isinstance(method, Amortized)  # which runs its network itself
         batches = (
             part
             for batch in group_by_length(chunks, lambda chunk: chunk.n_samples / rate_hz)
-            for part in predict_batch(scene, observations, batch, self.predictor_optional)
+            for part in predict_batch(scene, observations, batch, self.predictor_optional, pooled)
         )
         clock = np.array([time.perf_counter(), time.process_time()])
         for part in batches:
@@ -359,7 +361,8 @@ class Enhancer:
                 results[chunk] = one if keep_posterior else one.enhance()
                 remarks[chunk.recording] += one.warnings
                 kinds[chunk.recording] = posterior.kind
-                predictors[chunk.recording] = part.predictor or predictors[chunk.recording]
+                took_part = posterior.attrs.get("predictor")
+                predictors[chunk.recording] = took_part or predictors[chunk.recording]
             # Cost of each chunk, by its length.
             before, clock = clock, np.array([time.perf_counter(), time.process_time()])
             spent = clock - before

@@ -59,7 +59,11 @@ class PredictedBatch:
 
 
 def predict_batch(
-    scene: Scene, observations: Sequence[Observation], batch: Sequence[Chunk], optional: bool
+    scene: Scene,
+    observations: Sequence[Observation],
+    batch: Sequence[Chunk],
+    optional: bool,
+    wanted: bool = True,
 ) -> list[PredictedBatch]:
     """Let the predictor of a scene predict each chunk of a batch.
 
@@ -69,6 +73,8 @@ def predict_batch(
         As in `analyse_chunks`.
     optional
         Whether a chunk whose prediction fails is to be inferred without one.
+    wanted
+        False for a method that does not pool predictions with the scene: none is made.
 
     Returns
     -------
@@ -81,7 +87,7 @@ def predict_batch(
         If a prediction fails that is not optional.
     """
     observed = analyse_chunks(scene.stft, observations, batch)
-    if scene.predictor is None:
+    if scene.predictor is None or not wanted:
         return [PredictedBatch(batch, observed, scene)]
     try:
         predicted = predict_mixture(scene, observed.spectrogram)

@@ -15,12 +15,14 @@ import torch
 from pyroapi import distributions as dist
 from pyroapi import pyro as generic
 
-from avse_ppl import ComplexNormal, GaussianSpeech, LatentSpeech, Scene, ScoreSpeech
+from avse_ppl import ComplexNormal, GaussianSpeech, LatentSpeech, Scene, ScoreSpeech, Stft
 from avse_ppl.models import NoiseVae, parse_noise
 from avse_ppl.models.networks import SequentialVaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
+from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.noise.parse import MODELS
+from avse_ppl.models.predictors.network import NetworkPredictor
 from avse_ppl.pipeline.catalog import INFERENCE_METHODS, resolve_inference
 from tests.helpers import STFT, known_noise, make_network, perturb, trace_model, waves
 
@@ -97,6 +99,14 @@ NOISES: dict[str, Any] = {
 
 # --- inference methods ---------------------------------------------------------------------------
 
+
+def make_predictor() -> NetworkPredictor:
+    """A small network with random weights, with the hop of the scenes here."""
+    torch.manual_seed(0)
+    network = TcnNetwork(freq=257, widths=(4, 8), inner=12, repeats=1, dilations=2)
+    return NetworkPredictor(network, Stft(512, STFT.hop))
+
+
 _SVI = {
     "steps": STEPS, "tolerance": 0, "draws": DRAWS, "k_hat_draws": 25, "moment_draws": None,
     "tempering": 1.0, "learning_rate": 0.15,
@@ -119,10 +129,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
                "langevin_steps": 2, "base_prior": None, "base_prior_av": None},
     "guided-udiffse": {"em_iterations": 2, "steps": 4, "chains": DRAWS, "noise_updates": 3},
     "exact": {"nodes": 17, "draws": DRAWS},
+    "amortized": {"predictor": make_predictor(), "draws": DRAWS},
 }  # fmt: skip
 LONGER: dict[str, dict[str, int]] = {  # by the first word of a method: long enough to compare
     "svi": {"steps": 150}, "em": {"iterations": 150}, "nuts": {"warmup": 50}, "hmc": {"warmup": 50},
     "numpyro": {"warmup": 50}, "guided": {"steps": 20, "sweeps": 50}, "exact": {},
+    "amortized": {},
 }  # fmt: skip
 ITERATIONS = {name: STEPS for name in SETTINGS if name.startswith(("svi", "em"))}
 KINDS = {
@@ -140,8 +152,10 @@ KINDS = {
     "guided": "guided diffusion",
     "guided-udiffse": "UDiffSE, spread of chains, tempered 1.5",
     "exact": "exact",
+    "amortized": "amortized, one pass of a network",
 }
 MARKOV_CHAINS = ("nuts", "hmc", "numpyro-nuts")  # of the whole posterior: latents have draws too
+WITHOUT_SCENE = ("amortized",)  # the law is a network's: no latents, no models, no likelihood
 METHODS = list(INFERENCE_METHODS)
 
 
@@ -156,6 +170,8 @@ def make_method(name: str) -> Any:
 
 def has_setting(method: str, setting: str) -> bool:
     """Whether a method uses a setting; UDiffSE has a tempering and as many draws of its own."""
+    if setting == "tempering" and method in WITHOUT_SCENE:
+        return False
     return setting in {f.name for f in fields(make_method(method))} and method != "guided-udiffse"
 
 
@@ -195,6 +211,8 @@ def sites_of(model: str) -> dict[str, tuple[int, ...]]:
 
 def is_supported(method: str, noise: str, prior: str) -> bool:
     """Whether a method can run on a scene."""
+    if method in WITHOUT_SCENE:
+        return True
     if method == "exact":
         return noise in ("known", "level") and prior in ("gaussian", "white")
     if method == "guided-udiffse":

@@ -8,7 +8,18 @@ from dataclasses import fields, replace
 
 import pytest
 
-from avse_ppl import EM, HMC, NMF, NUTS, SVI, Exact, GaussianSpeech, load_speech, stationary
+from avse_ppl import (
+    EM,
+    HMC,
+    NMF,
+    NUTS,
+    SVI,
+    Amortized,
+    Exact,
+    GaussianSpeech,
+    load_speech,
+    stationary,
+)
 from avse_ppl.inference import presets
 from avse_ppl.models import pretrained_names
 from avse_ppl.pipeline.catalog import (
@@ -175,6 +186,7 @@ def test_a_module_without_the_function(here):
         ("em-mh", EM),
         ("em-variational", EM),
         ("exact", Exact),
+        ("amortized", Amortized),
         ("nuts", NUTS),
         ("hmc", HMC),
     ],
