@@ -43,8 +43,8 @@ HELP = """
 Train a speech prior: vae, rvae or tcvae on clean speech; the dynamical dkf and srnn and the
 audio-visual av-vae, av-cvae, av-dkf and av-rvae on the latents of a tcvae; the diffusion priors
 score, of spectrograms, and latent-diffusion, of the latents of a tcvae, audio-only or audio-visual.
-Or train noise-vae on noise; or reliability, the network that scores how reliable a video is, on
-lips corrupted in known ways.
+Or train noise-vae on noise; predictor, a network from mixtures to speech, on speech and noise; or
+reliability, the network that scores how reliable a video is, on lips corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
 command is given again with the same [bold]-o[/]. It ends with weights.safetensors, config.json and
@@ -123,6 +123,7 @@ def train(
         use = f"enhance --speech {folder}"
         use = f"enhance --noise \"learned('{folder}')\"" if prior == "noise-vae" else use
         use = f"reliability --network {folder}" if prior == "reliability" else use
+        use = f"enhance --predictor {folder}" if prior == "predictor" else use
         console.print_line(f"{folder}: ready for avse-ppl {use}")
 
 

@@ -132,6 +132,10 @@ def describe_data(
 
     names = list(dict.fromkeys(name for name, _ in sources.speech))
     amounts = {name: measure(speech, name.replace("-", "_")) for name in names if speech}
+    # A folder of recordings is a corpus of its own name.
+    folders = [folder.resolve().name for name, folder in sources.speech if name == "recordings"]
+    if folders and speech:
+        amounts["recordings"] = "; ".join(f"{name}: {measure(speech, name)}" for name in folders)
     licences = {name: CORPORA[name].licence for name in names}
     splits = {name: CORPORA[name].split for name in names}
     if noise is not None:
