@@ -69,6 +69,16 @@ def test_grid_of_several_speakers_is_split_by_speaker(tmp_path):
     ]
 
 
+def test_grid_of_names_that_begin_with_the_speaker(tmp_path):
+    touch(tmp_path, *(f"s{n}_bbaf2n.opus" for n in (9, 30, 31, 40)))
+    assert told(read_grid(tmp_path), tmp_path, "path", "speaker", "split", "transcript") == [
+        ("s30_bbaf2n.opus", "grid_s30", "dev", "bin blue at f two now"),
+        ("s31_bbaf2n.opus", "grid_s31", "dev", "bin blue at f two now"),
+        ("s40_bbaf2n.opus", "grid_s40", "dev", "bin blue at f two now"),
+        ("s9_bbaf2n.opus", "grid_s9", "train", "bin blue at f two now"),
+    ]
+
+
 def test_grid_speakers_without_clips(tmp_path):
     (tmp_path / "s1").mkdir()
     with pytest.raises(ValueError, match=r"no clips .*1 entries: s1"):
