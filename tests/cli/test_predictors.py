@@ -84,6 +84,7 @@ def count_calls() -> int:
 
 
 def test_predictors_are_listed() -> None:
+    assert "[predictors]" in run_cli("predictors").stdout  # no markup
     shown = json.loads(run_cli("predictors", "--json").stdout)
     assert list(shown) == list(PREDICTORS)
     assert shown["deepfilternet"]["law"] is True

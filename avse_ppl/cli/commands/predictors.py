@@ -120,13 +120,14 @@ def list_predictors() -> dict[str, dict[str, Any]]:
 
 def print_predictors(listed: dict[str, dict[str, Any]]) -> None:
     """Print a table of predictors."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("name", "installed", "error law", "", box=None, pad_edge=False)
     for name, entry in listed.items():
         installed = "yes" if entry["installed"] else "no"
         law = "shipped" if entry["law"] else "generic"
-        table.add_row(name, installed, law, entry["description"])
+        table.add_row(name, installed, law, escape(entry["description"]))
     console.OUT.print(table, highlight=False)
     console.print_line("Your own: --predictor module:function, or FILE.toml for an ONNX model.")
     console.print_line("Its error law: avse-ppl predictors fit.")
