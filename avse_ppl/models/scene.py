@@ -31,6 +31,9 @@ class Laws(NamedTuple):
         Of their STFTs; that of speech given a prediction, where there is one.
     mixture_weight
         How far the mixture counts for speech beside a prediction, see `Predictor`; 1 without.
+    plug_in
+        Law of speech under which the mixture informs the latents, beside a prediction; None: the
+        first.
     """
 
     speech: ComplexNormal

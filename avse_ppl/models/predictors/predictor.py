@@ -77,6 +77,9 @@ class Predictor:
     wholly where it is not: with a predictor that is given up, this is the posterior without.
     ``posterior.kind`` says "pooled with a predictor".
 
+    The latents of speech and noise are inferred as if the prediction were better than its law, with
+    :math:`\kappa E r` in place of :math:`E r`: noise is what it leaves of the mixture, nearly.
+
     Sites: ``predictor.error``, ``(band, 1)``; observed, ``speech.predicted``.
 
     Parameters
@@ -87,7 +90,9 @@ class Predictor:
         Power of the error.
     prior_weight, mixture_weight
         :math:`\alpha` and :math:`\beta`, in (0, 1].
-    error_sd_db
+    latent_share
+        :math:`\kappa`, in (0, 1].
+    excess_db
         :math:`\sigma`, prior mean of what the error exceeds its law by in a band, dB.
     name
         For messages and reports.
@@ -105,7 +110,7 @@ class Predictor:
     prior_weight: float = 0.001
     mixture_weight: float = 0.05
     latent_share: float = 0.05
-    error_sd_db: float = 5.0
+    excess_db: float = 5.0
     name: str = "predictor"
 
     def __call__(self, frames: Frames, speech: ComplexNormal) -> Evidence:
@@ -133,7 +138,7 @@ class Predictor:
         counts = frames.predicted[:, 3]
         excess_db = 0.0 * counts
         if off is not None:
-            excess_db = counts * (self.error_sd_db * (band_weights(frames) @ off))
+            excess_db = counts * (self.excess_db * (band_weights(frames) @ off))
         error = ops.exp(frames.predicted[:, 2] + _DB * excess_db)
         predicted = frames.predicted[:, 0] + 1j * frames.predicted[:, 1]
         return Belief(predicted, error, counts, counts * ops.exp(-0.5 * _DB * excess_db))

@@ -13,14 +13,13 @@ from avse_ppl.models.weights.io import NETWORKS, save_weights
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.predictor_crops import PredictorCrops
 from avse_ppl.training.objective import Objective
-from avse_ppl.training.phases.vae import load_crops
+from avse_ppl.training.phases.vae import compute_power, load_crops
 from avse_ppl.training.recipes import PredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
 PREDICTOR_STFT = Stft(512, 256)  # half the window of the priors: a frame of 32 ms
 _ROOMS = 400
-_FLOOR = 1e-6  # of powers, where a mixture has a mean of 1
 _COMPRESSION = 0.3
 
 
@@ -106,7 +105,7 @@ class PredictorTraining(Objective):
         causal = self.training and bool(torch.rand(()) < self.recipe.causal_share)
         speech, noise = batch.unbind(1)
         mixture = self.stft.forward(speech + noise)
-        gain = measure_power(mixture).mean((-2, -1), keepdim=True).sqrt()  # as for inference
+        gain = compute_power(mixture).mean((-2, -1), keepdim=True).sqrt()  # as for inference
         if causal:  # which has to guess the level
             gain = gain * 10 ** (torch.randn_like(gain) * 4.0 / 20)
         truth = self.stft.forward(speech) / gain
@@ -128,7 +127,7 @@ class PredictorTraining(Objective):
         both = (difference.real.square() + difference.imag.square()).mean()
 
         # The error that is to be expected.
-        off = measure_power(truth - estimate.detach())
+        off = compute_power(truth - estimate.detach())
         nll = (found.log_error + off * torch.exp(-found.log_error)).mean()
 
         weights = self.recipe.loss_weights
@@ -141,11 +140,6 @@ class PredictorTraining(Objective):
         return self.anneal_each_step(optimiser)
 
 
-def measure_power(values: Tensor) -> Tensor:
-    """Power of a complex STFT, above a floor."""
-    return values.real.square() + values.imag.square() + _FLOOR
-
-
 def compress(values: Tensor) -> Tensor:
     """Compress the magnitudes of a complex STFT."""
-    return values * measure_power(values).pow(0.5 * (_COMPRESSION - 1.0))
+    return values * compute_power(values).pow(0.5 * (_COMPRESSION - 1.0))
