@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _GRID = ("recording", "freq_hz", "time_s")
+# Amplitudes are re full scale; those of the STFT are of the waveform's, not normalised.
+_UNITS = MappingProxyType(
+    {
+        "speech": "full scale",
+        "speech_mean_re": "full scale",
+        "speech_mean_im": "full scale",
+        "speech_variance": "full scale^2",
+        "mixture_re": "full scale",
+        "mixture_im": "full scale",
+        "n_samples": "sample",
+    }
+)
 _GRID_NAMES = MappingProxyType({"freq": "freq_hz", "time": "time_s"})
 
 
@@ -101,6 +113,17 @@ def _distinct(name: str, value: Any) -> np.ndarray:
     draws, found = value.sizes["draw"], int(value.attrs["draws"])
     index = np.arange(found)
     return value.values[:, -(-index * draws // found) if name == "speech" else index]
+
+
+def label_units(data: xarray.Dataset) -> xarray.Dataset:
+    """Put the units of coordinates and of known variables into their attributes."""
+    for name, values in data.variables.items():
+        unit = {"hz": "Hz", "s": "s"}.get(str(name).rpartition("_")[2])
+        if unit is None:
+            unit = _UNITS.get(str(name))
+        if unit is not None:
+            values.attrs["units"] = unit
+    return data
 
 
 def attributes(posterior: Posterior) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from avse_ppl.utils.files import atomic_path
 from avse_ppl.utils.tables import format_facts, format_facts_html
 
 if TYPE_CHECKING:
+    from avse_ppl.posterior.functional_posterior import FunctionalPosterior
+    from avse_ppl.posterior.functionals import Functional
     from avse_ppl.posterior.recalibration import Recalibration
 
 Arrays = dict[str, np.ndarray]
@@ -268,6 +270,126 @@ class Posterior:
 
         waves = torch.from_numpy(np.ascontiguousarray(self.draws(recording)))
         return self.stft.forward(waves).abs().numpy()
+
+    def of(
+        self,
+        function: Functional | Callable[..., Any],
+        *,
+        over: str = "waveform",
+        vectorised: bool = False,
+        draws: int | None = None,
+        name: str | None = None,
+        unit: str = "",
+    ) -> FunctionalPosterior:
+        """Posterior of a functional of speech: of any function, evaluated on each draw.
+
+        Parameters
+        ----------
+        function
+            One of `avse_ppl.posterior.functionals`, such as ``Level()``; or a function that
+            returns a number or an array, of one draw: ``function(wave, rate_hz)`` with ``wave``
+            ``(sample,)``, or over the STFT ``function(values, freq_hz, time_s)`` with complex
+            ``values`` ``(freq, time)`` on the scale of the waveform's STFT, ``freq_hz``
+            ``(freq, 1)`` and ``time_s`` ``(time,)``.
+        over
+            ``"waveform"`` or ``"stft"``: what a function of one's own takes.
+        vectorised
+            Whether it takes many draws at once, along a first axis, and returns them along it.
+        draws
+            At most so many of each chain, evenly spaced: for what takes long. All by default.
+        name, unit
+            Of a function of one's own, for tables and datasets.
+
+        Raises
+        ------
+        ValueError
+            If there are no waveform draws, or the function returns anything but real numbers, of
+            one shape for all draws.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from avse_ppl import ComplexNormal, Exact, GaussianSpeech, Scene
+        >>> from avse_ppl.posterior.functionals import Level
+        >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+        >>> scene = Scene(GaussianSpeech(gain_sd_db=0.0), lambda frames: ComplexNormal(0.0, 1.0))
+        >>> posterior = Exact()(scene, wave, seed=0)
+        >>> peak = posterior.of(lambda wave, rate_hz: abs(wave).max())
+        >>> peak.mean.shape, bool((peak.mcse < peak.sd).all())
+        ((1,), True)
+        >>> posterior.of(Level(spans_s="frames")).interval(0.9)[0].shape
+        (1, 17)
+        """
+        from avse_ppl.posterior.functional_posterior import UserFunctional, evaluate_functionals
+        from avse_ppl.posterior.functionals import Functional
+
+        if not isinstance(function, Functional):
+            named = name or getattr(function, "__name__", type(function).__name__)
+            named = "functional" if named == "<lambda>" else named
+            function = UserFunctional(function, over, vectorised, named, unit)
+        [found] = evaluate_functionals(self, [function], draws)
+        return found
+
+    def save_draws(self, folder: str | Path) -> list[Path]:
+        """Write the waveform draws as WAV files of 32-bit floats; returns them.
+
+        ``draw_000.wav`` and so on, chain after chain; of several recordings in a folder
+        ``recording_0`` each.
+
+        Raises
+        ------
+        ValueError
+            If there are no waveform draws.
+        FileExistsError
+            If the folder holds something already, so that no draws of two posteriors are mixed.
+        """
+        from avse_ppl.signal.audio import Audio, save_audio
+        from avse_ppl.utils.files import check_folder
+
+        folder = check_folder(folder)
+        if self.speech.shape[0] * self.speech.shape[1] == 0:
+            raise ValueError(
+                "this posterior holds no waveform draws to write; make it again with "
+                "waveforms=True, or write its mean by save_audio"
+            )
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(
+                f"expected a new or an empty folder at '{folder}', found something; name another"
+            )
+        paths = []
+        for recording in range(self.recordings):
+            place = folder / f"recording_{recording}" if self.recordings > 1 else folder
+            place.mkdir(parents=True, exist_ok=True)
+            for i, wave in enumerate(self.draws(recording)):
+                audio = Audio(wave, self.stft.sample_rate_hz)
+                paths.append(save_audio(place / f"draw_{i:03d}.wav", audio))
+        return paths
+
+    def to_xarray(self) -> Any:
+        """Return the same as an xarray tree: named dimensions, coordinates in Hz and seconds.
+
+        The groups and variables of the file that `save` writes, with their units in the attribute
+        ``units`` of each; where shorter recordings are padded, ``n_samples`` says from where.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
+        >>> wave = np.random.default_rng(0).normal(size=4000).astype("float32")
+        >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+        >>> tree = posterior.to_xarray()
+        >>> tree["constant_data"]["speech_variance"].dims
+        ('recording', 'freq_hz', 'time_s')
+        >>> tree["posterior"]["speech"].sel(sample_s=slice(0.1, 0.2)).sizes["sample_s"]
+        1601
+        """
+        import xarray
+
+        from avse_ppl.posterior.netcdf import attributes, datasets, label_units
+
+        groups = {f"/{k}": label_units(data) for k, data in datasets(self).items()}
+        groups["/"] = xarray.Dataset(attrs=attributes(self))
+        return xarray.DataTree.from_dict(groups)
 
     def to_arviz(self) -> Any:
         """Return the same as arviz inference data: groups, named dimensions, coordinates.
