@@ -29,7 +29,7 @@ ALLOWED = {
     "video": {"models", "signal", "utils"},
     "inference": {"posterior", "video", "models", "distributions", "signal", "utils"},
     "evaluation": {"inference", "posterior", "models", "distributions", "signal", "utils"},
-    "plotting": {"evaluation", "posterior", "video", "signal", "utils"},
+    "plotting": {"evaluation", "posterior", "video", "models", "signal", "utils"},
     "pipeline": {
         "evaluation", "inference", "posterior", "video", "models", "distributions", "signal",
         "utils",

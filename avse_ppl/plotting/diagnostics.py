@@ -17,6 +17,7 @@ from avse_ppl.plotting.figure import (
     make_figure,
     save_figure,
     set_headline,
+    use_style,
 )
 from avse_ppl.posterior.posterior import Posterior
 
@@ -25,6 +26,7 @@ _LEAST_P = 1e-4
 _LARGEST_R_HAT = 10.0  # where chains stand still it is infinite
 
 
+@use_style()
 def plot_diagnostics(diagnostics: Diagnostics, posterior: Posterior, path: str | Path) -> Path:
     """Plot the trace, R-hat and effective sample sizes, and predictive checks of each recording.
 
@@ -32,7 +34,7 @@ def plot_diagnostics(diagnostics: Diagnostics, posterior: Posterior, path: str |
     density at each draw of each chain, with the draws that diverged. Middle: R-hat against the
     effective sample size of each identified quantity (with the scene; without it, the worst ones,
     where the posterior keeps them), and their limits. Right: p-values of the predictive checks,
-    with the scene. What fails is red, and named above its row.
+    with the scene. What fails is red, bars are hatched there, and named above its row.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def draw_trace(axis: Any, posterior: Posterior, row: int) -> None:
         axis.set(xlabel="step", ylabel="nats", title=name)
     elif "lp" in posterior.stats:
         values = posterior.stats["lp"][:, :, row]
-        axis.plot(values.T, lw=0.8, alpha=0.8)
+        axis.plot(values.T, lw=0.9, alpha=0.8)
         diverged = posterior.stats.get("diverging")
         if diverged is not None and diverged[:, :, row].any():
             chain, draw = np.nonzero(diverged[:, :, row])
@@ -129,7 +131,10 @@ def draw_convergence(axis: Any, diagnostics: Diagnostics, row: int) -> None:
 
 
 def draw_predictive_checks(axis: Any, diagnostics: Diagnostics, row: int) -> None:
-    """Draw the p-value of each posterior predictive check; red is what fails, also by its size."""
+    """Draw the p-value of each posterior predictive check.
+
+    Red and hatched is what fails, for which its size counts as well.
+    """
     title, check = "posterior predictive checks", diagnostics.predictive
     if check is None:
         draw_message(axis, title, "give the scene")
@@ -137,6 +142,8 @@ def draw_predictive_checks(axis: Any, diagnostics: Diagnostics, row: int) -> Non
     level = check.level / len(check.p_values) / 2  # see its `failed`
     values = [float(p[row]) for p in check.p_values.values()]
     colors = [BAD if failed[row] else GOOD for failed in check.failed.values()]
-    axis.bar(list(check.p_values), np.maximum(values, _LEAST_P), color=colors)
+    bars = axis.bar(list(check.p_values), np.maximum(values, _LEAST_P), color=colors)
+    for bar, failed in zip(bars, check.failed.values(), strict=True):
+        bar.set_hatch("//" if failed[row] else "")
     axis.axhline(level, color=BAD, lw=0.8, ls="--")
     axis.set(yscale="log", ylim=(_LEAST_P / 2, 1.5), ylabel="p-value", title=title)

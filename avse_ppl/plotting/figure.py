@@ -1,12 +1,18 @@
-"""What all figures share: size, saving, magnitudes in dB, headlines, crops over time."""
+"""House style of all figures: colours, line styles, maps; axes, saving, magnitudes in dB.
+
+Lines differ in their style and not only in their colour, and maps grow steadily lighter, so that a
+figure reads in grey and to colour-blind readers.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +28,94 @@ if TYPE_CHECKING:
 SAVE_SUFFIXES = (".png", ".pdf", ".svg")
 RANGE_DB = 60.0
 GOOD, BAD = "C0", "tab:red"
+NOISY, DARK = "0.6", "#00324F"  # of what is given, and of a line on a band
+# Perceptually uniform, and lighter with every step: levels, and differences around 0, which is the
+# grey in the middle.
+LEVEL_MAP, DIFFERENCE_MAP = "magma", "cividis"
+# Colours by Okabe and Ito, which colour-blind readers tell apart, each with a line style.
+LINES: tuple[tuple[str, Any], ...] = (
+    ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
+    ("#000000", (0, (6, 1, 1, 1, 1, 1))), ("#E69F00", (0, (6, 2))), ("#56B4E9", (0, (3, 1, 1, 1))),
+    ("#7A5195", (0, (1, 1))),
+)  # fmt: skip
+HATCHES = ("", "...", "///", "\\\\\\", "xxx", "---", "ooo", "|||")
+STYLE: Mapping[str, Any] = MappingProxyType(
+    {
+        "font.size": 9.0,
+        "axes.titlesize": 10.0,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 1.3,
+        "legend.fontsize": 8.0,
+        "legend.framealpha": 0.85,
+        "legend.edgecolor": "none",
+        "hatch.linewidth": 0.6,
+        "image.cmap": LEVEL_MAP,
+    }
+)
+
+
+@contextmanager
+def use_style() -> Iterator[None]:
+    """Draw in the house style; a context, or a decorator of a function that draws.
+
+    References
+    ----------
+    Okabe and Ito, "Color universal design", 2008. Nuñez, Anderton and Renslow, "Optimizing
+    colormaps with consideration for color vision deficiency", PLOS ONE 2018 (cividis).
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> with use_style():
+    ...     matplotlib.rcParams["axes.spines.top"]
+    False
+    """
+    import matplotlib
+
+    colours, styles = zip(*LINES, strict=True)
+    cycle = matplotlib.cycler(color=colours, linestyle=styles)
+    settings: Any = {**STYLE, "axes.prop_cycle": cycle}
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def take_axes(
+    axes: Any, shape: tuple[int, int], size_in: tuple[float, float], **layout: Any
+) -> list[Any]:
+    """Take the axes of the caller, row by row, or make a figure of this shape.
+
+    Parameters
+    ----------
+    axes
+        One axes, several in any arrangement, or None.
+    shape
+        Rows and columns that are drawn.
+    size_in
+        Width and height of a figure that is made, inches.
+    layout
+        For ``Figure.subplots``.
+
+    Raises
+    ------
+    ValueError
+        If the caller gave another number of axes.
+
+    Examples
+    --------
+    >>> len(take_axes(None, (1, 3), (9.0, 3.0)))
+    3
+    """
+    rows, columns = shape
+    if axes is None:
+        return list(make_figure(*size_in).subplots(rows, columns, squeeze=False, **layout).flat)
+    found = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(found) != rows * columns:
+        raise ValueError(
+            f"expected {rows * columns} axes, found {len(found)}; pass as many, or none"
+        )
+    return found
 
 
 def make_figure(width_in: float, height_in: float) -> Figure:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from avse_ppl.plotting.figure import check_figure_path, draw_crops, make_figure, save_figure
+from avse_ppl.plotting.figure import (
+    check_figure_path,
+    draw_crops,
+    make_figure,
+    save_figure,
+    use_style,
+)
 from avse_ppl.video.lips import Lips
 from avse_ppl.video.mouth_alignment import find_runs
 
 _CROPS = 16
-_LOST, _BRIDGED = "#d9534f", "#f0ad4e"
+_LOST, _BRIDGED = ("#B5403C", "xxx"), ("#F0C88A", "///")  # colour and hatch
 
 
+@use_style()
 def plot_tracking(lips: Lips, path: str | os.PathLike[str]) -> Path:
     """Plot a strip of crops over time, above what the tracker knows of each.
 
@@ -54,26 +61,27 @@ def plot_tracking(lips: Lips, path: str | os.PathLike[str]) -> Path:
     draw_crops(strip, lips, _CROPS)
     tracked = f"face found in {int(lips.found.sum())} of {len(lips)} video frames"
     bridged = f", {int(lips.interpolated.sum())} bridged" if lips.interpolated.any() else ""
-    strip.set_title(f"{lips.name or 'mouth crops'}: {tracked}{bridged}", loc="left")
+    strip.set_title(f"{lips.name or 'mouth crops'}: {tracked}{bridged}")
 
     sharpest = max(float(lips.blur.max()), 1e-6)
     curves.plot(lips.time_s, lips.score, label="score of the detection")
     curves.plot(lips.time_s, lips.pose_confidence, label="confidence of the pose")
     curves.plot(lips.time_s, lips.blur / sharpest, label=f"sharpness / {sharpest:.0f}")
-    for mask, colour, label in (
+    for mask, (colour, hatch), label in (
         (~lips.found, _LOST, "lost"),
         (lips.interpolated, _BRIDGED, "bridged"),
     ):
         for number, (start, stop) in enumerate(find_runs(mask)):
             curves.axvspan(
                 float(lips.time_s[start]), float(lips.time_s[stop - 1]) + lips.step_s,
-                color=colour, alpha=0.3, lw=0, label=label if number == 0 else None,
+                facecolor=colour, edgecolor="0.4", hatch=hatch, alpha=0.45, lw=0,
+                label=label if number == 0 else None,
             )  # fmt: skip
-    curves.set(ylim=(-0.05, 1.05))
+    curves.set(ylim=(-0.05, 1.05), ylabel="in [0, 1]")
     curves.legend(loc="lower left", ncols=5, fontsize="small")
 
     for column, label in enumerate(("yaw", "pitch", "roll")):
         pose.plot(lips.time_s, lips.pose_deg[:, column], label=label)
-    pose.set(xlabel="time (s)", ylabel="pose (degrees)")
+    pose.set(xlabel="time, s", ylabel="pose, degrees")
     pose.legend(loc="lower left", ncols=3, fontsize="small")
     return save_figure(figure, path)
