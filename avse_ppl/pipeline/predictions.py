@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import condition_on_predictor, shares_visual_encoder
 from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.pipeline.batching import Chunk
@@ -30,7 +30,7 @@ class PredictedBatch:
     scene
         With its predictor, or without.
     remarks
-        Why there is no prediction of a chunk, where one was asked for.
+        Why there is no prediction of a chunk, where one was asked for, or one without lips.
     asked
         Whether a predictor was asked for.
     """
@@ -89,6 +89,7 @@ def predict_batch(
     observed = analyse_chunks(scene.stft, observations, batch)
     if scene.predictor is None or not wanted:
         return [PredictedBatch(batch, observed, scene)]
+    observed = show_lips(scene, observed)
     try:
         predicted = predict_mixture(scene, observed.spectrogram)
     except PredictorError as error:
@@ -96,8 +97,9 @@ def predict_batch(
             raise
         failure = error
     else:
-        ready = replace(observed, spectrogram=predicted)
-        return [PredictedBatch(batch, ready, scene, asked=True)]
+        ready = replace_spectrogram(observed, predicted.with_visual(None))
+        remarks = describe_unseen(scene, observed, batch)
+        return [PredictedBatch(batch, ready, scene, remarks, asked=True)]
 
     # Find which failed; a recording's result is not to depend on the others'.
     reasons: dict[Chunk, str] = {}
@@ -119,6 +121,40 @@ def predict_batch(
     without = analyse_chunks(scene.stft, observations, failed)
     parts = [PredictedBatch(failed, without, replace(scene, predictor=None), remarks, asked=True)]
     return (predict_batch(scene, observations, others, optional) if others else []) + parts
+
+
+def show_lips(scene: Scene, observed: ObservedChunks) -> ObservedChunks:
+    """Chunks with the visual features that the predictor of a scene takes, if it takes any."""
+    if not shares_visual_encoder(scene):
+        return observed
+    return replace_spectrogram(observed, observed.spectrogram.with_visual(observed.encode(scene)))
+
+
+def replace_spectrogram(observed: ObservedChunks, spectrogram: Spectrogram) -> ObservedChunks:
+    """Chunks with another spectrogram; scores of the lips that were computed are kept."""
+    changed = replace(observed, spectrogram=spectrogram)
+    vars(changed).update({k: v for k, v in vars(observed).items() if k == "scores"})
+    return changed
+
+
+def describe_unseen(
+    scene: Scene, observed: ObservedChunks, batch: Sequence[Chunk]
+) -> dict[Chunk, str]:
+    """Why a predictor that uses lips saw none in a chunk."""
+    predictor, visual = scene.predictor, observed.spectrogram.frames.visual
+    if predictor is None or not predictor.uses_lips:
+        return {}
+    remarks = {}
+    for row, chunk in enumerate(batch):
+        if visual is not None and bool(visual[row, 0].any()):
+            continue
+        reason = "there is no video that is used"
+        if observed.lips[row] is not None and not shares_visual_encoder(scene):
+            reason = f"the speech prior {name_of(scene.speech)!r} has another visual encoder"
+        elif visual is not None and observed.lips[row] is not None:
+            reason = "none are reliable"
+        remarks[chunk] = f"the predictor {predictor.name!r} saw no lips and only heard: {reason}"
+    return remarks
 
 
 def predict_mixture(scene: Scene, mixture: Spectrogram) -> Spectrogram:

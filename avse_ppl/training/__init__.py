@@ -11,6 +11,7 @@ from avse_ppl.training.recipes import (
     PREDICTOR_RECIPES,
     RECIPES,
     AudioVisualRecipe,
+    AVPredictorRecipe,
     DiffusionRecipe,
     Recipe,
     ReliabilityRecipe,
@@ -19,6 +20,7 @@ from avse_ppl.training.recipes import (
 
 if TYPE_CHECKING:
     from avse_ppl.training.phases.audio_visual import train_audio_visual
+    from avse_ppl.training.phases.av_predictor import train_av_predictor
     from avse_ppl.training.phases.diffusion import train_latent_diffusion, train_score
     from avse_ppl.training.phases.noise import train_noise
     from avse_ppl.training.phases.predictor import train_predictor
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "TrainingData": "run",
     "train_audio_visual": "phases.audio_visual",
+    "train_av_predictor": "phases.av_predictor",
     "train_latent_diffusion": "phases.diffusion",
     "train_noise": "phases.noise",
     "train_predictor": "phases.predictor",
@@ -43,6 +46,7 @@ __all__ = [
     "DIFFUSION_RECIPES",
     "PREDICTOR_RECIPES",
     "RECIPES",
+    "AVPredictorRecipe",
     "AudioVisualRecipe",
     "DiffusionRecipe",
     "Recipe",
@@ -50,6 +54,7 @@ __all__ = [
     "TrainingData",
     "list_trainable",
     "train_audio_visual",
+    "train_av_predictor",
     "train_latent_diffusion",
     "train_noise",
     "train_predictor",

@@ -100,6 +100,43 @@ class PredictorRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class AVPredictorRecipe(PredictorRecipe):
+    """Hyperparameters of a predictor that sees the lips, beyond `PredictorRecipe`.
+
+    Parameters
+    ----------
+    trunk
+        The audio-only predictor that it hears by, which stays as it is: name or folder.
+    visual_encoder
+        The visual encoder whose features it takes, by name.
+    babble
+        Share of the mixtures whose noise is other people talking, beyond those of `PredictorCrops`.
+    video_dropout
+        Share of the crops that lose their lips for a stretch, and of those whose lips are doubted.
+    audio_dropout
+        Share of the crops of which a stretch is left to the lips alone.
+
+    Examples
+    --------
+    >>> PREDICTOR_RECIPES["av-predictor"].network
+    'attention-fusion'
+    """
+
+    network: str = "attention-fusion"
+    trunk: str = "predictor"
+    visual_encoder: str = "lips"
+    learning_rate: float = 1e-3
+    epochs: int = 16
+    epoch_share: float = 0.5
+    speed: tuple[float, float] = (1.0, 1.0)
+    snr_db: tuple[float, float] = (-12.0, 6.0)
+    causal_share: float = 0.0
+    babble: float = 0.4
+    video_dropout: float = 0.25
+    audio_dropout: float = 0.15
+
+
+@dataclass(frozen=True)
 class AudioVisualRecipe(Recipe):
     """Hyperparameters of a dynamical or audio-visual prior, beyond `Recipe`.
 
@@ -289,7 +326,11 @@ DIFFUSION_RECIPES: Mapping[str, DiffusionRecipe] = MappingProxyType(
 )
 
 PREDICTOR_RECIPES: Mapping[str, PredictorRecipe] = MappingProxyType(
-    {"predictor": PredictorRecipe(settings={"widths": (20, 40, 64, 96), "inner": 160})}
+    {
+        "predictor": PredictorRecipe(settings={"widths": (20, 40, 64, 96), "inner": 160}),
+        # The settings of its trunk are those of the weights.
+        "av-predictor": AVPredictorRecipe(settings={"visual": 64}),
+    }
 )
 
 

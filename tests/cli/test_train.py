@@ -157,6 +157,10 @@ def test_train_refuses(here, arguments, message):
             "no lost.lips.npy; make it with: avse-ppl prepare",
         ),
         ("latent-diffusion", ("--teacher", "lost"), "--teacher lost: no config.json there"),
+        ("predictor", ("--noise", "noise", "--lips", "x"), "predictor does not take --lips"),
+        ("av-dkf", ("--trunk", "x"), "av-dkf does not take --trunk; this is for av-predictor"),
+        ("av-predictor", (), "av-predictor learns from mixtures: give speech with"),
+        ("av-predictor", ("--noise", "noise"), "av-predictor learns from lips: prepare a corpus"),
     ],
 )
 def test_train_says_what_a_prior_builds_on(here, prior, arguments, message):

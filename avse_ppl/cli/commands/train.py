@@ -16,6 +16,7 @@ from avse_ppl.cli.commands.train_options import (
     EncoderEpochsOption,
     EncoderOption,
     EpochsOption,
+    FusionOption,
     LipsOption,
     NoiseOption,
     NoResumeOption,
@@ -26,6 +27,7 @@ from avse_ppl.cli.commands.train_options import (
     SpeechOption,
     TeacherOption,
     ThreadsOption,
+    TrunkOption,
     VisualEncoderOption,
     WorkersOption,
 )
@@ -43,7 +45,8 @@ HELP = """
 Train a speech prior: vae, rvae or tcvae on clean speech; the dynamical dkf and srnn and the
 audio-visual av-vae, av-cvae, av-dkf and av-rvae on the latents of a tcvae; the diffusion priors
 score, of spectrograms, and latent-diffusion, of the latents of a tcvae, audio-only or audio-visual.
-Or train noise-vae on noise; predictor, a network from mixtures to speech, on speech and noise; or
+Or train noise-vae on noise; predictor, a network from mixtures to speech, on speech and noise;
+av-predictor, which looks at the lips beside what a trained predictor hears, on lips as well; or
 reliability, the network that scores how reliable a video is, on lips corrupted in known ways.
 
 The run is seeded, leaves a checkpoint after every epoch, and goes on from the last one when the
@@ -57,7 +60,8 @@ of speechocean762, the speakers whose number ends in 7; of lrw-ar, five people.
 
 [bold]Lips[/] for audio-visual priors come from [bold]avse-ppl prepare[/]; clips without video are
 learned from audio-only. Others can build on what one training leaves: --teacher, --visual-encoder
-and --encoder take its folders teacher/ and lips/, and its weights.
+and --encoder take its folders teacher/ and lips/, and its weights. av-predictor hears by the
+predictor that --trunk names, as it is, and goes on from the weights of --fusion.
 
 [bold]Example[/]
 
@@ -67,7 +71,9 @@ and --encoder take its folders teacher/ and lips/, and its weights.
   avse-ppl train av-dkf --speech grid=grid_s1 --noise noise/ --lips cache/grid_s1 -o av_dkf/
   avse-ppl train latent-diffusion --speech grid=grid_s1 --lips cache/grid_s1 -o diffusion/
   avse-ppl train noise-vae --noise noise/ --speech grid=grid_s1 -o my_noise/
+  avse-ppl train av-predictor --speech grid=grid_s1 --noise noise/ --lips cache/grid_s1 -o av/
 """
+PREDICTORS = ("predictor", "av-predictor")
 PREPARE_HINT = "prepare a corpus that has video with 'avse-ppl prepare CORPUS DIR -o CACHE'"
 
 
@@ -89,12 +95,15 @@ def train(
     teacher: TeacherOption = None,
     visual_encoder: VisualEncoderOption = None,
     encoder: EncoderOption = None,
+    trunk: TrunkOption = None,
+    fusion: FusionOption = None,
 ) -> None:
     """Train a model; see ``HELP``."""
     with console.guard_errors():
         sources = parse_sources(speech or (), noise)
         reused = {"lips": lips or [], "teacher": teacher}
         reused |= {"visual-encoder": visual_encoder, "encoder": encoder}
+        reused |= {"trunk": trunk, "fusion": fusion}
         check_sources(prior, sources, reused)
         if importlib.util.find_spec("pytorch_lightning") is None:
             raise ImportError("training needs an optional part: pip install 'avse-ppl[train]'")
@@ -123,7 +132,7 @@ def train(
         use = f"enhance --speech {folder}"
         use = f"enhance --noise \"learned('{folder}')\"" if prior == "noise-vae" else use
         use = f"reliability --network {folder}" if prior == "reliability" else use
-        use = f"enhance --predictor {folder}" if prior == "predictor" else use
+        use = f"enhance --predictor {folder}" if prior in PREDICTORS else use
         console.print_line(f"{folder}: ready for avse-ppl {use}")
 
 
@@ -135,9 +144,9 @@ def check_sources(prior: str, sources: Sources, reused: Mapping[str, Any]) -> No
                 f"reliability learns from lips, their speech and noise: {PREPARE_HINT}, then give "
                 "--speech CORPUS=DIR --lips CACHE --noise DIR"
             )
-    elif prior == "predictor" and (not sources.speech or sources.noise is None):
+    elif prior in PREDICTORS and (not sources.speech or sources.noise is None):
         raise ValueError(
-            "predictor learns from mixtures: give speech with --speech CORPUS=DIR and noise with "
+            f"{prior} learns from mixtures: give speech with --speech CORPUS=DIR and noise with "
             "--noise DIR"
         )
     elif prior == "noise-vae" and sources.noise is None:
@@ -155,6 +164,7 @@ def list_reusable() -> dict[str, tuple[str, ...]]:
         "score": ("lips", "visual-encoder"),
         "latent-diffusion": ("lips", "teacher", "visual-encoder"),
         "reliability": ("lips", "visual-encoder"),
+        "av-predictor": ("lips", "visual-encoder", "trunk", "fusion"),
     }
 
 
@@ -176,7 +186,8 @@ def check_options(prior: str, sources: Sources, reused: Mapping[str, Any]) -> No
         raise ValueError(
             f"the encoder of {prior} learns from noisy speech: give noise with --noise DIR"
         )
-    if recipe is not None and recipe.audio_visual and not reused["lips"]:
+    needs_lips = prior == "av-predictor" or (recipe is not None and recipe.audio_visual)
+    if needs_lips and not reused["lips"]:
         raise ValueError(f"{prior} learns from lips: {PREPARE_HINT} and give it with --lips CACHE")
     if prior in DIFFUSION_RECIPES:
         if sources.noise is not None:
@@ -238,6 +249,7 @@ def train_model(
     functions = {
         "noise-vae": training.train_noise,
         "predictor": training.train_predictor,
+        "av-predictor": training.train_av_predictor,
         "reliability": training.train_reliability,
         "score": training.train_score,
         "latent-diffusion": training.train_latent_diffusion,

@@ -87,6 +87,19 @@ VisualEncoderOption = Annotated[
 EncoderOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
 ]
+TrunkOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|DIR", help="Audio-only predictor that av-predictor hears by.",
+        show_default="predictor",
+    ),
+]  # fmt: skip
+FusionOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="av-predictor of another training to go on from, on any trunk."
+    ),
+]
 WorkersOption = Annotated[
     int, typer.Option(min=0, help="Processes that cut and augment the crops.")
 ]

@@ -16,7 +16,7 @@ _FLOOR = 1e-6  # of power, where the mixture has a mean of 1
 _SMOOTH_BINS = 5  # over which the power that scales the error is averaged
 _LINEAR_BINS = 65  # bins of the STFT that are bands of their own, from 0 Hz on
 _BANDS = 129
-_FEATURES, _LAST = 5, 16  # channels at each band, before and after
+FEATURES, LAST = 5, 16  # channels at each band, before and after
 _MEMORY = 250  # frames over which a causal network averages what it has heard
 
 
@@ -92,7 +92,7 @@ class TcnNetwork(nn.Module):
         self.spread: Tensor
         self.register_buffer("pool", bands / bands.sum(0), persistent=False)
         self.register_buffer("spread", (bands / bands.sum(1, keepdim=True)).T, persistent=False)
-        down = (_FEATURES, *widths)
+        down = (FEATURES, *widths)
         self.encoder = nn.ModuleList(Down(a, b) for a, b in pairwise(down))
         for _ in widths:
             self.sizes.append((self.sizes[-1] + 1) // 2)
@@ -101,9 +101,9 @@ class TcnNetwork(nn.Module):
             for _ in range(repeats)
             for k in range(dilations)
         )
-        up = (*widths[::-1], _LAST)
+        up = (*widths[::-1], LAST)
         self.decoder = nn.ModuleList(Up(a, b) for a, b in pairwise(up))
-        self.output = nn.Linear(_LAST + _FEATURES, 3)
+        self.output = nn.Linear(LAST + FEATURES, 3)
         with torch.no_grad():  # a mask of .5, little rotation, and half the power as its error
             self.output.weight.mul_(0.3)
             self.output.bias.zero_()
@@ -124,15 +124,27 @@ class TcnNetwork(nn.Module):
 
     def run(self, bands: Tensor, causal: bool = False) -> Tensor:
         """Outputs at each band, ``(recording, time, band, 3)``."""
+        x, skips = self.encode(bands, causal)
+        return self.output(torch.cat((self.decode(x, skips), bands.to(x.dtype)), -1))
+
+    def encode(self, bands: Tensor, causal: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """What the blocks make of the bands, ``(recording, time, place, channel)``, and skips."""
         x, skips = bands, []
         for layer in self.encoder:
             x = layer(x)
             skips.append(x)
         for block in self.blocks:
             x = block(x, causal)
-        for layer, size in zip(self.decoder, self.sizes[-2::-1], strict=True):
-            x = layer(x + skips.pop(), size)
-        return self.output(torch.cat((x, bands.to(x.dtype)), -1))
+        return x, skips
+
+    def decode(
+        self, x: Tensor, skips: Sequence[Tensor], layers: nn.ModuleList | None = None
+    ) -> Tensor:
+        """Back to the bands, ``(recording, time, band, channel)``, by these layers or its own."""
+        sizes = self.sizes[-2::-1]
+        for layer, skip, size in zip(layers or self.decoder, skips[::-1], sizes, strict=True):
+            x = layer(x + skip, size)
+        return x
 
     def predict(self, outputs: Tensor, mixture: Tensor) -> Prediction:
         """Law of speech from outputs ``(recording, time, band, 3)``."""

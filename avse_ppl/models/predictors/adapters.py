@@ -15,7 +15,7 @@ import numpy as np
 
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
 from avse_ppl.models.predictors.error_law import ErrorLaw, has_shipped_law, load_error_law
-from avse_ppl.models.predictors.network import DEFAULT_PREDICTOR, load_predictor
+from avse_ppl.models.predictors.network import AV_PREDICTOR, DEFAULT_PREDICTOR, load_predictor
 from avse_ppl.models.predictors.predictor import Enhancer, Predictor
 from avse_ppl.models.protocols import name_of
 from avse_ppl.models.validation import unknown_name
@@ -68,6 +68,11 @@ PREDICTORS: Mapping[str, PredictorEntry] = MappingProxyType({
         "the library's own network, which states the power of its error itself",
         load_own,
         partial(is_shipped, DEFAULT_PREDICTOR),
+    ),
+    AV_PREDICTOR: PredictorEntry(
+        "the same beside the speaker's lips, where there is video: research use",
+        partial(load_own, AV_PREDICTOR),
+        partial(is_shipped, AV_PREDICTOR),
     ),
     "deepfilternet": PredictorEntry(
         "DeepFilterNet3, 48 kHz, MIT or Apache 2.0: pip install 'avse-ppl[predictors]'",

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
+from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
+from avse_ppl.models.networks.lip_encoder import LipEncoder
 from avse_ppl.models.networks.tcn import TcnNetwork
-from avse_ppl.models.weights.io import load_network, locate_weights
+from avse_ppl.models.weights.io import load_lip_encoder, load_network, locate_weights
 from avse_ppl.signal.stft import Spectrogram, Stft
 
-DEFAULT_PREDICTOR = "predictor"  # the name of the shipped weights
+DEFAULT_PREDICTOR = "predictor"  # the names of the shipped weights
+AV_PREDICTOR = "av-predictor"
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,15 @@ class NetworkPredictor:
     Parameters
     ----------
     network
-        See `TcnNetwork`.
+        See `TcnNetwork`; or one that sees the lips, `AttentionFusionNetwork`.
     stft
         Front end that it was trained with.
     causal
         Whether it does without the future, as in a stream.
     name
         For messages and reports.
+    visual_encoder
+        Whose features of the lips the network takes; None if it only hears.
 
     Examples
     --------
@@ -44,33 +49,61 @@ class NetworkPredictor:
     (4000,)
     """
 
-    network: TcnNetwork
+    network: TcnNetwork | AttentionFusionNetwork
     stft: Stft
     causal: bool = False
     name: str = "predictor"
+    visual_encoder: LipEncoder | None = None
 
-    def predict_law(self, wave: Tensor) -> ComplexNormal:
-        """Law of speech on the network's own grid, of one mixture ``(sample,)`` at its rate."""
+    @property
+    def uses_lips(self) -> bool:
+        """Whether visual features change its answer; without the future they do not."""
+        return isinstance(self.network, AttentionFusionNetwork) and not self.causal
+
+    def predict_law(self, wave: Tensor, visual: Tensor | None = None) -> ComplexNormal:
+        """Law of speech on the network's own grid, of one mixture ``(sample,)`` at its rate.
+
+        ``visual``, ``(1 + feature, time)`` on that grid, are reliability and features of the lips.
+        """
         values = self.stft.forward(wave)[None]
         power = values.real.square() + values.imag.square()
         level = power.mean().clamp_min(1e-20).sqrt()
         with torch.no_grad():
-            found = self.network(values / level, self.causal)
+            given = {} if visual is None else {"visual": visual[None].to(values.real)}
+            found = self.network(values / level, self.causal, **given)
         return ComplexNormal(found.speech * level, found.log_error.exp() * level.square())
 
-    def __call__(self, wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """Speech ``(sample,)`` in a mixture ``(sample,)``."""
+    def __call__(
+        self, wave: np.ndarray, sample_rate_hz: int, visual: Tensor | None = None
+    ) -> np.ndarray:
+        """Speech ``(sample,)`` in a mixture ``(sample,)``.
+
+        ``visual``, ``(1 + feature, time)``, are visual features as in `Frames`, on frames evenly
+        spaced over the mixture, the first at its beginning.
+        """
         import soxr
 
         rate_hz = self.stft.sample_rate_hz
         own = soxr.resample(np.asarray(wave, np.float32), sample_rate_hz, rate_hz)
-        law = self.predict_law(torch.from_numpy(own))
+        law = self.predict_law(torch.from_numpy(own), self.take_visual(visual, len(own)))
         found = self.stft.inverse(law.mean[0], len(own)).numpy()
         found = soxr.resample(found, rate_hz, sample_rate_hz)
         return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)]
 
+    def take_visual(self, visual: Tensor | None, n_samples: int) -> Tensor | None:
+        """Visual features on the network's own grid, if it uses any."""
+        if visual is None or not self.uses_lips:
+            return None
+        time = self.stft.count_frames(n_samples)
+        if visual.shape[-1] == time:
+            return visual
+        place = torch.linspace(0.0, visual.shape[-1] - 1.0, time)
+        return visual[:, place.round().long().to(visual.device)]
+
     def predict_on(self, mixture: Spectrogram) -> tuple[Tensor, Tensor]:
         """Mean and log power of the error, ``(1, freq, time)``, on the grid of one recording.
+
+        What the network hears alone: visual features are not used here.
 
         The power is interpolated over frequency and smoothed over time, by what a longer window
         sees of it, and the mean comes by way of the waveform.
@@ -116,8 +149,23 @@ def load_predictor(
     ValueError
         If they are of another kind, corrupt, or do not belong together.
     """
-    network, config = load_network(locate_weights(name))
-    if not isinstance(network, TcnNetwork):
-        raise ValueError(f"{name} holds a {config['network']!r} network; expected 'tcn'")
+    folder = locate_weights(name)
+    network, config = load_network(folder)
+    if not isinstance(network, TcnNetwork | AttentionFusionNetwork):
+        raise ValueError(
+            f"{name} holds a {config['network']!r} network; expected 'tcn' or 'attention-fusion'"
+        )
+    encoder = None
+    if isinstance(network, AttentionFusionNetwork):
+        if "lips" not in config:
+            raise ValueError(f"{name} names no visual encoder: its config.json has no 'lips'")
+        own = folder / str(config["lips"])
+        encoder = load_lip_encoder(own if own.is_dir() else config["lips"])[0]
+        if encoder.features != network.visual:
+            raise ValueError(
+                f"{name} takes {network.visual} visual features, its visual encoder has "
+                f"{encoder.features}"
+            )
     front_end: Any = config["stft"]
-    return NetworkPredictor(network, Stft(**front_end), causal, config.get("name", str(name)))
+    called = config.get("name", str(name))
+    return NetworkPredictor(network, Stft(**front_end), causal, called, encoder)

@@ -113,6 +113,11 @@ class Predictor:
     excess_db: float = 5.0
     name: str = "predictor"
 
+    @property
+    def uses_lips(self) -> bool:
+        """Whether visual features change the prediction."""
+        return bool(getattr(self.enhance, "uses_lips", False))
+
     def __call__(self, frames: Frames, speech: ComplexNormal) -> Evidence:
         """Observe the prediction; law of speech, ``(freq, time)``, given it and its prior."""
         with pyro.plate("error_band", BANDS, dim=-2):
@@ -159,13 +164,18 @@ class Predictor:
         )
 
     def predict(self, mixture: Spectrogram) -> Tensor:
-        """Prediction of each recording, ``(recording, 4, freq, time)``, see `Frames`."""
+        """Prediction of each recording, ``(recording, 4, freq, time)``, see `Frames`.
+
+        An enhancer that uses lips is given the visual features of the mixture, if there are any.
+        """
         waves = mixture.stft.synthesise(mixture)
         rows = []
         for r, wave in enumerate(waves):
             rate_hz = mixture.stft.sample_rate_hz
-            found = check_prediction(self.enhance(wave, rate_hz), wave, self.name)
             one = mixture.select(r)
+            visual = one.frames.visual if self.uses_lips else None
+            given: Any = {} if visual is None else {"visual": visual[0]}
+            found = check_prediction(self.enhance(wave, rate_hz, **given), wave, self.name)
             values = mixture.stft.forward(torch.from_numpy(found)).to(one.values)
             values = values[None] / one.scale[:, None, None]
             with torch.no_grad():
@@ -240,7 +250,28 @@ def mode_of_error(mixture: Spectrogram) -> Tensor:
 
 
 def condition_on_predictor(scene: Any, mixture: Spectrogram) -> Spectrogram:
-    """Mixture with what the predictor of a scene makes of it, if it has one."""
+    """Mixture with what the predictor of a scene makes of it, if it has one.
+
+    A predictor that uses lips is shown the features of the scene's speech prior, if the visual
+    encoder of that is its own.
+    """
     if scene.predictor is None or mixture.frames.predicted is not None:
         return mixture
-    return mixture.with_predicted(scene.predictor.predict(mixture))
+    seen = mixture if shares_visual_encoder(scene) else mixture.with_visual(None)
+    return mixture.with_predicted(scene.predictor.predict(seen))
+
+
+def shares_visual_encoder(scene: Any) -> bool:
+    """Whether the predictor of a scene takes the visual features that its speech prior takes."""
+    if scene.predictor is None or not scene.predictor.uses_lips:
+        return False
+    mine, theirs = (
+        getattr(owner, "visual_encoder", None) for owner in (scene.predictor.enhance, scene.speech)
+    )
+    if mine is None or theirs is None:
+        return False
+    own, others = mine.state_dict(), theirs.state_dict()
+    return own.keys() == others.keys() and all(
+        own[key].shape == others[key].shape and bool((own[key].cpu() == others[key].cpu()).all())
+        for key in own
+    )

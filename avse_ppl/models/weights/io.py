@@ -22,6 +22,7 @@ from avse_ppl.models.networks import (
     TcvaeNetwork,
     VaeNetwork,
 )
+from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.published_av_vae import PublishedAvVaeNetwork
 from avse_ppl.models.networks.published_dkf import PublishedDkfNetwork
@@ -44,6 +45,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
         "score": ScoreNetwork,
         "latent-diffusion": LatentDiffusionNetwork,
         "tcn": TcnNetwork,
+        "attention-fusion": AttentionFusionNetwork,
     }
 )
 _WITHOUT_STFT = {"lips": "Visual encoder", "reliability": "Reliability network"}

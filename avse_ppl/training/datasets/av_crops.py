@@ -138,13 +138,21 @@ class AVSpeechCrops(SpeechCrops):
         with_video_only: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(cache, split, crop, stft)
+        self.set_video(stft, mouths)
+        if with_video_only:
+            self.keep_clips_with_video(split)
+
+    def set_video(self, stft: Stft, mouths: MouthCrops) -> None:
+        """Set the mouth crops or features."""
         self.mouths = mouths
         self.frame_samples = round(stft.sample_rate_hz / RATE_HZ)  # of a video frame
-        if with_video_only:
-            has = np.array([cache.clips[int(i)].path in mouths for i in self.clips], bool)
-            self.clips, self.scales = self.clips[has], self.scales[has]
-            if len(self.clips) == 0:
-                raise ValueError(f"no clip of the split {split!r} has lips; prepare them first")
+
+    def keep_clips_with_video(self, split: str) -> None:
+        """Leave out the clips without video; raises ``ValueError`` if that leaves none."""
+        has = np.array([self.cache.clips[int(i)].path in self.mouths for i in self.clips], bool)
+        self.clips, self.scales = self.clips[has], self.scales[has]
+        if len(self.clips) == 0:
+            raise ValueError(f"no clip of the split {split!r} has lips; prepare them first")
 
     def __getitem__(self, which: Crop) -> AVBatch:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cut speech and video."""
@@ -202,8 +210,7 @@ class AVMixtureCrops(AVSpeechCrops, MixtureCrops):
         noise: SpeechCache, snr_db: tuple[float, float],
     ) -> None:  # fmt: skip
         MixtureCrops.__init__(self, cache, split, crop, stft, noise, snr_db)
-        self.mouths = mouths
-        self.frame_samples = round(stft.sample_rate_hz / RATE_HZ)
+        self.set_video(stft, mouths)
 
     def __getitem__(self, which: Crop) -> AVBatch:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Cut speech, noise and video."""

@@ -19,7 +19,7 @@ from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
 PREDICTOR_STFT = Stft(512, 256)  # half the window of the priors: a frame of 32 ms
-_ROOMS = 400
+ROOMS = 400
 _COMPRESSION = 0.3
 
 
@@ -60,7 +60,7 @@ def train_predictor(
     speech = data.require_speech(stft.sample_rate_hz)
     noise = data.require_noise(stft.sample_rate_hz)
     rooms = load_room_responses(
-        run.output / "checkpoints" / "rooms.npy", _ROOMS, stft.sample_rate_hz, seed
+        run.output / "checkpoints" / "rooms.npy", ROOMS, stft.sample_rate_hz, seed
     )
     crop = round(recipe.crop_s * stft.sample_rate_hz)
     crops = [PredictorCrops(speech, s, crop, stft, noise, recipe.snr_db, rooms) for s in SPLITS]
@@ -100,8 +100,8 @@ class PredictorTraining(Objective):
         super().__init__(network, recipe.epochs, recipe.learning_rate)
         self.recipe, self.stft = recipe, stft
 
-    def losses(self, batch: Tensor) -> dict[str, Tensor]:
-        """Loss of pairs of speech and noise, ``(crop, 2, sample)``."""
+    def losses(self, batch: Tensor, **given: Any) -> dict[str, Tensor]:
+        """Loss of pairs of speech and noise, ``(crop, 2, sample)``; the network is given more."""
         causal = self.training and bool(torch.rand(()) < self.recipe.causal_share)
         speech, noise = batch.unbind(1)
         mixture = self.stft.forward(speech + noise)
@@ -109,7 +109,7 @@ class PredictorTraining(Objective):
         if causal:  # which has to guess the level
             gain = gain * 10 ** (torch.randn_like(gain) * 4.0 / 20)
         truth = self.stft.forward(speech) / gain
-        found = self.network(mixture / gain, causal)
+        found = self.network(mixture / gain, causal, **given)
         estimate = found.speech
 
         # Signal-to-distortion ratio, up to 30 dB.

@@ -1,0 +1,210 @@
+"""Audio-visual predictor of speech: attention from what is heard to the lips around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from avse_ppl.models.networks.tcn import LAST, Prediction, TcnBlock, TcnNetwork, Up
+
+WINDOW = 25  # frames of 16 ms to either side
+
+
+class AttentionFusionNetwork(nn.Module):
+    r"""Predictor of speech that hears by a `TcnNetwork`, its trunk, and looks at the lips.
+
+    The outputs of the trunk at each band are corrected by what the lips tell:
+
+    .. math:: o_t = o^{\mathrm{audio}}_t + m_t\, D(h, c)_t, \quad
+        c_t = \sum_{|\tau - t| \le W} \alpha_{t\tau} v_\tau, \quad
+        m_t = \sum_{|\tau - t| \le W} \alpha_{t\tau}
+
+    with h what the blocks of the trunk make of the mixture, :math:`\alpha` the weights of
+    `LocalAttention` and D further blocks and a decoder like the trunk's, whose last layer starts
+    at 0. The visual reliability :math:`r_\tau` in [0, 1] stands beside a null key, so that where it
+    is 0 throughout the window, m is 0 exactly, and the answer is that of the trunk, bit for bit; so
+    it is without video, and where the network has to do without the future. Log error as well as
+    mask are corrected: the network may state that lips have made it surer.
+
+    Parameters
+    ----------
+    freq, widths, inner, repeats, dilations
+        Of the trunk, see `TcnNetwork`.
+    visual
+        Number of visual features.
+    heads, width
+        Of the attention: heads, and channels of each.
+    window
+        W, frames.
+    blocks
+        Dilated convolutions over what is heard and seen.
+
+    References
+    ----------
+    Vaswani et al., "Attention is all you need", NeurIPS 2017. Afouras, Chung and Zisserman, "The
+    conversation: deep audio-visual speech enhancement", Interspeech 2018. Michelsanti et al., "An
+    overview of deep-learning-based audio-visual speech enhancement and separation", TASLP 2021.
+
+    Examples
+    --------
+    >>> network = AttentionFusionNetwork(257, (4, 8), 12, 1, 2, visual=3, heads=2, width=4)
+    >>> mixture, visual = torch.randn(2, 257, 10, dtype=torch.complex64), torch.rand(2, 4, 10)
+    >>> network(mixture, visual=visual).speech.shape
+    torch.Size([2, 257, 10])
+    >>> visual[:, 0] = 0.0
+    >>> heard = network.trunk(mixture)
+    >>> torch.equal(network(mixture, visual=visual).speech, heard.speech)
+    True
+    """
+
+    def __init__(
+        self,
+        freq: int,
+        widths: Sequence[int] = (20, 40, 64, 96),
+        inner: int = 160,
+        repeats: int = 2,
+        dilations: int = 6,
+        visual: int = 64,
+        heads: int = 4,
+        width: int = 32,
+        window: int = WINDOW,
+        blocks: int = 4,
+    ) -> None:
+        super().__init__()
+        self.freq, self.visual = freq, visual
+        self.trunk = TcnNetwork(freq, widths, inner, repeats, dilations)
+        places, channels = self.trunk.sizes[-1], widths[-1]
+        self.attention = LocalAttention(places * channels, visual, heads, width, window)
+        self.join = nn.Linear(heads * width, places * channels)
+        self.blocks = nn.ModuleList(TcnBlock(channels, inner, places, 2**k) for k in range(blocks))
+        up = (*widths[::-1], LAST)
+        self.decoder = nn.ModuleList(Up(a, b) for a, b in pairwise(up))
+        self.output = nn.Linear(self.trunk.output.in_features, self.trunk.output.out_features)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(
+        self,
+        mixture: Tensor,
+        causal: bool = False,
+        visual: Tensor | None = None,
+        heard: Tensor | None = None,
+    ) -> Prediction:
+        """Predict speech from mixtures ``(recording, freq, time)`` of unit mean power.
+
+        Parameters
+        ----------
+        mixture
+            ``(recording, freq, time)``, complex.
+        causal
+            Whether the future is not heard; lips, which are looked at around each frame, are not
+            used then.
+        visual
+            ``(recording, 1 + feature, time)``: reliability, and features of the lips, as they are
+            in `Frames`. None: no video.
+        heard
+            At training, which frames of the mixture the lips are joined to, ``(recording, time)``.
+        """
+        trunk = self.trunk
+        bands = trunk.features(mixture, causal)
+        hidden, skips = trunk.encode(bands, causal)
+        ends = torch.cat((trunk.decode(hidden, skips), bands.to(hidden.dtype)), -1)
+        outputs = trunk.output(ends)
+        if visual is not None and not causal:
+            outputs = outputs + self.correct(hidden, skips, bands, visual, heard)
+        return trunk.predict(outputs, mixture)
+
+    def correct(
+        self,
+        hidden: Tensor,
+        skips: Sequence[Tensor],
+        bands: Tensor,
+        visual: Tensor,
+        heard: Tensor | None = None,
+    ) -> Tensor:
+        """What the lips add to the outputs, ``(recording, time, band, 3)``; 0 without them."""
+        if heard is not None:
+            hidden = hidden * heard[:, :, None, None].to(hidden.dtype)
+        context, mass = self.attention(hidden.flatten(2), visual)
+        x = hidden + self.join(context).reshape(hidden.shape)
+        for block in self.blocks:
+            x = block(x)
+        x = self.trunk.decode(x, skips, self.decoder)
+        return mass[:, :, None, None] * self.output(torch.cat((x, bands.to(x.dtype)), -1))
+
+
+class LocalAttention(nn.Module):
+    r"""Attention from audio frames to the lips around them, or to none.
+
+    .. math:: \alpha_{t\tau} = \frac{r_\tau e^{q_t \cdot k_\tau / \sqrt d + b_{\tau - t}}}
+        {(2 W + 1) e^{q_t \cdot k_0 / \sqrt d + b_0} +
+        \sum_{|\tau' - t| \le W} r_{\tau'} e^{q_t \cdot k_{\tau'} / \sqrt d + b_{\tau' - t}}}
+
+    for each head: the reliability r is an additive bias log r of the scores, and the null key k_0,
+    with a value of 0, takes what the lips do not get.
+
+    Parameters
+    ----------
+    audio, visual
+        Channels of the queries' inputs, and number of visual features.
+    heads, width
+        Heads, and channels d of each.
+    window
+        W, frames.
+
+    Examples
+    --------
+    >>> attention = LocalAttention(6, 3, heads=2, width=4, window=5)
+    >>> context, mass = attention(torch.ones(1, 10, 6), torch.zeros(1, 4, 10))
+    >>> context.shape, bool(mass.any())
+    (torch.Size([1, 10, 8]), False)
+    """
+
+    def __init__(self, audio: int, visual: int, heads: int, width: int, window: int) -> None:
+        super().__init__()
+        self.heads, self.width, self.window = heads, width, window
+        self.norm = nn.LayerNorm(audio)
+        self.query = nn.Linear(audio, heads * width)
+        self.look = nn.Linear(visual, 2 * heads * width)
+        self.key = nn.Linear(2 * heads * width, heads * width)
+        self.value = nn.Linear(2 * heads * width, heads * width)
+        self.null_key = nn.Parameter(torch.randn(heads, width) / math.sqrt(width))
+        self.null_bias = nn.Parameter(torch.zeros(heads, 1))
+        self.lag_bias = nn.Parameter(torch.zeros(heads, 2 * window + 1))
+
+    def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """Context ``(recording, time, heads * width)``, and the mean share that the lips got.
+
+        ``audio`` is ``(recording, time, channel)``, ``visual`` ``(recording, 1 + feature, time)``.
+        """
+        gate = visual[:, 0].float()
+        seen = (gate > 0.0)[:, :, None]
+        features = visual[:, 1:].transpose(1, 2)
+        features = torch.where(seen, features, torch.zeros_like(features)).to(audio.dtype)
+
+        # Keys, values and log reliability of the frames around each: (..., width, lag).
+        looked = nn.functional.gelu(self.look(features))
+        keys, values = (
+            self.gather(layer(looked)).unflatten(2, (self.heads, self.width))
+            for layer in (self.key, self.value)
+        )
+        gates = self.gather(gate[:, :, None])[:, :, 0]
+
+        query = self.query(self.norm(audio)).unflatten(-1, (self.heads, self.width))
+        query = query / math.sqrt(self.width)
+        scores = torch.einsum("bthd,bthdl->bthl", query, keys).float() + self.lag_bias
+        scores = scores + gates.log()[:, :, None] - math.log(2 * self.window + 1)
+        nothing = torch.einsum("bthd,hd->bth", query, self.null_key.to(query.dtype)).float()
+        nothing = nothing[..., None] + self.null_bias
+        weights = torch.cat((nothing, scores), -1).softmax(-1)[..., 1:]
+        context = torch.einsum("bthl,bthdl->bthd", weights.to(values.dtype), values)
+        return context.flatten(2), weights.sum(-1).mean(-1)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows ``(recording, time, channel)`` around each, ``(recording, time, channel, lag)``."""
+        padded = nn.functional.pad(rows, (0, 0, self.window, self.window))
+        return padded.unfold(1, 2 * self.window + 1, 1)

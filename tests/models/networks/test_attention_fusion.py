@@ -1,0 +1,117 @@
+"""Audio-visual predictor: the trunk without lips, the window, the null key, what learns."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork, LocalAttention
+from avse_ppl.training.phases.av_predictor import freeze_trunk
+
+FEATURES, FRAMES = 3, 40
+
+
+@pytest.fixture
+def network() -> AttentionFusionNetwork:
+    """One whose fusion has learned something."""
+    torch.manual_seed(0)
+    found = AttentionFusionNetwork(
+        257, (4, 8), 12, 1, 2, visual=FEATURES, heads=2, width=4, window=5, blocks=1
+    )
+    torch.nn.init.normal_(found.output.weight)
+    torch.nn.init.normal_(found.output.bias)
+    return found.eval().requires_grad_(False)
+
+
+def make_mixture(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 257, FRAMES, dtype=torch.complex64, generator=generator)
+
+
+def make_visual(reliability: float = 1.0, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    visual = torch.randn(2, 1 + FEATURES, FRAMES, generator=generator)
+    visual[:, 0] = reliability
+    return visual
+
+
+def test_an_untrained_fusion_is_its_trunk() -> None:
+    fresh = AttentionFusionNetwork(257, (4, 8), 12, 1, 2, visual=FEATURES, heads=2, width=4)
+    mixture, heard = make_mixture(), fresh.trunk(make_mixture())
+    for found in (fresh(mixture), fresh(mixture, visual=make_visual())):
+        assert torch.equal(found.speech, heard.speech)
+        assert torch.equal(found.log_error, heard.log_error)
+
+
+def test_without_reliable_lips_the_answer_is_the_trunks_bit_for_bit(network) -> None:
+    mixture = make_mixture()
+    heard, unreliable = network.trunk(mixture), make_visual(0.0)
+    unreliable[:, 1:, ::3] = torch.nan  # whatever stands there
+    for found in (network(mixture), network(mixture, visual=unreliable)):
+        assert torch.equal(found.speech, heard.speech)
+        assert torch.equal(found.log_error, heard.log_error)
+    seen = network(mixture, visual=make_visual())
+    assert (seen.speech - heard.speech).abs().max() > 1e-3
+    assert (seen.log_error - heard.log_error).abs().max() > 1e-3
+    causal = network(mixture, causal=True, visual=make_visual())
+    assert torch.equal(causal.speech, network.trunk(mixture, True).speech)
+
+
+def test_a_stretch_without_lips_is_the_trunks_beyond_the_window(network) -> None:
+    mixture, visual = make_mixture(), make_visual()
+    visual[:, 0, 10:30] = 0.0
+    heard, found = network.trunk(mixture), network(mixture, visual=visual)
+    same = (found.speech == heard.speech).all(1).all(0)
+    assert same[15:25].all()  # five frames to either side
+    assert not same[:15].any() and not same[25:].any()
+
+
+def test_little_reliability_changes_little(network) -> None:
+    mixture = make_mixture()
+    heard = network.trunk(mixture).speech
+    off = [
+        float((network(mixture, visual=make_visual(r)).speech - heard).abs().mean())
+        for r in (1e-3, 1e-1, 1.0)
+    ]
+    assert 0.0 < off[0] < off[1] < off[2]
+
+
+def test_attention_looks_within_its_window_only() -> None:
+    torch.manual_seed(0)
+    attention = LocalAttention(6, FEATURES, heads=2, width=4, window=5).requires_grad_(False)
+    audio, visual = torch.randn(1, FRAMES, 6), make_visual()[:1]
+    other = visual.clone()
+    other[:, 1:, 20] += 3.0
+    moved = (attention(audio, other)[0] - attention(audio, visual)[0]).abs().amax((0, 2)) > 1e-6
+    assert moved.nonzero()[:, 0].tolist() == list(range(15, 26))
+    # Frames that are exchanged within all windows are told apart by their lag alone.
+    short, swapped = visual[..., :4].clone(), visual[..., [1, 0, 2, 3]]
+    found, again = (attention(audio[:, :4], one)[0] for one in (short, swapped))
+    torch.testing.assert_close(found, again)
+    torch.nn.init.normal_(attention.lag_bias)
+    assert (attention(audio[:, :4], short)[0] - attention(audio[:, :4], swapped)[0]).abs().max() > 0
+
+
+def test_the_lips_share_is_that_of_equal_scores_times_their_reliability() -> None:
+    attention = LocalAttention(6, FEATURES, heads=2, width=4, window=2).requires_grad_(False)
+    for layer in (attention.query, attention.key):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    mass = attention(torch.randn(1, FRAMES, 6), make_visual(0.5)[:1])[1]
+    assert mass[0, 5].item() == pytest.approx(0.5 / (1.0 + 0.5))
+    assert mass[0, 0].item() == pytest.approx(0.3 / (1.0 + 0.3))  # three frames of five
+
+
+def test_only_the_fusion_learns_and_all_of_it(network) -> None:
+    freeze_trunk(network)
+    found = network(make_mixture(), visual=make_visual())
+    (found.speech.abs().sum() + found.log_error.sum()).backward()
+    for name, parameter in network.named_parameters():
+        if name.startswith("trunk."):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None and bool(parameter.grad.any()), name
+
+
+def test_the_shipped_sizes_stay_under_three_million_parameters() -> None:
+    assert sum(p.numel() for p in AttentionFusionNetwork(257).parameters()) < 3e6
