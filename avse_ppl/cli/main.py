@@ -20,6 +20,7 @@ from avse_ppl.cli.commands import (
     prepare,
     reliability,
     simulate,
+    summarise,
     train,
 )
 
@@ -82,6 +83,7 @@ for _name, _function, _help in (
     ("evaluate", evaluate.evaluate, evaluate.HELP),
     ("mix", mix.mix, mix.HELP),
     ("simulate", simulate.simulate, simulate.HELP),
+    ("summarise", summarise.summarise, summarise.HELP),
     ("prepare", prepare.prepare, prepare.HELP),
     ("reliability", reliability.reliability, reliability.HELP),
     ("corrupt-video", corrupt_video.corrupt_video, corrupt_video.HELP),

@@ -365,9 +365,10 @@ def convert_to_db(power: np.ndarray) -> np.ndarray:
 
 def compute_median(values: np.ndarray) -> np.ndarray:
     """Median over the last axis of what is no NaN; NaN where nothing is left."""
-    empty = np.isnan(values).all(axis=-1, keepdims=True)
-    medians = np.nanmedian(np.where(empty, 0.0, values), axis=-1)
-    return np.where(empty[..., 0], np.nan, medians)
+    known = np.isfinite(values)
+    defined: np.ndarray = known.sum(axis=-1) > 0
+    medians = np.nanmedian(np.where(defined[..., None], values, 0.0), axis=-1)
+    return np.where(defined, medians, np.nan)
 
 
 def weigh_bands(bands_hz: Pairs | None, stft: Stft) -> np.ndarray:

@@ -149,8 +149,12 @@ def read(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore", xarray.SerializationWarning)
             with xarray.open_datatree(path, engine="h5netcdf") as tree:
                 tree.load()
-        if tree.attrs["avse_ppl_format"] != _FORMAT:
-            raise KeyError("avse_ppl_format")
+        found_format = tree.attrs["avse_ppl_format"]
+        if found_format != _FORMAT:
+            raise ValueError(
+                f"avse_ppl_format is {found_format}, this version of the library reads {_FORMAT}: "
+                "make it again, or read it with the version that wrote it"
+            )
         found = _arguments(tree)
         check_arguments(**found)
         return found
