@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from avse_ppl.models.scene import Laws, Scene
     from avse_ppl.pipeline.compare import compare
     from avse_ppl.pipeline.enhance import Enhanced, enhance, enhance_batch
+    from avse_ppl.pipeline.stream import StreamBlock, StreamEnhancer, enhance_stream
     from avse_ppl.posterior.posterior import Posterior
     from avse_ppl.signal.audio import Audio, load_audio, save_audio
     from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -77,11 +78,14 @@ __all__ = [
     "Scores",
     "Spectrogram",
     "Stft",
+    "StreamBlock",
+    "StreamEnhancer",
     "UDiffSE",
     "compare",
     "diagnose",
     "enhance",
     "enhance_batch",
+    "enhance_stream",
     "evaluate",
     "load_audio",
     "load_speech",
@@ -118,11 +122,14 @@ _SOURCES = MappingProxyType(
         "Scores": "avse_ppl.evaluation.metrics",
         "Spectrogram": "avse_ppl.signal.stft",
         "Stft": "avse_ppl.signal.stft",
+        "StreamBlock": "avse_ppl.pipeline.stream",
+        "StreamEnhancer": "avse_ppl.pipeline.stream",
         "UDiffSE": "avse_ppl.inference",
         "compare": "avse_ppl.pipeline.compare",
         "diagnose": "avse_ppl.evaluation.diagnostics",
         "enhance": "avse_ppl.pipeline.enhance",
         "enhance_batch": "avse_ppl.pipeline.enhance",
+        "enhance_stream": "avse_ppl.pipeline.stream",
         "evaluate": "avse_ppl.evaluation.metrics",
         "load_audio": "avse_ppl.signal.audio",
         "load_speech": "avse_ppl.models",

@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avse_ppl.cli import console
+from avse_ppl.cli.commands.enhance_stream import (
+    StreamBandOption,
+    StreamFormat,
+    StreamFormatOption,
+    StreamOption,
+    StreamRateOption,
+    check_stream_options,
+    enhance_stream,
+)
 from avse_ppl.cli.console import Device, DeviceOption, JsonOption, SeedOption
 from avse_ppl.cli.options import (
     AudioTrackOption,
@@ -72,15 +81,28 @@ that fails is an error; with --predictor-optional it is left out, with a warning
 [bold]--noise module:function[/] takes a noise model of your own from a Python file in the current
 folder: a function of frames that returns ComplexNormal(mean, power).
 
+[bold]--stream[/] enhances as the sound comes, by a causal network instead of inference: WAV or raw
+samples on stdin, the same on stdout, each channel by itself, remarks on stderr. Exit code 1: stdout
+was closed by its reader.
+
+\b
+  avse-ppl enhance --stream < noisy.wav > enhanced.wav
+  arecord -f S16_LE -r 16000 -t raw | avse-ppl enhance --stream
+    --stream-format s16 --sample-rate-hz 16000 | aplay -f S16_LE -r 16000
+
 Exit code: 0 if all went well, 2 if a recording failed or the input was refused.
 """
 
 
 NoisyArgument = Annotated[
-    list[Path], typer.Argument(metavar="NOISY", help="Recordings, or a folder of them.")
-]
+    list[Path] | None,
+    typer.Argument(
+        metavar="NOISY", help="Recordings, or a folder of them; with --stream, none.",
+        show_default=False,
+    ),
+]  # fmt: skip
 OutputOption = Annotated[
-    str,  # a slash at its end says that it is a folder, which a Path would drop
+    str | None,  # a slash at its end says that it is a folder, which a Path would drop
     typer.Option(
         "--output", "-o", metavar="OUT",
         help="File ending in .wav (float), .flac (24 bits) or .ogg; a folder for several.",
@@ -128,8 +150,9 @@ ForceOption = Annotated[
 
 
 def enhance(
-    noisy: NoisyArgument,
-    output: OutputOption,
+    context: typer.Context,
+    noisy: NoisyArgument = None,
+    output: OutputOption = None,
     video: VideoOption = None,
     speech: SpeechOption = None,
     noise: NoiseOption = "nmf",
@@ -153,9 +176,17 @@ def enhance(
     time_limit: TimeLimitOption = None,
     predictor: PredictorOption = None,
     predictor_optional: PredictorOptionalOption = False,
+    stream: StreamOption = False,
+    stream_format: StreamFormatOption = StreamFormat.wav,
+    sample_rate_hz: StreamRateOption = None,
+    stream_band: StreamBandOption = None,
 ) -> None:
     """Enhance recordings; see ``HELP``."""
     with console.guard_errors() as remarks:
+        check_stream_options(context, stream)
+        if stream or noisy is None or output is None:
+            return enhance_stream(stream_format, sample_rate_hz, stream_band, predictor)
+
         from avse_ppl.pipeline.jobs import plan_jobs
         from avse_ppl.utils.files import check_writable
 

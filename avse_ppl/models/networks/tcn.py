@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ _SMOOTH_BINS = 5  # over which the power that scales the error is averaged
 _LINEAR_BINS = 65  # bins of the STFT that are bands of their own, from 0 Hz on
 _BANDS = 129
 FEATURES, LAST = 5, 16  # channels at each band, before and after
-_MEMORY = 250  # frames over which a causal network averages what it has heard
+MEMORY = 250  # frames over which a causal network averages what it has heard
 
 
 class Prediction(NamedTuple):
@@ -114,27 +114,42 @@ class TcnNetwork(nn.Module):
 
     def features(self, mixture: Tensor, causal: bool = False) -> Tensor:
         """Features of each band, ``(recording, time, band, 5)``."""
+        bands = self.measure_bands(mixture)
+        log_power = bands[..., 3]
+        usual = running_mean(log_power) if causal else log_power.mean(1, keepdim=True)
+        return torch.cat((bands, (log_power - usual)[..., None]), -1)
+
+    def measure_bands(self, mixture: Tensor) -> Tensor:
+        """Compressed values and log power of each band, ``(recording, time, band, 4)``."""
         power = mixture.real.square() + mixture.imag.square() + _FLOOR
         scale = power.pow(0.5 * (_COMPRESSION - 1.0))
         parts = torch.stack((mixture.real * scale, mixture.imag * scale, power.sqrt() * scale), 1)
         banded = (parts.transpose(2, 3) @ self.pool).permute(0, 2, 3, 1)
         log_power = 0.25 * (power.transpose(1, 2) @ self.pool).log()
-        usual = running_mean(log_power) if causal else log_power.mean(1, keepdim=True)
-        return torch.cat((banded, torch.stack((log_power, log_power - usual), -1)), -1)
+        return torch.cat((banded, log_power[..., None]), -1)
 
-    def run(self, bands: Tensor, causal: bool = False) -> Tensor:
-        """Outputs at each band, ``(recording, time, band, 3)``."""
-        x, skips = self.encode(bands, causal)
+    def run(self, bands: Tensor, causal: bool = False, past: list[Tensor] | None = None) -> Tensor:
+        """Outputs at each band, ``(recording, time, band, 3)``.
+
+        In a stream, ``past`` is what each block has kept of the frames before, see
+        `TcnBlock.step`; it is replaced by what is to be kept for the frames after.
+        """
+        x, skips = self.encode(bands, causal, past)
         return self.output(torch.cat((self.decode(x, skips), bands.to(x.dtype)), -1))
 
-    def encode(self, bands: Tensor, causal: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def encode(
+        self, bands: Tensor, causal: bool = False, past: list[Tensor] | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """What the blocks make of the bands, ``(recording, time, place, channel)``, and skips."""
         x, skips = bands, []
         for layer in self.encoder:
             x = layer(x)
             skips.append(x)
-        for block in self.blocks:
-            x = block(x, causal)
+        for index, block in enumerate(self.blocks):
+            if past is None:
+                x = block(x, causal)
+            else:
+                x, past[index] = cast(TcnBlock, block).step(x, past[index])
         return x, skips
 
     def decode(
@@ -211,6 +226,21 @@ class TcnBlock(nn.Module):
         out = taps[0] * around[:, :time] + taps[1] * y
         return out if causal else out + taps[2] * around[:, 2 * d :]
 
+    def step(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Filter frames that follow others, causally; also what to keep for those that follow.
+
+        Parameters
+        ----------
+        x
+            ``(recording, time, place, channel)``.
+        past
+            What was kept, ``(recording, dilation, place, inner)``; zeros at the beginning.
+        """
+        y = nn.functional.relu(self.first(self.norm(x)))
+        around = torch.cat((past, y), 1)
+        filtered = self.taps[0] * around[:, : y.shape[1]] + self.taps[1] * y
+        return self.finish(x, filtered), around[:, -self.dilation :].clone()
+
     def finish(self, x: Tensor, filtered: Tensor) -> Tensor:
         """Output, from the input and what the filters make of it."""
         x = x + self.second(nn.functional.relu(filtered))
@@ -251,10 +281,10 @@ def running_mean(values: Tensor) -> Tensor:
     """Mean of ``(recording, time, band)`` over the frames so far, fading after 250 of them."""
     count = torch.arange(1, values.shape[1] + 1, device=values.device).to(values.dtype)
     found = values.cumsum(1) / count[:, None]
-    rows = list(found[:, :_MEMORY].unbind(1))
-    for frame in values[:, _MEMORY:].unbind(1):
-        rows.append(rows[-1] + (frame - rows[-1]) / _MEMORY)
-    return found if len(rows) == found.shape[1] <= _MEMORY else torch.stack(rows, 1)
+    rows = list(found[:, :MEMORY].unbind(1))
+    for frame in values[:, MEMORY:].unbind(1):
+        rows.append(rows[-1] + (frame - rows[-1]) / MEMORY)
+    return found if len(rows) == found.shape[1] <= MEMORY else torch.stack(rows, 1)
 
 
 def smooth_power(values: Tensor) -> Tensor:
