@@ -125,6 +125,7 @@ class AVPredictorRecipe(PredictorRecipe):
     network: str = "attention-fusion"
     trunk: str = "predictor"
     visual_encoder: str = "lips"
+    crop_s: float = 2.08
     learning_rate: float = 1e-3
     epochs: int = 16
     epoch_share: float = 0.5

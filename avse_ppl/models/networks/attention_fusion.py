@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from avse_ppl.models.networks.tcn import LAST, Prediction, TcnBlock, TcnNetwork, Up
 
 WINDOW = 25  # frames of 16 ms to either side
+_BLOCK = 256  # frames that are attended from at once
 
 
 class AttentionFusionNetwork(nn.Module):
@@ -185,26 +186,30 @@ class LocalAttention(nn.Module):
         seen = (gate > 0.0)[:, :, None]
         features = visual[:, 1:].transpose(1, 2)
         features = torch.where(seen, features, torch.zeros_like(features)).to(audio.dtype)
-
-        # Keys, values and log reliability of the frames around each: (..., width, lag).
         looked = nn.functional.gelu(self.look(features))
-        keys, values = (
-            self.gather(layer(looked)).unflatten(2, (self.heads, self.width))
-            for layer in (self.key, self.value)
-        )
-        gates = self.gather(gate[:, :, None])[:, :, 0]
+        query = self.split_heads(self.query(self.norm(audio))) / math.sqrt(self.width)
+        keys, values = (self.split_heads(layer(looked)) for layer in (self.key, self.value))
+        nothing = query @ self.null_key.to(query.dtype)[:, :, None]
+        nothing = nothing.float() + self.null_bias[:, None]
 
-        query = self.query(self.norm(audio)).unflatten(-1, (self.heads, self.width))
-        query = query / math.sqrt(self.width)
-        scores = torch.einsum("bthd,bthdl->bthl", query, keys).float() + self.lag_bias
-        scores = scores + gates.log()[:, :, None] - math.log(2 * self.window + 1)
-        nothing = torch.einsum("bthd,hd->bth", query, self.null_key.to(query.dtype)).float()
-        nothing = nothing[..., None] + self.null_bias
-        weights = torch.cat((nothing, scores), -1).softmax(-1)[..., 1:]
-        context = torch.einsum("bthl,bthdl->bthd", weights.to(values.dtype), values)
-        return context.flatten(2), weights.sum(-1).mean(-1)
+        # Some frames at a time, so that long recordings take no more than their share.
+        contexts, masses = [], []
+        for begin in range(0, audio.shape[1], _BLOCK):
+            end = min(begin + _BLOCK, audio.shape[1])
+            first, last = max(0, begin - self.window), end + self.window
+            scores = query[:, :, begin:end] @ keys[:, :, first:last].transpose(2, 3)
+            lag = torch.arange(first, first + scores.shape[-1], device=gate.device)
+            lag = lag - torch.arange(begin, end, device=gate.device)[:, None]
+            bias = self.lag_bias[:, (lag + self.window).clamp(0, 2 * self.window)]
+            bias = bias.masked_fill(lag.abs() > self.window, -math.inf)
+            reliability = gate[:, None, None, first:last].log() - math.log(2 * self.window + 1)
+            scores = scores.float() + bias + reliability
+            weights = torch.cat((nothing[:, :, begin:end], scores), -1).softmax(-1)[..., 1:]
+            contexts.append(weights.to(values.dtype) @ values[:, :, first:last])
+            masses.append(weights.sum(-1).mean(1))
+        context = torch.cat(contexts, 2).transpose(1, 2).flatten(2)
+        return context, torch.cat(masses, 1)
 
-    def gather(self, rows: Tensor) -> Tensor:
-        """Rows ``(recording, time, channel)`` around each, ``(recording, time, channel, lag)``."""
-        padded = nn.functional.pad(rows, (0, 0, self.window, self.window))
-        return padded.unfold(1, 2 * self.window + 1, 1)
+    def split_heads(self, rows: Tensor) -> Tensor:
+        """Rows ``(recording, time, channel)`` as ``(recording, head, time, width)``."""
+        return rows.unflatten(-1, (self.heads, self.width)).transpose(1, 2)

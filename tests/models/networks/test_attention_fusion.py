@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from avse_ppl.models.networks import attention_fusion
 from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork, LocalAttention
 from avse_ppl.training.phases.av_predictor import freeze_trunk
 
@@ -90,6 +91,18 @@ def test_attention_looks_within_its_window_only() -> None:
     torch.testing.assert_close(found, again)
     torch.nn.init.normal_(attention.lag_bias)
     assert (attention(audio[:, :4], short)[0] - attention(audio[:, :4], swapped)[0]).abs().max() > 0
+
+
+def test_long_recordings_are_attended_from_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    attention = LocalAttention(6, FEATURES, heads=2, width=4, window=5).requires_grad_(False)
+    torch.nn.init.normal_(attention.lag_bias)
+    audio, visual = torch.randn(2, FRAMES, 6), make_visual()
+    visual[:, 0] = torch.rand(2, FRAMES)
+    whole = attention(audio, visual)
+    monkeypatch.setattr(attention_fusion, "_BLOCK", 7)
+    for one, other in zip(whole, attention(audio, visual), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_lips_share_is_that_of_equal_scores_times_their_reliability() -> None:
