@@ -126,14 +126,14 @@ class AVPredictorRecipe(PredictorRecipe):
     trunk: str = "predictor"
     visual_encoder: str = "lips"
     crop_s: float = 2.08
-    learning_rate: float = 1e-3
-    epochs: int = 16
-    epoch_share: float = 0.5
+    learning_rate: float = 2e-3
+    epochs: int = 14
+    epoch_share: float = 0.25
     speed: tuple[float, float] = (1.0, 1.0)
     snr_db: tuple[float, float] = (-12.0, 6.0)
     causal_share: float = 0.0
     babble: float = 0.4
-    video_dropout: float = 0.25
+    video_dropout: float = 0.3
     audio_dropout: float = 0.15
 
 

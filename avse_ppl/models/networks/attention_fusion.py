@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.networks.tcn import LAST, Prediction, TcnBlock, TcnNetwork, Up
+from avse_ppl.models.networks.tcn import LAST, Prediction, TcnBlock, TcnNetwork
 
 WINDOW = 25  # frames of 16 ms to either side
 _BLOCK = 256  # frames that are attended from at once
@@ -25,11 +24,12 @@ class AttentionFusionNetwork(nn.Module):
         m_t = \sum_{|\tau - t| \le W} \alpha_{t\tau}
 
     with h what the blocks of the trunk make of the mixture, :math:`\alpha` the weights of
-    `LocalAttention` and D further blocks and a decoder like the trunk's, whose last layer starts
-    at 0. The visual reliability :math:`r_\tau` in [0, 1] stands beside a null key, so that where it
-    is 0 throughout the window, m is 0 exactly, and the answer is that of the trunk, bit for bit; so
-    it is without video, and where the network has to do without the future. Log error as well as
-    mask are corrected: the network may state that lips have made it surer.
+    `LocalAttention` and D further blocks, from whose places a linear layer leads to the bands,
+    where it meets what the trunk's decoder ended in; the last layer starts at 0. The visual
+    reliability :math:`r_\tau` in [0, 1] stands beside a null key, so that where it is 0 throughout
+    the window, m is 0 exactly, and the answer is that of the trunk, bit for bit; so it is without
+    video, and where the network has to do without the future. Log error as well as mask are
+    corrected: the network may state that lips have made it surer.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class AttentionFusionNetwork(nn.Module):
         heads: int = 4,
         width: int = 32,
         window: int = WINDOW,
-        blocks: int = 4,
+        blocks: int = 3,
     ) -> None:
         super().__init__()
         self.freq, self.visual = freq, visual
@@ -82,9 +82,11 @@ class AttentionFusionNetwork(nn.Module):
         self.attention = LocalAttention(places * channels, visual, heads, width, window)
         self.join = nn.Linear(heads * width, places * channels)
         self.blocks = nn.ModuleList(TcnBlock(channels, inner, places, 2**k) for k in range(blocks))
-        up = (*widths[::-1], LAST)
-        self.decoder = nn.ModuleList(Up(a, b) for a, b in pairwise(up))
-        self.output = nn.Linear(self.trunk.output.in_features, self.trunk.output.out_features)
+        self.norm = nn.LayerNorm(channels)
+        self.bands = -(-self.trunk.sizes[0] // places)  # of a place
+        self.spread = nn.Linear(channels, self.bands * LAST)
+        ends = self.trunk.output.in_features
+        self.output = nn.Linear(ends + 2 * LAST, self.trunk.output.out_features)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
 
@@ -116,26 +118,27 @@ class AttentionFusionNetwork(nn.Module):
         ends = torch.cat((trunk.decode(hidden, skips), bands.to(hidden.dtype)), -1)
         outputs = trunk.output(ends)
         if visual is not None and not causal:
-            outputs = outputs + self.correct(hidden, skips, bands, visual, heard)
+            outputs = outputs + self.correct(hidden, ends, visual, heard)
         return trunk.predict(outputs, mixture)
 
     def correct(
-        self,
-        hidden: Tensor,
-        skips: Sequence[Tensor],
-        bands: Tensor,
-        visual: Tensor,
-        heard: Tensor | None = None,
+        self, hidden: Tensor, ends: Tensor, visual: Tensor, heard: Tensor | None = None
     ) -> Tensor:
-        """What the lips add to the outputs, ``(recording, time, band, 3)``; 0 without them."""
+        """What the lips add to the outputs, ``(recording, time, band, 3)``; 0 without them.
+
+        From what the blocks of the trunk made of the mixture, and what its decoder ended in.
+        """
         if heard is not None:
             hidden = hidden * heard[:, :, None, None].to(hidden.dtype)
         context, mass = self.attention(hidden.flatten(2), visual)
         x = hidden + self.join(context).reshape(hidden.shape)
         for block in self.blocks:
             x = block(x)
-        x = self.trunk.decode(x, skips, self.decoder)
-        return mass[:, :, None, None] * self.output(torch.cat((x, bands.to(x.dtype)), -1))
+        # From places to the bands, and there beside what the trunk found in each.
+        x = nn.functional.relu(self.spread(self.norm(x)))
+        x = x.unflatten(-1, (self.bands, LAST)).flatten(2, 3)[:, :, : ends.shape[2]]
+        together = torch.cat((x, x * ends[..., :LAST], ends), -1)
+        return mass[:, :, None, None] * self.output(together)
 
 
 class LocalAttention(nn.Module):

@@ -152,12 +152,9 @@ class TcnNetwork(nn.Module):
                 x, past[index] = cast(TcnBlock, block).step(x, past[index])
         return x, skips
 
-    def decode(
-        self, x: Tensor, skips: Sequence[Tensor], layers: nn.ModuleList | None = None
-    ) -> Tensor:
-        """Back to the bands, ``(recording, time, band, channel)``, by these layers or its own."""
-        sizes = self.sizes[-2::-1]
-        for layer, skip, size in zip(layers or self.decoder, skips[::-1], sizes, strict=True):
+    def decode(self, x: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Back to the bands, ``(recording, time, band, channel)``."""
+        for layer, skip, size in zip(self.decoder, skips[::-1], self.sizes[-2::-1], strict=True):
             x = layer(x + skip, size)
         return x
 
