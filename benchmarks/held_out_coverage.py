@@ -21,7 +21,7 @@ from varied_mixtures import VariedMixture, make_foreign_mixtures, make_varied_mi
 from avse_ppl import NMF, Scene, load_speech
 from avse_ppl.evaluation.calibration import Coverage, coverage
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
-from avse_ppl.pipeline.catalog import resolve_inference
+from avse_ppl.pipeline.catalog import resolve_inference, resolve_predictor
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.posterior.recalibration import TABLES, Recalibration
 
@@ -31,11 +31,12 @@ FITTED_ON = (
 )
 Case = tuple[Posterior, VariedMixture]
 KINDS = ("bins", "bins_by_energy", "waveform", "waveform_by_energy")
-# Tables: inference method, speech prior, mixtures of each corpus.
+# Tables: inference method, speech prior, predictor, mixtures of each corpus.
 SHIPPED = {
-    "svi": ("svi", "tcvae", 40),
-    "guided-latent-diffusion": ("guided", "latent-diffusion", 20),
-    "guided-score": ("guided", "score", 20),
+    "svi": ("svi", "tcvae", "none", 40),
+    "svi-deepfilternet": ("svi", "tcvae", "deepfilternet", 40),
+    "guided-latent-diffusion": ("guided", "latent-diffusion", "none", 20),
+    "guided-score": ("guided", "score", "none", 20),
 }
 _LOW = 0.7  # coverage of the 90 % regions of a recording
 
@@ -71,18 +72,25 @@ def measure() -> dict[str, Table]:
 
 
 def infer(
-    mixtures: Sequence[VariedMixture], speech: str = "tcvae", inference: str = "svi"
-) -> list[Case]:
-    """Posterior of each mixture, by default under the default scene and method."""
+    mixtures: Sequence[VariedMixture], inference: str = "svi", speech: str = "tcvae",
+    predictor: str | None = None,
+) -> list[Case]:  # fmt: skip
+    """Posterior of each mixture, by default under the default scene and method.
+
+    Those in which a predictor was found not to be one of speech are left out.
+    """
     torch.set_num_threads(1)
-    scene, method = Scene(load_speech(speech), NMF()), resolve_inference(inference, device="cpu")
-    return [(method(scene, m.mixture, seed=0), m) for m in mixtures]
+    chosen = resolve_predictor(predictor, inference)
+    scene = Scene(load_speech(speech), NMF(), predictor=chosen)
+    method = resolve_inference(inference, device="cpu")
+    found = [(method(scene, m.mixture, seed=0), m) for m in mixtures]
+    return [(p, m) for p, m in found if p.kind.pooled == (chosen is not None)]
 
 
 def ship(name: str) -> None:
     """Fit one of the tables of the library and save it."""
-    inference, speech, per_corpus = SHIPPED[name]
-    cases = infer(make_varied_mixtures(SHARED / "data", per_corpus), speech, inference)
+    *parts, per_corpus = SHIPPED[name]
+    cases = infer(make_varied_mixtures(SHARED / "data", per_corpus), *parts)
     print(fit(cases).save(TABLES / f"{name}.json"))
 
 

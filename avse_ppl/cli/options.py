@@ -36,14 +36,15 @@ PredictorOption = Annotated[
         help="Another enhancer as evidence about the speech: a name listed by [bold]avse-ppl "
         "predictors[/], your own function, the description of an ONNX model (.toml, .json), or a "
         "folder of [bold]avse-ppl predictors fit[/].",
-        show_default="none",
+        show_default="deepfilternet where it is installed",
     ),
 ]
 PredictorOptionalOption = Annotated[
     bool,
     typer.Option(
         "--predictor-optional",
-        help="Enhance without the predictor, with a warning, where it is missing or fails.",
+        help="Enhance without the predictor asked for, with a warning, where it is missing or "
+        "fails.",
     ),
 ]
 TimeLimitOption = Annotated[

@@ -77,6 +77,7 @@ class Amortized(InferenceMethod):
 
     name: ClassVar[str] = "amortized"
     uses_encoder: ClassVar[bool] = False
+    takes_predictor: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

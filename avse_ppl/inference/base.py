@@ -266,6 +266,7 @@ class InferenceMethod(ABC):
 
     name: ClassVar[str]
     uses_encoder: ClassVar[bool] = True  # whether speech priors may measure by their encoders
+    takes_predictor: ClassVar[bool] = True  # whether a predictor may be evidence about speech
     faster: ClassVar[str] = ""  # what is, said where a run takes long
 
     def __post_init__(self) -> None:

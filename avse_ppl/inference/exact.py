@@ -64,6 +64,7 @@ class Exact(InferenceMethod):
     dtype: torch.dtype = torch.float64
 
     name: ClassVar[str] = "exact"
+    takes_predictor: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,6 +14,7 @@ from avse_ppl.inference.base import InferenceMethod, Progress
 from avse_ppl.inference.mcmc.hmc import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
+from avse_ppl.models.predictors.adapters import NO_PREDICTOR, PREDICTORS
 from avse_ppl.models.predictors.adapters import resolve_predictor as load_predictor
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
@@ -23,7 +24,7 @@ from avse_ppl.models.visual.reliability import RELIABILITIES
 from avse_ppl.utils.imports import import_function
 
 DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
-DEFAULT_PREDICTOR: str | None = None  # none
+DEFAULT_PREDICTORS = ("deepfilternet",)  # the first that is installed
 NOISE_MODELS: Mapping[str, str] = MappingProxyType(
     {name: entry.description for name, entry in MODELS.items()}
 )
@@ -98,8 +99,8 @@ def resolve_reliability(reliability: Any) -> Any:
     return RELIABILITIES[reliability]
 
 
-def resolve_predictor(predictor: Any) -> Predictor | None:
-    """Predictor from whatever stands for one, see `adapters`; None: `DEFAULT_PREDICTOR`.
+def resolve_predictor(predictor: Any, inference: Any) -> Predictor | None:
+    """Predictor from whatever stands for one, see `adapters`; None: the default for a method.
 
     Raises
     ------
@@ -110,10 +111,27 @@ def resolve_predictor(predictor: Any) -> Predictor | None:
 
     Examples
     --------
-    >>> resolve_predictor("none") is None
+    >>> resolve_predictor("none", "svi") is None
     True
     """
-    return load_predictor(DEFAULT_PREDICTOR if predictor is None else predictor)
+    return load_predictor(default_predictor(inference) if predictor is None else predictor)
+
+
+def default_predictor(inference: Any) -> str:
+    """Name of the predictor that is taken unless another is asked for, or ``"none"``.
+
+    The first of `DEFAULT_PREDICTORS` that is installed, if the inference method takes one.
+
+    Examples
+    --------
+    >>> default_predictor("exact")
+    'none'
+    """
+    if getattr(resolve_inference(inference), "takes_predictor", False):
+        for name in DEFAULT_PREDICTORS:
+            if PREDICTORS[name].is_installed():
+                return name
+    return NO_PREDICTOR
 
 
 def default_inference(speech: Any) -> str:

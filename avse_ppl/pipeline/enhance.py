@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.evaluation.suitability import average_scores, doubt_recording, score_suitability
-from avse_ppl.inference.amortized import Amortized
 from avse_ppl.inference.base import Progress
+from avse_ppl.inference.core.build_posterior import name_parts
 from avse_ppl.inference.core.setup import check_seeds, resolve_device
 from avse_ppl.inference.core.video import check_audio_visual
+from avse_ppl.models.predictors.adapters import NO_PREDICTOR
 from avse_ppl.models.predictors.checks import PredictorError
-from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import NoiseModel, Scene, SpeechPrior, VisualReliability
 from avse_ppl.models.validation import check_positive
 from avse_ppl.pipeline.batching import Chunk, group_by_length, split_channels
@@ -162,11 +162,12 @@ def enhance(
     predictor
         Another enhancer, whose answer is evidence about the speech: a name of
         `avse_ppl.models.predictors.adapters.PREDICTORS`, the description of an ONNX model,
-        ``"module:function"``, several of these with "+" between them, a function ``(wave,
-        sample_rate_hz) -> wave``, or a `Predictor`. ``"none"``: no predictor. None: the default of
-        `avse_ppl.pipeline.catalog`.
+        ``"module:function"``, a function ``(wave, sample_rate_hz) -> wave``, or a `Predictor`.
+        ``"none"``: no predictor. None: ``"deepfilternet"`` where it is installed (the extra
+        ``predictors``) and the inference method takes a predictor; the result says what took part.
     predictor_optional
-        Whether to do without a predictor that is missing or fails, with a warning on the result.
+        Whether to do without a predictor that is missing or fails, with a warning on the result;
+        so it is for the default.
 
     Returns
     -------
@@ -289,8 +290,10 @@ class Enhancer:
         scene = Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
         method = inference or default_inference(prior)
         self = cls(scene, method, **settings)
+        if predictor is None:  # nobody asked for it
+            self = replace(self, predictor_optional=True)
         try:
-            found: Any = resolve_predictor(predictor)
+            found: Any = resolve_predictor(predictor, method)
             self = replace(self, scene=replace(scene, predictor=found))
         except PredictorError as error:
             if not self.predictor_optional:
@@ -306,8 +309,7 @@ class Enhancer:
         if self.recalibrate and isinstance(method, str):
             from avse_ppl.posterior.recalibration import find_shipped
 
-            names = {"speech": name_of(scene.speech), "noise": name_of(scene.noise)}
-            find_shipped(routine=method, **names)
+            find_shipped(routine=method, **{"predictor": NO_PREDICTOR, **name_parts(self.scene)})
         return self
 
     def enhance(self, observations: Sequence[Observation]) -> list[Enhanced]:
@@ -337,7 +339,7 @@ class Enhancer:
         remarks: list[list[str]] = [[] for _ in audios]
         scores: dict[Chunk, dict[str, float] | None] = {}
         predictors: list[str | None] = [None] * len(audios)
-        pooled = not isinstance(method, Amortized)  # which runs its network itself
+        pooled = getattr(method, "takes_predictor", True)
         batches = (
             part
             for batch in group_by_length(chunks, lambda chunk: chunk.n_samples / rate_hz)

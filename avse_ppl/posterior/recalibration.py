@@ -15,7 +15,7 @@ TABLES = Path(__file__).parent / "tables"
 MAIN = 0.9  # the mass at which variances are matched
 _LARGEST_LOG_SCALE = 20.0  # of the scale of draws: e^20 is no recalibration of anything
 _LARGEST_EDGE_DB = 1000.0
-_ORIGIN = ("routine", "kind", "speech", "noise")
+_ORIGIN = ("routine", "kind", "speech", "noise", "predictor")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Recalibration:
         :math:`q_{gp}`, ``(group, probability)``.
     log_scale, log_spread
         a and :math:`\tau`.
+    predictor
+        Name of the predictor that took part; ``"none"`` without.
 
     References
     ----------
@@ -78,6 +80,7 @@ class Recalibration:
     quantiles: tuple[tuple[float, ...], ...]
     log_scale: float = 0.0
     log_spread: float = 0.0
+    predictor: str = "none"
 
     def apply(self, posterior: Posterior, *, seed: int = 0) -> Posterior:
         """Recalibrated posterior: same mean, other variance and waveform draws.
@@ -191,7 +194,7 @@ class Recalibration:
 
     def check_fields(self) -> None:
         """Raise ``ValueError`` unless the table is one: finite, growing, and of matching sizes."""
-        for name in ("routine", "kind", "speech", "noise", "fitted_on"):
+        for name in (*_ORIGIN, "fitted_on"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected a text")
         if type(self.recordings) is not int:
@@ -245,7 +248,9 @@ def recalibration_for(posterior: Posterior) -> Recalibration:
 
 
 def find_shipped(**wanted: str) -> Recalibration:
-    """Find the shipped recalibration by ``routine``, ``speech``, ``noise`` and perhaps ``kind``.
+    """Find the shipped recalibration by the names of an origin, ``routine`` and others.
+
+    What is not given may be anything; the first that fits is taken.
 
     Raises
     ------
@@ -254,14 +259,17 @@ def find_shipped(**wanted: str) -> Recalibration:
 
     Examples
     --------
-    >>> find_shipped(routine="svi", speech="tcvae", noise="NMF").kind
+    >>> find_shipped(routine="svi", speech="tcvae", predictor="none").kind
     'variational, amortised prior, tempered 0.25'
     """
     tables = shipped_recalibrations()
     for table in tables:
         if all(getattr(table, name) == value for name, value in wanted.items()):
             return table
-    known = "; ".join(f"{t.routine} ({t.kind}) with {t.speech} and {t.noise}" for t in tables)
+    known = "; ".join(
+        f"{t.routine} ({t.kind}) with {t.speech}, {t.noise} and predictor {t.predictor}"
+        for t in tables
+    )
     asked = ", ".join(f"{name} {value!r}" for name, value in wanted.items())
     raise ValueError(
         f"no recalibration is shipped for {asked}; there are: {known}. Leave it out, or fit one "
@@ -270,8 +278,10 @@ def find_shipped(**wanted: str) -> Recalibration:
 
 
 def origin(posterior: Posterior) -> dict[str, str]:
-    """Inference method, kind, prior and noise model of a posterior."""
+    """Inference method, kind, prior, noise model and predictor of a posterior."""
     names = {name: str(posterior.attrs.get(name, "unknown")) for name in _ORIGIN}
+    if not posterior.kind.pooled:
+        names["predictor"] = "none"
     return {**names, "kind": posterior.kind}
 
 

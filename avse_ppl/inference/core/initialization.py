@@ -20,6 +20,7 @@ from avse_ppl.models.visual.gate import Switch, apply_gate, presence_gate
 from avse_ppl.signal.stft import Spectrogram
 
 _NOISE_FITS = 20
+_WIDEST = 2.0  # standard deviations of the prior
 _UNKNOWN_SD = 1e3  # of latents of which nothing was measured
 
 
@@ -49,6 +50,16 @@ def warm_start(
         known = {name: value for name, value in noise.items() if name in location}
         location |= density.unconstrain(known)
     return location, log_sd
+
+
+def limit_log_sd(density: LogDensity) -> Values:
+    """Largest log standard deviation of each latent of a normal guide: that of twice its prior's.
+
+    One draw a step hardly holds wide scales back. Of powers, whose logarithm is inferred, only the
+    few draws in which they are huge say that they are too wide; between them the scales wander
+    until a power overflows.
+    """
+    return {site.name: (_WIDEST * site.spread).clamp_min(1e-6).log() for site in density.sites}
 
 
 def compute_gate(scene: Scene, mixture: Spectrogram) -> Tensor:

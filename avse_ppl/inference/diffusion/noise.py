@@ -12,7 +12,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.core.adam import Adam
-from avse_ppl.inference.core.initialization import warm_start
+from avse_ppl.inference.core.initialization import limit_log_sd, warm_start
 from avse_ppl.inference.core.log_density import LogDensity, Values, noise_log_prior
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.mala import MetropolisLangevin
@@ -107,6 +107,8 @@ class NoiseFit:
             self.optimiser.clear_gradients()
             (-(joint + entropy).sum()).backward()
             self.optimiser.step(_LEARNING_RATE)
+            for name, limit in limit_log_sd(self.density).items():
+                self.log_sd[name].data.clamp_(max=limit)
 
     def sample(self, law: ComplexNormal, updates: int) -> None:
         """Draw the latents given the distribution of speech, by so many moves of a chain.

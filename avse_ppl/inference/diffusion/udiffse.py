@@ -95,6 +95,7 @@ class UDiffSE(InferenceMethod):
 
     name: ClassVar[str] = "guided-udiffse"
     uses_encoder: ClassVar[bool] = False
+    takes_predictor: ClassVar[bool] = False
     faster: ClassVar[str] = "fewer steps or em_iterations, 'guided', or a GPU"
     # No settings here: each chain leaves one draw, and lambda tempers.
     draws: ClassVar[int] = 1  # type: ignore[misc]

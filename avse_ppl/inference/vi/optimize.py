@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avse_ppl.inference.core.adam import Adam
 from avse_ppl.inference.core.fit_noise import fit_noise, residual_power
+from avse_ppl.inference.core.initialization import limit_log_sd
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import Guide
@@ -112,7 +113,7 @@ def maximise_elbo(
         If the bound has no maximum: it is not finite, or rises as the guide leaves all that the
         prior expects.
     """
-    start = guide.location.detach().clone()
+    start, widest = guide.location.detach().clone(), guide.layout.join(limit_log_sd(density))
     # Correlations have a long way to go from none, and a rate of their own.
     groups = [(Adam([guide.location, guide.log_sd], _BETAS), 1.0)]
     if guide.correlation.parameters():
@@ -143,6 +144,7 @@ def maximise_elbo(
         rates = settings.learning_rate * shares.to(damping) * damping * usable
         for adam, rate in groups:
             adam.step(rate * rates)
+        guide.log_sd.data.clamp_(max=widest)
         trace.append(elbo.detach())
         going.append(shares > 0.0)
         try:

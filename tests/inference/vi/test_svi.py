@@ -25,6 +25,7 @@ from avse_ppl.inference.core.convergence import NOTICEABLE
 from avse_ppl.inference.core.initialization import warm_start
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
+from avse_ppl.inference.core.resources import limit_threads
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, TELLING_LATENTS, compute_k_hat, describe_k_hat
@@ -218,12 +219,27 @@ def test_a_bound_that_is_no_number_is_refused():
         check_finite(trace)
 
     def overflowing(frames):
-        level = pyro.sample("level", dist.LogNormal(torch.tensor(-1.0), 1.0))
+        level = pyro.sample("level", dist.LogNormal(torch.tensor(-0.82), 1.0))
         return ComplexNormal(0.0, 0.3 + (200.0 * level).exp())
 
     scene = Scene(GaussianSpeech(stft=STFT), overflowing)
     with pytest.raises(ValueError, match="is not finite: improper or unbounded"):
         replace(FAST, steps=60, learning_rate=2.0, tolerance=0)(scene, waves(1), seed=0)
+
+
+def test_no_scale_is_wider_than_twice_that_of_the_prior():
+    # Components of noise that a nearly clean recording does not need are free to wander.
+    speech, rain = (load_audio(BUNDLED / f"{name}.flac").samples for name in ("speech", "rain"))
+    mixture = mix(speech[8000:20000], rain, 40.0, seed=0).mixture
+    prior = load_speech("tcvae")
+    density = LogDensity(Scene(prior, NMF(4)), prior.stft.analyse(mixture))
+    streams = RandomStreams(0, 1, torch.device("cpu"))
+    with limit_threads(density.mixture):
+        guide, _ = SVI(steps=40, tolerance=0).fit_guide(density, streams)
+    scales = guide.layout.split(guide.log_sd.detach().exp())
+    ratios = {site.name: float((scales[site.name] / site.spread).max()) for site in density.sites}
+    assert max(ratios.values()) <= 2.0 + 1e-5
+    assert ratios["noise.activations"] > 1.9  # some come to it
 
 
 def test_far_from_the_start_alone_is_no_reason():
