@@ -126,6 +126,7 @@ class AVPredictorRecipe(PredictorRecipe):
     trunk: str = "predictor"
     visual_encoder: str = "lips"
     crop_s: float = 2.08
+    batch: int = 5
     learning_rate: float = 2e-3
     epochs: int = 14
     epoch_share: float = 0.25
