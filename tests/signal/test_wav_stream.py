@@ -102,7 +102,7 @@ def test_int16_goes_through_unchanged_and_loud_samples_are_clipped():
         (b"", "stdin is empty"),
         (b"fLaC" + bytes(40), "begins with b'fLaC"),
         (b"RIFF1234AVI ", "expected a WAV file"),
-        (write_wav()[:11], "begins with b'RIFF"),
+        (write_wav()[:11], "ends before the samples"),
         (write_wav()[:12], "ends before the samples"),
         (write_wav()[:30], "ends before the samples"),
         (b"RIFF1234WAVEdata" + bytes(40), "does not say what its samples are"),
