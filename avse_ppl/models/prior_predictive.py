@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import serialise
 from avse_ppl.models.protocols import Denoiser, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.simulate import simulate
 from avse_ppl.models.validation import check_count, check_positive
+from avse_ppl.signal.stft import Stft
 
 _PEAK = 0.5  # of the loudest draw: the scale of a scene is relative to the recording's
 
@@ -95,16 +97,34 @@ def draw_prior_predictive(
         state = np.random.SeedSequence(seed, spawn_key=(1,)).generate_state(1)
         generator = torch.Generator().manual_seed(int(state[0]))
         shape = (draws, frames.freq, frames.time)
-        waves = [
-            np.stack([
-                stft.draw_waveform(mean, sd, n_samples, generator).numpy()
-                for mean, sd in zip(
-                    law.mean.expand(shape), law.power.sqrt().expand(shape), strict=True
-                )
-            ])
+        speech, noise = (
+            draw_law_waveforms(law, shape, n_samples, stft, generator)
             for law in (laws.speech, laws.noise)
-        ]  # fmt: skip
-    speech, noise = waves
+        )
     gain = _PEAK / max(float(np.abs(speech + noise).max()), 1e-12)
     speech, noise = speech * np.float32(gain), noise * np.float32(gain)
     return PriorPredictive(speech + noise, speech, noise, stft.sample_rate_hz)
+
+
+def draw_law_waveforms(
+    law: ComplexNormal,
+    shape: tuple[int, int, int],
+    n_samples: int,
+    stft: Stft,
+    generator: torch.Generator,
+) -> np.ndarray:
+    """Draw one waveform ``(sample,)`` from each row of a law ``(row, freq, time)``, stacked.
+
+    Examples
+    --------
+    >>> law = ComplexNormal(torch.zeros(()), torch.ones(()))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> draw_law_waveforms(law, (2, 513, 17), 4096, Stft(), generator).shape
+    (2, 4096)
+    """
+    means, sds = law.mean.expand(shape), law.power.sqrt().expand(shape)
+    rows = [
+        stft.draw_waveform(mean, sd, n_samples, generator).numpy()
+        for mean, sd in zip(means, sds, strict=True)
+    ]
+    return np.stack(rows)
