@@ -68,7 +68,8 @@ class PosteriorDifference:
     @property
     def level_db(self) -> float:
         """Level of the difference relative to the enhanced speech, dB."""
-        return ratio_db(np.mean(square(self.wave)), np.mean(square(self.mean_wave)))
+        powers = [float(np.mean(square(wave))) for wave in (self.wave, self.mean_wave)]
+        return ratio_db(*powers)
 
     @property
     def mean_sd_units(self) -> float:

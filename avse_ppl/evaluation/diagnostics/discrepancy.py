@@ -155,7 +155,7 @@ def draw_posterior_predictive(
     stft, [n_samples] = mixture.stft, mixture.n_samples
     generator = torch.Generator().manual_seed(seed)
     scale = float(mixture.scale[0])
-    shape = (1, *mixture.values.shape[1:])
+    shape = (1, mixture.frames.freq, mixture.frames.time)
     rows = []
     with torch.no_grad():
         for values in latent_draws(posterior, draws, mixture.scale.device):
