@@ -73,9 +73,10 @@ def use_style() -> Iterator[None]:
     False
     """
     import matplotlib
+    from matplotlib import rcsetup
 
     colours, styles = zip(*LINES, strict=True)
-    cycle = matplotlib.cycler(color=colours, linestyle=styles)
+    cycle = rcsetup.cycler(color=colours, linestyle=styles)
     settings: Any = {**STYLE, "axes.prop_cycle": cycle}
     with matplotlib.rc_context(settings):
         yield
