@@ -16,7 +16,7 @@ BEGIN, END = "## Rooms\n", "## Decisions\n"
 # In the order of the data; folders inside one follow it.
 ORDER = (
     "signal", "distributions", "models", "inference", "posterior", "evaluation", "video", "data",
-    "training", "plotting", "pipeline", "cli", "utils",
+    "training", "plotting", "report", "pipeline", "cli", "utils",
 )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ REQUIRED: Mapping[str, str] = MappingProxyType(
         "torchmetrics": "torchmetrics",
         "pystoi": "pystoi",
         "matplotlib": "matplotlib",
+        "jinja2": "jinja2",
     }
 )
 

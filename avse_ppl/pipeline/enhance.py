@@ -50,6 +50,7 @@ from avse_ppl.posterior.combine import (
 )
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio
+from avse_ppl.utils.version import list_versions
 
 _DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
 
@@ -386,6 +387,9 @@ class Enhancer:
             )
             doubts = doubt_recording(suitability, observations[i].lips is not None)
             texts = tuple(dict.fromkeys([*self.remarks, *remarks[i], *doubts]))
+            if posterior is not None:  # for reports of it
+                facts = {"cost": cost, "suitability": suitability, "versions": list_versions()}
+                posterior = replace(posterior, attrs={**posterior.attrs, **facts})
             enhanced.append(
                 Enhanced(speech, posterior, cost, kinds[i], texts, suitability, predictors[i])
             )

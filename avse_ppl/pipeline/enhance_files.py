@@ -11,7 +11,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,6 +244,8 @@ def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Out
     """Write the posterior and the speech of a job."""
     posterior, texts = result.posterior, list(remarks)
     nc = job.posterior if posterior is not None else None
+    if posterior is not None:
+        posterior = replace(posterior, attrs={**posterior.attrs, "recording": job.input.name})
     try:
         with collect_warnings(texts):
             if posterior is not None and nc is not None:

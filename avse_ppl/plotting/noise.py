@@ -30,7 +30,7 @@ def find_noise_factors(posterior: Posterior) -> list[str]:
 def compute_noise_factors(
     posterior: Posterior, site: str = "noise", recording: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean of spectra and activations, the loudest component first.
+    """Posterior median of spectra and activations, the loudest component first.
 
     Spectra are scaled to a mean of 1 and activations by what that took, so that these are powers:
     the mean of the mixture is 1. Components may change places between chains: the first counts.
@@ -52,8 +52,11 @@ def compute_noise_factors(
     spectra = one.latents[f"{site}{SPECTRA}"][0, :, 0]  # (draw, freq, component)
     activations = one.latents[f"{site}{ACTIVATIONS}"][0, :, 0]  # (draw, component, time)
     scale = spectra.mean(axis=1)
-    spectra = (spectra / np.maximum(scale[:, None], 1e-30)).mean(axis=0).T
-    activations = (activations * scale[:, :, None]).mean(axis=0)
+    spectra = np.median(spectra / np.maximum(scale[:, None], 1e-30), axis=0).T
+    activations = np.median(activations * scale[:, :, None], axis=0)
+    # Medians of bins do not add up to the same as those of means.
+    level = np.maximum(spectra.mean(axis=1, keepdims=True), 1e-30)
+    spectra, activations = spectra / level, activations * level
     order = np.argsort(-activations.mean(axis=1))
     return spectra[order], activations[order]
 
