@@ -45,32 +45,33 @@ def browser():
         started.close()
 
 
-@pytest.fixture
-def open_page(browser, page_file):
-    """Open the page from its file; what it says on the console, or asks for, ends the test."""
-    pages, said, asked = [], [], []
-
-    def start(width=1440, scheme="light"):
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(page_file.as_uri())
-        page.wait_for_selector("html[data-ready]", timeout=60_000)
-        pages.append(page)
-        return page
-
-    yield start
-    for page in pages:
-        page.close()
+@pytest.fixture(scope="module")
+def opened(browser, page_file):
+    """Open the page from its file; what it says on the console, or asks for, is an error."""
+    said, asked = [], []
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(page_file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    yield page
+    page.close()
     assert said == []
     assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
 
 
+@pytest.fixture
+def page(opened):
+    opened.set_viewport_size({"width": 1440, "height": 900})
+    opened.emulate_media(media="screen", color_scheme="light")
+    return opened
+
+
 @pytest.mark.parametrize("width", [375, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_overflows(open_page, width, scheme):
-    page = open_page(width, scheme)
+def test_nothing_overflows(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     wide = page.evaluate(
         """[...document.querySelectorAll('main *, header *, nav *')].filter((element) => {
@@ -79,11 +80,9 @@ def test_nothing_overflows(open_page, width, scheme):
            }).map((element) => element.outerHTML.slice(0, 80))"""
     )
     assert wide == []
-    assert page.evaluate("document.documentElement.dataset.theme") == scheme
 
 
-def test_sounds_play_one_at_a_time(open_page):
-    page = open_page()
+def test_sounds_play_one_at_a_time(page):
     durations = page.evaluate(
         """Promise.all([...document.querySelectorAll('audio')].map(async (player) => {
              if (player.readyState < 1) {
@@ -107,8 +106,7 @@ def test_sounds_play_one_at_a_time(open_page):
     assert found[0] and 0.5 <= found[1] <= 1.0
 
 
-def test_charts_tell_values_and_zoom(open_page):
-    page = open_page()
+def test_charts_tell_values_and_zoom(page):
     chart = page.locator("#recording-0-level")
     canvas, readout = chart.locator("canvas.cursor"), chart.locator(".readout")
     canvas.scroll_into_view_if_needed()
@@ -117,6 +115,7 @@ def test_charts_tell_values_and_zoom(open_page):
     text = readout.inner_text()
     assert text.startswith("time 0.50") and "posterior median" in text and "dB" in text
     maps = page.locator("#recording-0-spectrograms")
+    maps.locator("canvas.cursor").scroll_into_view_if_needed()
     area = maps.locator("canvas.cursor").bounding_box()
     page.mouse.move(area["x"] + 200, area["y"] + 120)
     assert "noisy" in maps.locator(".readout").inner_text()
@@ -148,10 +147,11 @@ def test_charts_tell_values_and_zoom(open_page):
     assert show_axis(0) == pytest.approx([0.0, 1.0], abs=0.01)
 
 
-def test_the_keyboard_reaches_everything(open_page):
-    page = open_page()
-    reached = []
-    for _ in range(30):
+def test_the_keyboard_reaches_everything(page):
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    page.evaluate("document.querySelector('.skip').focus()")
+    reached = ["skip"]
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
@@ -172,10 +172,13 @@ def test_the_keyboard_reaches_everything(open_page):
     assert page.locator("#recording-0-spectrograms .readout").inner_text().startswith("time 0.535")
 
 
-def test_the_theme_is_toggled(open_page):
-    page = open_page(scheme="light")
+def test_the_theme_follows_the_system_until_it_is_toggled(page):
     paper = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(paper)
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_selector(f"html[data-theme={scheme}]")
+        assert (page.evaluate(paper) == light) == (scheme == "light")
     page.locator("#theme").focus()
     page.keyboard.press("Enter")
     assert page.evaluate(paper) != light
@@ -184,8 +187,7 @@ def test_the_theme_is_toggled(open_page):
     assert page.evaluate(paper) == light
 
 
-def test_charts_print_and_players_do_not(open_page):
-    page = open_page(scheme="dark")
+def test_charts_print_and_players_do_not(page):
     page.emulate_media(media="print")
     assert page.locator("audio").first.is_hidden() and page.locator("nav").is_hidden()
     assert page.locator("#recording-0-level canvas").first.is_visible()
