@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[Path | None, int | None]] = {
     "convergence": (DATA, 1),
     "bridge": (DATA, 1),
     "held_out_coverage": (DATA, 1),
+    "functional_coverage": (DATA, 1),
     "noise_models": (DATA, 1),
     "svi": (None, 1),
     "nuts": (None, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import h5py
 import pytest
@@ -71,6 +72,7 @@ def test_several_recordings_have_a_column(folder):
         (["p.nc", "--segments", "words.csv", "-o", "out.txt"], "a name ending in .csv"),
         (["p.nc", "--segments", "words.csv", "-o", "words.csv"], "would overwrite an input"),
         (["p.nc", "--segments", "words.csv", "--probability", "90"], "between 0 and 1, not 90"),
+        (["p.nc", "--segments", "words.csv", "--recalibrate"], "no recalibration is shipped for"),
         (["p.nc", "--segments", "words.csv", "--tier", "w"], "no segments of the tier 'w'"),
     ],
 )
@@ -84,6 +86,4 @@ def test_refusals_are_one_line(folder, monkeypatch, words, said):
         file.attrs["avse_ppl_format"] = 7
     scene = Scene(GaussianSpeech(stft=STFT, gain_sd_db=0.0), known_noise)
     Exact(draws=2, waveforms=False)(scene, waves(1, 3200)[0], seed=0).save(folder / "bare.nc")
-    import re
-
     assert re.search(said, error_of(run_cli("summarise", *words)))

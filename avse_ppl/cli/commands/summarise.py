@@ -42,7 +42,7 @@ Praat TextGrid saved as text, or RTTM. Segments of one tier or speaker must not 
 
 \b
   avse-ppl enhance noisy.wav -o enhanced.wav --posterior posterior.nc
-  avse-ppl summarise posterior.nc --segments words.csv
+  avse-ppl summarise posterior.nc --segments words.csv --recalibrate
   avse-ppl summarise posterior.nc --segments words.TextGrid --tier words -o table.csv
   avse-ppl summarise posterior.nc --segments turns.rttm --functional level --functional f0
 
@@ -78,6 +78,14 @@ ProbabilityOption = Annotated[float, typer.Option(metavar="P", help="Mass of the
 IntervalOption = Annotated[
     Interval, typer.Option(help="Between two quantiles, or the shortest (highest density).")
 ]
+RecalibrateOption = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate",
+        help="Scale the draws first so that intervals cover as they state, as in "
+        "[bold]avse-ppl enhance[/].",
+    ),
+]
 TierOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Only segments of this tier, or speaker.")
 ]
@@ -91,6 +99,7 @@ def summarise(
     probability: ProbabilityOption = 0.9,
     interval: IntervalOption = Interval.equal_tailed,
     tier: TierOption = None,
+    recalibrate: RecalibrateOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Summarise segments; see ``HELP``."""
@@ -116,6 +125,8 @@ def summarise(
 
         with console.redirect_stdout():
             loaded = Posterior.load(posterior)
+            if recalibrate:
+                loaded = loaded.recalibrated()
             rows = summarise_segments(
                 loaded, found, names, probability=probability, interval=interval.value
             )  # type: ignore[arg-type]
