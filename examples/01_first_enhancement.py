@@ -2,8 +2,8 @@
 
 Run it with ``make demo``. It mixes a bundled GRID sentence (CC BY 4.0) with a bundled recording of
 rain (CC BY 3.0) at 0 dB, enhances it with the shipped recurrent prior, scores input and output
-against the clean sentence, and writes ``out/enhanced.wav``, ``out/posterior.nc`` and
-``out/enhancement.png``.
+against the clean sentence, and writes ``out/enhanced.wav``, ``out/posterior.nc``,
+``out/enhancement.png`` and ``out/report.html``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import avse_ppl
 from avse_ppl.data import highpass, mix
 from avse_ppl.evaluation.metrics import evaluate_pair
 from avse_ppl.plotting import plot_posterior
+from avse_ppl.report import write_report
 from avse_ppl.signal.audio import Audio, load_audio, save_audio
 
 DATA = Path(__file__).parent / "data"
@@ -52,6 +53,7 @@ def main() -> None:
     save_audio(arguments.output / "enhanced.wav", enhanced.speech)
     posterior.save(arguments.output / "posterior.nc")
     plot_posterior(posterior, arguments.output / "enhancement.png")
+    write_report(posterior, arguments.output / "report.html", title=f"speech in {arguments.noise}")
 
     table = Table(title=f'"bin red by K seven now", {arguments.noise} at {arguments.snr_db:g} dB')
     for heading in ("", "SI-SDR, dB", "PESQ wide-band", "ESTOI"):
@@ -67,7 +69,7 @@ def main() -> None:
         f"(real-time factor {cost['real_time_factor']:.2f}), {cost['cpu_s']:.2f} CPU-seconds"
     )
     console.print(f"posterior: {posterior.kind}, {posterior.draws().shape[0]} draws")
-    for name in ("enhanced.wav", "noisy.wav", "posterior.nc", "enhancement.png"):
+    for name in ("enhanced.wav", "noisy.wav", "posterior.nc", "enhancement.png", "report.html"):
         console.print(f"wrote {arguments.output / name}")
 
 

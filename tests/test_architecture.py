@@ -30,7 +30,9 @@ ALLOWED = {
     "inference": {"posterior", "video", "models", "distributions", "signal", "utils"},
     "evaluation": {"inference", "posterior", "models", "distributions", "signal", "utils"},
     "plotting": {"evaluation", "posterior", "video", "models", "signal", "utils"},
-    "report": {"plotting", "evaluation", "inference", "posterior", "models", "utils"},
+    "report": {
+        "plotting", "evaluation", "inference", "posterior", "video", "models", "signal", "utils",
+    },
     "pipeline": {
         "evaluation", "inference", "posterior", "video", "models", "distributions", "signal",
         "utils",

@@ -142,9 +142,15 @@ def check_figure_path(path: str | os.PathLike[str]) -> Path:
     return check_writable(path, suffixes=SAVE_SUFFIXES)
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Save a figure atomically at the resolution of all plots, 120 dots an inch."""
-    return write_figure(figure, path, dpi=120)
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Save a figure atomically at the resolution of all plots, 120 dots an inch.
+
+    Raises
+    ------
+    ValueError, OSError
+        As `check_figure_path`.
+    """
+    return write_figure(figure, check_figure_path(path), dpi=120)
 
 
 def convert_to_db(power: np.ndarray, floor: float = 1e-12) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from avse_ppl.plotting.noise import compute_noise_factors, find_noise_factors
 from avse_ppl.plotting.posterior import compute_envelope, compute_levels
 from avse_ppl.plotting.predictor import compute_error_excess
 from avse_ppl.posterior.posterior import Posterior
+
+if TYPE_CHECKING:
+    from avse_ppl.video.lips import Lips
 
 _MOST_FRAMES, _MOST_BINS = 1600, 520  # of an image; more are averaged
 _WAVE_COLUMNS, _CURVE_POINTS = 16_000, 4000
@@ -248,6 +251,36 @@ def make_trace(posterior: Posterior) -> dict[str, Any] | None:
         "y": axis_of("", "nats", float(low) - margin, float(high) + 0.3 * margin),
         "curves": [line_of(n, row, f"line{i % 8}") for i, (n, row) in enumerate(rows)],
     }
+
+
+def draw_lips(posterior: Posterior, lips: Lips) -> dict[str, str]:
+    """Draw the reliability timeline of the lips as a picture.
+
+    Returns
+    -------
+    dict
+        ``uri`` (PNG), ``alt`` and ``text``, which tell the same in words.
+    """
+    from avse_ppl.plotting.reliability import draw_reliability
+    from avse_ppl.signal.audio import Audio
+    from avse_ppl.video.quality.score import score_lips
+
+    audio = Audio(posterior.noisy(), posterior.stft.sample_rate_hz)
+    reliability = score_lips(lips, audio)
+    figure = draw_reliability(reliability, lips)[0].figure
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    spans = [
+        f"{start_s:.1f} to {end_s:.1f} s {cause} ({score:.2f})"
+        for start_s, end_s, cause, score in reliability.spans()[:12]
+    ]
+    text = (
+        f"Mean reliability of the lips: {float(reliability.score.mean()):.2f} of 1. Likeliest "
+        f"cause and mean reliability: {'; '.join(spans)}."
+    )
+    uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    alt = "Mouth crops over time, above their reliability, its synchrony and its causes. " + text
+    return {"uri": uri, "alt": alt, "text": text}
 
 
 # --- packing -------------------------------------------------------------------------------------

@@ -7,15 +7,18 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from avse_ppl.evaluation.diagnostics import Diagnostics, diagnose
 from avse_ppl.posterior.posterior import Posterior
-from avse_ppl.report.charts import list_colours, make_charts
+from avse_ppl.report.charts import draw_lips, list_colours, make_charts
 from avse_ppl.report.sounds import make_sounds
 from avse_ppl.report.verdicts import explain_kind, judge_recording
 from avse_ppl.utils.files import atomic_path, check_writable
 from avse_ppl.utils.version import __version__
+
+if TYPE_CHECKING:
+    from avse_ppl.video.lips import Lips
 
 SUFFIXES = (".html", ".htm")
 _FILES = Path(__file__).parent
@@ -32,6 +35,7 @@ def write_report(
     draws: int = 3,
     probability: float = 0.9,
     title: str | None = None,
+    lips: Lips | None = None,
 ) -> Path:
     """Write the report of a posterior: an HTML page that opens offline.
 
@@ -41,7 +45,7 @@ def write_report(
         Of one or several recordings; each has a section.
     path
         HTML file.
-    diagnostics, draws, probability, title
+    diagnostics, draws, probability, title, lips
         As in `render_report`.
 
     Returns
@@ -70,8 +74,9 @@ def write_report(
     """
     path = check_writable(path, suffixes=SUFFIXES)
     text = render_report(
-        posterior, diagnostics=diagnostics, draws=draws, probability=probability, title=title
-    )
+        posterior, diagnostics=diagnostics, draws=draws, probability=probability, title=title,
+        lips=lips,
+    )  # fmt: skip
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
@@ -84,6 +89,7 @@ def render_report(
     draws: int = 3,
     probability: float = 0.9,
     title: str | None = None,
+    lips: Lips | None = None,
 ) -> str:
     """Render the report of a posterior as the text of an HTML page.
 
@@ -99,6 +105,8 @@ def render_report(
         Mass of the credible bands.
     title
         By default the name of the recording, where it is known.
+    lips
+        Of the speaker, in time with the recording: shown with their reliability and its causes.
 
     Raises
     ------
@@ -126,6 +134,7 @@ def render_report(
         make_section(posterior, diagnostics, row, draws, probability)
         for row in range(posterior.recordings)
     ]
+    pictures = [] if lips is None else [draw_lips(posterior, lips)]
     name = clean_text(title or posterior.attrs.get("recording") or "recording")
     # Nothing may be loaded, and no script but ours may run, whatever stands in the file.
     script, style = ((_FILES / name).read_text("utf-8") for name in ("page.js", "page.css"))
@@ -136,8 +145,8 @@ def render_report(
     return template.render(
         title=name, kind=str(posterior.kind), explanations=explain_kind(posterior.kind),
         sections=sections, settings=list_settings(posterior), costs=list_costs(posterior),
-        predictor=describe_predictor(posterior), version=__version__, colours=list_colours(),
-        script=Markup(script), style=Markup(style), digest=digest,
+        pictures=pictures, predictor=describe_predictor(posterior), version=__version__,
+        colours=list_colours(), script=Markup(script), style=Markup(style), digest=digest,
         doubts=sum(section["doubts"] for section in sections),
     )  # fmt: skip
 

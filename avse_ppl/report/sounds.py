@@ -94,7 +94,7 @@ def encode_sound(wave: np.ndarray, sample_rate_hz: int) -> str:
     buffer = io.BytesIO()
     wave = np.clip(wave, -1.0, 1.0)
     if len(wave) > LOSSLESS_S * sample_rate_hz and sample_rate_hz in _MP3_HZ:
-        kind, quality = "mpeg", {"format": "MP3", "compression_level": 0.6}
+        kind, quality = "mpeg", {"format": "MP3", "compression_level": 0.25}
     else:
         kind, quality = "flac", {"format": "FLAC", "subtype": "PCM_16", "compression_level": 1.0}
     with soundfile.SoundFile(buffer, "w", sample_rate_hz, 1, **quality) as file:

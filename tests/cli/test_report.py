@@ -10,7 +10,7 @@ import pytest
 import xarray
 
 from avse_ppl import SVI, GaussianSpeech, Scene, stationary
-from tests.helpers import STFT, error_of, run_cli, waves, write_recording
+from tests.helpers import BUNDLED, STFT, error_of, run_cli, waves, write_recording
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,18 @@ def test_several_recordings_and_json(saved, tmp_path):
     assert found["megabytes"] == pytest.approx((tmp_path / "r.html").stat().st_size / 1e6, abs=0.01)
     text = (tmp_path / "r.html").read_text("utf-8")
     assert text.count("<audio ") == 8
+
+
+def test_with_the_video_the_lips_are_shown(posterior, tmp_path):
+    path = posterior.select(0).save(tmp_path / "one.nc")
+    options = ["--video", BUNDLED / "mouth_in_red.mkv", "--video-offset", 0]
+    result = run_cli("report", path, "-o", tmp_path / "r.html", *options)
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "Mean reliability of the lips: " in text and 'href="#lips"' in text
+    assert "expected a video at" in error_of(
+        run_cli("report", path, "-o", tmp_path / "r.html", "--video", tmp_path / "none.mkv")
+    )
 
 
 def test_without_draws_it_says_so(posterior, tmp_path):

@@ -92,6 +92,8 @@ def test_axes_of_the_caller_are_drawn_on(posterior, draw, count):
 def test_what_was_drawn_can_be_kept(posterior, tmp_path):
     path = save_figure(draw_spectrograms(posterior)[0].figure, tmp_path / "three.svg")
     assert path.read_text().startswith("<?xml")
+    with pytest.raises(ValueError, match=r"ending in \.png, \.pdf, \.svg"):
+        save_figure(draw_level(posterior).figure, str(tmp_path / "level.gif"))
 
 
 # --- posterior -----------------------------------------------------------------------------------

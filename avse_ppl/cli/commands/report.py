@@ -9,6 +9,16 @@ import typer
 
 from avse_ppl.cli import console
 from avse_ppl.cli.console import JsonOption
+from avse_ppl.cli.options import (
+    FaceModelOption,
+    FaceOption,
+    FrontaliseOption,
+    OffsetOption,
+    VideoOption,
+    VideoTrackOption,
+    check_video_exists,
+    parse_video_options,
+)
 
 HELP = """
 Write a report of a saved posterior: one HTML page that opens offline, in any browser.
@@ -24,6 +34,10 @@ posterior, its settings and its cost. Nothing is loaded from elsewhere.
   avse-ppl enhance noisy.wav -o enhanced.wav --posterior posterior.nc
   avse-ppl report posterior.nc -o report.html
   avse-ppl report posterior.nc -o report.html --draws 6
+  avse-ppl report posterior.nc -o report.html --video clip.mkv
+
+With [bold]--video[/], the one that it was enhanced with, the lips are shown over time with their
+reliability and what lowers it.
 
 Exit code: 0 if it was written, 2 if the input was refused. For a verdict in the exit code see
 [bold]avse-ppl diagnose[/].
@@ -52,6 +66,12 @@ def report(
     draws: DrawsOption = 3,
     probability: ProbabilityOption = 0.9,
     title: TitleOption = None,
+    video: VideoOption = None,
+    face_model: FaceModelOption = None,
+    face: FaceOption = "auto",
+    frontalise: FrontaliseOption = False,
+    video_offset: OffsetOption = None,
+    video_track: VideoTrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a report; see ``HELP``."""
@@ -62,10 +82,22 @@ def report(
         from avse_ppl.utils.files import check_apart, check_writable
 
         check_writable(output, suffixes=SUFFIXES)
-        check_apart([output], [posterior])
+        check_apart([output], [posterior, *([] if video is None else [video])])
+        check_video_exists(video)
+        options = parse_video_options(
+            face_model, face, frontalise, video_offset, False, video_track
+        )
         with console.redirect_stdout():
             loaded = Posterior.load(posterior)
-            write_report(loaded, output, draws=draws, probability=probability, title=title)
+            lips = None
+            if video is not None:
+                from avse_ppl.evaluation.diagnostics.posterior_inputs import observed_audio
+                from avse_ppl.pipeline.inputs import prepare_lips
+
+                lips = prepare_lips(video, observed_audio(loaded), options)
+            write_report(
+                loaded, output, draws=draws, probability=probability, title=title, lips=lips
+            )
         found = {
             "report": str(output), "recordings": loaded.recordings, "kind": str(loaded.kind),
             "draws": min(draws, loaded.speech.shape[0] * loaded.speech.shape[1]),
