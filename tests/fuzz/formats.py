@@ -391,6 +391,62 @@ def read_clip_features(path: Path) -> None:
     read_features(path)
 
 
+SEGMENTS = {
+    ".csv": 'name,start_s,end_s,tier,recording\nbin,0.02,0.08,words,0\n"a, b",0.1,0.2,,\n',
+    ".TextGrid": """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 1.2
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 1.2
+        intervals: size = 2
+        intervals [1]:
+            xmin = 0
+            xmax = 0.25
+            text = ""
+        intervals [2]:
+            xmin = 0.25
+            xmax = 1.2
+            text = "say ""ja\"""
+    item [2]:
+        class = "TextTier"
+        name = "clicks"
+        xmin = 0
+        xmax = 1.2
+        points: size = 1
+        points [1]:
+            number = 0.3
+            mark = "click"
+""",
+    ".rttm": "SPEAKER talk 1 0.10 0.50 <NA> <NA> anna <NA> <NA>\n"
+    "SPEAKER talk 1 0.40 0.30 <NA> <NA> ben <NA> <NA>\n",
+}
+
+
+def write_segments(folder: Path, suffix: str) -> list[Path]:
+    """Write a table of segments in UTF-8 and UTF-16."""
+    paths = [folder / f"{i}{suffix}" for i in range(2)]
+    for path, encoding in zip(paths, ("utf-8", "utf-16"), strict=True):
+        path.write_text(SEGMENTS[suffix], encoding=encoding)
+    return paths
+
+
+def read_segment_table(path: Path) -> None:
+    """Read a table of segments."""
+    from avse_ppl.signal.segments import read_segments
+
+    for segment in read_segments(path):
+        require(0 <= segment.start_s < segment.end_s < math.inf, f"a segment {segment}")
+        require(isinstance(segment.recording, int | None), f"recording {segment.recording!r}")
+
+
 def write_crops(folder: Path) -> list[Path]:
     """Write mouth crops as a corpus brings them: MATLAB 7.3 and NumPy."""
     import h5py
@@ -458,6 +514,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("features", ".npz", "cache", _cache_file(0), read_clip_features,
                    mutate.mutate_npz, weight=1),
             Format("checkpoint", ".ckpt", "checkpoint", write_checkpoint, read_training, weight=1),
+            Format("segments-csv", ".csv", "segments", lambda f: write_segments(f, ".csv"),
+                   read_segment_table, weight=1),
+            Format("segments-textgrid", ".TextGrid", "segments",
+                   lambda f: write_segments(f, ".TextGrid"), read_segment_table, weight=2),
+            Format("segments-rttm", ".rttm", "segments", lambda f: write_segments(f, ".rttm"),
+                   read_segment_table, weight=1),
             Format("crops-mat", ".mat", "crops", write_crops, read_crops, mutate.mutate_hdf5,
                    weight=2),
             Format("crops-npy", ".npy", "crops", write_array, read_crops, weight=1),
