@@ -141,12 +141,9 @@ def choose_truths(key: str, recording: Scored) -> tuple[np.ndarray, ...] | None:
     source = {"whole": "level", "snr": "snr span", "f0": "f0 frame"}.get(key, "level span")
     if source not in recording:
         return None
-    if band is not None:
-        truth, _, low, high, _ = (np.asarray(x, float)[band] for x in recording["level band"])
-    else:
-        truth, _, low, high, defined = (
-            np.atleast_1d(np.asarray(x, float)) for x in recording[source]
-        )
+    rows = recording["level band" if band is not None else source]
+    rows = [np.atleast_1d(np.asarray(row, float)) for row in rows]
+    truth, _, low, high, defined = rows if band is None else [row[band] for row in rows]
     if key == "whole":
         return truth, low, high
     if key == "f0":
