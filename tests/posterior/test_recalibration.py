@@ -285,11 +285,13 @@ def test_what_cannot_be_fitted():
     few = replace(posterior, speech=posterior.speech[:, :9])
     two = replace(posterior, mean=np.concatenate([posterior.mean] * 2), n_samples=(N, N), fit=())
     unlike = replace(other, kind="exact")
+    broken = replace(posterior, variance=np.full_like(posterior.variance, np.nan))
     for bad, text in [
         (iter(pairs), "gone through twice"), ([], "posteriors of one kind, found none"),
         ([(few, truth)], "at least 10 waveform draws, found 9"),
         ([(two, truth)], "posteriors of one recording, found 2"),
         ([(posterior, truth), (unlike, truth)], "posteriors of one kind"),
+        ([(posterior, truth), (broken, truth)], "the posterior of pair 1 .* not finite"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=text):
             fitted(bad)

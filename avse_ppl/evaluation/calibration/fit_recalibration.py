@@ -79,7 +79,7 @@ def fit_recalibration(
     ------
     ValueError
         If there are no pairs, they can be iterated only once, the posteriors are of several kinds,
-        have fewer than 10 draws, or are recalibrated already.
+        have fewer than 10 draws, are not finite, or are recalibrated already.
 
     Examples
     --------
@@ -108,6 +108,12 @@ def fit_recalibration(
             raise ValueError(f"expected at least 10 waveform draws, found {count}")
         if posterior.kind.recalibrated:
             raise ValueError("a posterior of pairs is recalibrated already; take the one before")
+        parts = (posterior.mean, posterior.variance, posterior.speech)
+        if not all(np.isfinite(part).all() for part in parts):
+            raise ValueError(
+                f"the posterior of pair {len(origins)} (from 0) holds values that are not finite; "
+                "expected finite means, variances and draws"
+            )
         origins.append(origin(posterior))
         errors.append(normalise_errors(posterior, clean, edges_db))
     if not errors or any(one != origins[0] for one in origins):
