@@ -25,6 +25,7 @@ _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps
 _SECOND_FIT = 4  # steps after which the initial speech is much improved
 _FINITE = 0.7  # share of the draws
 _FAR = 20.0  # prior standard deviations
+_STRAIGHT = 0.8  # of the way that the learning rate allows
 _FALL = 5.0  # nats
 
 
@@ -113,7 +114,8 @@ def maximise_elbo(
         If the bound has no maximum: it is not finite, or rises as the guide leaves all that the
         prior expects.
     """
-    start, widest = guide.location.detach().clone(), guide.layout.join(limit_log_sd(density))
+    widest = guide.layout.join(limit_log_sd(density))
+    passed = [guide.location.detach().clone()]  # at the start and after each window
     # Correlations have a long way to go from none, and a rate of their own.
     groups = [(Adam([guide.location, guide.log_sd], _BETAS), 1.0)]
     if guide.correlation.parameters():
@@ -154,6 +156,7 @@ def maximise_elbo(
             break
         if (step + 1) % _WINDOW == 0:
             check_finite(trace)
+            passed.append(guide.location.detach().clone())
         schedule.look(step, trace)
     for r, state in states.items():
         randoms.restore_state(r, state)
@@ -162,7 +165,7 @@ def maximise_elbo(
     elbo = torch.stack(trace).cpu().masked_fill(~torch.stack(going), torch.nan).numpy()
     settling = schedule.settling if ended_early is None else 0
     course = ElboTrace(elbo, converged, settling, ended_early)
-    check_bounded(course, density, guide, start)
+    check_bounded(course, density, guide, find_straight(passed, schedule, settings.learning_rate))
     return course
 
 
@@ -214,16 +217,31 @@ def check_finite(trace: list[Tensor]) -> None:
         raise make_improper_error("is not finite")
 
 
-def check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, start: Tensor) -> None:
+def find_straight(passed: list[Tensor], schedule: Schedule, learning_rate: float) -> Tensor:
+    """Find latents that went straight on to the end of the search, ``(recording, latent)``.
+
+    Those that are pushed hither and thither by noise come half as far in two windows.
+    """
+    found = torch.zeros_like(passed[0], dtype=torch.bool)
+    for r, begin in enumerate(schedule.begin.tolist()):
+        last = min(begin // _WINDOW, len(passed) - 1)
+        first = max(0, last - 2)
+        if last > first:
+            way = (passed[last][r] - passed[first][r]).abs()
+            found[r] = way > _STRAIGHT * learning_rate * _WINDOW * (last - first)
+    return found
+
+
+def check_bounded(course: ElboTrace, density: LogDensity, guide: Guide, straight: Tensor) -> None:
     """Raise if the ELBO rose ever as fast while a latent left all that its prior expects."""
     unbraked = torch.tensor([rises_unbraked(row, course.settling) for row in course.elbo.T])
     if not bool(unbraked.any()):
         return
-    with torch.no_grad():
-        moved = guide.layout.split((guide.location - start).abs() + guide.log_sd.exp())
+    location, running = (guide.layout.split(part) for part in (guide.location.detach(), straight))
     for site in density.sites:
-        distance = (moved[site.name] / site.spread.clamp_min(1e-6)).flatten(1).amax(1)
-        if bool((unbraked & (distance.cpu() > _FAR)).any()):
+        distance = (location[site.name] - site.start).abs() / site.spread.clamp_min(1e-6)
+        runs_off = (running[site.name] & (distance > _FAR)).flatten(1).any(1)
+        if bool((unbraked & runs_off.cpu()).any()):
             raise make_improper_error(f"rises without end as {site.name!r} runs off")
 
 
