@@ -38,6 +38,7 @@ from avse_ppl.signal.audio import Audio
 
 DETECTOR = SHARED / "models" / "face" / "scrfd_500m_kps.onnx"
 SNRS_DB = (-5.0, 0.0, 5.0)
+PREDICTED = ("deepfilternet", "predictor")
 _FOREIGN = 54
 _TALKERS = 4
 _GTCRN = SHARED / "peers" / "gtcrn" / "gtcrn_simple.onnx"
@@ -156,12 +157,12 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
     report("input", "input", lambda: [m.mixture for m in mixtures])
     for key, enhance in load_enhancers().items():
         report(key, f"{key} alone", lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
-    for name in ("none", *PREDICTORS):
+    for name in ("none", *PREDICTED):
         words = "no predictor" if name == "none" else name
         report(f"tcvae-{name}", f"tcvae, {words}", lambda n=name: infer(mixtures, predictor=n))
     if with_lips and DETECTOR.is_file():
         lips = track_lips(mixtures)
-        for name in ("none", *PREDICTORS):
+        for name in ("none", *PREDICTED):
             words = "no predictor" if name == "none" else name
             report(
                 f"av-dkf-{name}", f"av-dkf, lips, {words}",
@@ -172,7 +173,7 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
 
 def load_enhancers() -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     """Load the enhancers that are there, by name."""
-    found = {n: entry.load().enhance for n, entry in PREDICTORS.items() if entry.is_installed()}
+    found = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
     if _GTCRN.is_file():
         with TemporaryDirectory() as folder:
             path = Path(folder) / "gtcrn.toml"

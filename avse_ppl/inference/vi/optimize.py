@@ -25,7 +25,7 @@ _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps
 _SECOND_FIT = 4  # steps after which the initial speech is much improved
 _FINITE = 0.7  # share of the draws
 _FAR = 20.0  # prior standard deviations
-_STRAIGHT = 0.8  # of the way that the learning rate allows
+_STRAIGHT = 0.7  # of the way that the learning rate allows
 _FALL = 5.0  # nats
 
 
@@ -220,12 +220,12 @@ def check_finite(trace: list[Tensor]) -> None:
 def find_straight(passed: list[Tensor], schedule: Schedule, learning_rate: float) -> Tensor:
     """Find latents that went straight on to the end of the search, ``(recording, latent)``.
 
-    Those that are pushed hither and thither by noise come half as far in two windows.
+    Those that are pushed hither and thither by noise come half as far in three windows.
     """
     found = torch.zeros_like(passed[0], dtype=torch.bool)
     for r, begin in enumerate(schedule.begin.tolist()):
         last = min(begin // _WINDOW, len(passed) - 1)
-        first = max(0, last - 2)
+        first = max(0, last - 3)
         if last > first:
             way = (passed[last][r] - passed[first][r]).abs()
             found[r] = way > _STRAIGHT * learning_rate * _WINDOW * (last - first)
