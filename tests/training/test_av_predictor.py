@@ -187,6 +187,10 @@ def test_mixtures_have_the_lips_of_their_speech_and_any_voice_in_babble(recipe) 
     assert torch.equal(crops[Crop(0, 1.0, seed=3)].waves, crop.waves)
     assert not torch.equal(crops[Crop(0, 1.0, seed=4)].waves, crop.waves)
     drawn = crops.draw_any_noise(np.random.default_rng(0))
+    assert crops.own_voice == []  # of one clip there is no other sentence
+    crops.by_speaker["one"] = [0, 0, 1]
+    crops[Crop(0, 1.0, seed=3)]
+    assert crops.own_voice == [1]
     assert np.mean(drawn**2) == pytest.approx(1.0, rel=0.1)
 
 

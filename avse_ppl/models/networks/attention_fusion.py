@@ -24,7 +24,8 @@ class AttentionFusionNetwork(nn.Module):
         m_t = \sum_{|\tau - t| \le W} \alpha_{t\tau}
 
     with h what the blocks of the trunk make of the mixture, :math:`\alpha` the weights of
-    `LocalAttention` and D further blocks, from whose places a linear layer leads to the bands,
+    `LocalAttention`, keys and values v made of features less their mean (which tells who it is, and
+    not what is said), and D further blocks, from whose places a linear layer leads to the bands,
     where it meets what the trunk's decoder ended in; the last layer starts at 0. The visual
     reliability :math:`r_\tau` in [0, 1] stands beside a null key, so that where it is 0 throughout
     the window, m is 0 exactly, and the answer is that of the trunk, bit for bit; so it is without
@@ -130,7 +131,7 @@ class AttentionFusionNetwork(nn.Module):
         """
         if heard is not None:
             hidden = hidden * heard[:, :, None, None].to(hidden.dtype)
-        context, mass = self.attention(hidden.flatten(2), visual)
+        context, mass = self.attention(hidden.flatten(2), centre_features(visual))
         x = hidden + self.join(context).reshape(hidden.shape)
         for block in self.blocks:
             x = block(x)
@@ -139,6 +140,23 @@ class AttentionFusionNetwork(nn.Module):
         x = x.unflatten(-1, (self.bands, LAST)).flatten(2, 3)[:, :, : ends.shape[2]]
         together = torch.cat((x, x * ends[..., :LAST], ends), -1)
         return mass[:, :, None, None] * self.output(together)
+
+
+def centre_features(visual: Tensor) -> Tensor:
+    """Visual features less their mean over the frames that show lips, which tells who it is.
+
+    Shapes ``(recording, 1 + feature, time)``; the first row, the reliability, stays.
+
+    Examples
+    --------
+    >>> centre_features(torch.tensor([[[1.0, 0.5, 0.0], [1.0, 3.0, 9.0]]]))[:, 1]
+    tensor([[-1.,  1.,  0.]])
+    """
+    seen = visual[:, :1] > 0.0
+    features = torch.where(seen, visual[:, 1:], torch.zeros_like(visual[:, 1:]))
+    mean = features.sum(-1, keepdim=True) / seen.sum(-1, keepdim=True).clamp_min(1)
+    centred = torch.where(seen, features - mean, torch.zeros_like(features))
+    return torch.cat((visual[:, :1], centred), 1)
 
 
 class LocalAttention(nn.Module):

@@ -24,7 +24,7 @@ from avse_ppl.training.recipes import AVPredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
-_FEATURE_NOISE = 0.1
+_FEATURE_NOISE = 0.3
 _RELIABILITY = (0.55, 1.0)  # of lips that are not doubted
 _TRUNK = "trunk."
 

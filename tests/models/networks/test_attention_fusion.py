@@ -77,6 +77,16 @@ def test_little_reliability_changes_little(network) -> None:
     assert 0.0 < off[0] < off[1] < off[2]
 
 
+def test_what_stays_the_same_in_a_face_tells_nothing(network) -> None:
+    mixture, visual = make_mixture(), make_visual()
+    visual[:, 0, 30:] = 0.0
+    other = visual.clone()
+    other[:, 1:] += 3.0
+    other[:, 1:, 30:] += 7.0  # where no lips are
+    found, again = (network(mixture, visual=one).speech for one in (visual, other))
+    torch.testing.assert_close(found, again, rtol=1e-4, atol=1e-5)
+
+
 def test_attention_looks_within_its_window_only() -> None:
     torch.manual_seed(0)
     attention = LocalAttention(6, FEATURES, heads=2, width=4, window=5).requires_grad_(False)
