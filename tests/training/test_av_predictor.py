@@ -188,9 +188,12 @@ def test_mixtures_have_the_lips_of_their_speech_and_any_voice_in_babble(recipe) 
     assert not torch.equal(crops[Crop(0, 1.0, seed=4)].waves, crop.waves)
     drawn = crops.draw_any_noise(np.random.default_rng(0))
     assert crops.own_voice == []  # of one clip there is no other sentence
-    crops.by_speaker["one"] = [0, 0, 1]
-    crops[Crop(0, 1.0, seed=3)]
-    assert crops.own_voice == [1]
+    two = replace(make_mouths(), offsets=np.array([0, 12, 24, 24, 24]))
+    crops = AVPredictorCrops(
+        speech, "train", CROP, GRID, MouthCrops([two]), make_speech("noise"), recipe, ROOMS
+    )
+    crops[Crop(1, 1.0, seed=3)]
+    assert crops.own_voice == [0]
     assert np.mean(drawn**2) == pytest.approx(1.0, rel=0.1)
 
 
