@@ -63,7 +63,7 @@ def judge_recording(posterior: Posterior, diagnostics: Diagnostics, row: int) ->
     >>> posterior = SVI(steps=12, draws=4)(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> verdicts = judge_recording(posterior, diagnose(posterior), 0)
     >>> [(verdict.name, verdict.status) for verdict in verdicts][:2]
-    [('warning', 'failed'), ('draws', 'failed')]
+    [('draws', 'failed'), ('convergence', 'passed')]
     """
     figures = diagnostics.figures[row]
     verdicts = [Verdict("warning", "failed", text) for text in diagnostics.warnings[row]]
