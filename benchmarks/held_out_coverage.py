@@ -16,7 +16,12 @@ import numpy as np
 import torch
 from common import SHARED
 from results import Column, Table
-from varied_mixtures import VariedMixture, make_foreign_mixtures, make_varied_mixtures
+from varied_mixtures import (
+    VariedMixture,
+    make_foreign_mixtures,
+    make_held_out_mixtures,
+    make_varied_mixtures,
+)
 
 from avse_ppl import NMF, Scene, load_speech
 from avse_ppl.evaluation.calibration import Coverage, coverage
@@ -35,6 +40,7 @@ KINDS = ("bins", "bins_by_energy", "waveform", "waveform_by_energy")
 SHIPPED = {
     "svi": ("svi", "tcvae", "none", 40),
     "svi-deepfilternet": ("svi", "tcvae", "deepfilternet", 40),
+    "svi-predictor": ("svi", "tcvae", "predictor", 40),
     "guided-latent-diffusion": ("guided", "latent-diffusion", "none", 20),
     "guided-score": ("guided", "score", "none", 20),
 }
@@ -90,7 +96,8 @@ def infer(
 def ship(name: str) -> None:
     """Fit one of the tables of the library and save it."""
     *parts, per_corpus = SHIPPED[name]
-    cases = infer(make_varied_mixtures(SHARED / "data", per_corpus), *parts)
+    make = make_held_out_mixtures if "predictor" in parts else make_varied_mixtures
+    cases = infer(make(SHARED / "data", per_corpus), *parts)
     print(fit(cases).save(TABLES / f"{name}.json"))
 
 

@@ -57,6 +57,25 @@ def list_noise(data: Path) -> list[Clip]:
     return [c for c in clips if c.label in HELD_OUT_NOISES or c.corpus in UNHEARD_NOISES]
 
 
+def make_held_out_mixtures(data: Path, per_corpus: int = 40, seed: int = 0) -> list[VariedMixture]:
+    """Make mixtures of clips and noises that the shipped predictor has not been trained on either.
+
+    It has heard more than the priors have: most speakers of these corpora, and all noises but the
+    classes that are held out.
+    """
+    speech = {
+        "grid": read_grid(data / "grid_unseen") + read_grid(data / "grid_audio"),
+        "speechocean762": read_speechocean762(data / "speechocean762"),
+        "commands": read_recordings(data / "picovoice" / "commands"),
+    }
+    noise = [c for c in read_noise(data / "noise") if c.label in HELD_OUT_NOISES]
+    rng, found = np.random.default_rng(seed), []
+    for corpus, clips in speech.items():
+        held_out = [clip for clip in clips if clip.split == "dev"]
+        found += mix_clips(held_out, noise, corpus, per_corpus, rng)
+    return found
+
+
 def make_varied_mixtures(data: Path, per_corpus: int = 40, seed: int = 0) -> list[VariedMixture]:
     """Make mixtures of each corpus of speech, at ratios from -5 to 15 dB."""
     rng = np.random.default_rng(seed)

@@ -90,7 +90,7 @@ class PredictorRecipe(Recipe):
     crop_s: float = 2.56
     batch: int = 10
     learning_rate: float = 1.5e-3
-    epochs: int = 22
+    epochs: int = 42
     epoch_share: float = 0.5
     speed: tuple[float, float] = (0.85, 1.2)
     snr_db: tuple[float, float] = (-12.0, 18.0)
