@@ -128,7 +128,7 @@ class AVPredictorRecipe(PredictorRecipe):
     crop_s: float = 2.08
     batch: int = 5
     learning_rate: float = 2e-3
-    epochs: int = 14
+    epochs: int = 10
     epoch_share: float = 0.25
     speed: tuple[float, float] = (1.0, 1.0)
     snr_db: tuple[float, float] = (-12.0, 6.0)

@@ -13,6 +13,7 @@ from avse_ppl import SVI, Audio, Scene, load_speech, stationary
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.lip_encoder import LipEncoder
+from avse_ppl.models.predictors.adapters import resolve_predictor
 from avse_ppl.models.predictors.network import NetworkPredictor
 from avse_ppl.models.predictors.predictor import (
     Predictor,
@@ -152,6 +153,14 @@ def test_each_recording_is_told_of_its_own_lips() -> None:
         predictor=make_predictor(), **QUICK,
     )  # fmt: skip
     assert ["saw no lips" in " ".join(one.warnings) for one in found] == [False, True]
+
+
+def test_the_shipped_one_hears_as_its_trunk_and_sees() -> None:
+    shipped = resolve_predictor("av-predictor")
+    assert shipped is not None and shipped.uses_lips
+    scene = make_scene(speech=load_speech("av-dkf"), predictor=shipped)
+    assert shares_visual_encoder(scene)
+    assert not torch.equal(predict(scene, make_lips())[:, :2], predict(scene)[:, :2])
 
 
 def test_scores_of_the_lips_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
