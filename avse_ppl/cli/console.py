@@ -142,6 +142,12 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(make_serialisable(value), indent=2, allow_nan=False) + "\n")
 
 
+def print_json_line(value: object) -> None:
+    """Print as one line of JSON on stderr, at once."""
+    sys.stderr.write(json.dumps(make_serialisable(value), allow_nan=False) + "\n")
+    sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def redirect_stdout() -> Iterator[None]:
     """Send what anything prints meanwhile to stderr: stdout is for the result."""
@@ -149,7 +155,7 @@ def redirect_stdout() -> Iterator[None]:
         yield
 
 
-def make_progress_bar() -> Progress:
+def make_progress_bar(shown: bool = True) -> Progress:
     """Progress bar on stderr with the time left, on a terminal only; goes when it is done."""
     from rich.progress import (
         BarColumn,
@@ -163,7 +169,7 @@ def make_progress_bar() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(), console=ERR, transient=True,
-        disable=not ERR.is_terminal,
+        disable=not (shown and ERR.is_terminal),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any
 from avse_ppl.inference.base import Progress
 from avse_ppl.models.protocols import name_of
 from avse_ppl.pipeline.batching import group_by_length
+from avse_ppl.pipeline.corpus_manifest import EnhancedFile, write_corpus_manifest
 from avse_ppl.pipeline.enhance import Enhanced, Enhancer
 from avse_ppl.pipeline.inputs import (
     Observation,
     VideoOptions,
     find_video,
     match_prior_to_videos,
-    observe,
+    observe_span,
 )
-from avse_ppl.pipeline.jobs import Job, JobPlan, measure_duration
+from avse_ppl.pipeline.jobs import RESUME_LOG, Job, JobPlan, measure_job
 from avse_ppl.pipeline.predictions import list_parts
 from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.signal.audio import save_audio
@@ -35,8 +36,6 @@ from avse_ppl.utils.run_time import LongRunWarning
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
-
-RESUME_LOG = "enhance.jsonl"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ def enhance_files(
     Parameters
     ----------
     plan
-        From `plan_jobs`.
+        From `plan_jobs` or `plan_manifest`. The manifest of what is enhanced is written when all
+        outcomes were asked for.
     speech, noise, inference, seed, draws, device, reliability, video_options
         As in `enhance`.
     time_limit_s, progress, predictor, predictor_optional
@@ -127,9 +127,10 @@ def enhance_files(
             f"one video for {len(plan.jobs)} recordings; give --video with a single recording, or "
             "recordings that are videos themselves"
         )
-    videos = {job: find_video(job.input, video) for job in plan.jobs}
+    videos = {job: find_video(job.input, video or job.video) for job in plan.jobs}
     with_video = any(path is not None for path in videos.values())
-    prior, videos = match_prior_to_videos(speech, videos, video)
+    asked = video or next((job.video for job in plan.jobs if job.video is not None), None)
+    prior, videos = match_prior_to_videos(speech, videos, asked)
     if on_lips is not None and (len(plan.jobs) != 1 or videos[plan.jobs[0]] is None):
         raise ValueError(
             "a figure of the lips needs a single recording with video and an audio-visual prior, "
@@ -174,20 +175,43 @@ def enhance_files(
         models = (prior, enhancer.scene.noise, *list_parts(evidence))
         log = ResumeLog(path, settings, models)
         if not force:
-            log.refuse_foreign(plan.jobs)
+            log.refuse_foreign(plan.jobs, plan.enhanced_manifest)
 
         # Enhance the rest, the shortest batch first.
-        lengths_s = {job: measure_duration(job.input) for job in plan.jobs}
+        lengths_s = {job: measure_job(job) for job in plan.jobs}
+        done: set[Job] = set()
         for batch in reversed(group_by_length(reversed(plan.jobs), lengths_s.__getitem__)):
             batch = batch[::-1]
             kept = {} if force else {job: record for job in batch if (record := log.find(job))}
+            done |= kept.keys()
             for job, record in kept.items():
                 yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
             remaining = {job: videos[job] for job in batch if job not in kept}
             for outcome in enhance_jobs(enhancer, remaining, video_options, on_lips, log.begin):
                 if outcome.status == "enhanced":
                     log.add(outcome.job, outcome.details, outcome.warnings)
+                    done.add(outcome.job)
                 yield outcome
+        list_enhanced(plan, done)
+
+
+def list_enhanced(plan: JobPlan, done: Collection[Job]) -> Path | None:
+    """Write the manifest of what is enhanced, where a manifest listed the recordings.
+
+    Where nothing is, none is begun.
+    """
+    import soundfile
+
+    if plan.manifest is None or plan.enhanced_manifest is None:
+        return None
+    if not done and not plan.enhanced_manifest.exists():
+        return None
+    files = {}
+    for job, item in zip(plan.jobs, plan.manifest.items, strict=True):
+        if job in done:
+            info = soundfile.info(str(job.output))
+            files[item.id] = EnhancedFile(job.output, info.frames, info.samplerate)
+    return write_corpus_manifest(plan.manifest, files, plan.enhanced_manifest)
 
 
 def enhance_jobs(
@@ -215,7 +239,10 @@ def enhance_jobs(
     for job, video in videos.items():
         try:
             with collect_warnings(remarks[job]):
-                one = observe(job.input, enhancer.scene.stft, video, video_options)
+                one = observe_span(
+                    job.input, enhancer.scene.stft, video, video_options,
+                    start_s=job.start_s, duration_s=job.duration_s,
+                )  # fmt: skip
                 if on_lips is not None and one.lips is not None:
                     on_lips(one.lips)
             observations[job] = one

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avse_ppl.pipeline.corpus_manifest import CorpusManifest, read_corpus_manifest
 from avse_ppl.signal.audio import SAVE_SUBTYPES
 from avse_ppl.signal.demuxer import open_container
 from avse_ppl.signal.media import open_media
@@ -14,16 +15,35 @@ from avse_ppl.utils.files import check_apart, check_folder, check_writable
 
 _AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64")
 _VIDEO = (".m4a", ".aac", ".mkv", ".mp4", ".m4v", ".mov", ".webm", ".avi", ".mpg", ".mpeg")
+RESUME_LOG = "enhance.jsonl"
 RECORDING_SUFFIXES = frozenset((*_AUDIO, *_VIDEO))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One recording: where it is, and where its enhancement and posterior go."""
+    """One recording: where it is, and where its enhancement and posterior go.
+
+    Parameters
+    ----------
+    input, output, posterior
+        The recording, what it is enhanced to, and where the posterior goes.
+    video
+        Video of the speaker; None: the recording itself, if it is one.
+    start_s, duration_s
+        Span of the recording, seconds; a duration of None goes to its end.
+    """
 
     input: Path
     output: Path
     posterior: Path | None = None
+    video: Path | None = None
+    start_s: float = 0.0
+    duration_s: float | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the whole recording is meant, and not a span of it."""
+        return self.start_s == 0.0 and self.duration_s is None
 
 
 @dataclass(frozen=True)
@@ -36,10 +56,21 @@ class JobPlan:
         One a recording.
     folder
         Where several recordings go and the resume log is kept; None for one recording to one file.
+    manifest
+        What lists the recordings, if anything does. One of the same kind and name is written into
+        the folder.
     """
 
     jobs: tuple[Job, ...]
     folder: Path | None = None
+    manifest: CorpusManifest | None = None
+
+    @property
+    def enhanced_manifest(self) -> Path | None:
+        """Where the manifest of the enhanced recordings goes."""
+        if self.manifest is None or self.folder is None:
+            return None
+        return self.folder / self.manifest.path.name
 
 
 def plan_jobs(
@@ -90,12 +121,7 @@ def plan_jobs(
         return JobPlan((Job(source, output, nc),))
 
     # Several to a folder.
-    for folder in (output, nc):
-        if folder is None:
-            continue
-        if folder.suffix.lower() in (*SAVE_SUBTYPES, ".nc") and not folder.is_dir():
-            raise ValueError(f"several recordings go to a folder, but '{folder}' names a file")
-        check_folder(folder)
+    check_output_folders(output, nc)
     sources = [path for given in inputs for path in list_recordings(Path(given))]
     names: dict[str, Path] = {}
     for source in sources:
@@ -111,6 +137,75 @@ def plan_jobs(
     )
     check_apart((job.output for job in jobs), sources)
     return JobPlan(jobs, output)
+
+
+def plan_manifest(
+    manifest: str | Path, output: str | Path, posterior: str | Path | None = None
+) -> JobPlan:
+    """Assign output files to the recordings of a manifest, named by their ids.
+
+    Parameters
+    ----------
+    manifest
+        See `read_corpus_manifest`.
+    output
+        A folder; the recording ``utt1`` goes to ``output/utt1.wav``.
+    posterior
+        A folder, or None to keep no posterior.
+
+    Raises
+    ------
+    ValueError
+        If the manifest cannot be honoured, or an output would overwrite it or a recording.
+    OSError
+        If it is missing, an output cannot be written, or no recording of it is there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     _ = Path(name, "b.flac").touch(), Path(name, "wav.scp").write_text("utt1 b.flac")
+    ...     [job.output.name for job in plan_manifest(f"{name}/wav.scp", f"{name}/out").jobs]
+    ['utt1.wav']
+    """
+    found = read_corpus_manifest(manifest)
+    folder, nc = Path(output), None if posterior is None else Path(posterior)
+    check_output_folders(folder, nc)
+    jobs = tuple(
+        Job(
+            item.audio, folder / f"{item.id}.wav", nc / f"{item.id}.nc" if nc else None,
+            item.video, item.start_s, item.duration_s,
+        )
+        for item in found.items
+    )  # fmt: skip
+    plan = JobPlan(jobs, folder, found)
+    videos = [job.video for job in jobs if job.video is not None]
+    outputs = [plan.enhanced_manifest, *(job.output for job in jobs)]
+    check_apart(
+        [*outputs, folder / RESUME_LOG], [found.path, *(job.input for job in jobs), *videos]
+    )
+    missing = list_missing(plan)
+    if len(missing) == len(jobs):
+        raise FileNotFoundError(
+            f"none of the {len(jobs)} recordings of '{found.path}' is there, for instance "
+            f"'{missing[0].input}'; relative paths are relative to the folder of the manifest"
+        )
+    return plan
+
+
+def list_missing(plan: JobPlan) -> list[Job]:
+    """Jobs whose recording is not there, or is no file."""
+    return [job for job in plan.jobs if not job.input.is_file()]
+
+
+def check_output_folders(*folders: Path | None) -> None:
+    """Make sure that files can be written into folders that need not exist; see `check_folder`."""
+    for folder in folders:
+        if folder is None:
+            continue
+        if folder.suffix.lower() in (*SAVE_SUBTYPES, ".nc") and not folder.is_dir():
+            raise ValueError(f"several recordings go to a folder, but '{folder}' names a file")
+        check_folder(folder)
 
 
 def list_recordings(path: Path) -> list[Path]:
@@ -136,6 +231,15 @@ def list_recordings(path: Path) -> list[Path]:
             "the like; folders in it are not searched"
         )
     return recordings
+
+
+def measure_job(job: Job) -> float:
+    """Seconds of audio that a job takes, by the header; 0 where it cannot be read."""
+    total_s = measure_duration(job.input)
+    if job.is_whole:
+        return total_s
+    rest_s = max(0.0, total_s - job.start_s)
+    return rest_s if job.duration_s is None else min(rest_s, job.duration_s)
 
 
 def measure_duration(path: Path) -> float:

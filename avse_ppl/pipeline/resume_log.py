@@ -55,14 +55,19 @@ class ResumeLog:
                 self.records[record["output"]] = record
         self._torn = bool(text) and not text.endswith(b"\n")
 
-    def refuse_foreign(self, jobs: Iterable[Job]) -> None:
-        """Raise ``ValueError`` if an output is there that this log does not know."""
+    def refuse_foreign(self, jobs: Iterable[Job], manifest: Path | None = None) -> None:
+        """Raise ``ValueError`` if an output is there that this log does not know.
+
+        A manifest is known where the log knows of anything.
+        """
         if self.path is None:
             return
         known = {*self.records, *self.begun}
         foreign = [
             job.output for job in jobs if job.output.exists() and job.output.name not in known
         ]
+        if manifest is not None and manifest.exists() and not known:
+            foreign.append(manifest)
         if foreign:
             more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
             raise ValueError(
@@ -75,7 +80,7 @@ class ResumeLog:
         record = self.records.get(job.output.name)
         if record is None or not job.output.is_file():
             return None
-        if record["made_with"] != self.settings or record["made_from"] != file_signature(job.input):
+        if record["made_with"] != self.settings or record["made_from"] != sign_job(job):
             return None
         if job.posterior and not (record["details"].get("silent") or job.posterior.is_file()):
             return None
@@ -98,7 +103,7 @@ class ResumeLog:
             "details": dict(details),
             "warnings": list(warnings),
             "made_with": self.settings,
-            "made_from": file_signature(job.input),
+            "made_from": sign_job(job),
         }
         self._append(record)
 
@@ -136,6 +141,15 @@ def parse_record(line: bytes) -> dict[str, Any] | None:
     right = all(isinstance(record[name], kind) for name, kind in kinds.items())
     texts = right and all(isinstance(text, str) for text in record["warnings"])
     return record if texts else None
+
+
+def sign_job(job: Job) -> list[Any] | None:
+    """Signature of a recording, and of the span and the video that a manifest gives with it."""
+    signature: list[Any] | None = file_signature(job.input)
+    if signature is None:
+        return None
+    span = [] if job.is_whole else [job.start_s, job.duration_s]
+    return signature + span + ([] if job.video is None else [file_signature(job.video)])
 
 
 def file_signature(path: Path) -> list[int] | None:

@@ -506,3 +506,51 @@ def test_an_error_of_a_process_has_no_traceback(here):
     done = process("enhance", "lost.wav", "-o", "e.wav", "--speech", "gaussian", cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: expected a recording at 'lost.wav', found nothing there\n"
+
+
+# --- manifests -----------------------------------------------------------------------------------
+
+
+def test_manifest(here):
+    write("b.wav", seed=1)
+    (here / "wav.scp").write_text("u1 noisy.wav\nu2 none.wav\nu3 b.wav\nu4 gone.wav\n")
+    result = enhance("--manifest", "wav.scp", "-o", "out")
+    assert result.exit_code == 2
+    assert result.stdout == "out: 2 enhanced, 2 failed, listed in out/wav.scp\n"
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == [
+        "error: 2 of the 4 recordings of 'wav.scp' are missing, the rest is enhanced: "
+        "'none.wav', 'gone.wav'"
+    ]
+    assert (here / "out" / "wav.scp").read_text() == "u1 u1.wav\nu3 u3.wav\n"
+    (here / "wav.scp").write_text("u1 noisy.wav\nu3 b.wav\n")
+    result = enhance("--manifest", "wav.scp", "-o", "out", "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["failed"], report["manifest"]) == (0, 0, "out/wav.scp")
+    assert [entry["status"] for entry in report["files"]] == ["kept", "kept"]
+
+
+def test_manifest_and_recordings_do_not_go_together(here):
+    (here / "wav.scp").write_text("u1 noisy.wav\n")
+    text = refused(enhance("noisy.wav", "--manifest", "wav.scp", "-o", "out"))
+    assert text == "--manifest lists the recordings, and NOISY does, too; give one of them"
+    assert "cannot go with --stream" in refused(enhance("--stream", "--manifest", "wav.scp"))
+    assert "line 1: 'cat x |' is a command" in refused_manifest(here, "u1 cat x |")
+
+
+def refused_manifest(here, text):
+    (here / "wav.scp").write_text(text)
+    return refused(enhance("--manifest", "wav.scp", "-o", "out"))
+
+
+def test_log_json(here):
+    (here / "broken.wav").write_bytes(b"no sound")
+    result = enhance("noisy.wav", "broken.wav", "-o", "out/", "--log-json")
+    lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert {(line["input"], line["status"]) for line in lines} == {
+        ("noisy.wav", "enhanced"), ("broken.wav", "failed"),
+    }  # fmt: skip
+    assert [("error" in line, line["output"]) for line in lines if line["status"] == "failed"] == [
+        (True, None)
+    ]
+    assert result.exit_code == 2 and "1 enhanced, 1 failed" in result.stdout

@@ -71,6 +71,14 @@ interrupt the command and start it again, and it goes on from there; a second co
 OUT at the same time is refused. What was made with other
 settings, or from a recording that has changed, is made anew.
 
+[bold]--manifest[/] takes a list of recordings: Kaldi's wav.scp, CSV (a column audio, path or
+audio_filepath; perhaps id, video, offset, duration), or JSON lines of NeMo or lhotse. Relative
+paths are relative to it. The recording with the id utt1 becomes OUT/utt1.wav, and OUT gets a
+manifest of the same kind and name that lists the enhanced recordings.
+
+\b
+  avse-ppl enhance --manifest data/wav.scp -o enhanced/
+
 [bold]A long run[/] says how long it takes and what would be faster. With --time-limit it ends early
 with what there is: its posterior is called "ended early", and a warning says how far it came.
 
@@ -102,6 +110,21 @@ NoisyArgument = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", metavar="FILE",
+        help="Enhance what a manifest lists: .scp, .csv, .tsv, .jsonl or .json, also with .gz.",
+    ),
+]  # fmt: skip
+LogJsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--log-json",
+        help="Print one line of JSON on stderr for each recording as soon as it is done, and no "
+        "progress.",
+    ),
+]
 OutputOption = Annotated[
     str | None,  # a slash at its end says that it is a folder, which a Path would drop
     typer.Option(
@@ -154,6 +177,7 @@ def enhance(
     context: typer.Context,
     noisy: NoisyArgument = None,
     output: OutputOption = None,
+    manifest: ManifestOption = None,
     video: VideoOption = None,
     speech: SpeechOption = None,
     noise: NoiseOption = "nmf",
@@ -164,6 +188,7 @@ def enhance(
     draws: DrawsOption = 50,
     recalibrate: RecalibrateOption = False,
     as_json: JsonOption = False,
+    log_json: LogJsonOption = False,
     force: ForceOption = False,
     face_model: FaceModelOption = None,
     face: FaceOption = "auto",
@@ -185,10 +210,10 @@ def enhance(
     """Enhance recordings; see ``HELP``."""
     with console.guard_errors() as remarks:
         check_stream_options(context, stream)
-        if stream or noisy is None or output is None:
+        if stream or output is None:
             return enhance_stream(stream_format, sample_rate_hz, stream_band, predictor)
 
-        from avse_ppl.pipeline.jobs import plan_jobs
+        from avse_ppl.pipeline.jobs import list_missing, plan_jobs, plan_manifest
         from avse_ppl.utils.files import check_writable
 
         # Check what was asked for.
@@ -198,7 +223,11 @@ def enhance(
                 "OUT.nc"
             )
         check_time_limit(time_limit)
-        plan = plan_jobs(noisy, output, posterior)
+        if manifest is None:
+            plan = plan_jobs(noisy or [], output, posterior)
+        else:
+            plan = plan_manifest(manifest, output, posterior)
+        missing = [] if plan.manifest is None else list_missing(plan)
         settings = {"speech": speech, "noise": noise, "inference": inference, "seed": seed,
                     "draws": draws, "device": device.value, "recalibrate": recalibrate,
                     "reliability": reliability, "time_limit_s": time_limit, "predictor": predictor,
@@ -217,10 +246,15 @@ def enhance(
             options["on_lips"] = lambda lips: plot_tracking(lips, show_lips)
 
         # Enhance, and report.
-        outcomes = run_jobs(plan, {**settings, **options})
+        if missing:
+            names = ", ".join(f"'{job.input}'" for job in missing)
+            text = f"{len(missing)} of the {len(plan.jobs)} recordings of '{manifest}' are missing"
+            console.print_message("error:", f"{text}, the rest is enhanced: {names}", "bold red")
+        outcomes = run_jobs(plan, {**settings, **options}, log_json)
+        failed = [o for o in outcomes if o.error is not None]
         failures = [
             (str(o.job.input), console.describe_error(o.error))
-            for o in outcomes if o.error is not None
+            for o in failed if o.error is not None and o.job not in missing
         ]  # fmt: skip
         warnings = [
             (str(o.job.input), text) for o in outcomes if o.status != "kept" for text in o.warnings
@@ -229,24 +263,32 @@ def enhance(
         for line in [t for _, t in warnings] if single else console.group_remarks(warnings):
             console.print_warning(line)
         if as_json:
-            report = {"files": [describe_outcome(o) for o in outcomes], "failed": len(failures)}
+            report: dict[str, Any] = {
+                "files": [describe_outcome(o) for o in outcomes],
+                "failed": len(failed),
+            }
+            if plan.manifest is not None:
+                report["manifest"] = str(plan.enhanced_manifest)
             console.print_json({**report, "settings": settings, "warnings": remarks})
         else:
             print_summary(plan, outcomes)
         for line in [t for _, t in failures] if single else console.group_remarks(failures):
             console.print_message("error:", line, "bold red")
-        if failures:
+        if failed:
             raise typer.Exit(console.BAD_INPUT)
 
 
-def run_jobs(plan: JobPlan, options: dict[str, Any]) -> list[Outcome]:
-    """Run `enhance_files` with a progress bar; an interruption reports what is finished."""
+def run_jobs(plan: JobPlan, options: dict[str, Any], log_json: bool = False) -> list[Outcome]:
+    """Run `enhance_files` with a progress bar, or a line of JSON on stderr for each recording.
+
+    An interruption reports what is finished.
+    """
     from avse_ppl.pipeline.enhance_files import enhance_files
 
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
         stack.enter_context(console.redirect_stdout())
-        progress = stack.enter_context(console.make_progress_bar())
+        progress = stack.enter_context(console.make_progress_bar(shown=not log_json))
         options = {**options, "progress": console.add_steps(progress)}
         task = progress.add_task("enhancing", total=len(plan.jobs) if plan.folder else None)
         try:
@@ -254,6 +296,8 @@ def run_jobs(plan: JobPlan, options: dict[str, Any]) -> list[Outcome]:
                 if outcome.error is not None and console.is_debugging():
                     raise outcome.error
                 outcomes.append(outcome)
+                if log_json:
+                    console.print_json_line(describe_outcome(outcome))
                 progress.advance(task)
         except KeyboardInterrupt:
             progress.stop()
@@ -290,6 +334,8 @@ def print_summary(plan: JobPlan, outcomes: list[Outcome]) -> None:
             )
         if counts["failed"]:
             parts.append(f"{counts['failed']} failed")
+        if plan.manifest is not None and len(outcomes) > counts["failed"]:
+            parts.append(f"listed in {plan.enhanced_manifest}")
         console.print_line(f"{plan.folder}: {', '.join(parts)}")
         return
     for outcome in outcomes:

@@ -71,9 +71,14 @@ def check_stream_options(context: typer.Context, stream: bool) -> None:
         own = [parameter.opts[0] for parameter in given if parameter.name in _OWN]
         if own:
             raise ValueError(f"{', '.join(own)} can only go with --stream: {_EXAMPLE}")
-        for name, text in (("noisy", "argument 'NOISY'"), ("output", "option '--output' / '-o'")):
-            if not context.params[name]:
-                context.fail(f"Missing {text}.")
+        if context.params["noisy"] and context.params["manifest"]:
+            raise ValueError(
+                "--manifest lists the recordings, and NOISY does, too; give one of them"
+            )
+        if not context.params["noisy"] and not context.params["manifest"]:
+            context.fail("Missing argument 'NOISY', or option '--manifest'.")
+        if not context.params["output"]:
+            context.fail("Missing option '--output' / '-o'.")
         return
     if context.params["noisy"] or context.params["output"]:
         raise ValueError(f"--stream reads stdin and writes stdout, and takes no files: {_EXAMPLE}")
