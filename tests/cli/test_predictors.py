@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import pytest
 import soundfile
 import torch
 
-from avse_ppl import Stft
+from avse_ppl import Posterior, Stft
 from avse_ppl.cli.commands import predictors as command
+from avse_ppl.data import mix
 from avse_ppl.data.readers import CORPORA, NOISE_LICENCES
 from avse_ppl.models.predictors.adapters import PREDICTORS, resolve_predictor
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.signal.audio import load_audio
 from avse_ppl.training.datasets.predicted_mixtures import (
     PredictedMixture,
     make_case,
@@ -28,7 +31,7 @@ from avse_ppl.training.datasets.predicted_mixtures import (
 )
 from avse_ppl.training.phases import error_law
 from avse_ppl.utils.files import lock_folder
-from tests.helpers import RATE_HZ, error_of, run_cli
+from tests.helpers import BUNDLED, RATE_HZ, error_of, run_cli
 
 ENHANCER = """
 import os
@@ -232,3 +235,27 @@ def test_coverage_is_that_of_the_law() -> None:
     assert measure_coverage(exact, [case]) == pytest.approx(0.9, abs=0.02)
     assert measure_coverage(exact, [case], 0.5) == pytest.approx(0.5, abs=0.02)
     assert measure_coverage(wide, [case]) == pytest.approx(1 - 0.1**2, abs=0.01)
+
+
+# --- diagnose ------------------------------------------------------------------------------------
+
+
+def test_a_posterior_is_diagnosed_with_the_predictor_that_took_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    speech, rain = (load_audio(BUNDLED / name).samples for name in ("speech.flac", "rain.flac"))
+    made = mix(speech[8000:24000], rain, 0.0, seed=0)
+    soundfile.write("noisy.wav", made.mixture, RATE_HZ)
+    words = ["enhance", "noisy.wav", "-o", "e.wav", "--posterior", "p.nc", "--speech", "gaussian",
+             "--noise", "stationary", "--draws", "20"]  # fmt: skip
+    assert run_cli(*words, "--predictor", "predictor").exit_code == 0
+    scene = ("--speech", "gaussian", "--noise", "stationary")
+    done = run_cli("diagnose", "p.nc", *scene, "--json")
+    assert done.exit_code in (0, 1), done.stderr  # a crude prior may fail its checks
+    (found,) = json.loads(done.stdout)["recordings"]
+    assert "p_law" in found
+    assert "add --noise" in error_of(run_cli("diagnose", "p.nc", "--predictor", "predictor"))
+    unknown = replace(Posterior.load("p.nc"), attrs={"predictor": "mine"})
+    unknown.save("q.nc")
+    assert "give it by --predictor" in error_of(run_cli("diagnose", "q.nc", *scene))

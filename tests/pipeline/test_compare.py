@@ -415,7 +415,7 @@ def test_the_picture(tmp_path, monkeypatch):
     comparison = made(elpd, warnings=("m1: Pareto k-hat",))
     assert plot_comparison(comparison, tmp_path / "where.png").exists()
     [figure] = seen
-    titles = [axis.get_title() for axis in figure.axes]
+    titles = [axis.get_title(loc="left") for axis in figure.axes]
     total = (elpd[0] - elpd[1]).sum()
     assert any(title.startswith(f"m0 over m1: {total:+.0f} nats") for title in titles)
     assert sum("over" in title for title in titles) == 2

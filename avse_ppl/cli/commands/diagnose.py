@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,8 @@ from avse_ppl.cli.options import (
 
 if TYPE_CHECKING:
     from avse_ppl.evaluation.diagnostics import Diagnostics
+    from avse_ppl.models.predictors.predictor import Predictor
+    from avse_ppl.posterior.posterior import Posterior
 
 HELP = """
 Check the convergence and calibration of a saved posterior.
@@ -32,7 +35,8 @@ Check the convergence and calibration of a saved posterior.
 From the file alone: warnings of the inference method, whether its ELBO still rose, Pareto k-hat,
 and where the draws are from chains R-hat and effective sample sizes of the powers of speech and
 noise, divergences and energy. With [bold]--noise[/] (and [bold]--speech[/]), the models it was made
-with, also posterior predictive checks. Of a recording with video, give the video again (or the
+with, also posterior predictive checks; a predictor that took part runs again, by the name that the
+file has of it, or [bold]--predictor[/]. Of a recording with video, give the video again (or the
 clip, if it was one), and [bold]--reliability[/] if it was given.
 
 [bold]Examples[/]
@@ -64,12 +68,21 @@ NoiseOption = Annotated[
 PlotOption = Annotated[
     Path | None, typer.Option(metavar="OUT.png", help="Also plot it; what fails is named there.")
 ]
+PredictorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|module:function|FILE|DIR",
+        help="Predictor that took part.",
+        show_default="the name in the file",
+    ),
+]
 
 
 def diagnose(
     posterior: PosteriorArgument,
     speech: SpeechOption = None,
     noise: NoiseOption = None,
+    predictor: PredictorOption = None,
     plot: PlotOption = None,
     as_json: JsonOption = False,
     video: VideoOption = None,
@@ -102,12 +115,17 @@ def diagnose(
         if noise is not None:
             prior, _ = match_prior_to_videos(speech, {None: video}, video)
             scene = Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
-        elif video is not None:
-            raise ValueError("--video conditions the models only; add --noise, and --speech")
+        elif video is not None or predictor is not None:
+            raise ValueError(
+                f"{'--predictor' if video is None else '--video'} conditions the models only; add "
+                "--noise, and --speech"
+            )
 
         # Condition the scene as it was, and run the checks.
         with console.redirect_stdout():
             loaded = Posterior.load(posterior)
+            if scene is not None and loaded.kind.pooled:
+                scene = replace(scene, predictor=load_predictor_of(loaded, predictor))
             if scene is not None and video is not None:
                 lips = prepare_lips(video, observed_audio(loaded), video_options)
                 mixture = condition_on_video(scene, loaded.observed_spectrogram(), lips)
@@ -131,6 +149,28 @@ def diagnose(
                 console.print_line(f"{plot}: the same as a plot")
         if not checked.passed.all():
             raise typer.Exit(FAILED_CHECKS)
+
+
+def load_predictor_of(posterior: Posterior, name: str | None) -> Predictor | None:
+    """Load the predictor that took part in a posterior, by its name there unless one is given.
+
+    Raises
+    ------
+    ValueError
+        If the name in the posterior is not one by which it can be loaded.
+    """
+    from avse_ppl.models.predictors.adapters import resolve_predictor
+
+    if name is not None:
+        return resolve_predictor(name)
+    named = posterior.attrs.get("predictor")
+    try:
+        return resolve_predictor(named)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the predictor {named!r} took part in this posterior, and cannot be loaded by that "
+            f"name ({error}); give it by --predictor"
+        ) from None
 
 
 def print_diagnostics(path: Path, checked: Diagnostics) -> None:
