@@ -1,6 +1,6 @@
 # `make help` lists the commands. The first one that needs it makes the environment, in .venv/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz lint wheel bench clean
+.PHONY: help demo test test-slow fuzz lint wheel bench docs clean
 
 PYTHON := .venv/bin/python
 READY := .venv/installed
@@ -35,6 +35,12 @@ wheel: $(READY)  ## build dist/*.whl
 
 bench: $(READY)  ## measure quality and cost, hours; writes benchmarks/results/, fills the pages
 	$(PYTHON) benchmarks/run.py
+
+docs: $(READY)  ## build the documentation as a site, out/docs/index.html; what is amiss is an error
+	@$(PYTHON) -c 'import latex2mathml, material, mkdocstrings_handlers.python' 2>/dev/null || \
+		$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
+		--constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(PYTHON) -m mkdocs build --strict
 
 clean:  ## remove what the other commands made, except .venv/
 	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage
