@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -117,8 +118,10 @@ def save_weights(
     }  # fmt: skip
     config |= {} if encoder_width == 1.0 else {"encoder_width": encoder_width}
     config |= {} if visual_encoder is None else {"lips": visual_encoder, "trust": visual_weight}
+    data = save(tensors)
+    config["sha256"] = hashlib.sha256(data).hexdigest()
     files = {
-        "weights.safetensors": save(tensors),
+        "weights.safetensors": data,
         "config.json": f"{json.dumps(config, indent=2)}\n".encode(),
         "README.md": format_card(config, card, network).encode(),
     }
@@ -139,7 +142,8 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     FileNotFoundError
         If the folder or one of its two files is missing.
     ValueError
-        If a file is corrupt, or weights and config do not belong together.
+        If a file is corrupt, or weights and config do not belong together, by their shapes or by
+        the checksum ``sha256`` of the config.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -171,8 +175,32 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise ValueError(
             f"{folder}: the weights {broken[:4]} hold NaN or infinity; copy them again"
         )
+    check_sum(folder, config.get("sha256"))
     network.load_state_dict(tensors)
     return network.eval().requires_grad_(False), config
+
+
+def check_sum(folder: Path, expected: str | None) -> None:
+    """Raise ``ValueError`` where the weights are not those that a checksum was taken of.
+
+    Parameters
+    ----------
+    folder
+        Of the weights.
+    expected
+        SHA-256 of ``weights.safetensors``, hexadecimal; None, as in older configs: any will do.
+    """
+    if expected is None:
+        return
+    with open(folder / "weights.safetensors", "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{folder / 'weights.safetensors'} is damaged or of another training: its SHA-256 is "
+            f"{found[:12]}..., config.json says {expected[:12]}...; copy both files again from the "
+            "same place (shipped weights: install avse-ppl again), or take sha256 out of "
+            "config.json if you changed the weights yourself"
+        )
 
 
 def outline_network(
@@ -358,7 +386,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         for key in ("settings", "stft"):
             if not isinstance(config[key], dict):
                 raise ValueError(f"{key} is {config[key]!r}, expected an object")
-        for key in ("name", "use", "lips"):
+        for key in ("name", "use", "lips", "sha256"):
             if not isinstance(config.get(key, ""), str):
                 raise ValueError(f"{key} is {config[key]!r}, expected a text")
         for key, value in config["stft"].items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -373,3 +374,36 @@ def test_sizes_that_the_weights_do_not_have_cost_no_memory(tmp_path):
     edit(folder, settings={**claims, "hidden": []})
     with pytest.raises(ValueError, match=r"config\.json: its settings do not make a 'vae' net"):
         load_network(folder)
+
+
+# Checksums
+
+
+def test_a_changed_bit_is_told_by_name(tmp_path):
+    # One bit of a mantissa: the weights are finite and of the right shapes, and wrong.
+    _, folder = write(tmp_path)
+    load_network(folder)
+    path = folder / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is damaged or of another"):
+        load_network(folder)
+    edit(folder, sha256=...)  # older folders have none
+    load_network(folder)
+
+
+def test_a_checksum_that_is_no_text_is_told(tmp_path):
+    _, folder = write(tmp_path)
+    edit(folder, sha256=3)
+    with pytest.raises(ValueError, match="sha256 is 3, expected a text"):
+        load_network(folder)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+)
+def test_shipped_weights_have_their_checksum(name):
+    config = json.loads((PRETRAINED / name / "config.json").read_text())
+    data = (PRETRAINED / name / "weights.safetensors").read_bytes()
+    assert config["sha256"] == hashlib.sha256(data).hexdigest()
