@@ -71,6 +71,8 @@ def indent_items(text: str) -> str:
     in_item = False
     for line in text.split("\n"):
         inside = in_item and line.startswith("  ")
+        if line.startswith("- ") and lines and lines[-1].startswith("    "):
+            lines.append("")  # the next item, and not a line of the paragraph
         in_item = inside or line.startswith("- ") or (in_item and not line)
         lines.append("  " + line if inside else line)
     return "\n".join(lines)
