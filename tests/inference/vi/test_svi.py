@@ -32,6 +32,7 @@ from avse_ppl.inference.vi.khat import K_HAT_LIMIT, TELLING_LATENTS, compute_k_h
 from avse_ppl.inference.vi.optimize import (
     Schedule,
     check_finite,
+    find_straight,
     update_noise,
 )
 from avse_ppl.pipeline.catalog import resolve_inference
@@ -211,6 +212,20 @@ def test_a_posterior_without_bound_is_refused():
     routine = replace(FAST, steps=100, learning_rate=1.0, tolerance=0)
     with pytest.raises(ValueError, match=r"rises without end as 'level' runs off: improper or unb"):
         routine(Scene(nothing, floorless), mixture, seed=0)
+
+
+def test_what_goes_straight_is_told_from_what_is_pushed_about():
+    schedule = Schedule(recordings=2, steps=150, tolerance=None)
+    schedule.begin = torch.tensor([110, 60])
+    generator = torch.Generator().manual_seed(0)
+    steps = 0.3 * torch.stack(
+        (-0.8 * torch.ones(150, 2), torch.randn(150, 2, generator=generator).sign()), -1
+    )
+    steps[60:, 1] = 0.0  # it settles
+    way = torch.cat((torch.zeros(1, 2, 2), steps.cumsum(0)))
+    found = find_straight(list(way[::25]), schedule, 0.3)
+    assert found.tolist() == [[True, False], [True, False]]
+    assert not find_straight(list(way[:1]), schedule, 0.3).any()  # before the first window
 
 
 def test_a_bound_that_is_no_number_is_refused():
