@@ -217,10 +217,8 @@ def test_a_posterior_without_bound_is_refused():
 def test_what_goes_straight_is_told_from_what_is_pushed_about():
     schedule = Schedule(recordings=2, steps=150, tolerance=None)
     schedule.begin = torch.tensor([110, 60])
-    generator = torch.Generator().manual_seed(0)
-    steps = 0.3 * torch.stack(
-        (-0.8 * torch.ones(150, 2), torch.randn(150, 2, generator=generator).sign()), -1
-    )
+    pushed = torch.tensor([1.0, 1.0, 1.0, -1.0]).repeat(38)[:150, None].expand(150, 2)
+    steps = 0.3 * torch.stack((torch.full((150, 2), -0.8), pushed), -1)
     steps[60:, 1] = 0.0  # it settles
     way = torch.cat((torch.zeros(1, 2, 2), steps.cumsum(0)))
     found = find_straight(list(way[::25]), schedule, 0.3)
