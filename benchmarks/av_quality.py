@@ -83,7 +83,7 @@ def enhanced(some: list[Case], prior: str | Path, video: bool) -> tuple[list[np.
     lips = [case.lips for case in some] if video else None
     results, _, cpu_s = timed(
         lambda: avse_ppl.enhance_batch(
-            audios, lips, speech=prior, device="cpu", keep_posterior=False
+            audios, lips, speech=prior, device="cpu", keep_posterior=False, predictor="none"
         )
     )
     return [result.speech.samples for result in results], cpu_s / len(some)

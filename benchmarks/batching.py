@@ -30,7 +30,7 @@ n = int(minutes * 60 * audio.sample_rate_hz)
 samples = np.resize(audio.samples, n)
 begin = time.perf_counter(), time.process_time()
 noisy, keep = Audio(samples, audio.sample_rate_hz), sys.argv[3] == "1"
-avse_ppl.enhance(noisy, device="cpu", keep_posterior=keep)
+avse_ppl.enhance(noisy, device="cpu", keep_posterior=keep, predictor="none")
 spent = time.perf_counter() - begin[0], time.process_time() - begin[1]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(json.dumps({"wall_s": spent[0], "cpu_s": spent[1], "peak_mb": peak / 1024}))
@@ -65,7 +65,7 @@ def measure_batches() -> dict[str, Table]:
     """One recording alone, in the process and as a command, against 64 together."""
     cost, agreement = make_batch_tables()
     recordings = [noisy(seed) for seed in range(64)]
-    options = {"device": "cpu", "keep_posterior": False}
+    options = {"device": "cpu", "keep_posterior": False, "predictor": "none"}
     avse_ppl.enhance(recordings[0], **options)
     single = [timed(lambda r=r: avse_ppl.enhance(r, **options)) for r in recordings[:7]]
     wall_1, cpu_1 = (float(np.median([s[i] for s in single])) for i in (1, 2))
@@ -93,7 +93,16 @@ def as_commands(recordings: list[Audio]) -> tuple[float, float]:
         (folder / "noisy").mkdir()
         for i, audio in enumerate(recordings):
             save_audio(folder / "noisy" / f"{i:02d}.wav", audio)
-        command = [sys.executable, "-W", "ignore", "-m", "avse_ppl", "enhance"]
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "avse_ppl",
+            "enhance",
+            "--predictor",
+            "none",
+        ]
         one = [*command, str(folder / "noisy" / "00.wav"), "-o", str(folder / "one.wav")]
         many = [*command, str(folder / "noisy"), "-o", str(folder / "enhanced")]
         seconds = []

@@ -86,7 +86,9 @@ def enhance(cases: list[Case], crops: str | None) -> list[np.ndarray]:
     """Estimates of all mixtures, with one kind of crops or without video."""
     audios = [Audio(m.mixture, 16000) for case in cases for m in case.mixtures]
     lips = [getattr(case, crops) for case in cases for _ in case.mixtures] if crops else None
-    results = avse_ppl.enhance_batch(audios, lips, speech=PRIOR, device="cpu", keep_posterior=False)
+    results = avse_ppl.enhance_batch(
+        audios, lips, speech=PRIOR, device="cpu", keep_posterior=False, predictor="none"
+    )
     return [result.speech.samples for result in results]
 
 

@@ -79,7 +79,7 @@ def measure() -> dict[str, Table]:
 
 def infer(
     mixtures: Sequence[VariedMixture], inference: str = "svi", speech: str = "tcvae",
-    predictor: str | None = None,
+    predictor: str = "none",
 ) -> list[Case]:  # fmt: skip
     """Posterior of each mixture, by default under the default scene and method.
 
