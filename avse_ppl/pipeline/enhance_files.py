@@ -268,20 +268,30 @@ def enhance_jobs(
 
 
 def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Outcome:
-    """Write the posterior and the speech of a job."""
+    """Write the posterior and the speech of a job.
+
+    Where the posterior cannot be written, the speech is, and the job failed all the same.
+    """
     posterior, texts = result.posterior, list(remarks)
     nc = job.posterior if posterior is not None else None
     if posterior is not None:
         posterior = replace(posterior, attrs={**posterior.attrs, "recording": job.input.name})
+    unsaved: Exception | None = None
     try:
         with collect_warnings(texts):
             if posterior is not None and nc is not None:
-                nc.parent.mkdir(parents=True, exist_ok=True)
-                posterior.save(nc)
+                try:
+                    nc.parent.mkdir(parents=True, exist_ok=True)
+                    posterior.save(nc)
+                except (ValueError, OSError) as error:
+                    unsaved = error
             job.output.parent.mkdir(parents=True, exist_ok=True)
             save_audio(job.output, result.speech)  # last: where it is, all is
     except (ValueError, OSError) as error:
-        return Outcome(job, "failed", {}, tuple(texts), error)
+        return Outcome(job, "failed", {}, tuple(texts), unsaved or error)
+    if unsaved is not None:
+        texts.append(f"the posterior was not written; the enhanced speech is in {job.output}")
+        return Outcome(job, "failed", {}, tuple(texts), unsaved)
     details = {
         "kind": result.kind,
         "sample_rate_hz": result.speech.sample_rate_hz,

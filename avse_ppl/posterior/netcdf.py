@@ -128,12 +128,73 @@ def label_units(data: xarray.Dataset) -> xarray.Dataset:
 
 def attributes(posterior: Posterior) -> dict[str, Any]:
     """Attributes of the file: kind, format, front end, settings and facts about the fit."""
+    settings = {**posterior.attrs, **fit_to_attrs(posterior.fit)}
     return {
         "kind": str(posterior.kind),
         "avse_ppl_format": _FORMAT,
         "stft": json.dumps(asdict(posterior.stft)),
-        "settings": json.dumps({**posterior.attrs, **fit_to_attrs(posterior.fit)}, default=str),
+        "settings": json.dumps(
+            settings, default=lambda one: one.item() if isinstance(one, np.generic) else str(one)
+        ),
     }
+
+
+def check_saveable(posterior: Posterior) -> None:
+    """Raise ``ValueError`` if `read` would refuse the file of a posterior.
+
+    Where only some recordings are to blame, the message says which.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from avse_ppl import SVI, GaussianSpeech, Scene, stationary
+    >>> waves = np.random.default_rng(0).normal(size=(2, 4000)).astype("float32")
+    >>> posterior = SVI(steps=5, draws=2)(Scene(GaussianSpeech(), stationary), waves, seed=0)
+    >>> check_saveable(posterior)
+    >>> posterior.variance[1, 0, 0] = np.nan
+    >>> check_saveable(posterior)
+    Traceback (most recent call last):
+    ValueError: speech_variance holds values that are not finite numbers (recording 1)...
+    """
+    settings = json.loads(attributes(posterior)["settings"])
+    _, fit = fit_from_attrs(settings, posterior.recordings)
+    whole = {
+        name: getattr(posterior, name)
+        for name in ("mean", "variance", "mixture", "speech", "latents", "n_samples", "stft",
+                     "trace", "stats")
+    }  # fmt: skip
+    try:
+        check_arguments(**whole, fit=fit)
+    except ValueError as error:
+        reason, failed = str(error), find_unusable(posterior)
+        which = f" (recording {', '.join(map(str, failed))})" if posterior.recordings > 1 else ""
+        raise ValueError(
+            f"{reason}{which if failed else ''}, and the file of such a posterior would be refused "
+            "when it is read. Nothing was written, and the posterior is unchanged: save the other "
+            "recordings by posterior.select(i).save(path), or keep enhance(i); a model whose "
+            "powers have a floor has finite moments"
+        ) from None
+
+
+def find_unusable(posterior: Posterior) -> list[int]:
+    """Recordings with speech or a mixture that a file must not hold."""
+    found = []
+    for r in range(posterior.recordings):
+        arrays = (posterior.mean[r], posterior.mixture[r], posterior.speech[:, :, r])
+        arrays = (*arrays, posterior.variance[r])
+        if not all(is_usable(one) for one in arrays) or (posterior.variance[r] < 0).any():
+            found.append(r)
+    return found
+
+
+def is_usable(values: np.ndarray) -> bool:
+    """Whether values are finite numbers, and so are sums of their squares."""
+    return bool(np.isfinite(values).all()) and np.abs(values).max(initial=0.0) <= limit_of(values)
+
+
+def limit_of(values: np.ndarray) -> float:
+    """Largest magnitude of which sums of squares are finite."""
+    return float(np.sqrt(np.finfo(values.dtype).max) / 1e3)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -199,9 +260,8 @@ def check_arguments(
             raise ValueError(f"{name} has the shape {values.shape}, expected {shape}")
         if values.dtype.kind not in "fc" or not np.isfinite(values).all():
             raise ValueError(f"{name} holds values that are not finite numbers")
-        largest = np.sqrt(np.finfo(values.dtype).max) / 1e3  # so that sums of squares are finite
-        if np.abs(values).max(initial=0.0) > largest:
-            raise ValueError(f"{name} holds values beyond {largest:.0e}")
+        if not is_usable(values):
+            raise ValueError(f"{name} holds values beyond {limit_of(values):.0e}")
     if (variance < 0).any():
         raise ValueError("speech_variance is negative")
     for axis, group in ((2, latents), (1, trace), (2, stats)):

@@ -425,12 +425,21 @@ class Posterior:
         """Write a NetCDF file that `load` and ``arviz.from_netcdf`` read.
 
         The file is written atomically: it is whole or not there.
+
+        Raises
+        ------
+        ValueError
+            If `load` would refuse it, as of moments that are not finite; nothing is written.
         """
         import xarray
 
-        from avse_ppl.posterior.netcdf import attributes, datasets
+        from avse_ppl.posterior.netcdf import attributes, check_saveable, datasets
 
         path = Path(path)
+        try:
+            check_saveable(self)
+        except ValueError as error:
+            raise ValueError(f"cannot save a posterior at '{path}': {error}") from None
         groups: dict[str, Any] = {f"/{name}": data for name, data in datasets(self).items()}
         groups["/"] = xarray.Dataset(attrs=attributes(self))
         packed = {

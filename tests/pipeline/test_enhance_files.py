@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from avse_ppl import ComplexNormal, Posterior
+from avse_ppl import ComplexNormal, Posterior, load_audio
 from avse_ppl.pipeline.enhance import Enhancer
 from avse_ppl.pipeline.enhance_files import RESUME_LOG, enhance_files
 from avse_ppl.pipeline.jobs import plan_jobs
@@ -244,6 +244,30 @@ def test_an_output_that_cannot_be_written_in_the_end(folder, tmp_path):
     outcomes = run(todo, force=True)
     assert statuses(outcomes) == {"a.wav": "enhanced", "b.wav": "failed", "c.wav": "enhanced"}
     assert "is a folder" in str(outcomes["b.wav"].error)
+
+
+def test_speech_is_kept_where_its_posterior_cannot_be_written(folder, tmp_path, monkeypatch):
+    todo = plan_jobs([folder], tmp_path / "out", tmp_path / "posteriors")
+    real = Enhancer.enhance
+
+    def spoil(self, observations):
+        results = real(self, observations)
+        for result, one in zip(results, observations, strict=True):
+            if one.audio.duration_s > 0.35:
+                result.posterior.variance[:] = np.nan
+        return results
+
+    monkeypatch.setattr(Enhancer, "enhance", spoil)
+    outcomes = run(todo)
+    assert statuses(outcomes) == {"a.wav": "enhanced", "b.wav": "enhanced", "c.wav": "failed"}
+    assert "speech_variance holds values that are not finite" in str(outcomes["c.wav"].error)
+    assert "the enhanced speech is in" in outcomes["c.wav"].warnings[-1]
+    assert load_audio(tmp_path / "out" / "c.wav").peak > 0
+    assert sorted(os.listdir(tmp_path / "posteriors")) == ["a.nc", "b.nc"]
+    # It is done again, over what was written.
+    monkeypatch.undo()
+    again = run(todo)
+    assert statuses(again) == {"a.wav": "kept", "b.wav": "kept", "c.wav": "enhanced"}
 
 
 def test_what_was_done_survives_an_interruption(folder, tmp_path, monkeypatch):

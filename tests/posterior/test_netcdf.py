@@ -1,6 +1,8 @@
-"""Files that claim to be posteriors: only whole and finite ones are read."""
+"""Files that claim to be posteriors: only whole and finite ones are read, and written."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -86,3 +88,49 @@ def test_texts_that_keep_hdf5_in_a_loop_are_refused(path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=rf"p\.nc is not .* texts at byte {heap} are damaged"):
         Posterior.load(path)
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("mean", np.nan, "speech_mean holds values that are not finite numbers"),
+        ("variance", np.inf, "speech_variance holds values that are not finite numbers"),
+        ("variance", -1.0, "speech_variance is negative"),
+        ("mixture", 1e30, r"mixture holds values beyond 2e\+16"),
+        ("speech", np.nan, "speech holds values that are not finite numbers"),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(path, tmp_path, name, value, said):
+    posterior = Posterior.load(path)
+    values = getattr(posterior, name).copy()
+    np.moveaxis(values, values.ndim - 2 if name == "speech" else 0, 0)[1] = value
+    broken = replace(posterior, **{name: values})
+    other = tmp_path / "other.nc"
+    message = rf"other\.nc': {said} \(recording 1\), .*select"
+    with pytest.raises(ValueError, match=message) as caught:
+        broken.save(other)
+    assert "Nothing was written" in str(caught.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.nc"]
+    np.testing.assert_array_equal(getattr(broken, name), values)
+    # What the message advises.
+    kept = Posterior.load(broken.select(0).save(other))
+    np.testing.assert_array_equal(kept.variance, posterior.select(0).variance)
+
+
+def test_facts_of_a_type_that_is_not_read_are_not_written(path, tmp_path):
+    posterior = Posterior.load(path)
+    fit = (replace(posterior.fit[0], k_hat="high"), posterior.fit[1])
+    with pytest.raises(ValueError, match=r"the facts about the fit .*high"):
+        replace(posterior, fit=fit).save(tmp_path / "other.nc")
+
+
+def test_facts_in_numbers_of_numpy_are_read_again(path):
+    posterior = Posterior.load(path)
+    fit = tuple(replace(one, k_hat=np.float32(0.5)) for one in posterior.fit)
+    replace(posterior, fit=fit, attrs={"share": np.int64(3)}).save(path)
+    again = Posterior.load(path)
+    assert [one.k_hat for one in again.fit] == [0.5, 0.5]
+    assert again.attrs["share"] == 3
