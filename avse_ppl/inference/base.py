@@ -77,7 +77,7 @@ from avse_ppl.inference.core.setup import (
 )
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import Predictor, condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.validation import check_count, check_positive
 from avse_ppl.posterior.approximation import Approximation
@@ -111,6 +111,8 @@ class Problem:
         Of the streams: one number, or one for each recording.
     clock
         Called with (step, steps) after each step; raises `TimeLimitReached` when the time is over.
+    asked
+        Predictor that was asked. The scene has none where its answer is not used.
     """
 
     scene: Scene
@@ -118,6 +120,7 @@ class Problem:
     streams: RandomStreams
     seed: int | list[int]
     clock: RunClock = field(default_factory=RunClock)
+    asked: Predictor | None = None
 
     @classmethod
     def of(
@@ -163,7 +166,7 @@ class Problem:
         streams.generators = [self.streams.generators[recording]]
         seed = seed_of_recording(self.seed, recording)
         one = self.spectrogram.select(recording)
-        return Problem(self.scene, one, streams, seed or 0, self.clock)
+        return Problem(self.scene, one, streams, seed or 0, self.clock, self.asked)
 
     @contextmanager
     def resources(self) -> Iterator[None]:
@@ -329,7 +332,7 @@ class InferenceMethod(ABC):
         device, dtype = self.device, self.dtype
         problem = Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
         predicted = condition_on_predictor(problem.scene, problem.spectrogram)
-        problem = replace(problem, spectrogram=predicted)
+        problem = replace(problem, spectrogram=predicted, asked=problem.scene.predictor)
         if predicted.frames.predicted is not None and not bool(
             predicted.frames.predicted[:, 3].any()
         ):

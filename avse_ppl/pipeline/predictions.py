@@ -41,21 +41,15 @@ class PredictedBatch:
     remarks: dict[Chunk, str] = field(default_factory=dict)
     asked: bool = False
 
-    @property
-    def predictor(self) -> str | None:
-        """Name of the predictor that takes part."""
-        return None if self.scene.predictor is None else self.scene.predictor.name
-
     def mark(self, posterior: Posterior) -> Posterior:
-        """Note in a posterior which predictor took part, and why none did."""
+        """Note in a posterior why no predictor took part, or one without lips."""
         if not self.asked:
             return posterior
         rows = [
             FitInfo(warnings=(self.remarks[chunk],) if chunk in self.remarks else ())
             for chunk in self.chunks
         ]
-        attrs = {**posterior.attrs, "predictor": self.predictor}
-        return replace(posterior, attrs=attrs, fit=merge_rows(posterior.fit, rows))
+        return replace(posterior, fit=merge_rows(posterior.fit, rows))
 
 
 def predict_batch(
@@ -91,7 +85,7 @@ def predict_batch(
         return [PredictedBatch(batch, observed, scene)]
     observed = show_lips(scene, observed)
     try:
-        predicted = predict_mixture(scene, observed.spectrogram)
+        predicted = condition_on_predictor(scene, observed.spectrogram)
     except PredictorError as error:
         if not optional:
             raise
@@ -105,7 +99,7 @@ def predict_batch(
     reasons: dict[Chunk, str] = {}
     for row, chunk in enumerate(batch):
         try:
-            predict_mixture(scene, observed.spectrogram.select(row))
+            condition_on_predictor(scene, observed.spectrogram.select(row))
         except PredictorError as error:
             reasons[chunk] = str(error)
     if not reasons:  # it fails now and then
@@ -155,25 +149,6 @@ def describe_unseen(
             reason = "none are reliable"
         remarks[chunk] = f"the predictor {predictor.name!r} saw no lips and only heard: {reason}"
     return remarks
-
-
-def predict_mixture(scene: Scene, mixture: Spectrogram) -> Spectrogram:
-    """Mixture with what the predictor of a scene makes of it.
-
-    Raises
-    ------
-    PredictorError
-        If the predictor raises whatever it may, but for lack of memory, or returns garbage.
-    """
-    try:
-        return condition_on_predictor(scene, mixture)
-    except (PredictorError, MemoryError):
-        raise
-    except Exception as error:  # whatever another's program raises
-        text = " ".join(str(error).split()) or "no reason given"
-        raise PredictorError(
-            f"predictor {name_of(scene.predictor)!r} failed: {type(error).__name__}: {text}"
-        ) from error
 
 
 def describe_span(chunk: Chunk, observations: Sequence[Observation], rate_hz: int) -> str:

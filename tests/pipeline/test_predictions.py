@@ -9,11 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl import SVI, Audio, Exact, Posterior, enhance, enhance_batch
+from avse_ppl import (
+    SVI,
+    Audio,
+    Exact,
+    GaussianSpeech,
+    Posterior,
+    Scene,
+    enhance,
+    enhance_batch,
+    stationary,
+)
 from avse_ppl.data import mix
-from avse_ppl.models.predictors import adapters
+from avse_ppl.models.predictors import adapters, checks
 from avse_ppl.models.predictors.adapters import PredictorEntry
-from avse_ppl.models.predictors.checks import PredictorError
+from avse_ppl.models.predictors.checks import PredictorError, check_prediction
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.simulate import reference_scene
 from avse_ppl.pipeline import batching, catalog
@@ -134,7 +144,10 @@ def test_deepfilternet_is_the_default_where_it_is_installed() -> None:
     ("predictor", "text"),
     [
         (fail, "'fail' failed on 8000 samples at 16000 Hz: RuntimeError: no such luck"),
-        (Predictor(fail, name="mine"), "'mine' failed: RuntimeError: no such luck"),
+        (
+            Predictor(fail, name="mine"),
+            "'mine' failed on 8000 samples at 16000 Hz: RuntimeError: no such luck",
+        ),
         (lambda w, r: w[1:], "returned shape"),
         ("missing.toml", "missing.toml"),
     ],
@@ -151,10 +164,41 @@ def test_a_failure_comes_before_inference_or_is_left_out(predictor: Any, text: s
     (remark,) = [text for text in found.warnings if "enhanced without" in text]
     assert text in remark
     if predictor != "missing.toml":
-        assert found.posterior.attrs["predictor"] is None
+        assert "predictor" not in found.posterior.attrs
         assert remark in found.posterior.warnings
     without = enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
     np.testing.assert_allclose(found.speech.samples, without.speech.samples, atol=1e-6)
+
+
+def test_a_failure_reads_the_same_without_the_pipeline() -> None:
+    scene = Scene(GaussianSpeech(), stationary, predictor=Predictor(fail, name="mine"))
+    text = "predictor 'mine' failed on 8000 samples at 16000 Hz: RuntimeError: no such luck"
+    with pytest.raises(PredictorError, match=text):
+        FEW(scene, wave())
+
+
+def test_an_answer_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def count(found: Any, mixture: np.ndarray, name: str, *rest: Any) -> np.ndarray:
+        calls.append(name)
+        return check_prediction(found, mixture, name, *rest)
+
+    monkeypatch.setattr(checks, "check_prediction", count)
+    for predictor in (halve, Predictor(halve, name="mine")):
+        enhance(wave(), sample_rate_hz=RATE_HZ, predictor=predictor, **QUICK)
+    assert calls == ["halve", "mine"]
+
+
+def test_one_that_is_not_used_is_named_as_asked() -> None:
+    found = enhance(wave(), sample_rate_hz=RATE_HZ, predictor=lambda w, r: w, **QUICK)
+    alone = SVI(steps=3, draws=2, tolerance=0, tempering=1.0, device="cpu")(
+        Scene(GaussianSpeech(), stationary, predictor=Predictor(lambda w, r: w, name="same")),
+        wave(),
+    )
+    assert found.posterior is not None
+    assert not found.posterior.kind.pooled and not alone.kind.pooled
+    assert (found.posterior.attrs["predictor"], alone.attrs["predictor"]) == ("<lambda>", "same")
 
 
 def test_an_unknown_name_is_refused_even_if_optional() -> None:
@@ -169,11 +213,12 @@ def test_memory_that_is_short_is_no_fault_of_a_predictor() -> None:
     def exhaust(samples: np.ndarray, rate_hz: int) -> np.ndarray:
         raise MemoryError
 
-    with pytest.raises(MemoryError):
-        enhance(
-            wave(), sample_rate_hz=RATE_HZ, predictor=Predictor(exhaust), predictor_optional=True,
-            **QUICK,
-        )  # fmt: skip
+    for predictor in (exhaust, Predictor(exhaust)):
+        with pytest.raises(MemoryError):
+            enhance(
+                wave(), sample_rate_hz=RATE_HZ, predictor=predictor, predictor_optional=True,
+                **QUICK,
+            )  # fmt: skip
 
 
 def test_one_that_fails_leaves_the_others_as_they_are() -> None:

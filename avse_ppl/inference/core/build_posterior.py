@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def build_posterior(problem: Problem, draws: Draws) -> Posterior:
         n_samples=mixture.n_samples,
         stft=mixture.stft,
         kind=draws.kind,
-        attrs={**draws.attrs, **name_parts(scene)},
+        attrs={**draws.attrs, **name_parts(replace(scene, predictor=problem.asked))},
         trace=draws.trace,
         stats=draws.stats,
         axes=axes | {name: AXES[name] for name in gates},

@@ -1,4 +1,4 @@
-"""Checks of what a predictor returns: garbage is told before inference, and not believed."""
+"""Calls of an enhancer: what it returns is checked, once, and each failure told in one way."""
 
 from __future__ import annotations
 
@@ -42,20 +42,21 @@ class GuardedEnhancer:
     [0.5, 0.5, 0.5, 0.5]
     """
 
-    enhance: Callable[[np.ndarray, int], Any]
+    enhance: Callable[..., Any]
     name: str
 
-    def __call__(self, wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """Prediction ``(sample,)``, checked.
+    def __call__(self, wave: np.ndarray, sample_rate_hz: int, **given: Any) -> np.ndarray:
+        """Prediction ``(sample,)``, checked; ``given`` is handed on, as visual features are.
 
         Raises
         ------
         PredictorError
-            If the enhancer raises, or `check_prediction` does.
+            If the enhancer raises whatever it may, but for lack of memory, or `check_prediction`
+            does.
         """
         try:
-            found = self.enhance(np.array(wave), sample_rate_hz)
-        except PredictorError:
+            found = self.enhance(np.array(wave), sample_rate_hz, **given)
+        except (PredictorError, MemoryError):
             raise
         except Exception as error:  # whatever another's program raises
             text = " ".join(str(error).split()) or "no reason given"
@@ -64,6 +65,18 @@ class GuardedEnhancer:
                 f"{type(error).__name__}: {text}"
             ) from error
         return check_prediction(found, wave, self.name, sample_rate_hz)
+
+
+def guard_enhancer(enhance: Callable[..., Any], name: str) -> GuardedEnhancer:
+    """The same enhancer with its failures told as `PredictorError`; one that is stays as it is.
+
+    Examples
+    --------
+    >>> halve = guard_enhancer(lambda wave, rate_hz: 0.5 * wave, "halve")
+    >>> guard_enhancer(halve, "another") is halve
+    True
+    """
+    return enhance if isinstance(enhance, GuardedEnhancer) else GuardedEnhancer(enhance, name)
 
 
 def check_prediction(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import PREDICTED
-from avse_ppl.models.predictors.checks import check_prediction
+from avse_ppl.models.predictors.checks import guard_enhancer
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.signal.stft import Frames, Spectrogram
 
@@ -167,7 +167,13 @@ class Predictor:
         """Prediction of each recording, ``(recording, 4, freq, time)``, see `Frames`.
 
         An enhancer that uses lips is given the visual features of the mixture, if there are any.
+
+        Raises
+        ------
+        PredictorError
+            If the enhancer raises, or returns what cannot be a prediction.
         """
+        enhance = guard_enhancer(self.enhance, self.name)
         waves = mixture.stft.synthesise(mixture)
         rows = []
         for r, wave in enumerate(waves):
@@ -175,7 +181,7 @@ class Predictor:
             one = mixture.select(r)
             visual = one.frames.visual if self.uses_lips else None
             given: Any = {} if visual is None else {"visual": visual[0]}
-            found = check_prediction(self.enhance(wave, rate_hz, **given), wave, self.name)
+            found = enhance(wave, rate_hz, **given)
             values = mixture.stft.forward(torch.from_numpy(found)).to(one.values)
             values = values[None] / one.scale[:, None, None]
             with torch.no_grad():

@@ -17,7 +17,6 @@ from avse_ppl.models.predictors.checks import (
     PredictorError,
     check_prediction,
 )
-from avse_ppl.models.predictors.predictor import check_prediction as checked_in_the_scene
 from tests.helpers import BUNDLED, RATE_HZ
 
 SPEECH = load_audio(BUNDLED / "speech.flac").samples[:RATE_HZ]
@@ -85,5 +84,6 @@ def test_an_enhancer_may_change_what_it_is_given() -> None:
     np.testing.assert_array_equal(MIXTURE, before)
 
 
-def test_the_scene_checks_the_same() -> None:
-    assert checked_in_the_scene is check_prediction
+def test_what_is_given_beside_the_waveform_is_handed_on() -> None:
+    seen = GuardedEnhancer(lambda wave, rate_hz, visual: wave * visual, "mine")
+    np.testing.assert_array_equal(seen(MIXTURE, RATE_HZ, visual=0.5), 0.5 * MIXTURE)

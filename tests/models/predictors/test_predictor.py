@@ -73,7 +73,7 @@ def test_a_good_prediction_is_believed() -> None:
 def test_a_failure_is_left_out_and_told(failure, text, monkeypatch) -> None:
     from avse_ppl.models.predictors import predictor
 
-    monkeypatch.setattr(predictor, "check_prediction", lambda found, wave, name: found)
+    monkeypatch.setattr(predictor, "guard_enhancer", lambda enhance, name: enhance)
     posterior, alone = infer(scene_with(failure)), infer(Scene(GaussianSpeech(), stationary))
     assert any("was not used" in warning for warning in posterior.warnings)
     assert np.array_equal(posterior.enhance(), alone.enhance())
