@@ -1,6 +1,6 @@
 # `make help` lists the commands. The first one that needs it makes the environment, in .venv/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz lint wheel bench docs clean
+.PHONY: help demo test test-slow fuzz lint wheel bench docs notebooks check-notebooks clean
 
 PYTHON := .venv/bin/python
 READY := .venv/installed
@@ -9,7 +9,7 @@ READY := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
 demo: $(READY)  ## enhance a bundled noisy recording; writes out/
 	$(PYTHON) examples/01_first_enhancement.py
@@ -41,6 +41,12 @@ docs: $(READY)  ## build the documentation as a site, out/docs/index.html; what 
 		$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
 		--constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(PYTHON) -m mkdocs build --strict
+
+notebooks: $(READY)  ## run examples/notebooks and keep what they show
+	OMP_NUM_THREADS=1 $(PYTHON) scripts/notebooks.py --run
+
+check-notebooks: $(READY)  ## check examples/notebooks, and run them with fewer steps
+	$(PYTHON) scripts/notebooks.py --check --reduced
 
 clean:  ## remove what the other commands made, except .venv/
 	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage

@@ -224,7 +224,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
                 imported.add(known.get(top, top))
     assert imported <= declared, "imported, and not declared"
     tools = {"build", "coverage", "hypothesis", "playwright", "pyright", "pytest", "pytest-xdist",
-             "ruff", "latex2mathml", "mkdocs", "mkdocs-material", "mkdocstrings"}  # fmt: skip
+             "ruff", "latex2mathml", "mkdocs", "mkdocs-material", "mkdocstrings",
+             "ipykernel", "jupytext", "nbclient"}  # fmt: skip
     # What others import for us: xarray its engine, torchmetrics the PESQ.
     behind = {"avse-ppl", "h5netcdf", "h5py", "pesq"}
     assert declared - imported - tools - behind == set(), "declared, never imported"

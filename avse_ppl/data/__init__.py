@@ -5,6 +5,7 @@ from avse_ppl.data.cache import LipsCache, SpeechCache, build_cache, load_cache,
 from avse_ppl.data.clip_features import FeatureSettings
 from avse_ppl.data.clips import DEV_NOISES, Clip, check_disjoint
 from avse_ppl.data.decoding import decode, highpass
+from avse_ppl.data.example_files import get_example_path
 from avse_ppl.data.manifest import (
     DEV_SNRS_DB,
     ManifestEntry,
@@ -45,6 +46,7 @@ __all__ = [
     "build_cache",
     "check_disjoint",
     "decode",
+    "get_example_path",
     "highpass",
     "load_cache",
     "load_lips",

@@ -1,7 +1,7 @@
 """Figures of posteriors, diagnostics, comparisons, calibration, predictors, tracked lips.
 
 A ``plot_...`` writes a file; a ``draw_...`` draws on axes of yours, or on a figure of its own, and
-returns the axes: ``save_figure(axes.figure, path)`` keeps it.
+returns the axes: ``save_figure(axes.figure, path)`` keeps it. `play_audio` plays in a notebook.
 """
 
 from avse_ppl.plotting.calibration import (
@@ -14,6 +14,7 @@ from avse_ppl.plotting.comparison import draw_comparison, plot_comparison
 from avse_ppl.plotting.diagnostics import plot_diagnostics
 from avse_ppl.plotting.figure import SAVE_SUFFIXES, save_figure, use_style
 from avse_ppl.plotting.noise import draw_noise_factors
+from avse_ppl.plotting.player import AudioPlayers, play_audio
 from avse_ppl.plotting.posterior import (
     draw_gate,
     draw_level,
@@ -27,6 +28,7 @@ from avse_ppl.plotting.tracking import plot_tracking
 
 __all__ = [
     "SAVE_SUFFIXES",
+    "AudioPlayers",
     "draw_calibration",
     "draw_comparison",
     "draw_coverage",
@@ -39,6 +41,7 @@ __all__ = [
     "draw_sparsification",
     "draw_spectrograms",
     "draw_waveform",
+    "play_audio",
     "plot_comparison",
     "plot_diagnostics",
     "plot_posterior",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
+from avse_ppl.plotting.player import compute_playback_gain_db, encode_sound
 from avse_ppl.posterior.posterior import Posterior
-
-LOSSLESS_S = 20.0  # of a recording: longer ones are embedded as MP3
-_MP3_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_PEAK, _MOST_DB = 0.9, 30.0  # what all sounds are amplified to, and by at most how much
 
 
 @dataclass(frozen=True)
@@ -74,30 +69,7 @@ def make_sounds(posterior: Posterior, draws: int) -> tuple[list[Sound], float]:
             for index in chosen
         ),
     ]
-    peak = max(float(np.abs(wave).max(initial=0.0)) for _, _, wave in rows)
-    gain_db = min(20 * np.log10(_PEAK / peak), _MOST_DB) if peak > 0 else 0.0
+    gain_db = compute_playback_gain_db(wave for _, _, wave in rows)
     gain, rate_hz = 10 ** (gain_db / 20), posterior.stft.sample_rate_hz
     sounds = [Sound(name, text, encode_sound(gain * wave, rate_hz)) for name, text, wave in rows]
-    return sounds, float(gain_db)
-
-
-def encode_sound(wave: np.ndarray, sample_rate_hz: int) -> str:
-    """Encode a waveform ``(sample,)`` as a data URI: FLAC, 16 bits, or MP3 where it is long.
-
-    Examples
-    --------
-    >>> encode_sound(np.zeros(1600), 16000)[:23]
-    'data:audio/flac;base64,'
-    """
-    import soundfile
-
-    buffer = io.BytesIO()
-    wave = np.clip(wave, -1.0, 1.0)
-    if len(wave) > LOSSLESS_S * sample_rate_hz and sample_rate_hz in _MP3_HZ:
-        kind, quality = "mpeg", {"format": "MP3", "compression_level": 0.25}
-    else:
-        kind, quality = "flac", {"format": "FLAC", "subtype": "PCM_16", "compression_level": 1.0}
-    with soundfile.SoundFile(buffer, "w", sample_rate_hz, 1, **quality) as file:
-        for begin in range(0, len(wave), 65536):
-            file.write(wave[begin : begin + 65536])
-    return f"data:audio/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return sounds, gain_db

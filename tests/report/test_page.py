@@ -15,11 +15,12 @@ import soundfile
 from PIL import Image
 
 from avse_ppl import NMF, NUTS, SVI, GaussianSpeech, Scene, diagnose
+from avse_ppl.plotting.player import LOSSLESS_S, encode_sound
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.report import render_report, write_report
 from avse_ppl.report.charts import average_blocks, make_charts, pack_numbers
 from avse_ppl.report.page import list_costs, list_settings
-from avse_ppl.report.sounds import LOSSLESS_S, encode_sound, make_sounds
+from avse_ppl.report.sounds import make_sounds
 from avse_ppl.report.verdicts import explain_kind, judge_recording
 from tests.helpers import STFT, known_noise, waves
 
