@@ -13,9 +13,15 @@ from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.inference.base import Draws, InferenceMethod, Problem
 from avse_ppl.inference.core.setup import Mixture, Seed
 from avse_ppl.models.predictors.checks import GuardedEnhancer
-from avse_ppl.models.predictors.network import NetworkPredictor, load_predictor
-from avse_ppl.models.predictors.predictor import describe_failure
+from avse_ppl.models.predictors.network import AV_PREDICTOR, NetworkPredictor, load_predictor
+from avse_ppl.models.predictors.predictor import (
+    Predictor,
+    describe_failure,
+    shares_visual_encoder,
+)
+from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Scene
+from avse_ppl.models.weights.io import is_shipped
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
 from avse_ppl.signal.stft import Frames
@@ -30,17 +36,22 @@ class Amortized(InferenceMethod):
 
     .. math:: s_{ft} \mid x \sim N_c\left(\hat s_{ft}(x),\; e_{ft}(x)\right)
 
-    independent over bins, with both functions learned from pairs of speech and mixtures. Nothing is
-    fitted to the recording: speech prior, noise model, and video of the scene are not used (only
-    its STFT is), there are no latents, and what the law covers is what it covered on the data that
-    the network was trained with. ``posterior.attrs`` has ``"unused"`` for the names of speech and
-    noise.
+    independent over bins, with both functions learned from pairs of speech and mixtures, or of
+    those and lips. Nothing is fitted to the recording: speech prior and noise model are not used
+    (only the STFT and the visual encoder of the scene are), there are no latents, and what the law
+    covers is what it covered on the data that the network was trained with. ``posterior.attrs`` has
+    ``"unused"`` for the names of speech and noise.
+
+    Lips count as far as they are reliable, as they do for a predictor in the scene; where they are
+    not, the answer is that of the same network without.
 
     Parameters
     ----------
     predictor
         The network. None: that of the scene's predictor if it has one of this kind, else the
-        weights that are shipped. It hears the whole recording, whether it could stream or not.
+        weights that are shipped: of a network that sees the lips where there are some and the
+        speech prior has its visual encoder, otherwise of one that hears. It hears the whole
+        recording, whether it could stream or not.
     draws, waveforms, device, dtype, progress, time_limit_s
         Common to all methods; see `avse_ppl.inference.base.InferenceMethod`. The network runs on
         the CPU, waveforms are drawn on the device.
@@ -100,11 +111,14 @@ class Amortized(InferenceMethod):
         return replace(problem, spectrogram=replace(heard, frames=frames))
 
     def _run(self, problem: Problem) -> Draws:
-        predictor = self.choose_predictor(problem.scene)
+        predictor = self.choose_predictor(problem)
+        sees = can_see(problem, predictor)
         unused, rows, fit = describe_unused(problem, predictor), [], []
         for r in range(problem.recordings):
             one = problem.spectrogram.select(r).to(torch.device("cpu"), torch.float32)
-            mean, log_error = predictor.predict_on(one)
+            visual = one.frames.visual if sees else None
+            shown = predictor if visual is None else show_lips(predictor, visual[0])
+            mean, log_error = shown.predict_on(one)
             failure = describe_failure(one, mean)
             failed = (
                 () if failure is None else (f"the network failed on this recording: {failure}",)
@@ -133,9 +147,42 @@ class Amortized(InferenceMethod):
             problem=bare,
         )
 
-    def choose_predictor(self, scene: Scene) -> NetworkPredictor:
-        """The network that is run: this method's own, the scene's, or the one shipped."""
-        return replace(self.predictor or find_network(scene) or load_once(), causal=False)
+    def choose_predictor(self, problem: Problem) -> NetworkPredictor:
+        """The network that is run: this method's own, the scene's, or one that is shipped."""
+        found = self.predictor or find_network(problem.scene)
+        if found is None and problem.spectrogram.frames.visual is not None:
+            seeing = load_once(AV_PREDICTOR) if is_shipped(AV_PREDICTOR) else None
+            found = seeing if seeing is not None and can_see(problem, seeing) else None
+        return replace(found or load_once(), causal=False)
+
+
+@dataclass(frozen=True)
+class SeeingPredictor(NetworkPredictor):
+    """Network beside the lips of one recording.
+
+    Parameters
+    ----------
+    seen
+        Reliability and features of the lips, ``(1 + feature, time)``.
+    """
+
+    seen: Tensor | None = None
+
+    def predict_law(self, wave: Tensor, visual: Tensor | None = None) -> ComplexNormal:
+        """Law of speech on the network's own grid, given the mixture and the lips."""
+        shown = self.seen if visual is None else visual
+        return super().predict_law(wave, self.take_visual(shown, len(wave)))
+
+
+def show_lips(predictor: NetworkPredictor, visual: Tensor) -> SeeingPredictor:
+    """The same network beside lips, ``(1 + feature, time)``."""
+    return SeeingPredictor(**vars(predictor), seen=visual.to("cpu", torch.float32))
+
+
+def can_see(problem: Problem, predictor: NetworkPredictor) -> bool:
+    """Whether a network takes the visual features that the mixtures come with."""
+    alone = replace(problem.scene, predictor=Predictor(replace(predictor, causal=False)))
+    return problem.spectrogram.frames.visual is not None and shares_visual_encoder(alone)
 
 
 def find_network(scene: Scene) -> NetworkPredictor | None:
@@ -157,8 +204,14 @@ unused_model.__name__ = "unused"  # as ``posterior.attrs`` names the models
 def describe_unused(problem: Problem, predictor: NetworkPredictor) -> tuple[str, ...]:
     """Warnings about what was given and changes nothing."""
     found, given, own = [], problem.scene.predictor, find_network(problem.scene)
-    if problem.spectrogram.frames.visual is not None:
-        found.append("the video was not used: the network of 'amortized' only hears")
+    if problem.spectrogram.frames.visual is not None and not can_see(problem, predictor):
+        prior = name_of(problem.scene.speech)
+        why = (
+            f"the speech prior {prior!r} has another visual encoder than its network"
+            if predictor.uses_lips
+            else f"the network {predictor.name!r} only hears"
+        )
+        found.append(f"the video was not used: {why}")
     if given is not None and (own is None or own.network is not predictor.network):
         found.append(
             f"the predictor {given.name!r} was not used: 'amortized' takes the law of the network "

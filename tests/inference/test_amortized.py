@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl import Amortized, GaussianSpeech, Scene, enhance, stationary
-from avse_ppl.models.predictors.network import NetworkPredictor
+from avse_ppl import Amortized, GaussianSpeech, Scene, enhance, load_audio, load_speech, stationary
+from avse_ppl.inference import amortized
+from avse_ppl.models.networks import LipEncoder
+from avse_ppl.models.predictors.adapters import resolve_predictor
+from avse_ppl.models.predictors.network import NetworkPredictor, load_predictor
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.pipeline.compare import check_draws_all
 from avse_ppl.posterior.approximation import Approximation
 from tests.contract.cast import make_predictor
-from tests.helpers import STFT, waves
+from tests.helpers import BUNDLED, STFT, waves
 
 PREDICTOR = make_predictor()
 SPEECH = GaussianSpeech(stft=STFT)
@@ -111,6 +114,68 @@ def test_recordings_of_different_length_share_a_batch():
     assert (both.variance > 0).all() and np.isfinite(both.mean).all()
     np.testing.assert_allclose(both.enhance(1), alone.enhance(0), atol=1e-5)
     np.testing.assert_allclose(both.select(1).speech[..., :200], alone.speech, atol=1e-5)
+
+
+# --- lips -----------------------------------------------------------------------------------------
+
+
+def noisy(count=1):
+    speech = load_audio(BUNDLED / "speech.flac").samples[8000:16000]
+    return [speech + 0.5 * speech.std() * wave for wave in waves(count, 8000)]
+
+
+def see(predictor=None, gate=1.0):
+    """Posterior of a mixture with features of lips under a gate."""
+    speech = load_speech("av-dkf")
+    mixture = speech.stft.analyse(noisy())
+    visual = torch.randn(1, 65, mixture.frames.time, generator=torch.Generator().manual_seed(0))
+    visual[:, 0] = gate
+    scene = Scene(speech, stationary)
+    return Amortized(predictor, draws=2, device="cpu")(scene, mixture.with_visual(visual), seed=0)
+
+
+def test_the_shipped_network_that_sees_is_taken_where_there_are_lips():
+    seen, unreliable = see(), see(gate=0.0)
+    assert seen.attrs["predictor"] == unreliable.attrs["predictor"] == "av-predictor"
+    assert not [text for text in seen.warnings if "video" in text]
+    assert np.abs(seen.mean - unreliable.mean).max() > 1e-3 * np.abs(seen.mean).max()
+    # Lips that are not reliable leave what the network hears, bit for bit.
+    heard = Amortized(draws=2, device="cpu")(
+        Scene(load_speech("av-dkf"), stationary, predictor=resolve_predictor("av-predictor")),
+        noisy(),
+        seed=0,
+    )
+    np.testing.assert_array_equal(unreliable.mean, heard.mean)
+
+
+def test_each_recording_of_a_batch_has_its_own_lips():
+    speech = load_speech("av-dkf")
+    both = speech.stft.analyse(noisy(2))
+    visual = torch.randn(2, 65, both.frames.time, generator=torch.Generator().manual_seed(0))
+    visual[:, 0] = torch.tensor([1.0, 0.0])[:, None]
+    method, scene = Amortized(draws=2, device="cpu"), Scene(speech, stationary)
+    found = method(scene, both.with_visual(visual), seed=0)
+    for row in range(2):
+        alone = method(scene, both.select(row).with_visual(visual[row : row + 1]), seed=row)
+        np.testing.assert_allclose(found.mean[row], alone.mean[0], rtol=1e-4, atol=1e-4)
+
+
+def test_lips_that_a_network_cannot_take_are_said_to_be_unused():
+    heard, seeing = load_predictor("predictor"), load_predictor("av-predictor")
+    texts = see(heard).warnings
+    assert "the video was not used: the network 'predictor' only hears" in texts
+    torch.manual_seed(0)
+    other = replace(seeing, visual_encoder=LipEncoder())
+    (text,) = [text for text in see(other).warnings if "video" in text]
+    assert text.endswith("'av-dkf' has another visual encoder than its network")
+    np.testing.assert_array_equal(see(other).mean, see(gate=0.0).mean)
+
+
+def test_without_the_network_that_sees_it_only_hears(monkeypatch):
+    monkeypatch.setattr(amortized, "is_shipped", lambda name: False)
+    posterior = see()
+    assert posterior.attrs["predictor"] == "predictor"
+    assert [text for text in posterior.warnings if "only hears" in text]
 
 
 def test_what_it_refuses():

@@ -201,6 +201,29 @@ def test_one_that_is_not_used_is_named_as_asked() -> None:
     assert (found.posterior.attrs["predictor"], alone.attrs["predictor"]) == ("<lambda>", "same")
 
 
+def test_silence_is_an_answer_that_counts_for_nothing() -> None:
+    def silence(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        return np.zeros_like(samples)
+
+    found = enhance(wave(), sample_rate_hz=RATE_HZ, predictor=silence, **QUICK)
+    without = enhance(wave(), sample_rate_hz=RATE_HZ, **QUICK)
+    np.testing.assert_array_equal(found.speech.samples, without.speech.samples)
+    assert [text for text in found.warnings if "the prediction was not used" in text]
+
+
+def test_silence_beside_an_answer_that_counts_changes_little() -> None:
+    def mute_loud(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        return (0.0 if np.std(samples) > 0.5 else 0.5) * samples
+
+    audios = [Audio(wave(seed=1), RATE_HZ), Audio(wave(seed=2, scale=1.0), RATE_HZ)]
+    options = {**QUICK, "inference": SVI(steps=60, draws=10, tolerance=0)}
+    _, muted = enhance_batch(audios, predictor=mute_loud, **options)
+    _, without = enhance_batch(audios, **options)
+    gap = muted.speech.samples - without.speech.samples
+    assert np.square(gap).mean() < 0.01 * np.square(without.speech.samples).mean()
+    assert [text for text in muted.warnings if "the prediction was not used" in text]
+
+
 def test_an_unknown_name_is_refused_even_if_optional() -> None:
     with pytest.raises(ValueError, match="did you mean 'deepfilternet'"):
         enhance(

@@ -213,7 +213,7 @@ class GuidedDiffusion(InferenceMethod):
         if problem.spectrogram.frames.visual is None:
             return problem
         speech = load_base_prior(self.base_prior_av)
-        switching = Scene(speech, problem.scene.noise, switch)
+        switching = Scene(speech, problem.scene.noise, switch, problem.scene.predictor)
         with problem.resources():
             gated = infer_gate(
                 switching, problem.spectrogram, self.make_base_method(speech), problem.seed

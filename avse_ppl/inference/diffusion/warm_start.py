@@ -78,7 +78,8 @@ def infer_gate(
     """Mixture whose visual gate is the posterior probability of the switch of a scene.
 
     Never higher than before: a switch sums over frames in which lips do not matter, where it may be
-    on though they are covered.
+    on though they are covered. A predictor of the scene takes part by the prediction that the
+    mixture holds: what it hears speaks for lips, or against them, as the mixture does.
     """
     visual: Any = mixture.frames.visual
     probability = method(scene, mixture, seed=seed).reliability

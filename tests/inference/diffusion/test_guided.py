@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,6 +33,7 @@ from avse_ppl.inference.diffusion.warm_start import infer_gate
 from avse_ppl.models.networks import LipEncoder, SequentialVaeNetwork, TcvaeNetwork
 from avse_ppl.models.networks.latent_diffusion import LatentDiffusionNetwork
 from avse_ppl.models.networks.score_cnn import ScoreNetwork
+from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.visual.reliability import Beta, Switching, soft
 from avse_ppl.posterior.approximation import Approximation
 from tests.helpers import STFT, known_noise
@@ -339,6 +341,21 @@ def test_under_a_switch_the_gate_is_inferred_with_the_base_prior():
     other = GuidedDiffusion(base_prior_av=base_prior, **SHORT)(plain, wave(), visual, seed=2)
     np.testing.assert_allclose(other.reliability, 0.6, rtol=1e-6)
     assert not np.array_equal(posterior.mean, other.mean)
+
+
+def test_the_gate_is_inferred_with_the_prediction_that_the_scene_has():
+    speech, base_prior, visual = av_priors()
+    enhancers = (lambda wave, rate_hz: 0.9 * wave, lambda wave, rate_hz: 0.3 * wave)
+    scene = Scene(speech, NMF(2), Switching())
+    scenes = [scene, *(replace(scene, predictor=Predictor(enhance)) for enhance in enhancers)]
+    method = GuidedDiffusion(base_prior_av=base_prior, **SHORT)
+    gates = [method(one, wave(), visual, seed=2).reliability for one in scenes]
+    by_base_prior = SVI(steps=13, draws=10, k_hat_draws=0, tempering=1.0, waveforms=False)(
+        replace(scenes[1], speech=base_prior), wave(), visual, seed=2
+    )
+    expected = np.minimum(by_base_prior.reliability, 0.6)
+    np.testing.assert_allclose(gates[1], expected, rtol=1e-5)
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in combinations(gates, 2))
 
 
 def test_the_inferred_gate_never_exceeds_the_score():

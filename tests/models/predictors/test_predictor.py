@@ -66,6 +66,7 @@ def test_a_good_prediction_is_believed() -> None:
     ("failure", "text"),
     [
         (lambda wave, rate: 1e-5 * wave, "silent"),
+        (lambda wave, rate: 0.0 * wave, "silent"),
         (lambda wave, rate: wave, "the mixture itself"),
         (lambda wave, rate: RNG.normal(size=len(wave)).astype("float32"), "agree"),
     ],
