@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from avse_ppl.inference.base import Progress
 from avse_ppl.models.protocols import name_of
-from avse_ppl.pipeline.batching import group_by_length
 from avse_ppl.pipeline.corpus_manifest import EnhancedFile, write_corpus_manifest
 from avse_ppl.pipeline.enhance import Enhanced, Enhancer
 from avse_ppl.pipeline.inputs import (
@@ -25,11 +24,11 @@ from avse_ppl.pipeline.inputs import (
     VideoOptions,
     find_video,
     match_prior_to_videos,
-    observe_span,
 )
-from avse_ppl.pipeline.jobs import RESUME_LOG, Job, JobPlan, measure_job
+from avse_ppl.pipeline.jobs import RESUME_LOG, Job, JobPlan, group_jobs, measure_jobs
 from avse_ppl.pipeline.predictions import list_parts
 from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
+from avse_ppl.pipeline.spans import SpanReader
 from avse_ppl.signal.audio import save_audio
 from avse_ppl.utils.files import lock_folder
 from avse_ppl.utils.run_time import LongRunWarning
@@ -87,7 +86,8 @@ def enhance_files(
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
 
-    A recording that fails does not stop the others. Batches are cut from all recordings, finished
+    A recording that fails does not stop the others. Spans of one long recording come together,
+    after the others. Batches are cut from all recordings, finished
     or not, so that a resumed run batches as an uninterrupted one.
 
     Parameters
@@ -178,16 +178,17 @@ def enhance_files(
             log.refuse_foreign(plan.jobs, plan.enhanced_manifest)
 
         # Enhance the rest, the shortest batch first.
-        lengths_s = {job: measure_job(job) for job in plan.jobs}
+        reader = stack.enter_context(SpanReader())
         done: set[Job] = set()
-        for batch in reversed(group_by_length(reversed(plan.jobs), lengths_s.__getitem__)):
-            batch = batch[::-1]
+        for batch in group_jobs(measure_jobs(plan.jobs)):
             kept = {} if force else {job: record for job in batch if (record := log.find(job))}
             done |= kept.keys()
             for job, record in kept.items():
                 yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
             remaining = {job: videos[job] for job in batch if job not in kept}
-            for outcome in enhance_jobs(enhancer, remaining, video_options, on_lips, log.begin):
+            for outcome in enhance_jobs(
+                enhancer, remaining, video_options, reader, on_lips, log.begin
+            ):
                 if outcome.status == "enhanced":
                     log.add(outcome.job, outcome.details, outcome.warnings)
                     done.add(outcome.job)
@@ -218,6 +219,7 @@ def enhance_jobs(
     enhancer: Enhancer,
     videos: Mapping[Job, Path | None],
     video_options: VideoOptions,
+    reader: SpanReader,
     on_lips: Callable[[Lips], object] | None = None,
     on_results: Callable[[Sequence[Job]], object] = lambda jobs: None,
 ) -> Iterator[Outcome]:
@@ -231,15 +233,18 @@ def enhance_jobs(
         Video of each job, or None.
     video_options, on_lips
         As in `enhance_files`.
+    reader
+        Reads the recordings, and spans of them.
     on_results
         Called with the jobs of a batch before their results are written.
     """
     observations: dict[Job, Observation] = {}
     remarks: dict[Job, list[str]] = {job: [] for job in videos}
-    for job, video in videos.items():
+    for job in sorted(videos, key=lambda job: (str(job.input), job.start_s)):  # each read once
+        video = videos[job]
         try:
             with collect_warnings(remarks[job]):
-                one = observe_span(
+                one = reader.observe(
                     job.input, enhancer.scene.stft, video, video_options,
                     start_s=job.start_s, duration_s=job.duration_s,
                 )  # fmt: skip
@@ -249,7 +254,8 @@ def enhance_jobs(
         except (ValueError, OSError, ModuleNotFoundError) as error:
             yield Outcome(job, "failed", {}, error=error)
     # A batch that fails is done again one by one, to find the recording that it failed for.
-    batches: list[list[Job]] = [list(observations)] if observations else []
+    batches: list[list[Job]] = [[job for job in videos if job in observations]]
+    batches = batches if observations else []
     while batches:
         batch = batches.pop(0)
         common: list[str] = []

@@ -16,7 +16,7 @@ from avse_ppl.models.scene import Scene
 from avse_ppl.models.visual.reliability import audio_only, ungated
 from avse_ppl.pipeline.batching import Chunk
 from avse_ppl.pipeline.catalog import resolve_speech
-from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate, load_audio
+from avse_ppl.signal.audio import Audio, AudioLike, as_audio, check_audio, convert_rate
 from avse_ppl.signal.demuxer import open_container
 from avse_ppl.signal.infrasound import remove_infrasound
 from avse_ppl.signal.media import open_media
@@ -32,7 +32,6 @@ _Key = TypeVar("_Key")
 
 _NOTICEABLE_OFFSET_S = 0.06  # one and a half video frames: less is neither visible nor audible
 _MIN_CONFIDENCE = 0.5  # in an estimated offset, above which it is reported
-_ROUNDING_S = 0.02  # how far a span may end after its recording, by rounding
 _LENGTH_TOLERANCE_S = 0.5  # by which video and audio may differ without a warning
 
 
@@ -150,81 +149,6 @@ def observe(
     if len(paths) == 2 and Path(paths[0]) != Path(paths[1]):  # another file has tracks of its own
         options = replace(options, audio_track=None)
     return Observation(audio, prepare_lips(video, audio, options))
-
-
-def observe_span(
-    noisy: str | os.PathLike[str],
-    stft: Stft,
-    video: Any = None,
-    options: VideoOptions | None = None,
-    *,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
-) -> Observation:
-    """`observe` a span of a recording, for instance a segment of a corpus.
-
-    Parameters
-    ----------
-    noisy, stft, video, options
-        As in `observe`; the video is that of the whole recording.
-    start_s, duration_s
-        The span, seconds; a duration of None goes to the end. See `cut_span`.
-
-    Raises
-    ------
-    ValueError, OSError
-        As `observe` and `cut_span` do.
-    """
-    options = options or VideoOptions()
-    if start_s == 0.0 and duration_s is None:
-        return observe(noisy, stft, video, options)
-    if video is None:
-        audio = load_audio(noisy, track=options.audio_track)
-        return observe(cut_span(audio, start_s, duration_s), stft, options=options)
-    # Sound and lips are brought in time as wholes, and then cut together.
-    whole = observe(noisy, stft, video, options)
-    audio = check_audio(cut_span(whole.audio, start_s, duration_s), min_samples=stft.n_fft)
-    begin = round(start_s * audio.sample_rate_hz)
-    return Observation(audio, whole.lips_from(begin))
-
-
-def cut_span(audio: Audio, start_s: float, duration_s: float | None) -> Audio:
-    """Cut a span out of a recording.
-
-    The ends of spans are often rounded: one that ends up to 20 ms after the recording ends with
-    it, and so does one that begins with the recording and ends up to 10 ms before it.
-
-    Parameters
-    ----------
-    audio
-        The recording.
-    start_s, duration_s
-        The span, seconds; a duration of None goes to the end.
-
-    Raises
-    ------
-    ValueError
-        If the span is not within the recording.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> cut_span(Audio(np.zeros(16000, "float32"), 16000), 0.25, 0.5).n_samples
-    8000
-    """
-    rate_hz = audio.sample_rate_hz
-    begin = round(start_s * rate_hz)
-    end = audio.n_samples if duration_s is None else round((start_s + duration_s) * rate_hz)
-    beyond_s = (end - audio.n_samples) / rate_hz
-    if begin >= audio.n_samples or beyond_s > _ROUNDING_S:
-        until = "the end" if duration_s is None else f"{start_s + duration_s:g} s"
-        raise ValueError(
-            f"the span from {start_s:g} s to {until} is not within the recording, which is "
-            f"{audio.duration_s:g} s long; is the manifest of another version of it?"
-        )
-    if beyond_s > 0 or (begin == 0 and beyond_s >= -_ROUNDING_S / 2):
-        end = audio.n_samples
-    return Audio(audio.samples[..., begin:end], rate_hz)
 
 
 def observe_all(

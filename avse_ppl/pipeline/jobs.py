@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avse_ppl.pipeline.batching import BATCH_S, group_by_length
 from avse_ppl.pipeline.corpus_manifest import CorpusManifest, read_corpus_manifest
 from avse_ppl.signal.audio import SAVE_SUBTYPES
 from avse_ppl.signal.demuxer import open_container
@@ -233,13 +234,49 @@ def list_recordings(path: Path) -> list[Path]:
     return recordings
 
 
-def measure_job(job: Job) -> float:
-    """Seconds of audio that a job takes, by the header; 0 where it cannot be read."""
-    total_s = measure_duration(job.input)
-    if job.is_whole:
-        return total_s
-    rest_s = max(0.0, total_s - job.start_s)
-    return rest_s if job.duration_s is None else min(rest_s, job.duration_s)
+def measure_jobs(jobs: Iterable[Job]) -> dict[Job, float]:
+    """Seconds of audio that each job takes, by the headers; 0 where one cannot be read."""
+    totals_s: dict[Path, float] = {}
+    lengths_s = {}
+    for job in jobs:
+        if job.input not in totals_s:
+            totals_s[job.input] = measure_duration(job.input)
+        rest_s = max(0.0, totals_s[job.input] - job.start_s)
+        lengths_s[job] = rest_s if job.duration_s is None else min(rest_s, job.duration_s)
+    return lengths_s
+
+
+def group_jobs(lengths_s: Mapping[Job, float]) -> list[list[Job]]:
+    """Batches of jobs of like length, the shortest first.
+
+    Spans of one recording that add up to more than a batch come after the others, in batches of
+    their own: it is read once then, and no other is held beside it.
+
+    Parameters
+    ----------
+    lengths_s
+        Of each job, seconds.
+
+    Examples
+    --------
+    >>> def cut(name, start_s):
+    ...     return Job(Path(name), Path("out"), start_s=start_s, duration_s=9.0)
+    >>> jobs = [cut(name, float(t)) for t in range(8) for name in "ab"]
+    >>> batches = group_jobs({**{job: 9.0 for job in jobs}, Job(Path("c"), Path("d")): 10.0})
+    >>> [sorted({job.input.name for job in batch}) for batch in batches]
+    [['c'], ['a'], ['a'], ['b'], ['b']]
+    """
+    spans: dict[tuple[Path, Path | None], list[Job]] = {}
+    for job in lengths_s:
+        if not job.is_whole:
+            spans.setdefault((job.input, job.video), []).append(job)
+    long = [jobs for jobs in spans.values() if sum(map(lengths_s.__getitem__, jobs)) > BATCH_S]
+    apart = {job for jobs in long for job in jobs}
+    batches = []
+    for jobs in [[job for job in lengths_s if job not in apart], *long]:
+        parts = reversed(group_by_length(reversed(jobs), lengths_s.__getitem__))
+        batches += [part[::-1] for part in parts]
+    return batches
 
 
 def measure_duration(path: Path) -> float:

@@ -234,7 +234,22 @@ def load_audio(source: Readable, *, track: int | None = None) -> Audio:
     (16000, 0.5)
     """
     samples, rate_hz = read_media(source, track)
-    name = name_source(source)
+    return check_decoded(samples, rate_hz, name_source(source))
+
+
+def check_decoded(samples: np.ndarray, rate_hz: int, name: str) -> Audio:
+    """Recording of what was decoded from a file; refuses rates and levels that are none of sound.
+
+    Raises
+    ------
+    ValueError
+        If the rate is under 4000 Hz, or a sample is NaN, infinite or absurdly large.
+
+    Warns
+    -----
+    UserWarning
+        If float samples look like integers.
+    """
     if rate_hz < MIN_SAMPLE_RATE_HZ:
         raise ValueError(
             f"expected a sampling rate of at least {MIN_SAMPLE_RATE_HZ} Hz in {name}, "

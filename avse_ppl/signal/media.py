@@ -12,7 +12,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -21,7 +21,11 @@ import numpy as np
 from avse_ppl.signal.container import read_with_ffmpeg
 from avse_ppl.signal.joined_files import split_joined
 from avse_ppl.signal.ogg import mend_ogg
-from avse_ppl.signal.sound_file import read_with_soundfile
+from avse_ppl.signal.sound_file import (
+    SeekableSound,
+    open_seekable_sound,
+    read_with_soundfile,
+)
 from avse_ppl.signal.sound_header import mend_header
 from avse_ppl.signal.whole_file import count_missing_bytes, truncated_error
 
@@ -100,13 +104,46 @@ def read_recording(handle: BinaryIO, name: str, track: int | None = None) -> tup
     UserWarning
         If its header had to be put right, or it has no end mark, so that some of it may be missing.
     """
-    whole = mend_ogg(mend_header(handle, name), name)
-    missing = count_missing_bytes(whole)
-    if missing:
-        raise truncated_error(name, f"{missing} or more bytes are missing at its end")
+    whole = mend_recording(handle, name)
     # What libsndfile reads has one track; FFmpeg says so where another is asked for.
     result = None if track else read_with_soundfile(whole, name)
     if result is None:
         whole.seek(0)
         result = read_with_ffmpeg(whole, name, track)
     return result
+
+
+def mend_recording(handle: BinaryIO, name: str) -> BinaryIO:
+    """Put the header of a recording right; refuse one that is cut short."""
+    whole = mend_ogg(mend_header(handle, name), name)
+    missing = count_missing_bytes(whole)
+    if missing:
+        raise truncated_error(name, f"{missing} or more bytes are missing at its end")
+    return whole
+
+
+def open_seekable(source: Readable) -> SeekableSound | None:
+    """Open a recording to read spans of it without the rest; None where it has to be read whole.
+
+    That is where samples cannot be sought exactly (see `open_seekable_sound`), and where several
+    recordings are joined in the file.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_media` does, as far as that shows without decoding.
+
+    Warns
+    -----
+    UserWarning
+        If the header had to be put right.
+    """
+    with ExitStack() as stack:
+        handle, name = stack.enter_context(open_media(source))
+        if len(split_joined(handle, name)) > 1:
+            return None
+        resources = ExitStack()
+        sound = open_seekable_sound(mend_recording(handle, name), name, resources)
+        if sound is not None:
+            resources.push(stack.pop_all())
+        return sound

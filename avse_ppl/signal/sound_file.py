@@ -8,9 +8,11 @@ reaches, and reads by a `GuardedFile`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +28,11 @@ _UNKNOWN_FRAMES = 2**62  # and above: a FLAC file that was written to a pipe
 _MOST_PER_BYTE = 8  # samples, where the file is not FLAC, ALAC, Vorbis or Opus: GSM has 5
 _DENSE = ("FLAC", "OGG")
 _TO_FFMPEG = ("MP3", "VOC")
+# Where libsndfile goes to the very sample that is asked for.
+_EXACT = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "FLAC")
+_EXACT_SUBTYPES = ("PCM_", "FLOAT", "DOUBLE")
+
+_Result = TypeVar("_Result")
 
 
 def read_with_soundfile(handle: BinaryIO, name: str) -> tuple[np.ndarray, int] | None:
@@ -53,13 +60,26 @@ def read_with_soundfile(handle: BinaryIO, name: str) -> tuple[np.ndarray, int] |
     OSError, KeyboardInterrupt
         What happened while it was read, unchanged.
     """
-    import soundfile
-
     if is_mpeg(handle):
         return None
     guarded = GuardedFile(handle)
+    return run_guarded(guarded, name, lambda: decode_blocks(guarded, name))
+
+
+def run_guarded(guarded: GuardedFile, name: str, work: Callable[[], _Result]) -> _Result | None:
+    """Run what calls libsndfile, in a thread; None where the file only ended for an error of ours.
+
+    Raises
+    ------
+    ValueError
+        If libsndfile finds the file damaged.
+    OSError, KeyboardInterrupt
+        What happened while it was read, unchanged.
+    """
+    import soundfile
+
     with ThreadPoolExecutor(1) as thread:
-        task = thread.submit(decode_blocks, guarded, name)
+        task = thread.submit(work)
         try:
             result = task.result()
         except soundfile.LibsndfileError as error:
@@ -113,6 +133,90 @@ def decode_blocks(guarded: GuardedFile, name: str) -> tuple[np.ndarray, int] | N
     if known and guarded.error is None:
         check_duration(samples.shape[1] / rate_hz, n_frames / rate_hz, name)
     return samples, rate_hz
+
+
+class SeekableSound:
+    """A sound file in which samples are sought, so that a span is read without the rest.
+
+    Parameters
+    ----------
+    file
+        Of soundfile, on the guarded one.
+    guarded
+        The bytes, as libsndfile reads them.
+    name
+        What messages call it.
+    resources
+        Closed with it: the file that the bytes are in.
+    """
+
+    def __init__(self, file: Any, guarded: GuardedFile, name: str, resources: ExitStack) -> None:
+        self.file, self.guarded, self.name, self.resources = file, guarded, name, resources
+        self.rate_hz: int = file.samplerate
+        self.n_samples: int = file.frames
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        """Read ``(channel, sample)`` float32 from one sample up to another.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged there, or cut short before.
+        """
+
+        def read_rows() -> np.ndarray:
+            self.file.seek(begin)
+            return self.file.read(end - begin, dtype="float32", always_2d=True)
+
+        rows = run_guarded(self.guarded, self.name, read_rows)
+        if rows is None or len(rows) < end - begin:
+            raise truncated_error(
+                self.name,
+                f"it promises {self.n_samples / self.rate_hz:.2f} s, and its samples from "
+                f"{begin / self.rate_hz:.2f} s to {end / self.rate_hz:.2f} s are not all there",
+            )
+        return np.ascontiguousarray(rows.T)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+        self.resources.close()
+
+
+def open_seekable_sound(handle: BinaryIO, name: str, resources: ExitStack) -> SeekableSound | None:
+    """Open a sound file to read spans of it; None where that is not exact to the sample.
+
+    It is exact for WAV, RF64, W64, AIFF, AU and FLAC whose samples are integers or floats, and
+    whose header states a length that fits the size of the file.
+
+    Parameters
+    ----------
+    handle, name
+        As in `read_with_soundfile`.
+    resources
+        What is closed with the sound.
+    """
+    import soundfile
+
+    if is_mpeg(handle):
+        return None
+    guarded = GuardedFile(handle)
+
+    def open_file() -> Any:
+        try:
+            return soundfile.SoundFile(cast("BinaryIO", guarded))
+        except soundfile.LibsndfileError:
+            return None
+
+    file = run_guarded(guarded, name, open_file)
+    if file is None:
+        return None
+    exact = file.format in _EXACT and file.subtype.startswith(_EXACT_SUBTYPES)
+    most = _UNKNOWN_FRAMES if file.format == "FLAC" else _MOST_PER_BYTE * guarded.size + 1
+    if not exact or file.frames * file.channels >= most:
+        file.close()
+        return None
+    return SeekableSound(file, guarded, name, resources)
 
 
 def check_subtype(file_format: str, subtype: str) -> None:

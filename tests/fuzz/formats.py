@@ -315,6 +315,61 @@ def read_manifest(path: Path) -> None:
         require(entry.seed >= 0, f"seed = {entry.seed}")
 
 
+CORPUS_MANIFESTS = {
+    ".scp": "utt1 a.wav\nutt-2 b/c d.flac\n\nutt3 /corpus/e.ogg\n",
+    ".csv": 'id;audio;text;offset;duration;video\nu1;a.wav;"x;y";0.5;1;a.mkv\nu2;b.wav;;;;\n',
+    ".jsonl": "".join(
+        json.dumps(row) + "\n"
+        for row in (
+            {"audio_filepath": "a.wav", "id": "u1", "offset": 0.5, "duration": 1, "text": "ä"},
+            {"audio_filepath": "/corpus/b.wav", "video": "b.mkv"},
+        )
+    ),
+}
+CUT_LINES = [
+    {"id": f"cut{i}", "start": 0.5 * i, "duration": 0.5, "channel": 0, "type": "MonoCut",
+     "supervisions": [{"id": "s", "recording_id": "rec", "start": 0, "text": "bin"}],
+     "features": {"num_frames": 3}, "recording": {
+         "id": "rec", "sources": [{"type": "file", "channels": [0], "source": "a.wav"}],
+         "sampling_rate": RATE_HZ, "num_samples": 48000, "duration": 3.0}}
+    for i in range(2)
+]  # fmt: skip
+
+
+def write_corpus_manifests(folder: Path, suffix: str) -> list[Path]:
+    """Write manifests of a corpus of one kind: as text, compressed, and of lhotse, too."""
+    texts = [CORPUS_MANIFESTS[suffix]]
+    if suffix == ".jsonl":
+        texts += ["".join(json.dumps(row) + "\n" for row in CUT_LINES),
+                  json.dumps(CUT_LINES[0]["recording"]) + "\n"]  # fmt: skip
+    paths = []
+    for i, text in enumerate(texts):
+        paths.append(folder / f"{i}{suffix}")
+        paths[-1].write_text(text, encoding="utf-8")
+    return paths
+
+
+def read_corpus_manifest(path: Path) -> None:
+    """Read a manifest of a corpus, and write that of its enhanced recordings, which is read."""
+    from avse_ppl.pipeline import corpus_manifest
+
+    manifest = corpus_manifest.read_corpus_manifest(path)
+    names = [item.id for item in manifest.items]
+    require(names and len(set(names)) == len(names), f"the ids {names!r}")
+    for item in manifest.items:
+        require(Path(f"{item.id}.wav").name == f"{item.id}.wav", f"the id {item.id!r}")
+        require(math.isfinite(item.start_s) and item.start_s >= 0, f"start_s = {item.start_s}")
+        length_s = item.duration_s
+        require(length_s is None or 0 < length_s < math.inf, f"duration_s = {length_s}")
+    out = path.parent / "out"
+    out.mkdir(exist_ok=True)
+    files = {name: corpus_manifest.EnhancedFile(out / f"{name}.wav", 8000, RATE_HZ)
+             for name in names}  # fmt: skip
+    written = corpus_manifest.write_corpus_manifest(manifest, files, out / path.name)
+    again = corpus_manifest.read_corpus_manifest(written)
+    require([item.id for item in again.items] == names, f"written as {written.read_text()!r}")
+
+
 def write_cache(folder: Path) -> list[Path]:
     """Write a cache of two clips; the file of its index."""
     from avse_ppl.data.cache import write_speech_cache
@@ -507,6 +562,13 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("log", ".jsonl", "log", write_log, read_log, mutate.mutate_lines),
             Format("manifest", ".json", "manifest", write_manifest, read_manifest,
                    mutate.mutate_json, weight=3),
+            Format("corpus-scp", ".scp", "corpus", lambda f: write_corpus_manifests(f, ".scp"),
+                   read_corpus_manifest, weight=2),
+            Format("corpus-csv", ".csv", "corpus", lambda f: write_corpus_manifests(f, ".csv"),
+                   read_corpus_manifest, weight=2),
+            Format("corpus-jsonl", ".jsonl", "corpus",
+                   lambda f: write_corpus_manifests(f, ".jsonl"), read_corpus_manifest,
+                   mutate.mutate_lines, weight=3),
             Format("cache-index", ".npz", "cache", _cache_file(0), read_cache, mutate.mutate_npz),
             Format("cache-data", ".npy", "cache", _cache_file(1), read_cache, weight=2),
             Format("lips-index", ".npz", "lips", write_lips, read_lips_cache, mutate.mutate_npz,

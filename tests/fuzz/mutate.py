@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import struct
@@ -120,7 +121,7 @@ def mutate_value(value: Any, random: Random) -> Any:
     if kind == 1:
         return _NUMBERS[int(random.integers(len(_NUMBERS)))]
     if kind == 2:
-        return _CONSTANTS[int(random.integers(len(_CONSTANTS)))]
+        return copy.deepcopy(_CONSTANTS[int(random.integers(len(_CONSTANTS)))])  # changed next
     if kind == 3 and isinstance(value, (int, float)) and not isinstance(value, bool):
         return value * (-1, 2, 1000, 1e6, 0.5)[int(random.integers(5))]
     return {"a": value} if random.random() < 0.5 else [value]

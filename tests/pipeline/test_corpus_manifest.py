@@ -19,8 +19,8 @@ from avse_ppl.pipeline.corpus_manifest import (
     write_corpus_manifest,
 )
 from avse_ppl.pipeline.enhance_files import enhance_files
-from avse_ppl.pipeline.inputs import cut_span
 from avse_ppl.pipeline.jobs import plan_manifest
+from avse_ppl.pipeline.spans import cut_span
 from tests.helpers import BUNDLED, RATE_HZ, write_recording
 
 SOURCE = {"type": "file", "channels": [0], "source": "a.wav"}
