@@ -37,9 +37,13 @@ bench: $(READY)  ## measure quality and cost, hours; writes benchmarks/results/,
 	$(PYTHON) benchmarks/run.py
 
 docs: $(READY)  ## build the documentation as a site, out/docs/index.html; what is amiss is an error
-	@$(PYTHON) -c 'import latex2mathml, material, mkdocstrings_handlers.python' 2>/dev/null || \
+	@$(PYTHON) -c 'import latex2mathml, material, mkdocstrings_handlers.python' 2>/dev/null || { \
+		echo "Installing the extra 'docs' (MkDocs and its theme, about 20 MB), once." && \
 		$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-input \
-		--constraint constraints.txt --editable '.[docs]'
+			--constraint constraints.txt --editable '.[docs]'; } || { \
+		echo "The extra 'docs' could not be installed (see above; is there a network?). Then:" >&2; \
+		echo "  $(PYTHON) -m pip install --constraint constraints.txt --editable '.[docs]'" >&2; \
+		exit 1; }
 	NO_MKDOCS_2_WARNING=1 OMP_NUM_THREADS=1 $(PYTHON) -m mkdocs build --strict
 
 notebooks: $(READY)  ## run examples/notebooks and keep what they show
