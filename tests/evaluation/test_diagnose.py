@@ -172,6 +172,31 @@ def test_a_bound_that_rises():
     assert not short.rising and np.isnan(short.rise)
 
 
+def test_a_rise_that_is_about_to_end_is_not_told():
+    noise = np.random.default_rng(0).normal(size=150)
+    steps = np.arange(150)
+
+    def measure(time, settling=0, height=1000.0):
+        return measure_rise(noise - height * np.exp(-(steps - 150) / time), 400, settling=settling)
+
+    # By 0.0265 * 400 = 10.6 nats or more over the last 25 steps, each.
+    brief, long = measure(20.0, height=2.5), measure(100.0, height=100.0)
+    assert brief.rise > 10.6 and not brief.rising
+    assert long.rise > 10.6 and long.rising
+    # A sum of exponentials to the limit: what the extrapolation says of one.
+    assert long.left == pytest.approx(100.0, rel=0.3)
+    # The learning rate falls over 40 more steps, at half of its rate on average.
+    settled = measure(100.0, settling=40, height=100.0)
+    assert settled.left == pytest.approx(long.left * np.exp(20 / 100), rel=0.3)
+    # What does not slow down is told, and so is what cannot be seen to.
+    straight = measure_rise(noise + steps, 400)
+    assert straight.rising and straight.left > 25
+    few = measure_rise(noise[:12] + 10.0 * steps[:12], 400)
+    assert few.rising and few.left > 25
+    # The fast part goes first: it says nothing of the slow one.
+    assert measure_rise(noise - 1e5 * np.exp(-steps / 5) + steps, 400).rising
+
+
 def test_svi_that_was_stopped_too_early():
     mixture = simulate(reference_scene(noise_known=False), n_samples=8000).mixture
     scene = reference_scene(noise_known=False)

@@ -26,6 +26,7 @@ BFMI = 0.3
 # divergence log r + 1 / r - 1 between exponential laws whose means have the ratio r.
 NOTICEABLE = (math.log(10) / 10) ** 2 / 2
 _RISE_WINDOW = 25  # steps
+_FASTEST = 0.5  # share of its rate that a rise keeps over a window, at least: the slow comes last
 _ROUNDING = 1e-5  # nats: the rows of a batch are summed in another order each
 _MIN_DRAWS = 4  # of a chain; below that arviz computes nothing
 _ALL_DIVERGED = (
@@ -278,7 +279,10 @@ class ElboRise:
     window
         Length of a window, steps.
     rising
-        Whether it rose by more than three standard errors and by more than is noticeable.
+        Whether it rose by more than three standard errors and by more than is noticeable, and is
+        to be expected to rise by more than is noticeable if the run goes on.
+    left
+        By how much it is to be expected to rise, nats; infinite where it does not slow down.
     """
 
     steps: int
@@ -286,6 +290,7 @@ class ElboRise:
     error: float
     window: int
     rising: bool
+    left: float = np.nan
 
     def describe(self, name: str) -> str:
         """Warning that the optimisation was stopped too early."""
@@ -299,7 +304,15 @@ class ElboRise:
 def measure_rise(
     trace: np.ndarray, bins: int, tempering: float = 1.0, settling: int = 0
 ) -> ElboRise:
-    """Test whether an evidence lower bound or log joint density was still rising.
+    r"""Test whether an evidence lower bound or log joint density was still rising.
+
+    What is left is extrapolated: a bound that rises by d from one window of W steps to the next,
+    and by d / q from the one before, comes to its limit geometrically, and is to rise by
+
+    .. math:: d\, \frac{q}{1 - q}\, q^{(W + n) / (2 W)}
+
+    after its last step, if in n of them, which follow the windows, a learning rate falls to
+    nothing. As parts of the bound that rise slowly are the last to come out, q is 1/2 or more.
 
     Parameters
     ----------
@@ -312,13 +325,16 @@ def measure_rise(
         Power of the likelihood, by which the noticeable rise is scaled.
     settling
         Steps at the end that are left out: where a learning rate falls, a bound rises because it is
-        less noisy.
+        less noisy. They count half, as their rates do on average.
 
     Examples
     --------
     >>> noise = np.random.default_rng(0).normal(size=100)
     >>> measure_rise(noise, 500).rising, measure_rise(noise + np.arange(100), 500).rising
     (False, True)
+    >>> slowing = -500 * np.exp(-np.arange(100) / 20)
+    >>> measure_rise(slowing + noise, 500).rise > 0.0265 * 500, measure_rise(slowing, 500).rising
+    (True, False)
     """
     values = np.asarray(trace, float)
     values = values[np.isfinite(values)]
@@ -332,5 +348,16 @@ def measure_rise(
     # Variance about a trend, from successive differences.
     scatter = [float(np.square(np.diff(part)).mean() / 2) for part in (now, before)]
     error = float(np.sqrt(scatter[0] / window + scatter[1] / window))
-    rising = rise > 3.0 * error and rise > NOTICEABLE * bins * tempering
-    return ElboRise(steps, rise, error, window, bool(rising))
+    noticeable = NOTICEABLE * bins * tempering
+    rising = rise > 3.0 * error and rise > noticeable
+    # What is left, by how the rise slowed down over the last three windows, or thirds.
+    third = min(window, len(values) // 3)
+    levels = values[len(values) - 3 * third :].reshape(3, third).mean(1)
+    (first, second), kept = np.diff(levels), 1.0
+    if first > second > 0.0:
+        kept = max(_FASTEST, float(second / first) ** (window / third))
+    left = max(0.0, rise)
+    if left > 0.0:
+        over = 1.0 + (window + settling) / (2.0 * window)
+        left = math.inf if kept == 1.0 else rise * kept**over / (1.0 - kept)
+    return ElboRise(steps, rise, error, window, bool(rising and left > noticeable), left)

@@ -48,7 +48,8 @@ class SVI(InferenceMethod):
     importance ratios ``p(x, u) / q(u)``. Above 0.7, ``posterior.warnings`` says so, if there
     are at most 400 latents: with more no guide passes, and it is not computed. By how many
     nats the ELBO rose over the last 25 steps is in ``posterior.fit[r].elbo_rise``;
-    ``posterior.warnings`` says so above 0.0265 nats a bin, what powers cost that are wrong by 1 dB.
+    ``posterior.warnings`` says so above 0.0265 nats a bin, what powers cost that are wrong by 1 dB,
+    if as much is to be expected of more steps.
 
     Parameters
     ----------
