@@ -173,9 +173,9 @@ def make_progress_bar(shown: bool = True) -> Progress:
     )  # fmt: skip
 
 
-def add_steps(progress: Progress) -> Callable[[int, int], None]:
-    """Add a line for the steps of an inference; returns the hook that moves it on."""
-    task = progress.add_task("inference", total=None)
+def add_steps(progress: Progress, what: str = "inference") -> Callable[[int, int], None]:
+    """Add a line for the steps of an inference, or of other work; returns what moves it on."""
+    task = progress.add_task(what, total=None)
     last = 0
 
     def show_step(step: int, steps: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse_ppl.evaluation.diagnostics import Diagnostics, diagnose
+from avse_ppl.evaluation.diagnostics.discrepancy import DiscrepancyCheck
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.report.charts import draw_lips, list_colours, make_charts
 from avse_ppl.report.sounds import make_sounds
@@ -36,6 +37,8 @@ def write_report(
     probability: float = 0.9,
     title: str | None = None,
     lips: Lips | None = None,
+    discrepancies: Sequence[DiscrepancyCheck] = (),
+    progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Write the report of a posterior: an HTML page that opens offline.
 
@@ -45,7 +48,7 @@ def write_report(
         Of one or several recordings; each has a section.
     path
         HTML file.
-    diagnostics, draws, probability, title, lips
+    diagnostics, draws, probability, title, lips, discrepancies, progress
         As in `render_report`.
 
     Returns
@@ -75,7 +78,7 @@ def write_report(
     path = check_writable(path, suffixes=SUFFIXES)
     text = render_report(
         posterior, diagnostics=diagnostics, draws=draws, probability=probability, title=title,
-        lips=lips,
+        lips=lips, discrepancies=discrepancies, progress=progress,
     )  # fmt: skip
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -90,6 +93,8 @@ def render_report(
     probability: float = 0.9,
     title: str | None = None,
     lips: Lips | None = None,
+    discrepancies: Sequence[DiscrepancyCheck] = (),
+    progress: Callable[[int, int], object] | None = None,
 ) -> str:
     """Render the report of a posterior as the text of an HTML page.
 
@@ -107,6 +112,10 @@ def render_report(
         By default the name of the recording, where it is known.
     lips
         Of the speaker, in time with the recording: shown with their reliability and its causes.
+    discrepancies
+        From `check_discrepancies`, one for each recording; none where they were not checked.
+    progress
+        Called with (step, steps) after each step: sounds and charts of a recording are two.
 
     Raises
     ------
@@ -123,6 +132,11 @@ def render_report(
     if not 0 < probability < 1:
         raise ValueError(f"probability must be between 0 and 1, not {probability}")
     diagnostics = diagnose(posterior) if diagnostics is None else diagnostics
+    if discrepancies and len(discrepancies) != posterior.recordings:
+        raise ValueError(
+            f"expected discrepancies of {posterior.recordings} recordings, found those of "
+            f"{len(discrepancies)}"
+        )
     if len(diagnostics.figures) != posterior.recordings:
         raise ValueError(
             f"expected diagnostics of {posterior.recordings} recordings, found those of "
@@ -130,9 +144,18 @@ def render_report(
         )
 
     # Gather what is shown.
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, 2 * posterior.recordings)
+
+    checks = [*discrepancies] or [None] * posterior.recordings
     sections = [
-        make_section(posterior, diagnostics, row, draws, probability)
-        for row in range(posterior.recordings)
+        make_section(posterior, diagnostics, row, draws, probability, check, advance)
+        for row, check in enumerate(checks)
     ]
     pictures = [] if lips is None else [draw_lips(posterior, lips)]
     name = clean_text(title or posterior.attrs.get("recording") or "recording")
@@ -152,12 +175,16 @@ def render_report(
 
 
 def make_section(
-    posterior: Posterior, diagnostics: Diagnostics, row: int, draws: int, probability: float
-) -> dict[str, Any]:
+    posterior: Posterior, diagnostics: Diagnostics, row: int, draws: int, probability: float,
+    discrepancies: DiscrepancyCheck | None, advance: Callable[[], object],
+) -> dict[str, Any]:  # fmt: skip
     """Make what is shown of one recording: sounds, charts and verdicts."""
     one = posterior.select(row)
     sounds, gain_db = make_sounds(one, draws)
-    verdicts = judge_recording(posterior, diagnostics, row)
+    advance()
+    charts = make_charts(one, probability)
+    advance()
+    verdicts = judge_recording(posterior, diagnostics, row, discrepancies)
     several = posterior.recordings > 1
     return {
         "id": f"recording-{row}",
@@ -168,7 +195,7 @@ def make_section(
         "gain_db": gain_db,
         "verdicts": verdicts,
         "doubts": sum(verdict.status == "failed" for verdict in verdicts),
-        "charts": make_charts(one, probability),
+        "charts": charts,
     }
 
 

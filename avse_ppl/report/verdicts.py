@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from avse_ppl.evaluation.diagnostics import ESS_PER_CHAIN, R_HAT, Diagnostics
 from avse_ppl.evaluation.diagnostics.diagnose import check_k_hat, check_trace
+from avse_ppl.evaluation.diagnostics.discrepancy import DiscrepancyCheck
 from avse_ppl.evaluation.suitability import doubt_recording
 from avse_ppl.evaluation.suitability.judge import ORDINARY, SI_SDR
 from avse_ppl.inference.core.convergence import BFMI
@@ -17,6 +20,7 @@ from avse_ppl.posterior.posterior import Posterior
 
 Status = Literal["passed", "failed", "open"]
 _FEW_DRAWS = 20
+_FAR_SD = 3.0  # standard deviations of a statistic, from which on it is not described
 _CHECKS: Mapping[str, str] = {
     "law": "how loud its bins are",
     "time": "how it changes over time",
@@ -43,7 +47,12 @@ class Verdict:
     text: str
 
 
-def judge_recording(posterior: Posterior, diagnostics: Diagnostics, row: int) -> list[Verdict]:
+def judge_recording(
+    posterior: Posterior,
+    diagnostics: Diagnostics,
+    row: int,
+    discrepancies: DiscrepancyCheck | None = None,
+) -> list[Verdict]:
     """Judge one recording: each check with its outcome, what failed first.
 
     Parameters
@@ -54,6 +63,8 @@ def judge_recording(posterior: Posterior, diagnostics: Diagnostics, row: int) ->
         From `diagnose`, of the same posterior.
     row
         Which recording.
+    discrepancies
+        From `check_discrepancies`, of this recording.
 
     Examples
     --------
@@ -70,7 +81,8 @@ def judge_recording(posterior: Posterior, diagnostics: Diagnostics, row: int) ->
     verdicts += [
         *judge_optimisation(posterior, figures, row),
         *judge_chains(figures),
-        *judge_predictive_checks(diagnostics, row),
+        *judge_predictive_checks(posterior, diagnostics, row),
+        *judge_discrepancies(discrepancies),
         *judge_suitability(posterior, figures),
         judge_draws(posterior, row),
     ]
@@ -133,7 +145,9 @@ def judge_chains(figures: Mapping[str, Any]) -> list[Verdict]:
     return verdicts
 
 
-def judge_predictive_checks(diagnostics: Diagnostics, row: int) -> list[Verdict]:
+def judge_predictive_checks(
+    posterior: Posterior, diagnostics: Diagnostics, row: int
+) -> list[Verdict]:
     """Judge the posterior predictive checks that pass; open without the scene."""
     check = diagnostics.predictive
     if check is None:
@@ -141,8 +155,13 @@ def judge_predictive_checks(diagnostics: Diagnostics, row: int) -> list[Verdict]
             Verdict(
                 "predictive checks",
                 "open",
-                "Whether the recording looks like what the models would produce was not checked, "
-                "which takes the models: avse-ppl diagnose with --noise.",
+                "Whether the recording looks like what the models would produce was not checked. "
+                "The file has draws of the latents, but of the models their names only: give them "
+                "again, avse-ppl report with --noise, and --speech if it was given."
+                if posterior.latents
+                else "Whether the recording looks like what the models would produce was not "
+                "checked, and cannot be: the file has no latents. Those of a recording over 15 s "
+                "are not kept, as it is inferred in chunks; enhance a stretch of it by itself.",
             )
         ]
     return [
@@ -155,6 +174,32 @@ def judge_predictive_checks(diagnostics: Diagnostics, row: int) -> list[Verdict]
         for name, p in check.p_values.items()
         if not check.failed[name][row]
     ]
+
+
+def judge_discrepancies(check: DiscrepancyCheck | None) -> list[Verdict]:
+    """Judge statistics of the recording beside those of mixtures that the models would produce.
+
+    One fails where it is outside of all of them, and farther than three standard deviations.
+    """
+    if check is None:
+        return []
+    verdicts = []
+    for name, value in check.observed.items():
+        rows = check.replicated[name]
+        mean, sd = float(np.mean(rows)), float(np.std(rows))
+        outside = not rows.min() <= value <= rows.max()
+        found = f"{value:.3g} in the recording, {mean:.3g} ± {sd:.2g} in mixtures drawn from them"
+        if outside and abs(value - mean) > _FAR_SD * sd:
+            what = "The models do not describe the recording in its"
+            verdicts.append(
+                Verdict(f"predictive check, {name}", "failed", f"{what} {name}: {found}.")
+            )
+        else:
+            what = "The recording is like what the models would produce in its"
+            verdicts.append(
+                Verdict(f"predictive check, {name}", "passed", f"{what} {name}: {found}.")
+            )
+    return verdicts
 
 
 def judge_suitability(posterior: Posterior, figures: Mapping[str, Any]) -> list[Verdict]:

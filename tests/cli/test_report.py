@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 import xarray
 
 from avse_ppl import SVI, GaussianSpeech, Scene, stationary
@@ -58,6 +59,33 @@ def test_with_the_video_the_lips_are_shown(posterior, tmp_path):
     assert "expected a video at" in error_of(
         run_cli("report", path, "-o", tmp_path / "r.html", "--video", tmp_path / "none.mkv")
     )
+
+
+def test_with_the_models_there_are_predictive_checks(tmp_path):
+    # Clicks in noise that the model takes for stationary.
+    noisy = write_recording(tmp_path / "noisy.wav", 0.5)
+    samples, rate_hz = soundfile.read(noisy)
+    samples[2000::3000] = 0.9
+    soundfile.write(noisy, samples, rate_hz)
+    options = ["--speech", "gaussian", "--noise", "stationary"]
+    made = run_cli("enhance", noisy, "-o", tmp_path / "out.wav", *options, "--posterior",
+                   tmp_path / "p.nc", "--predictor", "none")  # fmt: skip
+    assert made.exit_code == 0, made.stderr
+    without = run_cli("report", tmp_path / "p.nc", "-o", tmp_path / "a.html")
+    result = run_cli("report", tmp_path / "p.nc", "-o", tmp_path / "b.html", *options)
+    assert (without.exit_code, result.exit_code, result.stderr) == (0, 0, "")
+    text, checked = ((tmp_path / f"{name}.html").read_text("utf-8") for name in "ab")
+    lacking = "of the models their names only: give them again, avse-ppl report with --noise"
+    assert lacking in text and lacking not in checked
+    assert "do not describe the recording in its crest factor: " in checked
+    assert "do not describe" not in text and "predictive check, noise floor" in checked
+    # What the file lacks, and models that it is not from.
+    other = run_cli("report", tmp_path / "p.nc", "-o", tmp_path / "c.html", "--speech", "gaussian",
+                    "--noise", "nmf")  # fmt: skip
+    assert "the posterior holds ['noise.power'" in error_of(other)
+    alone = run_cli("report", tmp_path / "p.nc", "-o", tmp_path / "c.html", "--predictor", "none")
+    assert error_of(alone) == "--predictor conditions the models only; add --noise, and --speech"
+    assert not (tmp_path / "c.html").exists()
 
 
 def test_without_draws_it_says_so(posterior, tmp_path):

@@ -15,6 +15,7 @@ import soundfile
 from PIL import Image
 
 from avse_ppl import NMF, NUTS, SVI, GaussianSpeech, Scene, diagnose
+from avse_ppl.evaluation.diagnostics.discrepancy import DiscrepancyCheck
 from avse_ppl.plotting.player import LOSSLESS_S, encode_sound
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.report import render_report, write_report
@@ -309,6 +310,35 @@ def test_chains_and_predictive_checks_have_verdicts():
     assert "predictive checks" not in verdicts
     charts = {chart["id"]: chart for chart in make_charts(posterior)}
     assert [c["name"] for c in charts["trace"]["curves"]] == ["chain 1", "chain 2"]
+
+
+def test_what_is_far_from_all_that_the_models_produce_fails(posterior):
+    check = DiscrepancyCheck(
+        {"crest factor": 20.0, "kurtosis": 2.0, "level flux": 1.4},
+        {"crest factor": np.linspace(10.0, 12.0, 50), "kurtosis": np.linspace(1.0, 3.0, 50),
+         "level flux": np.linspace(0.0, 1.3, 50)},  # outside of all, and not far
+    )  # fmt: skip
+    verdicts = judge_recording(posterior, diagnose(posterior), 0, check)
+    found = {one.name: one for one in verdicts if one.name.startswith("predictive check,")}
+    assert {name.split(", ")[1]: one.status for name, one in found.items()} == {
+        "crest factor": "failed", "kurtosis": "passed", "level flux": "passed"
+    }  # fmt: skip
+    text = found["predictive check, crest factor"].text
+    assert "20 in the recording, 11 ± 0.59 in mixtures drawn from them" in text
+    with pytest.raises(ValueError, match="expected discrepancies of 1 recordings, found those of"):
+        render_report(posterior, discrepancies=[check, check])
+
+
+def test_progress_is_told(posterior):
+    told = []
+    render_report(posterior, progress=lambda step, steps: told.append((step, steps)))
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_a_posterior_without_latents_says_what_it_lacks(posterior):
+    bare = replace(posterior, latents={})
+    text = {one.name: one.text for one in judge_recording(bare, diagnose(bare), 0)}
+    assert "cannot be: the file has no latents" in text["predictive checks"]
 
 
 def test_every_reservation_of_the_kind_is_explained():

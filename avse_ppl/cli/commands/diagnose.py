@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ from avse_ppl.cli.options import (
 if TYPE_CHECKING:
     from avse_ppl.evaluation.diagnostics import Diagnostics
     from avse_ppl.models.predictors.predictor import Predictor
+    from avse_ppl.models.scene import Scene
     from avse_ppl.posterior.posterior import Posterior
 
 HELP = """
@@ -100,9 +102,7 @@ def diagnose(
         from avse_ppl.evaluation.diagnostics import diagnose as run_checks
         from avse_ppl.evaluation.diagnostics.posterior_inputs import observed_audio
         from avse_ppl.inference.core.video import condition_on_video
-        from avse_ppl.models.scene import Scene
-        from avse_ppl.pipeline.catalog import resolve_noise, resolve_reliability
-        from avse_ppl.pipeline.inputs import match_prior_to_videos, prepare_lips
+        from avse_ppl.pipeline.inputs import prepare_lips
         from avse_ppl.posterior.posterior import Posterior
 
         # Check what was asked for.
@@ -111,21 +111,13 @@ def diagnose(
             face_model, face, frontalise, video_offset, video_optional, video_track
         )
         check_video_exists(video)
-        scene = mixture = None
-        if noise is not None:
-            prior, _ = match_prior_to_videos(speech, {None: video}, video)
-            scene = Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
-        elif video is not None or predictor is not None:
-            raise ValueError(
-                f"{'--predictor' if video is None else '--video'} conditions the models only; add "
-                "--noise, and --speech"
-            )
+        find_scene = plan_scene(speech, noise, reliability, predictor, video)
 
         # Condition the scene as it was, and run the checks.
         with console.redirect_stdout():
             loaded = Posterior.load(posterior)
-            if scene is not None and loaded.kind.pooled:
-                scene = replace(scene, predictor=load_predictor_of(loaded, predictor))
+            scene = find_scene(loaded)
+            mixture = None
             if scene is not None and video is not None:
                 lips = prepare_lips(video, observed_audio(loaded), video_options)
                 mixture = condition_on_video(scene, loaded.observed_spectrogram(), lips)
@@ -149,6 +141,44 @@ def diagnose(
                 console.print_line(f"{plot}: the same as a plot")
         if not checked.passed.all():
             raise typer.Exit(FAILED_CHECKS)
+
+
+def plan_scene(
+    speech: str | None, noise: str | None, reliability: str | None, predictor: str | None,
+    video: Path | None,
+) -> Callable[[Posterior], Scene | None]:  # fmt: skip
+    """Resolve the models that a posterior is said to be from, before it is loaded.
+
+    Returns
+    -------
+    callable
+        From the posterior to its scene, with the predictor that took part; None without models.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or there is something to condition the models on, and none.
+    """
+    from avse_ppl.models.scene import Scene
+    from avse_ppl.pipeline.catalog import resolve_noise, resolve_reliability
+    from avse_ppl.pipeline.inputs import match_prior_to_videos
+
+    if noise is None:
+        if video is not None or predictor is not None:
+            raise ValueError(
+                f"{'--predictor' if video is None else '--video'} conditions the models only; add "
+                "--noise, and --speech"
+            )
+        return lambda posterior: None
+    prior, _ = match_prior_to_videos(speech, {None: video}, video)
+    scene = Scene(prior, resolve_noise(noise), resolve_reliability(reliability))
+
+    def find_scene(posterior: Posterior) -> Scene:
+        if not posterior.kind.pooled:
+            return scene
+        return replace(scene, predictor=load_predictor_of(posterior, predictor))
+
+    return find_scene
 
 
 def load_predictor_of(posterior: Posterior, name: str | None) -> Predictor | None:

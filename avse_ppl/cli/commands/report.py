@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from avse_ppl.cli import console
+from avse_ppl.cli.commands.diagnose import (
+    NoiseOption,
+    PosteriorArgument,
+    PredictorOption,
+    SpeechOption,
+    plan_scene,
+)
 from avse_ppl.cli.console import JsonOption
 from avse_ppl.cli.options import (
     FaceModelOption,
     FaceOption,
     FrontaliseOption,
     OffsetOption,
+    ReliabilityOption,
     VideoOption,
     VideoTrackOption,
     check_video_exists,
     parse_video_options,
 )
+
+if TYPE_CHECKING:
+    from avse_ppl.models.scene import Scene
+    from avse_ppl.posterior.posterior import Posterior
+    from avse_ppl.video.lips import Lips
 
 HELP = """
 Write a report of a saved posterior: one HTML page that opens offline, in any browser.
@@ -34,18 +47,20 @@ posterior, its settings and its cost. Nothing is loaded from elsewhere.
   avse-ppl enhance noisy.wav -o enhanced.wav --posterior posterior.nc
   avse-ppl report posterior.nc -o report.html
   avse-ppl report posterior.nc -o report.html --draws 6
+  avse-ppl report posterior.nc -o report.html --noise nmf
   avse-ppl report posterior.nc -o report.html --video clip.mkv
 
 With [bold]--video[/], the one that it was enhanced with, the lips are shown over time with their
 reliability and what lowers it.
 
+With [bold]--noise[/] (and [bold]--speech[/]), the models it was made with, also the posterior
+predictive checks: whether the recording looks like what these would produce. The file has their
+names only. A predictor that took part runs again, by its name in the file or [bold]--predictor[/].
+
 Exit code: 0 if it was written, 2 if the input was refused. For a verdict in the exit code see
 [bold]avse-ppl diagnose[/].
 """
 
-PosteriorArgument = Annotated[
-    Path, typer.Argument(metavar="POSTERIOR.nc", help="From avse-ppl enhance --posterior.")
-]
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="REPORT.html", help="Where the page goes.")
 ]
@@ -66,6 +81,10 @@ def report(
     draws: DrawsOption = 3,
     probability: ProbabilityOption = 0.9,
     title: TitleOption = None,
+    speech: SpeechOption = None,
+    noise: NoiseOption = None,
+    predictor: PredictorOption = None,
+    reliability: ReliabilityOption = None,
     video: VideoOption = None,
     face_model: FaceModelOption = None,
     face: FaceOption = "auto",
@@ -87,7 +106,10 @@ def report(
         options = parse_video_options(
             face_model, face, frontalise, video_offset, False, video_track
         )
-        with console.redirect_stdout():
+        # Lips are shown without the models, too.
+        conditioning = None if noise is None else video
+        find_scene = plan_scene(speech, noise, reliability, predictor, conditioning)
+        with console.redirect_stdout(), console.make_progress_bar() as progress:
             loaded = Posterior.load(posterior)
             lips = None
             if video is not None:
@@ -96,8 +118,10 @@ def report(
 
                 lips = prepare_lips(video, observed_audio(loaded), options)
             write_report(
-                loaded, output, draws=draws, probability=probability, title=title, lips=lips
-            )
+                loaded, output, draws=draws, probability=probability, title=title, lips=lips,
+                progress=console.add_steps(progress, "writing"),
+                **check_models(loaded, find_scene(loaded), lips),
+            )  # fmt: skip
         found = {
             "report": str(output), "recordings": loaded.recordings, "kind": str(loaded.kind),
             "draws": min(draws, loaded.speech.shape[0] * loaded.speech.shape[1]),
@@ -113,3 +137,21 @@ def report(
                 "the posterior holds no waveform draws: the report has no credible bands, and no "
                 "draws to listen to"
             )
+
+
+def check_models(posterior: Posterior, scene: Scene | None, lips: Lips | None) -> dict[str, Any]:
+    """Check a posterior against its models, where they are given: arguments of `write_report`."""
+    if scene is None:
+        return {}
+    from avse_ppl.evaluation.diagnostics import diagnose
+    from avse_ppl.evaluation.diagnostics.discrepancy import check_discrepancies
+    from avse_ppl.inference.core.video import condition_on_video
+
+    mixture = None
+    if lips is not None:
+        mixture = condition_on_video(scene, posterior.observed_spectrogram(), lips)
+    checks = []
+    if mixture is None or posterior.recordings == 1:
+        rows = range(posterior.recordings)
+        checks = [check_discrepancies(posterior.select(row), scene, mixture) for row in rows]
+    return {"diagnostics": diagnose(posterior, scene, mixture), "discrepancies": checks}
