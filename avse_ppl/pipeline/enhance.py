@@ -50,6 +50,7 @@ from avse_ppl.posterior.combine import (
 )
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio, AudioLike, as_audio
+from avse_ppl.utils.run_time import BatchProgress
 from avse_ppl.utils.version import list_versions
 
 _DRAWS_SAMPLES = 5e7  # waveform samples kept in the draws of one recording
@@ -159,7 +160,7 @@ def enhance(
         there is by then is the result, and its kind and warnings say so. Methods that do not go
         step by step (``"exact"``) are not ended.
     progress
-        Called with (step, steps) after each step of the inference of each batch.
+        Called with (step, steps) after each step of the inference, of all batches together.
     predictor
         Another enhancer, whose answer is evidence about the speech: a name of
         `avse_ppl.models.predictors.adapters.PREDICTORS`, the description of an ONNX model,
@@ -347,11 +348,17 @@ class Enhancer:
             for part in predict_batch(scene, observations, batch, self.predictor_optional, pooled)
         )
         clock = np.array([time.perf_counter(), time.process_time()])
+        told = self.progress or getattr(method, "progress", None)
+        progress: BatchProgress | None = None
+        done, work = 0, sum(chunk.n_samples for chunk in chunks)
         for part in batches:
             batch, observed = part.chunks, part.observed
+            own = sum(chunk.n_samples for chunk in batch)
+            progress = BatchProgress(done, own, work, told, progress)
+            done += own
             # One seed a chunk, so that a recording's result does not depend on the others'.
             seeds = [int(self.seed) + chunk.number for chunk in batch]
-            limited = set_time(method, self.share_time(batch, chunks), self.progress)
+            limited = set_time(method, self.share_time(batch, chunks), progress)
             posterior = part.mark(
                 limited(part.scene, observed.spectrogram, observed.encode(part.scene), seed=seeds)
             )
@@ -369,9 +376,8 @@ class Enhancer:
             # Cost of each chunk, by its length.
             before, clock = clock, np.array([time.perf_counter(), time.process_time()])
             spent = clock - before
-            total = sum(chunk.n_samples for chunk in batch)
             for chunk in batch:
-                costs[chunk.recording] += spent * chunk.n_samples / total
+                costs[chunk.recording] += spent * chunk.n_samples / own
         enhanced = []
         for i, audio in enumerate(audios):
             own = {chunk: found for chunk, found in results.items() if chunk.recording == i}

@@ -19,6 +19,43 @@ class TimeLimitReached(TimeoutError):
     """Raised where the time limit of a run is over; methods catch it and return what there is."""
 
 
+class BatchProgress:
+    """Progress of one of several batches, told as that of all: (step, steps) in steps of the first.
+
+    Parameters
+    ----------
+    before, own, total
+        Work in the batches before this one, in it, and in all, of any unit.
+    inner
+        Called with (step, steps) of all; may be None.
+    first
+        Of the batch before: what one unit of work is in steps.
+
+    Examples
+    --------
+    >>> told = []
+    >>> one = BatchProgress(0, 2, 6, lambda *pair: told.append(pair))
+    >>> one(5, 10)
+    >>> BatchProgress(2, 4, 6, one.inner, one)(150, 200)
+    >>> told
+    [(5, 30), (25, 30)]
+    """
+
+    def __init__(
+        self, before: float, own: float, total: float,
+        inner: Callable[[int, int], None] | None = None, first: BatchProgress | None = None,
+    ) -> None:  # fmt: skip
+        self.before, self.own, self.total, self.inner = before, own, total, inner
+        self.steps_per_unit = first.steps_per_unit if first is not None else 0.0
+
+    def __call__(self, step: int, steps: int) -> None:
+        """Tell of a step."""
+        self.steps_per_unit = self.steps_per_unit or steps / self.own
+        done = self.before + self.own * step / steps
+        if self.inner is not None:
+            self.inner(round(self.steps_per_unit * done), round(self.steps_per_unit * self.total))
+
+
 class RunClock:
     """Clock of one run of an inference method.
 
@@ -94,9 +131,16 @@ class RunClock:
 
     def announce(self, seconds: float, text: str) -> None:
         """Say once how long the run takes, if that is long and no limit ends it before."""
-        if seconds <= LONG_RUN_S or self.estimated or not self.name:
+        of_all_s, batch = seconds, self.progress
+        if isinstance(batch, BatchProgress):
+            if batch.before:  # said with the first
+                return
+            of_all_s *= batch.total / batch.own
+        if of_all_s <= LONG_RUN_S or self.estimated or not self.name:
             return
         self.estimated = True
+        if of_all_s > 1.05 * seconds:
+            text += f" for the first batch, all of them about {format_duration(of_all_s)}"
         if self.time_left_s() < seconds:
             text += f"; the time limit ends it after {format_duration(self.limit_s or 0.0)}"
         else:

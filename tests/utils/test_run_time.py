@@ -7,7 +7,13 @@ import warnings
 import pytest
 
 from avse_ppl.utils import run_time
-from avse_ppl.utils.run_time import LongRunWarning, RunClock, TimeLimitReached, format_duration
+from avse_ppl.utils.run_time import (
+    BatchProgress,
+    LongRunWarning,
+    RunClock,
+    TimeLimitReached,
+    format_duration,
+)
 
 
 @pytest.fixture
@@ -75,3 +81,30 @@ def test_durations():
     assert [format_duration(s) for s in (3.21, 99, 100, 5999, 6000)] == [
         "3.2 s", "99 s", "2 min", "100 min", "1.7 h",
     ]  # fmt: skip
+
+
+def test_the_first_of_several_batches_says_how_long_all_take(clock_time):
+    for before, found in ((0, 1), (10, 0)):
+        clock = RunClock(progress=BatchProgress(before, 10, 60), name="svi")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            clock.announce(20, "svi takes 20 s")
+        assert len(caught) == found
+        if found:
+            said = "svi takes 20 s for the first batch, all of them about 2 min; a time limit"
+            assert str(caught[0].message).startswith(said)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RunClock(progress=BatchProgress(0, 10, 10), name="svi").announce(20, "svi takes 20 s")
+
+
+def test_progress_of_batches_goes_on_and_ends_at_all_of_it():
+    told = []
+    progress = None
+    for before, own, steps in ((0, 30, 100), (30, 20, 150), (50, 10, 100)):
+        progress = BatchProgress(before, own, 60, lambda *pair: told.append(pair), progress)
+        for step in range(1, steps + 1):
+            progress(step, steps)
+    assert told[0] == (1, 200) and told[-1] == (200, 200)
+    assert [step for step, _ in told] == sorted(step for step, _ in told)
+    assert {steps for _, steps in told} == {200}

@@ -228,15 +228,16 @@ class HamiltonianMonteCarlo(InferenceMethod):
                 raise ended
 
     def announce_time(self, clock: RunClock, gradient_s: float, setup: ChainSetup) -> None:
-        """Say how long the run takes, if that is long, from the time of a gradient of all chains.
+        """Say how long the run takes, if that may be long, by the time of a gradient of all chains.
 
-        Trajectories have an eighth of the gradient steps that they may have, or all of them.
+        Trajectories have an eighth of the gradient steps that they may have, or all of them: with
+        a learned prior on a recording, nearly all.
         """
         draws, steps = self.warmup + self.draws, self.most_steps
         least_s, most_s = (draws * gradient_s * n for n in (max(1, steps // 8), steps))
         latents = sum(site.shape.numel() for site in setup.density.sites)
         clock.announce(
-            least_s,
+            most_s,
             f"{self.full_name} of {latents} latents takes about {format_duration(least_s)} to "
             f"{format_duration(most_s)}: {self.chains} chains of {draws} draws of up to {steps} "
             f"gradients, {1e3 * gradient_s:.0f} ms for one of each chain",

@@ -154,9 +154,9 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
         from avse_ppl.inference.mcmc.jax_log_density import time_gradient
 
         rounds = -(-self.chains // (os.cpu_count() or 1))  # a core for each chain
-        draws, least = self.warmup + self.draws, max(1, self.most_steps // 8)
+        draws, most = self.warmup + self.draws, self.most_steps
         longest = max(setups, key=lambda setup: setup.gradient_s)
-        if len(setups) * rounds * draws * least * longest.gradient_s > LONG_RUN_S:
+        if len(setups) * rounds * draws * most * longest.gradient_s > LONG_RUN_S:
             seconds = time_gradient(longest.density, longest.location, self.tempering)
             self.announce_time(clock, len(setups) * rounds * seconds, longest)
 
