@@ -293,6 +293,7 @@ def test_bursts_are_distinguished_from_hiss(heavy):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* below 20 Hz")  # of the clock's recording
 @pytest.mark.parametrize(("clip", "prefers"), [("clock_tick", True), ("rain", False)])
 def test_clicks_are_found_in_a_clock_and_not_in_rain(clip, prefers):
     from pathlib import Path
