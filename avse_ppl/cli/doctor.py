@@ -57,6 +57,7 @@ EXTRAS: Mapping[str, Extra] = MappingProxyType(
             "face tracking", {"insightface": "insightface", "onnxruntime": "onnxruntime"}
         ),
         "jax": Extra("inference on JAX", {"jax": "jax", "numpyro": "numpyro"}),
+        "cluster": Extra("avse-ppl enhance --cluster", {"ray": "ray"}),
     }
 )
 

@@ -19,7 +19,7 @@ from avse_ppl.pipeline.batching import BATCH_S
 from avse_ppl.pipeline.catalog import resolve_speech
 from avse_ppl.pipeline.corpus_manifest import AUDIO_FIELDS, read_corpus_manifest
 from avse_ppl.pipeline.enhance import Enhanced, Enhancer
-from avse_ppl.pipeline.enhance_files import collect_warnings
+from avse_ppl.pipeline.enhance_jobs import collect_warnings
 from avse_ppl.pipeline.inputs import Observation, VideoOptions, observe
 from avse_ppl.pipeline.spans import SpanReader
 from avse_ppl.signal.audio import Audio, as_audio

@@ -8,19 +8,24 @@ run with the same settings leaves those recordings alone.
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avse_ppl.inference.base import Progress
 from avse_ppl.models.protocols import name_of
+from avse_ppl.pipeline.catalog import default_predictor
+from avse_ppl.pipeline.cluster import (
+    WorkerSetup,
+    check_cluster,
+    connect_cluster,
+    enhance_on_cluster,
+)
 from avse_ppl.pipeline.corpus_manifest import EnhancedFile, write_corpus_manifest
-from avse_ppl.pipeline.enhance import Enhanced, Enhancer
+from avse_ppl.pipeline.enhance import Enhancer
+from avse_ppl.pipeline.enhance_jobs import Outcome, enhance_jobs
 from avse_ppl.pipeline.inputs import (
-    Observation,
     VideoOptions,
     find_video,
     match_prior_to_videos,
@@ -29,39 +34,10 @@ from avse_ppl.pipeline.jobs import RESUME_LOG, Job, JobPlan, group_jobs, measure
 from avse_ppl.pipeline.predictions import list_parts
 from avse_ppl.pipeline.resume_log import ResumeLog, file_signature
 from avse_ppl.pipeline.spans import SpanReader
-from avse_ppl.signal.audio import save_audio
-from avse_ppl.utils.files import lock_folder
-from avse_ppl.utils.run_time import LongRunWarning
+from avse_ppl.utils.files import lock_folder, remove_abandoned
 
 if TYPE_CHECKING:
     from avse_ppl.video import Lips
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Result of one job.
-
-    Parameters
-    ----------
-    job
-        The recording.
-    status
-        ``"enhanced"``; ``"kept"`` if it was finished before; ``"failed"``.
-    details
-        ``kind`` of the posterior, ``sample_rate_hz``, ``duration_s``, ``cost``, ``posterior``
-        (file or None), ``silent`` (then there is none), ``predictor`` (name or None); empty where
-        it failed.
-    warnings
-        Remarks about it.
-    error
-        Why it failed.
-    """
-
-    job: Job
-    status: str
-    details: dict[str, Any]
-    warnings: tuple[str, ...] = ()
-    error: Exception | None = None
 
 
 def enhance_files(
@@ -83,6 +59,8 @@ def enhance_files(
     progress: Progress | None = None,
     predictor: Any = None,
     predictor_optional: bool = False,
+    cluster: str | None = None,
+    workers: int | None = None,
 ) -> Iterator[Outcome]:
     """Enhance recordings, shortest first, and yield the outcome of each as soon as it is known.
 
@@ -108,6 +86,13 @@ def enhance_files(
         themselves condition an audio-visual prior.
     on_lips
         Called with the lips that were tracked, for instance to plot them; for a single recording.
+    cluster
+        Where batches are enhanced by several processes at once, the longest first: ``"local"``, on
+        this machine; ``"auto"``, on the Ray cluster that it belongs to; or the ``HOST:PORT`` of
+        one. See `avse_ppl.pipeline.cluster`. None: in this process. ``progress`` is not called
+        there.
+    workers
+        How many batches at once, at most, with ``cluster``.
 
     Yields
     ------
@@ -120,8 +105,18 @@ def enhance_files(
         If a name is unknown, or an output exists that another program wrote.
     BlockingIOError
         If another run is writing into the folder.
+    ImportError, OSError
+        If Ray is not installed, or no cluster answers.
     """
     # Check the arguments, and match videos to recordings.
+    if cluster is not None:
+        if plan.folder is None:
+            raise ValueError(
+                "a cluster is for several recordings, and here is one; leave the cluster out"
+            )
+        check_cluster(cluster, workers)
+    elif workers is not None:
+        raise ValueError("workers are those of a cluster; name one, such as 'local', as well")
     if video is not None and len(plan.jobs) != 1:
         raise ValueError(
             f"one video for {len(plan.jobs)} recordings; give --video with a single recording, or "
@@ -137,11 +132,12 @@ def enhance_files(
             "such as 'av-dkf'"
         )
     video_options = video_options or VideoOptions()
+    options = {"noise": noise, "reliability": reliability, "inference": inference, "seed": seed,
+               "draws": draws, "recalibrate": recalibrate, "time_limit_s": time_limit_s,
+               "keep_posterior": any(job.posterior for job in plan.jobs)}  # fmt: skip
     enhancer = Enhancer.of(
-        prior, noise, reliability, inference, seed=seed, device=device, draws=draws,
-        keep_posterior=any(job.posterior for job in plan.jobs), recalibrate=recalibrate,
-        time_limit_s=time_limit_s, progress=progress, predictor=predictor,
-        predictor_optional=predictor_optional,
+        prior, device="cpu" if cluster else device, progress=progress, predictor=predictor,
+        predictor_optional=predictor_optional, **options,
     )  # fmt: skip
 
     # Find what is finished.
@@ -171,6 +167,7 @@ def enhance_files(
             folders = {plan.folder.resolve(), *(path.parent.resolve() for path in posteriors)}
             for folder in sorted(folders):
                 stack.enter_context(lock_folder(folder))
+                stack.callback(remove_abandoned, folder)
         path = plan.folder / RESUME_LOG if plan.folder else None
         models = (prior, enhancer.scene.noise, *list_parts(evidence))
         log = ResumeLog(path, settings, models)
@@ -178,21 +175,37 @@ def enhance_files(
             log.refuse_foreign(plan.jobs, plan.enhanced_manifest)
 
         # Enhance the rest, the shortest batch first.
-        reader = stack.enter_context(SpanReader())
         done: set[Job] = set()
+        batches: list[dict[Job, Path | None]] = []
         for batch in group_jobs(measure_jobs(plan.jobs)):
             kept = {} if force else {job: record for job in batch if (record := log.find(job))}
             done |= kept.keys()
             for job, record in kept.items():
                 yield Outcome(job, "kept", record["details"], tuple(record["warnings"]))
-            remaining = {job: videos[job] for job in batch if job not in kept}
-            for outcome in enhance_jobs(
-                enhancer, remaining, video_options, reader, on_lips, log.begin
-            ):
-                if outcome.status == "enhanced":
-                    log.add(outcome.job, outcome.details, outcome.warnings)
-                    done.add(outcome.job)
-                yield outcome
+            batches.append({job: videos[job] for job in batch if job not in kept})
+        batches = [batch for batch in batches if batch]
+        if cluster is None or not batches:
+            reader = stack.enter_context(SpanReader())
+            outcomes = (
+                outcome
+                for batch in batches
+                for outcome in enhance_jobs(
+                    enhancer, batch, video_options, reader, on_lips, log.begin
+                )
+            )
+        else:
+            # Names, not models, as these do not all go into another process.
+            named = default_predictor(enhancer.inference) if predictor is None else predictor
+            options |= {"predictor": named, "predictor_optional": enhancer.predictor_optional}
+            setup = WorkerSetup(given["speech"], options, video_options, Path.cwd())
+            ray = stack.enter_context(connect_cluster(cluster, workers))
+            sent = enhance_on_cluster(ray, batches[::-1], setup, device, workers, log.begin)
+            outcomes = stack.enter_context(closing(sent))
+        for outcome in outcomes:
+            if outcome.status == "enhanced":
+                log.add(outcome.job, outcome.details, outcome.warnings)
+                done.add(outcome.job)
+            yield outcome
         list_enhanced(plan, done)
 
 
@@ -213,119 +226,3 @@ def list_enhanced(plan: JobPlan, done: Collection[Job]) -> Path | None:
             info = soundfile.info(str(job.output))
             files[item.id] = EnhancedFile(job.output, info.frames, info.samplerate)
     return write_corpus_manifest(plan.manifest, files, plan.enhanced_manifest)
-
-
-def enhance_jobs(
-    enhancer: Enhancer,
-    videos: Mapping[Job, Path | None],
-    video_options: VideoOptions,
-    reader: SpanReader,
-    on_lips: Callable[[Lips], object] | None = None,
-    on_results: Callable[[Sequence[Job]], object] = lambda jobs: None,
-) -> Iterator[Outcome]:
-    """Load, enhance and write one batch of recordings; where it fails, one after the other.
-
-    Parameters
-    ----------
-    enhancer
-        Models and inference method.
-    videos
-        Video of each job, or None.
-    video_options, on_lips
-        As in `enhance_files`.
-    reader
-        Reads the recordings, and spans of them.
-    on_results
-        Called with the jobs of a batch before their results are written.
-    """
-    observations: dict[Job, Observation] = {}
-    remarks: dict[Job, list[str]] = {job: [] for job in videos}
-    for job in sorted(videos, key=lambda job: (str(job.input), job.start_s)):  # each read once
-        video = videos[job]
-        try:
-            with collect_warnings(remarks[job]):
-                one = reader.observe(
-                    job.input, enhancer.scene.stft, video, video_options,
-                    start_s=job.start_s, duration_s=job.duration_s,
-                )  # fmt: skip
-                if on_lips is not None and one.lips is not None:
-                    on_lips(one.lips)
-            observations[job] = one
-        except (ValueError, OSError, ModuleNotFoundError) as error:
-            yield Outcome(job, "failed", {}, error=error)
-    # A batch that fails is done again one by one, to find the recording that it failed for.
-    batches: list[list[Job]] = [[job for job in videos if job in observations]]
-    batches = batches if observations else []
-    while batches:
-        batch = batches.pop(0)
-        common: list[str] = []
-        try:
-            with collect_warnings(common):
-                results = enhancer.enhance([observations[job] for job in batch])
-        except Exception as error:
-            if len(batch) == 1 or isinstance(error, TimeoutError):  # alone it would be as slow
-                yield from (Outcome(job, "failed", {}, error=error) for job in batch)
-            else:
-                batches = [[job] for job in batch]
-            continue
-        on_results(batch)
-        for job, result in zip(batch, results, strict=True):
-            yield write_result(job, result, [*remarks[job], *common, *result.warnings])
-
-
-def write_result(job: Job, result: Enhanced, remarks: Sequence[str] = ()) -> Outcome:
-    """Write the posterior and the speech of a job.
-
-    Where the posterior cannot be written, the speech is, and the job failed all the same.
-    """
-    posterior, texts = result.posterior, list(remarks)
-    nc = job.posterior if posterior is not None else None
-    if posterior is not None:
-        posterior = replace(posterior, attrs={**posterior.attrs, "recording": job.input.name})
-    unsaved: Exception | None = None
-    try:
-        with collect_warnings(texts):
-            if posterior is not None and nc is not None:
-                try:
-                    nc.parent.mkdir(parents=True, exist_ok=True)
-                    posterior.save(nc)
-                except (ValueError, OSError) as error:
-                    unsaved = error
-            job.output.parent.mkdir(parents=True, exist_ok=True)
-            save_audio(job.output, result.speech)  # last: where it is, all is
-    except (ValueError, OSError) as error:
-        return Outcome(job, "failed", {}, tuple(texts), unsaved or error)
-    if unsaved is not None:
-        texts.append(f"the posterior was not written; the enhanced speech is in {job.output}")
-        return Outcome(job, "failed", {}, tuple(texts), unsaved)
-    details = {
-        "kind": result.kind,
-        "sample_rate_hz": result.speech.sample_rate_hz,
-        "duration_s": round(result.speech.duration_s, 3),
-        "cost": dict(result.cost),
-        "posterior": str(nc) if nc else None,
-        "silent": result.speech.peak == 0.0,
-        "predictor": result.predictor,
-    }
-    return Outcome(job, "enhanced", details, tuple(texts))
-
-
-@contextmanager
-def collect_warnings(texts: list[str]) -> Iterator[None]:
-    """Collect warnings meant for the user, once each, instead of showing them.
-
-    That a run takes long is shown at once, as it is of no use afterwards.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        show_outside = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-            if issubclass(category, LongRunWarning):
-                show_outside(message, category, *place)
-            elif category is UserWarning and str(message) not in texts:
-                texts.append(str(message))
-
-        warnings.showwarning = show
-        yield

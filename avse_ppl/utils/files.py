@@ -58,9 +58,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     (False, ['settings.json'])
     """
     path = Path(path)
-    for name in os.listdir(path.parent):
-        if name.endswith(_PART) and is_abandoned(name):
-            path.with_name(name).unlink(missing_ok=True)
+    remove_abandoned(path.parent)
     number = next(_NUMBERS)
     temporary = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}-{number}{_PART}")
     try:
@@ -70,6 +68,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: str | os.PathLike[str]) -> None:
+    """Remove what `is_abandoned` in a folder."""
+    for name in os.listdir(folder):
+        if name.endswith(_PART) and is_abandoned(name):
+            Path(folder, name).unlink(missing_ok=True)
 
 
 def is_abandoned(name: str) -> bool:

@@ -267,7 +267,7 @@ def write_log(folder: Path) -> list[Path]:
 def read_log(path: Path) -> None:
     """Look up finished recordings, report them, add one, and look that up."""
     from avse_ppl.cli.commands.enhance import describe_outcome
-    from avse_ppl.pipeline.enhance_files import Outcome
+    from avse_ppl.pipeline.enhance_jobs import Outcome
     from avse_ppl.pipeline.jobs import Job
     from avse_ppl.pipeline.resume_log import ResumeLog
 

@@ -40,7 +40,7 @@ from avse_ppl.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from avse_ppl.pipeline.enhance_files import Outcome
+    from avse_ppl.pipeline.enhance_jobs import Outcome
     from avse_ppl.pipeline.jobs import JobPlan
 
 HELP = """
@@ -78,6 +78,14 @@ manifest of the same kind and name that lists the enhanced recordings.
 
 \b
   avse-ppl enhance --manifest data/wav.scp -o enhanced/
+
+[bold]--cluster[/] enhances the batches of a folder or manifest by many processes at once, on this
+machine or on the machines of a Ray cluster (pip install 'avse-ppl[cluster]'), which share the
+recordings and OUT. Results are the same; what a process that died was at is done again.
+
+\b
+  avse-ppl enhance --manifest data/wav.scp -o enhanced/ --cluster local --workers 8
+  avse-ppl enhance --manifest data/wav.scp -o enhanced/ --cluster auto
 
 [bold]A long run[/] says how long it takes and what would be faster. With --time-limit it ends early
 with what there is: its posterior is called "ended early", and a warning says how far it came.
@@ -167,6 +175,21 @@ RecalibrateOption = Annotated[
         "fitted on recordings of known speech. Goes with --posterior.",
     ),
 ]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="local|auto|HOST:PORT",
+        help="Enhance several batches at once through Ray: by processes of this machine, or on the "
+        "cluster that it belongs to, or one at an address.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="With --cluster: batches at once, at most.",
+        show_default="one for each core or GPU",
+    ),
+]  # fmt: skip
 ForceOption = Annotated[
     bool,
     typer.Option("--force", help="Redo what is finished; overwrite files of other origin in OUT."),
@@ -202,6 +225,8 @@ def enhance(
     time_limit: TimeLimitOption = None,
     predictor: PredictorOption = None,
     predictor_optional: PredictorOptionalOption = False,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     stream: StreamOption = False,
     stream_format: StreamFormatOption = StreamFormat.wav,
     sample_rate_hz: StreamRateOption = None,
@@ -234,6 +259,8 @@ def enhance(
                     "predictor_optional": predictor_optional}  # fmt: skip
         options: dict[str, Any] = {
             "force": force,
+            "cluster": cluster,
+            "workers": workers,
             "video": check_video_exists(video),
             "video_options": parse_video_options(
                 face_model, face, frontalise, video_offset, video_optional, video_track, audio_track
