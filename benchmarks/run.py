@@ -31,6 +31,7 @@ BENCHMARKS: dict[str, tuple[Path | None, int | None]] = {
     "svi": (None, 1),
     "nuts": (None, 1),
     "batching": (None, None),
+    "cluster": (None, 1),
     "av_quality": (SHARED / "models" / "face", 1),
 }
 

@@ -163,7 +163,9 @@ def connect_cluster(address: str, workers: int | None = None) -> Iterator[Any]:
                 ray.init(address=address, **options)
             except Exception as error:  # whatever Ray comes up with, other versions among it
                 text = str(error).strip().splitlines() or [type(error).__name__]
-                hint = "'ray start --head' starts a cluster, and --cluster local needs none"
+                hint = "'ray start --head' starts a cluster, and 'local' needs none"
+                if address == LOCAL:
+                    hint = "where the machine is busy, try again"
                 raise ClusterError(
                     f"no connection to a Ray cluster at '{address}': {text[0]}; {hint}"
                 ) from None
