@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-# SBATCH --array=0-15
-# SBATCH --cpus-per-task=1
-# SBATCH --mem=3G
-# SBATCH --time=24:00:00
+# fmt: off
+#SBATCH --array=0-15
+#SBATCH --cpus-per-task=1
+#SBATCH --mem=3G
+#SBATCH --time=24:00:00
+# fmt: on
 """Enhance a manifest by a Slurm job array, without Ray: each task takes its share of the lines.
 
     sbatch --array=0-15 examples/06_slurm_array.py 16 data/wav.scp enhanced/

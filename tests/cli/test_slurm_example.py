@@ -52,3 +52,11 @@ def test_without_slurm(monkeypatch):
     assert "expected a number of tasks" in run_task(monkeypatch, 2, "all", "wav.scp", "out")
     assert "SLURM_ARRAY_TASK_ID, found ''" in run_task(monkeypatch, "", 2, "wav.scp", "out")
     assert "usage" in run_task(monkeypatch, 0, 2, "wav.scp")
+
+
+def test_options_that_slurm_reads():
+    # Slurm takes lines that begin with these characters exactly, before the first line of code.
+    lines = SCRIPT.read_text(encoding="utf-8").split('"""')[0].splitlines()
+    assert [line.split("=")[0] for line in lines if line.startswith("#SBATCH")] == [
+        "#SBATCH --array", "#SBATCH --cpus-per-task", "#SBATCH --mem", "#SBATCH --time",
+    ]  # fmt: skip
