@@ -72,3 +72,11 @@ def test_several_recordings_other_scenes_and_statistics_are_refused():
     other = Scene(GaussianSpeech(stft=STFT), stationary)
     with pytest.raises(ValueError, match=r"speech\.gain"):
         draw_posterior_predictive(posterior, other)
+
+
+def test_progress_counts_draws():
+    scene = Scene(GaussianSpeech(stft=STFT), stationary)
+    posterior = SVI(steps=3, draws=4)(scene, waves(1, 3200), seed=0)
+    told = []
+    check_discrepancies(posterior, scene, draws=3, progress=lambda *pair: told.append(pair))
+    assert told == [(1, 3), (2, 3), (3, 3)]

@@ -114,7 +114,8 @@ def diagnose(
         find_scene = plan_scene(speech, noise, reliability, predictor, video)
 
         # Condition the scene as it was, and run the checks.
-        with console.redirect_stdout():
+        with console.redirect_stdout(), console.make_progress_bar() as progress:
+            progress.add_task("checking", total=None)
             loaded = Posterior.load(posterior)
             scene = find_scene(loaded)
             mixture = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,10 +118,14 @@ def report(
                 from avse_ppl.pipeline.inputs import prepare_lips
 
                 lips = prepare_lips(video, observed_audio(loaded), options)
+            scene = find_scene(loaded)
+            checks: dict[str, Any] = {}
+            if scene is not None:
+                steps = console.add_steps(progress, "checking")
+                checks = check_models(loaded, scene, lips, steps)
             write_report(
                 loaded, output, draws=draws, probability=probability, title=title, lips=lips,
-                progress=console.add_steps(progress, "writing"),
-                **check_models(loaded, find_scene(loaded), lips),
+                progress=console.add_steps(progress, "writing"), **checks,
             )  # fmt: skip
         found = {
             "report": str(output), "recordings": loaded.recordings, "kind": str(loaded.kind),
@@ -139,10 +144,10 @@ def report(
             )
 
 
-def check_models(posterior: Posterior, scene: Scene | None, lips: Lips | None) -> dict[str, Any]:
-    """Check a posterior against its models, where they are given: arguments of `write_report`."""
-    if scene is None:
-        return {}
+def check_models(
+    posterior: Posterior, scene: Scene, lips: Lips | None, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Check a posterior against the models that it is from: arguments of `write_report`."""
     from avse_ppl.evaluation.diagnostics import diagnose
     from avse_ppl.evaluation.diagnostics.discrepancy import check_discrepancies
     from avse_ppl.inference.core.video import condition_on_video
@@ -153,5 +158,8 @@ def check_models(posterior: Posterior, scene: Scene | None, lips: Lips | None) -
     checks = []
     if mixture is None or posterior.recordings == 1:
         rows = range(posterior.recordings)
-        checks = [check_discrepancies(posterior.select(row), scene, mixture) for row in rows]
+        checks = [
+            check_discrepancies(posterior.select(row), scene, mixture, progress=progress)
+            for row in rows
+        ]
     return {"diagnostics": diagnose(posterior, scene, mixture), "discrepancies": checks}

@@ -113,6 +113,7 @@ def draw_posterior_predictive(
     *,
     draws: int = 50,
     seed: int = 0,
+    progress: Callable[[int, int], object] | None = None,
 ) -> PriorPredictive:
     """Draw mixtures from the posterior predictive distribution, at the level of the recording.
 
@@ -130,6 +131,8 @@ def draw_posterior_predictive(
         At most so many, one for each draw of the latents, evenly spaced.
     seed
         Of speech and noise.
+    progress
+        Called with (step, steps) after each draw.
 
     Raises
     ------
@@ -158,13 +161,16 @@ def draw_posterior_predictive(
     shape = (1, mixture.frames.freq, mixture.frames.time)
     rows = []
     with torch.no_grad():
-        for values in latent_draws(posterior, draws, mixture.scale.device):
+        kept = list(latent_draws(posterior, draws, mixture.scale.device))
+        for number, values in enumerate(kept, 1):
             laws = scene.laws_given(values, mixture)
             pair = [
                 draw_law_waveforms(law, shape, n_samples, stft, generator)[0]
                 for law in (laws.speech, laws.noise)
             ]
             rows.append(scale * np.stack(pair))
+            if progress is not None:
+                progress(number, len(kept))
     speech, noise = np.stack(rows, axis=1).astype(np.float32)
     return PriorPredictive(speech + noise, speech, noise, stft.sample_rate_hz)
 
@@ -177,6 +183,7 @@ def check_discrepancies(
     statistics: Mapping[str, Statistic] = STATISTICS,
     draws: int = 100,
     seed: int = 0,
+    progress: Callable[[int, int], object] | None = None,
 ) -> DiscrepancyCheck:
     """Compare statistics of a recording with those of its posterior predictive mixtures.
 
@@ -185,7 +192,7 @@ def check_discrepancies(
 
     Parameters
     ----------
-    posterior, scene, mixture, draws, seed
+    posterior, scene, mixture, draws, seed, progress
         As in `draw_posterior_predictive`.
     statistics
         By name, functions ``statistic(wave, rate_hz)`` that return a number: by default crest
@@ -211,7 +218,9 @@ def check_discrepancies(
     >>> check_discrepancies(posterior, scene).p_values["crest factor"] < 0.05
     True
     """
-    drawn = draw_posterior_predictive(posterior, scene, mixture, draws=draws, seed=seed)
+    drawn = draw_posterior_predictive(
+        posterior, scene, mixture, draws=draws, seed=seed, progress=progress
+    )
     wave, rate_hz = posterior.noisy(), drawn.sample_rate_hz
     observed = {name: float(function(wave, rate_hz)) for name, function in statistics.items()}
     replicated = {
