@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from avse_ppl import EM, NMF, SVI, LatentSpeech, Scene, Stft
+from avse_ppl import EM, NMF, SVI, Amortized, LatentSpeech, Scene, Stft, load_speech, stationary
 from avse_ppl.models.networks import RvaeNetwork
 from tests.contract.cast import ALL, LONGER, METHODS, ONE_EACH, make_method, make_scene
 from tests.helpers import arrays_of
 from tests.helpers import waves as white_waves
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    # The CPU's part of a comparison takes minutes.
+    pytest.mark.filterwarnings("ignore::avse_ppl.utils.run_time.LongRunWarning"),
+]
 
 STFT = Stft(n_fft=256, hop=64)
 
@@ -83,3 +87,21 @@ def test_auto_takes_cuda_where_it_is(method):
         for device in ("auto", "cuda")
     )
     np.testing.assert_array_equal(auto.speech, cuda.speech)
+
+
+def test_a_network_that_sees_lips_sees_them_on_cuda():
+    speech, generator = load_speech("av-dkf"), torch.Generator().manual_seed(0)
+    mixture = speech.stft.analyse(white_waves(1, 8000))
+    visual = torch.randn(1, 65, mixture.frames.time, generator=generator)
+    visual[:, 0] = 1.0
+    seen, heard = mixture.with_visual(visual), mixture
+    found = {
+        (device, what): Amortized(draws=2, device=device)(Scene(speech, stationary), given, seed=0)
+        for device in ("cpu", "cuda")
+        for what, given in (("seen", seen), ("heard", heard))
+    }
+    assert found["cuda", "seen"].attrs["predictor"] == "av-predictor"
+    for what in ("seen", "heard"):
+        cpu, cuda = found["cpu", what].mean, found["cuda", what].mean
+        np.testing.assert_allclose(cpu, cuda, rtol=1e-3, atol=1e-3 * np.abs(cpu).max())
+    assert not np.allclose(found["cuda", "seen"].mean, found["cuda", "heard"].mean)
