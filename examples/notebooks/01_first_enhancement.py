@@ -139,7 +139,7 @@ plt.show()
 #
 # Compare the middle and the right panel. Where the right one is *darker*, the posterior knows the magnitude.
 # Where it is as bright or brighter, it knows the order of magnitude and no more. And note what is missing
-# in the middle: above 5 kHz there is nothing at all, although "seven" has an s. There, rain is 20 dB
+# in the middle: above 5 kHz there is nothing at all, although "seven" has an s. There, rain is 12 dB
 # louder than the consonant; the mean gives it up, and the only trace left of it is the faint glow on
 # the right.
 #
