@@ -26,9 +26,9 @@ CLIPS, CLIP_S, FEW = 200, 3.0, 40
 _TICK_HZ = os.sysconf("SC_CLK_TCK")
 
 
-def measure() -> dict[str, Table]:
-    """Measure the tables."""
-    table = Table(
+def make_table() -> Table:
+    """Columns of the table."""
+    return Table(
         [
             Column("what", "recordings of 3 s, method", "{what}"),
             Column("plain", "folder mode: wall, CPU s", "{plain_s:.0f}, {plain_cpu_s:.0f}"),
@@ -39,6 +39,11 @@ def measure() -> dict[str, Table]:
             Column("same", "same files", "{same}"),
         ]
     )
+
+
+def measure() -> dict[str, Table]:
+    """Measure the tables."""
+    table = make_table()
     svi = ["--predictor", "none"]
     amortized = ["--inference", "amortized"]
     with tempfile.TemporaryDirectory() as name:

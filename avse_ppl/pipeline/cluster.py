@@ -163,7 +163,7 @@ def connect_cluster(address: str, workers: int | None = None) -> Iterator[Any]:
                 ray.init(address=address, **options)
             except Exception as error:  # whatever Ray comes up with, other versions among it
                 text = str(error).strip().splitlines() or [type(error).__name__]
-                hint = "'ray start --head' starts a cluster, and 'local' needs none"
+                hint = "if it asks for a token, set RAY_AUTH_TOKEN as on its head"
                 if address == LOCAL:
                     hint = "where the machine is busy, try again"
                 raise ClusterError(
