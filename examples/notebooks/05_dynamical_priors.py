@@ -126,7 +126,9 @@ play_audio(sounds, 16000)
 #
 # What the pictures hide: a density that is good one step ahead need not be stable on its own. Of
 # five draws of `srnn` that were tried, four ran away to the loudest sound that the decoder allows,
-# and stayed there. For inference it does not matter, since there the recording holds the latents.
+# and stayed there; its latents may grow to any size. In inference the recording holds them. But
+# whatever draws from this prior, as the check of a scene does before inference starts, can stumble
+# over such a draw.
 #
 # Why do `tcvae` and `rvae` sound so unlike speech, if they enhance well (they do, see below)? A VAE
 # is trained so that the latents *of speech* decode to speech. That the latents of speech fill
