@@ -166,6 +166,8 @@ def connect_cluster(address: str, workers: int | None = None) -> Iterator[Any]:
                 hint = "if it asks for a token, set RAY_AUTH_TOKEN as on its head"
                 if address == LOCAL:
                     hint = "where the machine is busy, try again"
+                elif address == AUTO:
+                    hint = "'ray start --head' starts one, 'local' needs none"
                 raise ClusterError(
                     f"no connection to a Ray cluster at '{address}': {text[0]}; {hint}"
                 ) from None

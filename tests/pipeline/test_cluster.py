@@ -427,4 +427,9 @@ def test_no_connection(monkeypatch):
     text = "cluster at 'local': Version mismatch: 1 and 2; where the machine is busy"
     with pytest.raises(ClusterError, match=text), connect_cluster("local"):
         pass
+    with (
+        pytest.raises(ClusterError, match="'ray start --head' starts one"),
+        connect_cluster("auto"),
+    ):
+        pass
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0" and cluster.LOCAL == "local"
