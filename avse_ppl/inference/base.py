@@ -89,8 +89,9 @@ from avse_ppl.signal.stft import Spectrogram
 from avse_ppl.utils.run_time import RunClock, TimeLimitReached
 
 _UNUSED = (
-    "the prediction was not used: it does not agree with the mixture, is silent, or is the mixture "
-    "itself, so that it cannot be told from a failure; the posterior is that without a predictor"
+    "the prediction was not used: it does not agree with the mixture, is silent, leaves the noise "
+    "in, or is the mixture itself, so that it cannot be told from a failure; the posterior is that "
+    "without a predictor"
 )
 Progress = Callable[[int, int], None]  # called with (step, steps)
 

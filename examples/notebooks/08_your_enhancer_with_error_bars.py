@@ -330,7 +330,9 @@ pd.Series(facts).round(2).to_frame("spectral subtraction")
 #
 # So: *fit an error law to your enhancer before you use it as a witness*
 # (`avse-ppl predictors fit`), and if it is worse than the posterior without it, leave it out.
-# Exercise 2 shows that a law alone does not help a bad witness.
+# Exercise 2 shows that a law alone does not help a bad witness. `avse_ppl.enhance` does the second
+# by itself: it measures what an enhancer keeps where a short inference without it finds noise, and
+# leaves out one that keeps nearly all of it. A `Scene` that is built by hand, as here, does not.
 #
 # ## What was approximated
 #

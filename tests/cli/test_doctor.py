@@ -28,7 +28,11 @@ def test_it_looks_at_what_the_project_declares():
     declared = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert set(doctor.REQUIRED) <= declared
     extras = project["optional-dependencies"]
-    assert set(doctor.EXTRAS) == set(extras) - {"dev", "docs", "notebooks"}  # for work on the library
+    assert set(doctor.EXTRAS) == set(extras) - {
+        "dev",
+        "docs",
+        "notebooks",
+    }  # for work on the library
     for name, extra in doctor.EXTRAS.items():
         assert set(extra.packages) == {re.match(r"[\w-]+", line)[0] for line in extras[name]}
 

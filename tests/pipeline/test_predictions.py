@@ -26,7 +26,7 @@ from avse_ppl.models.predictors.adapters import PredictorEntry
 from avse_ppl.models.predictors.checks import PredictorError, check_prediction
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.simulate import reference_scene
-from avse_ppl.pipeline import batching, catalog
+from avse_ppl.pipeline import batching, catalog, predictions
 from avse_ppl.pipeline.enhance_files import enhance_files
 from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.pipeline.predictions import list_parts
@@ -77,9 +77,26 @@ def test_evidence_draws_the_result_to_itself() -> None:
         enhance(
             wave(), sample_rate_hz=RATE_HZ, predictor=lambda w, r, gain=gain: gain * w, **QUICK
         ).speech.samples.std()
-        for gain in (0.9, 0.05)
+        for gain in (0.6, 0.05)
     )
     assert keep > 1.5 * drop
+
+
+def test_a_prediction_that_leaves_the_noise_in_is_left_out(monkeypatch) -> None:
+    def whisper(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        return 0.8 * samples
+
+    mixtures = [Audio(wave(seed=seed), RATE_HZ) for seed in range(2)]
+    found = enhance_batch(mixtures, predictor=whisper, **QUICK)
+    without = enhance_batch(mixtures, **QUICK)
+    for one, bare in zip(found, without, strict=True):
+        assert np.array_equal(one.speech.samples, bare.speech.samples)
+        assert any("it leaves -2 dB of the mixture, -4 or less" in text for text in one.warnings)
+    # Predictors whose law is shipped are spared the measurement.
+    monkeypatch.setattr(predictions, "has_shipped_law", lambda name: name == "whisper")
+    kept = enhance_batch(mixtures, predictor=whisper, **QUICK)[0]
+    assert not any("it leaves" in text for text in kept.warnings)
+    assert not np.allclose(kept.speech.samples, without[0].speech.samples)
 
 
 def use_as_default(monkeypatch: pytest.MonkeyPatch, *names: str, installed: bool = True) -> None:

@@ -23,7 +23,7 @@ from avse_ppl.signal.stft import Frames, Spectrogram
 ERROR = "predictor.error"  # the site
 BANDS = 6  # of the error that the posterior learns on the recording
 _DB = 0.1 * np.log(10.0)
-_USELESS = 25.0  # log power of the error of a prediction that is not used
+USELESS = 25.0  # log power of the error of a prediction that is not used
 _SILENT, _UNCHANGED = 1e-4, 1e-3  # shares of the power of a mixture
 _MOST = 0.9  # share of the bins
 _AGREEMENT, _CORRELATION = (0.6, 8.0), 0.08
@@ -188,7 +188,7 @@ class Predictor:
                 log_error = self.law(one, values).to(one.scale.dtype)
             counts = torch.ones_like(log_error)
             if describe_failure(one, values) is not None:
-                log_error, counts = torch.full_like(log_error, _USELESS), 0.0 * counts
+                log_error, counts = torch.full_like(log_error, USELESS), 0.0 * counts
             columns = (values.real, values.imag, log_error, counts)
             row = torch.stack([column[0] for column in columns])
             rows.append(torch.nn.functional.pad(row, (0, mixture.frames.time - row.shape[-1])))
