@@ -159,7 +159,9 @@ def draw_error_excess(
     axis.plot(freq_hz, middle, color=DARK, ls="-", label="posterior median")
     axis.axhline(excess_db, color="0.4", lw=0.9, ls="--", label="prior mean")
     axis.set(xlabel="frequency, Hz", ylabel="beyond its law, dB", xlim=(0, freq_hz[-1]))
-    axis.set_ylim(0, max(1.1 * float(high.max()), 1.5 * excess_db))
+    others = [a for a in axis.get_shared_y_axes().get_siblings(axis) if a is not axis]
+    tops = [a.get_ylim()[1] for a in others if a.has_data()]  # which share the range of this one
+    axis.set_ylim(0, max(1.1 * float(high.max()), 1.5 * excess_db, *tops))
     axis.set_title(f"error of the predictor{describe_predictor(posterior)}")
     axis.legend(loc="upper right")
     return axis

@@ -204,6 +204,8 @@ def describe_predictor(posterior: Posterior) -> str:
     name = clean_text(posterior.attrs.get("predictor") or "")
     if posterior.kind.pooled:
         return f"The predictor that took part: {name or 'of an unknown name'}."
+    if name and "unused" in posterior.attrs:  # of speech prior and noise model
+        return f"The law of the predictor {name} is the posterior."
     if name:
         return f"The predictor {name} was asked, and its answer was not used."
     return "No predictor took part."

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 LOGVAR = (-8.0, 3.0)
+FURTHEST = 8.0  # of a latent, as a recurrent law sees it; those of speech stay within 7
 
 
 class Standard(nn.Module):
@@ -126,7 +127,8 @@ class Recurrent(nn.Module):
         z_t | z_{1:t-1}, h_{1:t} \sim N(\mu(d_t, z_{t-1}), \sigma^2(d_t, z_{t-1}))
 
     The SRNN of the literature feeds the past speech to d. Speech is integrated out here, so that
-    its latents take that place: the law of speech given all latents stays Gaussian.
+    its latents take that place: the law of speech given all latents stays Gaussian. Past latents
+    count as if they were 8 at most: a chain that is left to itself would grow without bound.
 
     References
     ----------
@@ -141,7 +143,7 @@ class Recurrent(nn.Module):
 
     def law(self, z: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log-variances of all frames."""
-        before = nn.functional.pad(z, (1, 0))[..., :-1]
+        before = nn.functional.pad(z, (1, 0))[..., :-1].clamp(-FURTHEST, FURTHEST)
         state, _ = self.memory(torch.cat((before, visual), 1).transpose(1, 2))
         mean, logvar = self._read(state, before.transpose(1, 2))
         return mean.transpose(1, 2), logvar.transpose(1, 2)
@@ -160,12 +162,13 @@ class Recurrent(nn.Module):
         state = z.new_zeros(len(z), self.memory.hidden_size)
         states = []
         for fresh, drive in zip(innovations.unbind(-1), drives, strict=True):
+            before = z.clamp(-FURTHEST, FURTHEST)
             state = gru_step(
-                torch.addmm(drive, z, inward),
+                torch.addmm(drive, before, inward),
                 torch.addmm(kept_bias, state, recurrent),
                 state,
             )
-            mean, logvar = self._read(state, z)
+            mean, logvar = self._read(state, before)
             z = torch.addcmul(mean, torch.exp(0.5 * logvar), fresh)
             states.append(z)
         return torch.stack(states, -1)

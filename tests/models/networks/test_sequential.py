@@ -170,3 +170,14 @@ def test_the_law_of_the_latents_is_the_law_of_its_draws(prior):
 
 def seen_again(visual, times):
     return visual.repeat(times, 1, 1)
+
+
+def test_a_recurrent_law_that_is_left_to_itself_stays_finite():
+    network = make("recurrent").double()
+    network.prior.out.weight.add_(0.5)  # each frame half as much again, and more
+    innovations = torch.randn(2, 3, 400, dtype=torch.float64)
+    sight = network.encode_visual(None, innovations)
+    z = network.prior.sample_from_innovations(innovations, sight)
+    assert 8.0 < float(z.abs().max()) < 100.0
+    mean, logvar = network.prior.law(z, sight)  # bounded in the same way
+    assert torch.allclose((z - mean) * torch.exp(-0.5 * logvar), innovations, atol=1e-9)

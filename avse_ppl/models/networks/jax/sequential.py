@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from avse_ppl.models.networks.jax.layers import Weights, convolve, gru, linear, lstm_both_ways
 from avse_ppl.models.networks.sequential import SequentialVaeNetwork
 from avse_ppl.models.networks.tcvae import HIGHEST, LOWEST
-from avse_ppl.models.networks.transitions import LOGVAR, Gated, Recurrent, Visual
+from avse_ppl.models.networks.transitions import FURTHEST, LOGVAR, Gated, Recurrent, Visual
 
 Prior = tuple[jax.Array, jax.Array]
 Law = Callable[[Weights, jax.Array, jax.Array], Prior]
@@ -115,7 +115,7 @@ def gated_law(weights: Weights, z: jax.Array, visual: jax.Array) -> Prior:
 
 def recurrent_law(weights: Weights, z: jax.Array, visual: jax.Array) -> Prior:
     """Mean and log-variance of `transitions.Recurrent`."""
-    before = jnp.moveaxis(shift_frames(z), -1, 0)  # time first, for the scan
+    before = jnp.clip(jnp.moveaxis(shift_frames(z), -1, 0), -FURTHEST, FURTHEST)  # time first
     state = gru(weights, "prior.memory", jnp.concatenate((before, jnp.moveaxis(visual, -1, 0)), -1))
     out = linear(weights, "prior.out", jnp.concatenate((state, before), -1))
     change, logvar = jnp.split(out, 2, -1)
