@@ -56,7 +56,8 @@ class Objective(pl.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed the draws of each step."""
         if self.seed_each_step:
-            torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
+            number = batch_idx * self.trainer.world_size + self.trainer.global_rank
+            torch.manual_seed(hash((self.seed, self.current_epoch, number)))
 
     def on_validation_batch_start(
         self, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from avse_ppl.data.cache import LipsCache, SpeechCache
 from avse_ppl.training.checkpoints import AtomicCheckpointIO
 from avse_ppl.training.datasets.loaders import Loaders
+from avse_ppl.training.devices import choose_folder, choose_strategy, share_batches
 from avse_ppl.training.objective import Objective
 from avse_ppl.utils.files import lock_folder
 
@@ -86,6 +87,10 @@ class Run:
         Whether to continue from the last checkpoint if there is one.
     progress
         Whether to show a progress bar.
+    devices
+        How many devices of this machine train, each on its share of the batches: a step is as one
+        on that many batches together. Lightning starts a process for each, which runs the command
+        again.
     """
 
     output: Path
@@ -95,7 +100,13 @@ class Run:
     workers: int = 0
     resume: bool = True
     progress: bool = False
+    devices: int = 1
     metrics: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    checkpoints: Path = field(init=False)  # the same in all processes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checkpoints", self.output / "checkpoints")
+        object.__setattr__(self, "output", choose_folder(self.output))
 
     def seed_weights(self) -> None:
         """Seed the generators that new layers draw their weights from."""
@@ -125,7 +136,7 @@ class Run:
         """
         pl.seed_everything(self.seed, verbose=False)
         objective.seed, epochs = self.seed, objective.epochs
-        folder = self.output / "checkpoints" / phase
+        folder = self.checkpoints / phase
         every = objective.validate_each_epoch
         # One file, replaced after every epoch.
         saver = ModelCheckpoint(
@@ -135,7 +146,8 @@ class Run:
         bar = [RichProgressBar()] if self.progress else []
         trainer = pl.Trainer(
             max_epochs=epochs, accelerator="gpu" if self.device == "cuda" else self.device,
-            devices=1, precision=self.precision, callbacks=[saver, *bar], logger=False,
+            devices=self.devices, strategy=choose_strategy(self.devices),
+            precision=self.precision, callbacks=[saver, *bar], logger=False,
             default_root_dir=self.output, enable_progress_bar=self.progress,
             enable_model_summary=False, gradient_clip_val=objective.gradient_clip,
             num_sanity_val_steps=0, use_distributed_sampler=False,
@@ -147,7 +159,8 @@ class Run:
         with lock_folder(self.output):
             trainer.fit(
                 objective,
-                *loaders,
+                share_batches(loaders.train, self.devices),
+                loaders.dev,
                 ckpt_path=last if self.resume and last.exists() else None,
                 weights_only=True,
             )

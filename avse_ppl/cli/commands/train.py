@@ -13,6 +13,7 @@ from typing import Any
 from avse_ppl.cli import console
 from avse_ppl.cli.commands.train_options import (
     CacheOption,
+    DevicesOption,
     EncoderEpochsOption,
     EncoderOption,
     EpochsOption,
@@ -97,6 +98,7 @@ def train(
     encoder: EncoderOption = None,
     trunk: TrunkOption = None,
     fusion: FusionOption = None,
+    devices: DevicesOption = 1,
 ) -> None:
     """Train a model; see ``HELP``."""
     with console.guard_errors():
@@ -108,15 +110,18 @@ def train(
         if importlib.util.find_spec("pytorch_lightning") is None:
             raise ImportError("training needs an optional part: pip install 'avse-ppl[train]'")
         from avse_ppl.inference.core.setup import resolve_device
+        from avse_ppl.training.devices import check_devices, get_rank
         from avse_ppl.utils.files import check_folder
 
         kind = resolve_device(device.value).type
+        check_devices(devices, kind)
         cache = cache or output / "cache"
         check_folder(output)
         check_folder(cache)
         check_options(prior, sources, reused)
         options: dict[str, object] = {"--epochs": epochs, "--encoder-epochs": encoder_epochs}
         options |= {"--seed": seed, "--precision": precision.value}
+        options |= {"--devices": devices} if devices > 1 else {}
         options |= {"--lips": [Path(path).name for path in lips or ()]}
         options |= {f"--{key}": Path(v).name for key, v in reused.items() if v and key != "lips"}
         if threads is not None:
@@ -127,8 +132,10 @@ def train(
             prior, {"epochs": epochs, "encoder_epochs": encoder_epochs}, sources, output, cache,
             format_command(prior, sources, output, options), reused,
             seed=seed, device=kind, precision=precision.value, workers=workers,
-            resume=not no_resume,
+            resume=not no_resume, devices=devices,
         )  # fmt: skip
+        if get_rank() > 0:  # the first process says what there is
+            return
         use = f"enhance --speech {folder}"
         use = f"enhance --noise \"learned('{folder}')\"" if prior == "noise-vae" else use
         use = f"reliability --network {folder}" if prior == "reliability" else use
@@ -222,6 +229,7 @@ def train_model(
     from avse_ppl import training
     from avse_ppl.data import build_cache, load_lips
     from avse_ppl.models.weights.io import is_shipped
+    from avse_ppl.training.devices import get_rank
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", "Checkpoint directory .* is not empty")  # on going on
@@ -242,7 +250,10 @@ def train_model(
     speech = None if clips is None else build_cache(clips, cache / "speech")
     noise = None if noises is None else build_cache(noises, cache / "noise")
     data = training.TrainingData(speech, noise, lips)
-    settings |= {"name": output.resolve().name, "progress": console.OUT.is_terminal}
+    settings |= {
+        "name": output.resolve().name,
+        "progress": console.OUT.is_terminal and get_rank() == 0,
+    }
     settings |= {"card": describe_data(sources, speech, noise, stated)}
     settings |= {key.replace("-", "_"): value for key, value in weights.items()}
 

@@ -100,6 +100,10 @@ FusionOption = Annotated[
         metavar="DIR", help="av-predictor of another training to go on from, on any trunk."
     ),
 ]
+DevicesOption = Annotated[
+    int,
+    typer.Option(min=1, help="GPUs of this machine that train together (or processes on its CPU)."),
+]
 WorkersOption = Annotated[
     int, typer.Option(min=0, help="Processes that cut and augment the crops.")
 ]
