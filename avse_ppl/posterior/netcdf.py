@@ -202,7 +202,10 @@ def read(path: Path) -> dict[str, Any]:
     import xarray
 
     if not path.is_file():
-        raise FileNotFoundError(f"no posterior at {path}")
+        raise FileNotFoundError(
+            f"no posterior at {path}; expected a file written by Posterior.save or "
+            "'avse-ppl enhance --posterior'"
+        )
     try:
         check_hdf5_sizes(path)
         with warnings.catch_warnings():

@@ -186,8 +186,13 @@ def read_csv(text: str) -> Iterator[Segment]:
     found = [str(name).strip() for name in rows.fieldnames or ()]
     missing = [name for name in _COLUMNS if name not in found]
     if missing:
+        lacking = (
+            f"the column {missing[0]} is"
+            if len(missing) == 1
+            else f"the columns {', '.join(missing[:-1])} and {missing[-1]} are"
+        )
         raise ValueError(
-            f"the column {' and '.join(missing)} is missing; expected a first line with name, "
+            f"{lacking} missing; expected a first line with name, "
             f"start_s, end_s (and perhaps tier, recording), found {', '.join(found) or 'nothing'}"
         )
     rows.fieldnames = found

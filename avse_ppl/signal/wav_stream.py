@@ -75,11 +75,14 @@ def read_wav_header(source: BinaryIO) -> SampleStream:
     """
     head = source.read(12)
     if not head:
-        raise ValueError("stdin is empty; expected a WAV file, or name the format of raw samples")
+        raise ValueError(
+            "stdin is empty; expected a WAV file, or name the format of raw samples "
+            "(--stream-format)"
+        )
     if head[:4] != b"RIFF" or not b"WAVE".startswith(head[8:12]):
         raise ValueError(
             f"stdin begins with {head[:12]!r}; expected a WAV file (RIFF ... WAVE), or name the "
-            "format of raw samples"
+            "format of raw samples (--stream-format)"
         )
     form = b""
     while True:

@@ -133,8 +133,12 @@ def test_turns_of_speakers_may_overlap(tmp_path):
     ("name", "text", "said"),
     [
         ("a.txt", "", r"ending in \.csv, \.tsv, \.textgrid, \.rttm, found"),
-        ("a.csv", "", "the column name and start_s and end_s is missing.*found nothing"),
-        ("a.csv", "name,start,end\na,0,1\n", "start_s and end_s is missing.*found name, start, e"),
+        ("a.csv", "", "the columns name, start_s and end_s are missing.*found nothing"),
+        (
+            "a.csv",
+            "name,start,end\na,0,1\n",
+            "the columns start_s and end_s are missing.*found name, start, e",
+        ),
         ("a.csv", "name,start_s,end_s\n", "it holds no segments; add some: a row each in CSV"),
         ("a.csv", "name,start_s,end_s\na,x,1\n", "line 2, start_s: expected a number.*found 'x'"),
         ("a.csv", "name,start_s,end_s\na,0\n", "line 2, end_s: expected a number.*found ''"),

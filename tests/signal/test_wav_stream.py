@@ -99,7 +99,7 @@ def test_int16_goes_through_unchanged_and_loud_samples_are_clipped():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "stdin is empty"),
+        (b"", "stdin is empty.*--stream-format"),
         (b"fLaC" + bytes(40), "begins with b'fLaC"),
         (b"RIFF1234AVI ", "expected a WAV file"),
         (write_wav()[:11], "ends before the samples"),
