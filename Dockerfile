@@ -1,7 +1,7 @@
 # A CPU image of avse-ppl: docs/guides/container.md. tests/test_container.py runs its steps natively.
 #
-#   EXTRAS           optional parts: predictors, video, jax, train, separated by commas
-#   TORCH_INDEX_URL  where PyTorch comes from first; that of its CPU builds saves gigabytes
+#   EXTRAS  optional parts: predictors, video, jax, train, separated by commas
+#   TORCH   a wheel of PyTorch in place of what pip finds; one for the CPU saves gigabytes
 
 FROM python:3.12-slim AS build
 WORKDIR /build
@@ -11,13 +11,13 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir dist .
 
 FROM python:3.12-slim
 ARG EXTRAS=predictors
-ARG TORCH_INDEX_URL=
+ARG TORCH=
 WORKDIR /install
 COPY constraints.txt ./
 COPY --from=build /build/dist dist
 # What OpenCV, which tracks faces, loads of the system.
 RUN case ",$EXTRAS," in *,video,*) apt-get update && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 && rm -rf /var/lib/apt/lists/* ;; esac
-RUN test -z "$TORCH_INDEX_URL" || pip install --no-cache-dir --index-url "$TORCH_INDEX_URL" --constraint constraints.txt torch
+RUN test -z "$TORCH" || pip install --no-cache-dir --constraint constraints.txt "torch @ $TORCH"
 RUN pip install --no-cache-dir --constraint constraints.txt "$(echo dist/*.whl)[$EXTRAS]"
 
 # Any user may run it, so that what it writes is theirs: caches go where everybody may write.
