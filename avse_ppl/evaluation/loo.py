@@ -19,6 +19,7 @@ from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
+from avse_ppl.utils.plurals import name_count
 
 FEWEST_DRAWS = 100
 _ELEMENTS = 4_000_000  # log densities smoothed at once: bounds the memory
@@ -130,8 +131,8 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
     counts = [value.shape[0] * value.shape[1] for value in posterior.latents.values()]
     if counts and min(counts) < FEWEST_DRAWS:
         raise ValueError(
-            f"the posterior holds {min(counts)} draws of its latents; leave-one-out weights need "
-            f"at least {FEWEST_DRAWS}: run the inference with 200 draws or more"
+            f"the posterior holds {name_count(min(counts), 'draw')} of its latents; leave-one-out "
+            f"weights need at least {FEWEST_DRAWS}: run the inference with 200 draws or more"
         )
     mixture = condition_on_predictor(scene, mixture)
     density = LogDensity(scene, mixture)

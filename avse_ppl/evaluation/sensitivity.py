@@ -23,6 +23,7 @@ from avse_ppl.posterior.functional_posterior import FunctionalPosterior
 from avse_ppl.posterior.functionals import Functional, Level
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.utils.plurals import name_count
 from avse_ppl.utils.tables import format_facts
 
 SENSITIVE = 0.05  # of the CJS distance for each doubling: what Kallioinen et al. take for notable
@@ -284,9 +285,9 @@ def check_scalable(posterior: Posterior, scene: Scene) -> None:
     held = min(value.shape[0] * value.shape[1] for value in posterior.latents.values())
     if min(waves, held) < FEWEST_DRAWS:
         raise ValueError(
-            f"the posterior holds {held} draws of its latents and {waves} waveform draws; "
-            f"sensitivities need at least {FEWEST_DRAWS} of both: run the inference with 200 draws "
-            "or more"
+            f"the posterior holds {name_count(held, 'draw')} of its latents and "
+            f"{name_count(waves, 'waveform draw')}; sensitivities need at least {FEWEST_DRAWS} of "
+            "both: run the inference with 200 draws or more"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.functionals import Axes, Functional, SpeechDraws
+from avse_ppl.utils.plurals import name_count
 from avse_ppl.utils.tables import format_facts, format_facts_html
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class FunctionalPosterior:
         chains, draws, recordings, *shape = self.draws.shape
         facts: dict[str, object] = {
             "kind": self.kind,
-            "draws": f"{chains} chains of {draws}",
+            "draws": f"{name_count(chains, 'chain')} of {draws}",
             "recordings": recordings,
             "axes": ", ".join(f"{n} ({s})" for n, s in zip(self.axes, shape, strict=True)),
         }

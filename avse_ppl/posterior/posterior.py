@@ -13,6 +13,7 @@ from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
 from avse_ppl.signal.stft import Spectrogram, Stft
 from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.plurals import name_count
 from avse_ppl.utils.tables import format_facts, format_facts_html
 
 if TYPE_CHECKING:
@@ -110,11 +111,12 @@ class Posterior:
         """What the posterior is of and how it came about, for its ``repr`` in notebooks."""
         shapes = {name: value.shape[3:] for name, value in self.latents.items()}
         longest_s = max(self.n_samples) / self.stft.sample_rate_hz
+        chains, draws = self.speech.shape[:2]
         return {
             "kind": self.kind,
             "recordings": f"{self.recordings}, up to {longest_s:.2f} s at "
             f"{self.stft.sample_rate_hz} Hz",
-            "waveform draws": "{} chains of {}".format(*self.speech.shape[:2]),
+            "waveform draws": f"{name_count(chains, 'chain')} of {draws}",
             "latents": ", ".join(f"{name} {shape}" for name, shape in shapes.items()),
             **{
                 name: self.attrs.get(name)

@@ -24,6 +24,7 @@ from avse_ppl.posterior.functionals import (
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.segments import Segment, place_segments
 from avse_ppl.utils.files import atomic_path
+from avse_ppl.utils.plurals import name_count
 
 DEFAULT_FUNCTIONALS = ("level", "snr", "voice-activity")
 _CALL = re.compile(r"([a-z0-9-]+)(?:\((.*)\))?")
@@ -205,9 +206,9 @@ def check_drawn(posterior: Posterior) -> None:
     draws = posterior.speech.shape[0] * posterior.speech.shape[1]
     if draws < 2:
         raise ValueError(
-            f"the posterior holds {draws} waveform draws; means and intervals of segments need at "
-            "least 2, better 50: make it again by 'avse-ppl enhance NOISY.wav -o OUT.wav "
-            "--posterior POSTERIOR.nc --draws 50'"
+            f"the posterior holds {name_count(draws, 'waveform draw')}; means and intervals of "
+            "segments need at least 2, better 50: make it again by 'avse-ppl enhance NOISY.wav -o "
+            "OUT.wav --posterior POSTERIOR.nc --draws 50'"
         )
 
 

@@ -16,6 +16,7 @@ from avse_ppl.report.charts import draw_lips, list_colours, make_charts
 from avse_ppl.report.sounds import make_sounds
 from avse_ppl.report.verdicts import explain_kind, judge_recording
 from avse_ppl.utils.files import atomic_path, check_writable
+from avse_ppl.utils.plurals import name_count
 from avse_ppl.utils.version import __version__
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ SUFFIXES = (".html", ".htm")
 _FILES = Path(__file__).parent
 _LONGEST = 300  # characters of a setting
 # Shown elsewhere than among the settings.
-_SHOWN = ("versions", "cost", "suitability", "recording")
+_SHOWN = ("versions", "cost", "suitability", "recording", "converged")  # elsewhere on the page
 
 
 def write_report(
@@ -219,7 +220,12 @@ def list_settings(posterior: Posterior) -> list[tuple[str, str]]:
     rows += [("predictor", attrs.get("predictor") or "none")]
     seeds = list(dict.fromkeys(info.seed for info in posterior.fit if info.seed is not None))
     rows += [("seed" if len(seeds) == 1 else "seeds", ", ".join(map(str, seeds)))]
-    rows += [("waveform draws", "{} chains of {}".format(*posterior.speech.shape[:2]))]
+    rows += [
+        (
+            "waveform draws",
+            f"{name_count(posterior.speech.shape[0], 'chain')} of {posterior.speech.shape[1]}",
+        )
+    ]
     front_end = f"{stft.n_fft}-point windows, hop {stft.hop}, {stft.sample_rate_hz} Hz"
     rows += [("STFT", front_end)]
     latents = {name: value.shape[3:] for name, value in posterior.latents.items()}

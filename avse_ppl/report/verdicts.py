@@ -17,6 +17,7 @@ from avse_ppl.inference.core.convergence import BFMI
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT
 from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.posterior import Posterior
+from avse_ppl.utils.plurals import name_count
 
 Status = Literal["passed", "failed", "open"]
 _FEW_DRAWS = 20
@@ -71,7 +72,7 @@ def judge_recording(
     >>> import numpy as np
     >>> from avse_ppl import SVI, GaussianSpeech, Scene, diagnose, stationary
     >>> wave = np.random.default_rng(0).normal(size=9000).astype("float32")
-    >>> posterior = SVI(steps=12, draws=4)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+    >>> posterior = SVI(steps=80, draws=4)(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> verdicts = judge_recording(posterior, diagnose(posterior), 0)
     >>> [(verdict.name, verdict.status) for verdict in verdicts][:2]
     [('draws', 'failed'), ('convergence', 'passed')]
@@ -93,15 +94,13 @@ def judge_recording(
 def judge_optimisation(posterior: Posterior, figures: Mapping[str, Any], row: int) -> list[Verdict]:
     """Judge the end of the trace and k-hat; what fails is among the warnings already."""
     verdicts = []
-    if "steps" in figures and not check_trace(posterior, row, {}):
-        verdicts.append(
-            Verdict(
-                "convergence",
-                "passed",
-                f"The optimisation had settled after {figures['steps']} steps: more would change "
-                "little.",
-            )
-        )
+    steps = name_count(figures.get("steps", 0), "step")
+    if "steps" in figures and np.isnan(figures["rise"]):
+        text = f"{steps} of optimisation: too few to see whether it had settled."
+        verdicts.append(Verdict("convergence", "open", text))
+    elif "steps" in figures and not check_trace(posterior, row, {}):
+        text = f"The optimisation had settled after {steps}: more would change little."
+        verdicts.append(Verdict("convergence", "passed", text))
     k_hat = figures.get("k_hat")
     if k_hat is not None and not check_k_hat(posterior, row, {}):
         verdicts.append(
@@ -230,7 +229,8 @@ def judge_draws(posterior: Posterior, row: int) -> Verdict:
         )
         return Verdict("draws", "open", text)
     if count < _FEW_DRAWS:
-        text = f"With {count} waveform draws the bands are rough; take {_FEW_DRAWS} or more."
+        drawn = name_count(count, "waveform draw")
+        text = f"With {drawn} the bands are rough; take {_FEW_DRAWS} or more."
         return Verdict("draws", "failed", text)
     return Verdict("draws", "passed", f"There are {count} waveform draws, enough for 90 % bands.")
 

@@ -253,11 +253,11 @@ def test_interruption_keeps_what_is_finished(here, monkeypatch):
     result = enhance("noisy.wav", "other.wav", "-o", "out")
     assert result.exit_code == 130
     assert result.stderr.endswith(
-        "interrupted: 0 of 2 recordings are finished; the same command goes on from there\n"
+        "interrupted: finished 0 of 2 recordings; the same command goes on from there\n"
     )
     result = enhance("noisy.wav", "-o", "e.wav")
     assert result.exit_code == 130
-    assert result.stderr.endswith("interrupted: 0 of 1 recordings are finished\n")
+    assert result.stderr.endswith("interrupted: finished 0 of 1 recording\n")
     assert not (here / "out").exists() and not (here / "e.wav").exists()
 
 
@@ -523,6 +523,9 @@ def test_manifest(here):
         "'none.wav', 'gone.wav'"
     ]
     assert (here / "out" / "wav.scp").read_text() == "u1 u1.wav\nu3 u3.wav\n"
+    (here / "wav.scp").write_text("u1 noisy.wav\nu2 none.wav\n")
+    errors = enhance("--manifest", "wav.scp", "-o", "out").stderr
+    assert "error: 1 of the 2 recordings of 'wav.scp' is missing, the rest is enhanced: " in errors
     (here / "wav.scp").write_text("u1 noisy.wav\nu3 b.wav\n")
     result = enhance("--manifest", "wav.scp", "-o", "out", "--json")
     report = json.loads(result.stdout)

@@ -336,9 +336,8 @@ def test_svi_stops_when_nothing_rises():
         for tolerance in (0.0, 0.01)
     )
     assert len(patient.trace["elbo"]) == patient.attrs["steps"] == 400
-    assert not patient.attrs["converged"]
     assert len(hasty.trace["elbo"]) == hasty.attrs["steps"] < 400
-    assert hasty.attrs["converged"]
+    assert patient.attrs["converged"] and hasty.attrs["converged"]
     n = len(hasty.trace["elbo"])
     gain = patient.trace["elbo"][-50:].mean() - patient.trace["elbo"][n - 25 : n].mean()
     assert gain < 0.05 * 33 * TIME  # nats; the tolerance is 0.01 a bin a window

@@ -110,7 +110,7 @@ def test_a_warm_up_takes_at_most_half_of_the_time(name, ticking):
     posterior = run(METHODS[name], ticking, time_limit_s=24.0)
     assert posterior.attrs["chains"] == 1
     assert posterior.attrs["draws"] == 6  # after 13 draws of the warm-up
-    assert "kept 6 draws of 1 chains, of 6 draws of 2 chains asked for" in posterior.warnings[0]
+    assert "kept 6 draws of 1 chain, of 6 draws of 2 chains asked for" in posterior.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["hmc", "nuts"])
@@ -118,7 +118,7 @@ def test_draws_of_a_warm_up_are_kept_where_there_are_no_others(name, ticking):
     posterior = run(METHODS[name], ticking, time_limit_s=6.0)
     assert posterior.latents["noise.spectra"].shape[:2] == (1, 3)
     assert posterior.warnings[0] == (
-        "the time limit of 6 s was reached in the warm-up: its last 3 draws of 1 chains were kept, "
+        "the time limit of 6 s was reached in the warm-up: its last 3 draws of 1 chain were kept, "
         "of 6 draws of 2 chains asked for; they need not be near the posterior"
     )
 

@@ -125,7 +125,7 @@ def test_bad_input_is_refused_before_the_work(posterior, monkeypatch):
     ]
     for count in (0, 1):
         few = replace(posterior, speech=posterior.speech[:, :count])
-        cases.append(((few, [word]), {}, f"holds {count} waveform draws; .* make it again by"))
+        cases.append(((few, [word]), {}, f"holds {count} waveform draws?; .* make it again by"))
     for arguments, options, said in cases:
         with pytest.raises(ValueError, match=said):
             summarise_segments(*arguments, **options)

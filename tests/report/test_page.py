@@ -277,6 +277,32 @@ def test_what_fails_comes_first(posterior):
     assert ("One check gives" if doubts == 1 else f"{doubts} checks give") in text
 
 
+def test_the_page_says_one_thing_of_convergence(posterior):
+    def judge(one):
+        verdicts = judge_recording(one, diagnose(one), 0)
+        return {verdict.name: verdict for verdict in verdicts}
+
+    # Eight steps at the whole rate: nobody can say. Many that are level: settled, whatever the
+    # stopping rule made of it, which is of the whole batch and not shown.
+    brief = judge(posterior)["convergence"]
+    assert brief.status == "open" and "too few to see" in brief.text
+    level = np.random.default_rng(0).normal(size=(80, 1))
+    attrs = {**posterior.attrs, "converged": False}
+    settled = replace(posterior, trace={"elbo": level}, attrs=attrs)
+    assert judge(settled)["convergence"].status == "passed"
+    assert "converged" not in render_report(settled)
+    rising = replace(settled, trace={"elbo": level + 1e3 * np.arange(80)[:, None]})
+    assert "convergence" not in judge(rising)
+    assert "still rising" in judge(rising)["warning"].text
+
+
+def test_one_is_no_plural(posterior):
+    single = replace(posterior, speech=posterior.speech[:, :1])
+    [text] = [v.text for v in judge_recording(single, diagnose(single), 0) if v.name == "draws"]
+    assert text.startswith("With 1 waveform draw the bands")
+    assert dict(list_settings(single))["waveform draws"] == "1 chain of 1"
+
+
 def test_a_k_hat_that_is_too_large_does_not_pass(posterior):
     doubted = replace(posterior, fit=(replace(posterior.fit[0], k_hat=0.9),))
     names = [v.name for v in judge_recording(doubted, diagnose(doubted), 0)]

@@ -38,6 +38,7 @@ from avse_ppl.cli.options import (
     check_video_exists,
     parse_video_options,
 )
+from avse_ppl.utils.plurals import choose_form, name_count
 
 if TYPE_CHECKING:
     from avse_ppl.pipeline.enhance_jobs import Outcome
@@ -275,7 +276,9 @@ def enhance(
         # Enhance, and report.
         if missing:
             names = ", ".join(f"'{job.input}'" for job in missing)
-            text = f"{len(missing)} of the {len(plan.jobs)} recordings of '{manifest}' are missing"
+            verb = choose_form(len(missing), "is", "are")
+            whole = name_count(len(plan.jobs), "recording")
+            text = f"{len(missing)} of the {whole} of '{manifest}' {verb} missing"
             console.print_message("error:", f"{text}, the rest is enhanced: {names}", "bold red")
         outcomes = run_jobs(plan, {**settings, **options}, log_json)
         failed = [o for o in outcomes if o.error is not None]
@@ -330,7 +333,7 @@ def run_jobs(plan: JobPlan, options: dict[str, Any], log_json: bool = False) -> 
             progress.stop()
             done = sum(outcome.status != "failed" for outcome in outcomes)
             after = "; the same command goes on from there" if plan.folder else ""
-            text = f"{done} of {len(plan.jobs)} recordings are finished{after}"
+            text = f"finished {done} of {name_count(len(plan.jobs), 'recording')}{after}"
             console.print_message("interrupted:", text)
             raise typer.Exit(console.INTERRUPTED) from None
     return outcomes

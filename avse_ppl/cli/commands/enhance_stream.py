@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from avse_ppl.cli import console
+from avse_ppl.utils.plurals import name_count
 
 if TYPE_CHECKING:
     from avse_ppl.pipeline.stream import StreamEnhancer
@@ -150,7 +151,7 @@ def open_pipes() -> tuple[Any, BinaryIO]:
 
 def print_start(given: SampleStream, stream: StreamEnhancer) -> None:
     """Print what comes in, and how late it goes out."""
-    channels = "1 channel" if given.channels == 1 else f"{given.channels} channels"
+    channels = name_count(given.channels, "channel")
     console.print_message(
         "stream:",
         f"{given.sample_rate_hz} Hz, {channels}, {given.code}; latency "

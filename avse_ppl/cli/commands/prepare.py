@@ -12,6 +12,7 @@ from avse_ppl.cli import console
 from avse_ppl.cli.console import JsonOption
 from avse_ppl.cli.options import FaceModelOption, FaceOption, parse_face
 from avse_ppl.data.readers import CORPORA
+from avse_ppl.utils.plurals import name_count
 
 if TYPE_CHECKING:
     from avse_ppl.data.prepare import Prepared
@@ -125,7 +126,8 @@ def format_report(prepared: Prepared, output: Path) -> str:
     """Format the report as a line."""
     report = make_report(prepared, output)
     splits = ", ".join(f"{count} {split}" for split, count in report["splits"].items() if count)
-    text = f"{output}: {report['clips']} clips ({splits}), {report['duration_s'] / 60:.1f} min"
+    clips = name_count(report["clips"], "clip")
+    text = f"{output}: {clips} ({splits}), {report['duration_s'] / 60:.1f} min"
     if report["frames"]:
         share = report["frames_found"] / report["frames"]
         text += f", {report['frames']} frames, a face in {share:.1%} of them"

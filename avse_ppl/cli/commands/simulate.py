@@ -9,6 +9,7 @@ import typer
 
 from avse_ppl.cli import console
 from avse_ppl.cli.console import JsonOption, SeedOption
+from avse_ppl.utils.plurals import choose_form, name_count
 
 HELP = """
 Draw mixtures from the prior of a scene, to be listened to before it has seen a recording.
@@ -72,6 +73,7 @@ def simulate(
             console.print_json({**report, "warnings": remarks})
         else:
             console.print_line(
-                f"{output}: {draws} mixtures of {duration:g} s at {drawn.sample_rate_hz} Hz, "
-                "with the speech and the noise in them"
+                f"{output}: {name_count(draws, 'mixture')} of {duration:g} s at "
+                f"{drawn.sample_rate_hz} Hz, with the speech and the noise in "
+                f"{choose_form(draws, 'it', 'them')}"
             )

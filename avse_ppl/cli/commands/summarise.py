@@ -11,6 +11,7 @@ import typer
 
 from avse_ppl.cli import console
 from avse_ppl.cli.console import JsonOption
+from avse_ppl.utils.plurals import name_count
 
 if TYPE_CHECKING:
     from avse_ppl.posterior.segment_table import SegmentRow
@@ -142,7 +143,7 @@ def summarise(
         for text in loaded.warnings:
             console.print_warning(text)
         if output is not None:
-            console.print_line(f"{output}: {len(rows)} rows, posterior {loaded.kind}")
+            console.print_line(f"{output}: {name_count(len(rows), 'row')}, posterior {loaded.kind}")
         else:
             print_rows(rows, loaded.recordings > 1)
 

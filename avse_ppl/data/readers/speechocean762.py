@@ -7,6 +7,7 @@ from pathlib import Path
 
 from avse_ppl.data.clips import Clip
 from avse_ppl.data.readers.folders import describe_contents, require_folder
+from avse_ppl.utils.plurals import choose_form, name_count
 
 
 def read_speechocean762(folder: str | Path) -> list[Clip]:
@@ -57,9 +58,10 @@ def read_speechocean762(folder: str | Path) -> list[Clip]:
         raise ValueError(f"{table} has a row without a file or a speaker; expected both in each")
     missing = [name for name, _ in rows if not (folder / name).is_file()]
     if missing:
+        verb = choose_form(len(missing), "is", "are")
         raise FileNotFoundError(
-            f"{len(missing)} of the {len(rows)} clips that {table} lists are missing, the first "
-            f"is {missing[0]}; copy the corpus again or take them off the list"
+            f"{len(missing)} of the {name_count(len(rows), 'clip')} that {table} lists {verb} "
+            f"missing, the first is {missing[0]}; copy the corpus again or take them off the list"
         )
     return [
         Clip(

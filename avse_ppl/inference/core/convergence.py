@@ -18,6 +18,7 @@ from avse_ppl.inference.core.powers import log_powers
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.fit_info import FitInfo
 from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.utils.plurals import choose_form, name_count
 
 R_HAT = 1.05
 ESS_PER_CHAIN = 100
@@ -168,7 +169,9 @@ def convergence_warnings(figures: Figures) -> list[str]:
         return ["the chains did not move: every draw is the same; use another step size or init"]
     if figures["r_hat"] is None:
         return [
-            f"{figures['draws']} draws a chain are too few to judge; run with draws=500 or more"
+            f"{name_count(figures['draws'], 'draw')} a chain "
+            f"{choose_form(figures['draws'], 'is', 'are')} too few to judge; run with draws=500 or "
+            "more"
         ]
     chains, total = figures["chains"], figures["chains"] * figures["draws"]
     texts = []
@@ -291,6 +294,11 @@ class ElboRise:
     window: int
     rising: bool
     left: float = np.nan
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was seen not to rise; a trace that is too short says nothing."""
+        return not self.rising and not math.isnan(self.rise)
 
     def describe(self, name: str) -> str:
         """Warning that the optimisation was stopped too early."""

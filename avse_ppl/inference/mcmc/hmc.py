@@ -28,6 +28,7 @@ from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.inference.vi.optimize import OptimizerSettings, maximise_elbo
 from avse_ppl.models.validation import check_count
 from avse_ppl.posterior.approximation import Approximation
+from avse_ppl.utils.plurals import choose_form, name_count
 from avse_ppl.utils.run_time import RunClock, TimeLimitReached, format_duration
 
 _INITS = ("svi", "prior")
@@ -145,7 +146,9 @@ class HamiltonianMonteCarlo(InferenceMethod):
             )  # fmt: skip
 
         reason = str(error) or "interrupted"
-        asked = f"of {self.draws} draws of {self.chains} chains asked for"
+        asked = (
+            f"of {name_count(self.draws, 'draw')} of {name_count(self.chains, 'chain')} asked for"
+        )
         chains, length = count_draws(is_warm=True)
         if chains * length == self.chains * self.draws:
             return None
@@ -153,7 +156,8 @@ class HamiltonianMonteCarlo(InferenceMethod):
             for setup in setups:
                 for run in setup.runs:
                     run.cut(slice(None if run.is_warm else 0))
-            return f"{reason}: kept {length} draws of {chains} chains, {asked}"
+            found = f"{name_count(length, 'draw')} of {name_count(chains, 'chain')}"
+            return f"{reason}: kept {found}, {asked}"
         chains, length = count_draws(is_warm=False)
         if not chains or isinstance(error, KeyboardInterrupt):
             raise error
@@ -161,9 +165,11 @@ class HamiltonianMonteCarlo(InferenceMethod):
             del setup.runs[chains:]
             for run in setup.runs:
                 run.cut(slice(len(run.draws) // 2, None))
+        kept = length - length // 2
         return (
-            f"{reason} in the warm-up: its last {length - length // 2} draws of {chains} chains "
-            f"were kept, {asked}; they need not be near the posterior"
+            f"{reason} in the warm-up: its last {name_count(kept, 'draw')} of "
+            f"{name_count(chains, 'chain')} {choose_form(kept, 'was', 'were')} kept, {asked}; "
+            f"{choose_form(kept, 'it', 'they')} need not be near the posterior"
         )
 
     def set_up_chains(self, problem: Problem) -> ChainSetup:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.adam import Adam
+from avse_ppl.inference.core.convergence import measure_rise
 from avse_ppl.inference.core.fit_noise import fit_noise, residual_power
 from avse_ppl.inference.core.initialization import limit_log_sd
 from avse_ppl.inference.core.log_density import LogDensity
@@ -38,6 +39,7 @@ class OptimizerSettings(NamedTuple):
     tolerance: float
     noise_updates: int = 0
     progress: Callable[[int, int], None] = RunClock()
+    extension: float = 0.0
 
 
 class ElboTrace(NamedTuple):
@@ -47,8 +49,6 @@ class ElboTrace(NamedTuple):
     ----------
     elbo
         ELBO at each step, nats, ``(step, recording)``; NaN after a recording's last step.
-    converged
-        Whether each recording stopped rising before the steps were over, ``(recording,)``.
     settling
         Last steps of each recording, in which its learning rate fell.
     ended_early
@@ -56,7 +56,6 @@ class ElboTrace(NamedTuple):
     """
 
     elbo: np.ndarray
-    converged: np.ndarray
     settling: int
     ended_early: str | None = None
 
@@ -65,21 +64,26 @@ class Schedule:
     """Learning rate of each recording, as a share of the whole: search, then settle.
 
     A recording searches at the whole rate until its ELBO has stopped rising, or the steps come to
-    their end; then its rate falls to nothing along half a cosine, and it is done. When it does so
-    depends on its own ELBO only.
+    their end; then its rate falls to nothing along half a cosine, and it is done. One whose ELBO
+    is to rise noticeably after that end searches on, window by window. When it does so depends on
+    its own ELBO only.
 
     Parameters
     ----------
     recordings, steps
-        Number of recordings, and of steps at most.
+        Number of recordings, and of steps.
     tolerance
         Nats by which the mean ELBO of each recording has to rise from window to window for it to
         go on searching, ``(recording,)``; None never stops early.
+    longest
+        Steps at most, of recordings that search on; by default no more than ``steps``.
     """
 
-    def __init__(self, recordings: int, steps: int, tolerance: Tensor | None) -> None:
+    def __init__(
+        self, recordings: int, steps: int, tolerance: Tensor | None, longest: int | None = None
+    ) -> None:
         self.settling = min(_SETTLING, max(1, steps // 3))
-        self.tolerance = tolerance
+        self.tolerance, self.steps, self.longest = tolerance, steps, longest or steps
         self.begin = torch.full((recordings,), steps - self.settling)  # of settling
         self.converged = torch.zeros(recordings, dtype=torch.bool)
 
@@ -98,6 +102,35 @@ class Schedule:
         fresh = level & (self.begin > step + 1)
         self.begin[fresh] = step + 1
         self.converged |= fresh
+
+    def extend(self, step: int, trace: list[Tensor], bins: Tensor, tempering: float) -> None:
+        """Let those search on for a window that would end while their ELBO rises noticeably.
+
+        By the rule that would be warned of in the end, see `measure_rise`.
+
+        Parameters
+        ----------
+        step
+            The step that was done.
+        trace
+            ELBO of each recording at each step, nats.
+        bins
+            Number of time-frequency bins of each recording.
+        tempering
+            Power of the likelihood.
+        """
+        ending = (self.begin == step + 1) & ~self.converged
+        ending &= self.begin + self.settling + _WINDOW <= self.longest
+        for r in torch.nonzero(ending).flatten().tolist():
+            course = torch.stack([elbo[r] for elbo in trace]).cpu().numpy()
+            course = np.pad(course, (0, self.settling))  # the steps that would follow
+            if measure_rise(course, int(bins[r]), tempering, self.settling).rising:
+                self.begin[r] += _WINDOW
+
+    @property
+    def total(self) -> int:
+        """Steps of the longest recording, as far as is known."""
+        return max(self.steps, int(self.begin.max()) + self.settling)
 
 
 def maximise_elbo(
@@ -121,13 +154,18 @@ def maximise_elbo(
     if guide.correlation.parameters():
         groups.append((Adam(guide.correlation.parameters(), _BETAS), guide.correlation.rate))
     recordings = density.mixture.recordings
-    schedule = Schedule(recordings, settings.steps, noticeable_rise(density, settings))
+    longest = settings.steps + int(settings.extension * settings.steps)
+    bins = count_bins(density)
+    tolerance = None
+    if settings.tolerance > 0:
+        tolerance = settings.tolerance * settings.tempering * bins
+    schedule = Schedule(recordings, settings.steps, tolerance, longest)
     damping = guide.location.new_ones(recordings)
     states: dict[int, Tensor] = {}  # of the random streams of those that are done
     trace: list[Tensor] = []
     going: list[Tensor] = []
     ended_early = None
-    for step in range(settings.steps):
+    for step in range(longest):
         shares = schedule.shares(step)
         for r in torch.nonzero(shares == 0.0).flatten().tolist():
             states.setdefault(r, randoms.save_state(r))
@@ -150,21 +188,21 @@ def maximise_elbo(
         trace.append(elbo.detach())
         going.append(shares > 0.0)
         try:
-            settings.progress(step + 1, settings.steps)
+            settings.progress(step + 1, schedule.total)
         except TimeLimitReached as error:
-            ended_early = f"{error} after {step + 1} of {settings.steps} steps"
+            ended_early = f"{error} after {step + 1} of {schedule.total} steps"
             break
         if (step + 1) % _WINDOW == 0:
             check_finite(trace)
             passed.append(guide.location.detach().clone())
         schedule.look(step, trace)
+        schedule.extend(step, trace, bins, settings.tempering)
     for r, state in states.items():
         randoms.restore_state(r, state)
     check_finite(trace)
-    converged = schedule.converged.numpy() & (ended_early is None)
     elbo = torch.stack(trace).cpu().masked_fill(~torch.stack(going), torch.nan).numpy()
     settling = schedule.settling if ended_early is None else 0
-    course = ElboTrace(elbo, converged, settling, ended_early)
+    course = ElboTrace(elbo, settling, ended_early)
     check_bounded(course, density, guide, find_straight(passed, schedule, settings.learning_rate))
     return course
 
@@ -181,13 +219,11 @@ def find_usable(elbo: Tensor, guide: Guide) -> Tensor:
     return usable
 
 
-def noticeable_rise(density: LogDensity, settings: OptimizerSettings) -> Tensor | None:
-    """Nats by which the ELBO of each recording has to rise over a window to go on."""
-    if settings.tolerance == 0:
-        return None
+def count_bins(density: LogDensity) -> Tensor:
+    """Count the time-frequency bins of each recording, ``(recording,)``, without padding."""
     mixture = density.mixture
     frames = torch.tensor([mixture.stft.count_frames(n) for n in mixture.n_samples])
-    return settings.tolerance * settings.tempering * mixture.frames.freq * frames
+    return mixture.frames.freq * frames
 
 
 def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: float = 1.0) -> None:

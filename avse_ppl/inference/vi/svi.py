@@ -39,8 +39,9 @@ class SVI(InferenceMethod):
 
     on the real line, by Adam on reparametrised draws. Starts from the prior's encoder and the noise
     model's own updates. Each recording searches until its evidence lower bound (ELBO) has stopped
-    rising or the steps are nearly over; then the learning rate falls to nothing. Among
-    others of its length it gets the same result as alone.
+    rising or the steps are nearly over; then the learning rate falls to nothing. One whose ELBO
+    is to rise noticeably after that searches on for up to half as many steps. Among others of its
+    length it gets the same result as alone.
 
     What it approximates: a mean-field guide has no correlations, so variances come out too small
     where the posterior has them; the other guides have some. How far the guide is from the
@@ -54,7 +55,7 @@ class SVI(InferenceMethod):
     Parameters
     ----------
     steps
-        At most this many gradient steps.
+        At most this many gradient steps, where the bound does not rise noticeably at their end.
     learning_rate
         Adam's while a recording searches; it falls to 0 along half a cosine over the last 40 steps,
         or the last third of a run of under 120.
@@ -75,6 +76,9 @@ class SVI(InferenceMethod):
     tolerance
         A recording has stopped rising when the mean ELBO of 25 steps is above that of the 25 before
         by less than this many nats a bin, times the tempering. 0 never stops early.
+    extension
+        Further steps of a recording that would be warned of, as a share of ``steps``: 25 at a time,
+        until it would not be. Clean recordings take them, of which the noise is far below speech.
     tempering
         Power w of the likelihood, flagged in ``posterior.kind``. STFT frames overlap, so that each
         sample of a recording is counted ``n_fft / hop`` times; ``w = hop / n_fft``, a quarter,
@@ -115,6 +119,7 @@ class SVI(InferenceMethod):
     moment_draws: int | None = 20
     k_hat_draws: int = 50
     tolerance: float = 1e-4
+    extension: float = 0.5
 
     name: ClassVar[str] = "svi"
     faster: ClassVar[str] = (
@@ -132,8 +137,9 @@ class SVI(InferenceMethod):
         if self.moment_draws is not None:
             check_count("moment_draws", self.moment_draws)
         check_positive("learning_rate", self.learning_rate)
-        if not self.tolerance >= 0:
-            raise ValueError(f"tolerance must be at least 0, not {self.tolerance!r}")
+        for name in ("tolerance", "extension"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)!r}")
 
     @property
     def full_name(self) -> str:
@@ -149,10 +155,11 @@ class SVI(InferenceMethod):
             values = [density.constrain(guide.draw(problem.streams))[0] for _ in range(self.draws)]
 
         # Whether the ELBO of each recording was still rising.
-        fit = []
+        fit, converged = [], trace.ended_early is None
         for row, n in enumerate(problem.spectrogram.n_samples):
             bins = density.mixture.frames.freq * density.mixture.stft.count_frames(n)
             end = measure_rise(trace.elbo[:, row], bins, self.tempering, trace.settling)
+            converged &= end.settled
             fit.append(
                 FitInfo(
                     elbo_rise=None if np.isnan(end.rise) else round(end.rise, 3),
@@ -179,7 +186,7 @@ class SVI(InferenceMethod):
             fit=fit,
             attrs={
                 "steps": len(trace.elbo),
-                "converged": bool(trace.converged.all()),
+                "converged": converged,
                 "settling": trace.settling,
             },
             ended_early=trace.ended_early,
@@ -211,6 +218,6 @@ class SVI(InferenceMethod):
         updates = self.noise_updates if isinstance(density.scene.speech, HasEncoder) else 0
         settings = OptimizerSettings(
             self.steps, self.learning_rate, self.tempering, self.tolerance, updates,
-            clock or RunClock(),
+            clock or RunClock(), self.extension,
         )  # fmt: skip
         return guide, maximise_elbo(density, guide, streams, settings)

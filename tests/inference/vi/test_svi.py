@@ -72,6 +72,47 @@ def test_a_recording_settles_when_its_own_bound_is_level():
     assert schedule.shares(90).tolist() == [0.0, 1.0]
 
 
+def test_a_recording_that_would_be_warned_of_searches_on():
+    # Of four, one is level, one rises on and on, one is about to end, one has converged before.
+    steps = np.arange(150.0)
+    rows = torch.from_numpy(np.stack([0 * steps, steps, -3 * np.exp(-steps / 20), steps]))
+    trace, bins = list(rows.T), torch.full((4,), 100)  # 2.65 nats are noticeable
+    schedule = Schedule(4, 150, None, longest=225)
+    schedule.converged[3] = True
+    schedule.extend(108, trace[:109], bins, 1.0)
+    assert schedule.begin.tolist() == [110] * 4  # not before the end of the search
+    schedule.extend(109, trace[:110], bins, 1.0)
+    assert schedule.begin.tolist() == [110, 135, 110, 110] and schedule.total == 175
+    for step in range(110, 200):
+        schedule.extend(step, [*trace, *trace][: step + 1], bins, 1.0)
+    assert schedule.begin[1] <= 185 and schedule.total <= 225  # and no further
+    assert schedule.shares(140).tolist()[1] == 1.0
+
+
+def test_a_bound_that_rises_at_the_end_of_the_steps_gets_more():
+    # The prior expects a loud floor; what is recorded is far below it.
+    def floor(frames):
+        return ComplexNormal(0.0, pyro.sample("floor", dist.LogNormal(torch.tensor(3.0), 1.0)))
+
+    scene = Scene(GaussianSpeech(stft=STFT), floor)
+    slow = replace(FAST, steps=80, learning_rate=0.05, tolerance=0, waveforms=False)
+    loud, quiet = waves(1)[0] * 1.0, waves(2)[1] * 1.0
+    short = replace(slow, extension=0.0)(scene, loud, seed=0)
+    assert len(short.trace["elbo"]) == 80 and not short.attrs["converged"]
+    assert any("still rising" in text for text in short.warnings)
+    longer = replace(slow, extension=5.0)(scene, loud, seed=0)
+    n = len(longer.trace["elbo"])
+    assert 80 < n < 480 and (n - 80) % 25 == 0
+    assert longer.attrs["converged"] and longer.warnings == ()
+    np.testing.assert_array_equal(longer.trace["elbo"][:54], short.trace["elbo"][:54])
+    # Among others as alone, to the number of steps.
+    both = replace(slow, extension=5.0)(scene, [loud, quiet], seed=[0, 1])
+    assert np.isfinite(both.trace["elbo"]).sum(0)[0] == n
+    for extension in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="extension must be at least 0"):
+            SVI(extension=extension)
+
+
 def test_each_recording_of_a_batch_stops_as_it_does_alone():
     rng = np.random.default_rng(0)
     loud = rng.normal(size=4000) * np.repeat(rng.lognormal(size=40), 100)  # takes longer
@@ -181,7 +222,8 @@ def test_too_few_steps_are_said():
     many = replace(FAST, steps=300, tolerance=0, waveforms=False)(scene, waves(), seed=0)
     assert not any("still rising" in text for text in many.warnings)
     assert max(info.elbo_rise for info in many.fit) < NOTICEABLE * bins
-    assert replace(FAST, steps=5)(scene, waves(1), seed=0).fit[0].elbo_rise is None
+    brief = replace(FAST, steps=5)(scene, waves(1), seed=0)
+    assert brief.fit[0].elbo_rise is None and not brief.attrs["converged"]  # nothing was seen
 
 
 def test_a_rise_that_is_not_said_changes_powers_by_less_than_a_decibel():
@@ -209,7 +251,7 @@ def test_a_posterior_without_bound_is_refused():
     nothing = GaussianSpeech(torch.full((33,), 1e-30), gain_sd_db=0.0, stft=STFT)
     mixture = STFT.analyse(waves(1))
     mixture.values[:, 0] = 0.0
-    routine = replace(FAST, steps=100, learning_rate=1.0, tolerance=0)
+    routine = replace(FAST, steps=100, learning_rate=0.5, tolerance=0)
     with pytest.raises(ValueError, match=r"rises without end as 'level' runs off: improper or unb"):
         routine(Scene(nothing, floorless), mixture, seed=0)
 
