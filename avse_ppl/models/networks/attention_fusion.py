@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from avse_ppl.models.networks.tcn import LAST, Prediction, TcnBlock, TcnNetwork
 
 WINDOW = 25  # frames of 16 ms to either side
+BOUND = 8.0  # B, of a correction: in log odds of the mask, radians, nepers of power
 _BLOCK = 256  # frames that are attended from at once
 
 
@@ -19,18 +20,21 @@ class AttentionFusionNetwork(nn.Module):
 
     The outputs of the trunk at each band are corrected by what the lips tell:
 
-    .. math:: o_t = o^{\mathrm{audio}}_t + m_t\, D(h, c)_t, \quad
-        c_t = \sum_{|\tau - t| \le W} \alpha_{t\tau} v_\tau, \quad
-        m_t = \sum_{|\tau - t| \le W} \alpha_{t\tau}
+    .. math:: o_t = o^{\mathrm{audio}}_t + m_t\, B \tanh(D(h, c)_t / B), \quad
+        c_t = \sum_{|\tau - t| \le W} \alpha_{t\tau} r_\tau v_\tau, \quad
+        m_t = \sum_{|\tau - t| \le W} \alpha_{t\tau} r_\tau
 
     with h what the blocks of the trunk make of the mixture, :math:`\alpha` the weights of
-    `LocalAttention`, keys and values v made of features less their mean (which tells who it is, and
-    not what is said), and D further blocks, from whose places a linear layer leads to the bands,
-    where it meets what the trunk's decoder ended in; the last layer starts at 0. The visual
-    reliability :math:`r_\tau` in [0, 1] stands beside a null key, so that where it is 0 throughout
-    the window, m is 0 exactly, and the answer is that of the trunk, bit for bit; so it is without
-    video, and where the network has to do without the future. Log error as well as mask are
-    corrected: the network may state that lips have made it surer.
+    `LocalAttention`, and :math:`r_\tau` in [0, 1] the visual reliability. Keys and values v are
+    made of it and of features less their mean (which tells who it is, and not what is said). D are
+    further blocks, from whose places a linear layer leads to the bands, where it meets what the
+    trunk's decoder ended in; the last layer starts at 0.
+
+    The weights sum to 1 at most, so that :math:`m_t \le \max_\tau r_\tau`: whatever has been
+    learned, lips of a small reliability correct no output by more than :math:`B \max_\tau r_\tau`.
+    Where r is 0 throughout the window, the answer is that of the trunk, bit for bit; so it is
+    without video, and where the network has to do without the future. Log error as well as mask
+    are corrected: the network may state that lips have made it surer.
 
     Parameters
     ----------
@@ -113,14 +117,26 @@ class AttentionFusionNetwork(nn.Module):
         heard
             At training, which frames of the mixture the lips are joined to, ``(recording, time)``.
         """
-        trunk = self.trunk
-        bands = trunk.features(mixture, causal)
-        hidden, skips = trunk.encode(bands, causal)
-        ends = torch.cat((trunk.decode(hidden, skips), bands.to(hidden.dtype)), -1)
-        outputs = trunk.output(ends)
+        hidden, ends = self.hear(mixture, causal)
+        outputs = self.trunk.output(ends)
         if visual is not None and not causal:
             outputs = outputs + self.correct(hidden, ends, visual, heard)
-        return trunk.predict(outputs, mixture)
+        return self.trunk.predict(outputs, mixture)
+
+    def compare(
+        self, mixture: Tensor, visual: Tensor, heard: Tensor | None = None
+    ) -> tuple[Prediction, Prediction]:
+        """Predict speech without the lips and with them; the trunk hears once for both."""
+        hidden, ends = self.hear(mixture)
+        outputs = self.trunk.output(ends)
+        seen = outputs + self.correct(hidden, ends, visual, heard)
+        return self.trunk.predict(outputs, mixture), self.trunk.predict(seen, mixture)
+
+    def hear(self, mixture: Tensor, causal: bool = False) -> tuple[Tensor, Tensor]:
+        """What the trunk's blocks make of a mixture, and what its decoder ends in."""
+        bands = self.trunk.features(mixture, causal)
+        hidden, skips = self.trunk.encode(bands, causal)
+        return hidden, torch.cat((self.trunk.decode(hidden, skips), bands.to(hidden.dtype)), -1)
 
     def correct(
         self, hidden: Tensor, ends: Tensor, visual: Tensor, heard: Tensor | None = None
@@ -139,7 +155,7 @@ class AttentionFusionNetwork(nn.Module):
         x = nn.functional.relu(self.spread(self.norm(x)))
         x = x.unflatten(-1, (self.bands, LAST)).flatten(2, 3)[:, :, : ends.shape[2]]
         together = torch.cat((x, x * ends[..., :LAST], ends), -1)
-        return mass[:, :, None, None] * self.output(together)
+        return mass[:, :, None, None] * (BOUND * torch.tanh(self.output(together) / BOUND))
 
 
 def centre_features(visual: Tensor) -> Tensor:
@@ -166,8 +182,9 @@ class LocalAttention(nn.Module):
         {(2 W + 1) e^{q_t \cdot k_0 / \sqrt d + b_0} +
         \sum_{|\tau' - t| \le W} r_{\tau'} e^{q_t \cdot k_{\tau'} / \sqrt d + b_{\tau' - t}}}
 
-    for each head: the reliability r is an additive bias log r of the scores, and the null key k_0,
-    with a value of 0, takes what the lips do not get.
+    for each head: the null key k_0, with a value of 0, takes what the lips do not get. Reliability
+    is a bias log r of the scores, which a large score outdoes; so what is gathered,
+    :math:`\sum_\tau \alpha_{t\tau} r_\tau v_\tau`, is scaled by it once more.
 
     Parameters
     ----------
@@ -191,7 +208,7 @@ class LocalAttention(nn.Module):
         self.heads, self.width, self.window = heads, width, window
         self.norm = nn.LayerNorm(audio)
         self.query = nn.Linear(audio, heads * width)
-        self.look = nn.Linear(visual, 2 * heads * width)
+        self.look = nn.Linear(visual + 1, 2 * heads * width)
         self.key = nn.Linear(2 * heads * width, heads * width)
         self.value = nn.Linear(2 * heads * width, heads * width)
         self.null_key = nn.Parameter(torch.randn(heads, width) / math.sqrt(width))
@@ -199,14 +216,15 @@ class LocalAttention(nn.Module):
         self.lag_bias = nn.Parameter(torch.zeros(heads, 2 * window + 1))
 
     def forward(self, audio: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
-        """Context ``(recording, time, heads * width)``, and the mean share that the lips got.
+        """Context ``(recording, time, heads * width)``, and the mean reliability gathered.
 
         ``audio`` is ``(recording, time, channel)``, ``visual`` ``(recording, 1 + feature, time)``.
         """
         gate = visual[:, 0].float()
         seen = (gate > 0.0)[:, :, None]
         features = visual[:, 1:].transpose(1, 2)
-        features = torch.where(seen, features, torch.zeros_like(features)).to(audio.dtype)
+        features = torch.where(seen, features, torch.zeros_like(features))
+        features = torch.cat((features, gate[:, :, None]), -1).to(audio.dtype)
         looked = nn.functional.gelu(self.look(features))
         query = self.split_heads(self.query(self.norm(audio))) / math.sqrt(self.width)
         keys, values = (self.split_heads(layer(looked)) for layer in (self.key, self.value))
@@ -223,9 +241,10 @@ class LocalAttention(nn.Module):
             lag = lag - torch.arange(begin, end, device=gate.device)[:, None]
             bias = self.lag_bias[:, (lag + self.window).clamp(0, 2 * self.window)]
             bias = bias.masked_fill(lag.abs() > self.window, -math.inf)
-            reliability = gate[:, None, None, first:last].log() - math.log(2 * self.window + 1)
-            scores = scores.float() + bias + reliability
+            reliability = gate[:, None, None, first:last]
+            scores = scores.float() + bias + reliability.log() - math.log(2 * self.window + 1)
             weights = torch.cat((nothing[:, :, begin:end], scores), -1).softmax(-1)[..., 1:]
+            weights = weights * reliability
             contexts.append(weights.to(values.dtype) @ values[:, :, first:last])
             masses.append(weights.sum(-1).mean(1))
         context = torch.cat(contexts, 2).transpose(1, 2).flatten(2)

@@ -11,21 +11,28 @@ from torch import Tensor
 
 from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.lip_encoder import resample_features
-from avse_ppl.models.networks.tcn import TcnNetwork
-from avse_ppl.models.weights.io import load_lip_encoder, load_network, locate_weights, save_weights
+from avse_ppl.models.networks.tcn import Prediction, TcnNetwork
+from avse_ppl.models.weights.io import (
+    load_lip_encoder,
+    load_network,
+    load_reliability,
+    locate_weights,
+    save_weights,
+)
 from avse_ppl.signal.stft import Stft
-from avse_ppl.training.datasets.av_crops import AVBatch, compute_visual_features
-from avse_ppl.training.datasets.av_predictor_crops import AVPredictorCrops
+from avse_ppl.training.datasets.av_crops import MouthCrops
+from avse_ppl.training.datasets.av_predictor_crops import AVPredictorCrops, SeenMixture
 from avse_ppl.training.objective import freeze_except
 from avse_ppl.training.phases.audio_visual import compute_frame_times, copy_lips, name_lips
-from avse_ppl.training.phases.predictor import ROOMS, PredictorTraining
-from avse_ppl.training.phases.vae import load_crops
+from avse_ppl.training.phases.predictor import ROOMS, PredictorTraining, compress
+from avse_ppl.training.phases.vae import compute_power, load_crops
 from avse_ppl.training.recipes import AVPredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
 _FEATURE_NOISE = 0.3
-_RELIABILITY = (0.55, 1.0)  # of lips that are not doubted
+_WORSE, _WORSE_DB = 3.0, 0.3  # w and u: weights of what lips make worse than the trunk
+_OWN = 0.2  # share of them for the speaker's own lips
 _TRUNK = "trunk."
 
 
@@ -92,10 +99,10 @@ def train_av_predictor(
     rooms = load_room_responses(
         run.output / "checkpoints" / "rooms.npy", ROOMS, stft.sample_rate_hz, seed
     )
-    mouths = compute_visual_features(speech, data.lips, encoder, seed)
+    mouths, scorer = MouthCrops(data.lips), load_reliability()
     crop = round(recipe.crop_s * stft.sample_rate_hz)
     crops = [
-        AVPredictorCrops(speech, split, crop, stft, mouths, noise, recipe, rooms)
+        AVPredictorCrops(speech, split, crop, stft, mouths, noise, recipe, rooms, encoder, scorer)
         for split in SPLITS
     ]
     run.fit("fusion", AVPredictorTraining(recipe, stft, network), load_crops(run, recipe, crops))
@@ -164,7 +171,14 @@ def freeze_trunk(network: AttentionFusionNetwork) -> None:
 
 
 class AVPredictorTraining(PredictorTraining):
-    """`PredictorTraining` with lips, some of them lost, doubted, or another person's.
+    r"""`PredictorTraining` with lips, and with what the trunk says without them as a floor.
+
+    .. math:: L = L_{\mathrm{lips}} + w \left[L_{\mathrm{lips}} - L_{\mathrm{trunk}}\right]_+
+        + u \left[\mathrm{SI\text{-}SDR}_{\mathrm{trunk}} -
+        \mathrm{SI\text{-}SDR}_{\mathrm{lips}}\right]_+
+
+    for each mixture: what lips take away counts more than what they bring, so that where they can
+    not be told from those of another, the network stays with what it hears.
 
     Parameters
     ----------
@@ -172,77 +186,102 @@ class AVPredictorTraining(PredictorTraining):
         As for `PredictorTraining`; the trunk of the network stays.
     """
 
-    validate_each_epoch: ClassVar[bool] = False  # it hears all twice, and takes as long
+    validate_each_epoch: ClassVar[bool] = False  # it takes as long
 
     def __init__(
         self, recipe: AVPredictorRecipe, stft: Stft, network: AttentionFusionNetwork
     ) -> None:
         super().__init__(recipe, stft, network)
-        self.video_dropout, self.audio_dropout = recipe.video_dropout, recipe.audio_dropout
+        self.audio_dropout = recipe.audio_dropout
 
-    def losses(self, batch: AVBatch, **given: Any) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def losses(self, batch: SeenMixture, **given: Any) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Loss of speech and noise ``(crop, 2, sample)`` and features; at validation, of the trunk.
 
-        ``trunk_sdr_db`` is what `sdr_db` would be without lips.
+        ``worse_db`` is how far lips have brought SI-SDR below that of the trunk, 0 where they have
+        not; at validation ``gain_db`` and ``harm_db`` are the mean differences from the trunk with
+        the speaker's own lips and with disturbed ones.
         """
-        times = compute_frame_times(self.stft, batch.waves)
-        visual = draw_visual(batch, times, self.video_dropout if self.training else None)
-        heard = self.draw_heard(batch, len(times)) if self.training else None
-        found = super().losses(batch.waves, visual=visual, heard=heard)
+        visual = align_lips(batch, compute_frame_times(self.stft, batch.waves), self.training)
+        heard = self.draw_heard(len(visual), visual.shape[-1]) if self.training else None
+        speech, noise = batch.waves.unbind(1)
+        mixture = self.stft.forward(speech + noise)
+        gain = compute_power(mixture).mean((-2, -1), keepdim=True).sqrt()  # as for inference
+        alone, seen = self.network.compare(mixture / gain, visual, heard)
+        figures = [self.measure(found, speech, gain) for found in (alone, seen)]
+        without, found = figures
+        worse = torch.relu(found["loss"] - without["loss"])
+        change_db = found["si_sdr_db"] - without["si_sdr_db"]
+        worse_db = torch.relu(-change_db)
+        weight = torch.where(batch.own > 0.0, _OWN, 1.0)
+        loss = found["loss"] + weight * (_WORSE * worse + _WORSE_DB * worse_db)
+        means = {"loss": loss, "sdr_db": found["sdr_db"], "worse_db": worse_db}
+        means = {key: value.mean() for key, value in means.items()}
         if self.training:
-            return found
-        alone = super().losses(batch.waves)
-        return {**found, "trunk_sdr_db": alone["sdr_db"], "trunk_loss": alone["loss"]}
+            return means
+        own, count = batch.own, len(batch.own)
+        share = torch.stack((own.sum(), count - own.sum())).clamp_min(1.0)
+        return {
+            **means,
+            "gain_db": (own * change_db).sum() / share[0],
+            "harm_db": ((1.0 - own) * change_db).sum() / share[1],
+            "trunk_sdr_db": without["sdr_db"].mean(),
+            "trunk_loss": without["loss"].mean(),
+        }
 
-    def draw_heard(self, batch: AVBatch, time: int) -> Tensor:
+    def measure(self, found: Prediction, speech: Tensor, gain: Tensor) -> dict[str, Tensor]:
+        """Terms of `PredictorTraining` for each mixture, ``(crop,)``, and SI-SDR in dB."""
+        truth = self.stft.forward(speech) / gain
+        wave = self.stft.inverse(found.speech * gain, speech.shape[-1])
+        there = (speech.square().mean(-1) > 0).float()
+        small, small_truth = compress(found.speech), compress(truth)
+        off = compute_power(truth - found.speech.detach())
+        terms = {
+            "sdr_db": there * measure_sdr(speech, wave, 1e-3),
+            "magnitude": (small.abs() - small_truth.abs()).square().mean((1, 2)),
+            "both": compute_power(small - small_truth).mean((1, 2)),
+            "nll": (found.log_error + off * torch.exp(-found.log_error)).mean((1, 2)),
+        }
+        sdr, magnitude, both, nll = self.recipe.loss_weights
+        loss = magnitude * terms["magnitude"] + both * terms["both"] + nll * terms["nll"]
+        scale = (speech * wave).sum(-1) / speech.square().sum(-1).clamp_min(1e-8)
+        aligned = there * measure_sdr(scale[:, None] * speech, wave, 1e-3)
+        return {**terms, "loss": loss - sdr * terms["sdr_db"], "si_sdr_db": aligned}
+
+    def draw_heard(self, crops: int, time: int) -> Tensor:
         """Frames that the lips are joined to what is heard in, ``(crop, time)``."""
-        device = batch.waves.device
-        draws = torch.rand(3, len(batch.waves), 1, device=device)
-        place = torch.linspace(0.0, 1.0, time, device=device)
+        draws = torch.rand(3, crops, 1, device=self.device)
+        place = torch.linspace(0.0, 1.0, time, device=self.device)
         lost = (place > draws[1]) & (place < draws[1] + 0.5 * draws[2])
         return 1.0 - (lost & (draws[0] < self.audio_dropout)).float()
 
 
-def draw_visual(batch: AVBatch, times: Tensor, dropout: float | None) -> Tensor:
-    """Visual features on the STFT frames with their reliability, ``(crop, 1 + feature, time)``.
+def measure_sdr(speech: Tensor, wave: Tensor, floor: float) -> Tensor:
+    """Signal-to-distortion ratio of waves ``(crop, sample)``, dB, up to that of the floor.
 
-    At training, features are noisy, and reliability is what it states: lips that are doubted have
-    some r in [0, 1], and are the speaker's own with probability r only, otherwise those of
-    another, or late or early. Others have an r between .55 and 1, and a share of them is lost for
-    a stretch, for which r is 0.
+    Examples
+    --------
+    >>> measure_sdr(torch.ones(1, 100), 1.1 * torch.ones(1, 100), 0.0).round()
+    tensor([20.])
+    """
+    energy, error = speech.square().sum(-1), (speech - wave).square().sum(-1)
+    return 10 * torch.log10((energy + 1e-8) / (error + floor * energy + 1e-8))
+
+
+def align_lips(batch: SeenMixture, times: Tensor, noisy: bool = False) -> Tensor:
+    """Visual features on the STFT frames after their reliability, ``(crop, 1 + feature, time)``.
 
     Parameters
     ----------
     batch
-        Features ``(crop, video_frame, feature)`` and the frames that show a face.
+        Features ``(crop, video_frame, feature)`` and reliability ``(crop, video_frame)``.
     times
         Centres of the STFT frames, seconds.
-    dropout
-        Share of the crops that lose a stretch, and share that is doubted. None: the lips as they
-        are, with a reliability of 1.
+    noisy
+        Whether noise is added to the features, as at training.
     """
-    features, present = batch.lips.transpose(1, 2), batch.present
-    gate = present
-    if dropout is not None:
+    features = batch.features.transpose(1, 2)
+    if noisy:
         features = features + _FEATURE_NOISE * torch.randn_like(features)
-        draws = torch.rand(6, len(present), 1, device=present.device)
-        low, high = _RELIABILITY
-        reliability = low + (high - low) * draws[3]
-        # Doubted: another's lips, or one's own at another time.
-        doubted = draws[0] > 1.0 - dropout
-        reliability = torch.where(doubted, draws[3], reliability)
-        wrong = doubted & (draws[4] > reliability)
-        late = wrong & (draws[5] < 0.5)
-        shift = max(1, features.shape[-1] // 4)
-        others, shifted = features.roll(1, 0), features.roll(shift, -1)
-        features = torch.where(wrong[..., None], others, features)
-        features = torch.where(late[..., None], shifted, features)
-        shown = torch.where(wrong, present.roll(1, 0), present)
-        present = torch.where(late, batch.present.roll(shift, -1), shown)
-        # Lost for a stretch.
-        place = torch.linspace(0.0, 1.0, present.shape[1], device=present.device)
-        stretch = (place > draws[1]) & (place < draws[1] + 0.7 * draws[2])
-        gate = present * reliability * ~((draws[0] < dropout) & stretch)
-    row = resample_features(gate[:, None], torch.ones_like(gate), times)[:, 1:]
-    values = resample_features(features, torch.ones_like(gate), times)[:, 1:]
-    return torch.cat((row, values), 1)
+    whole = torch.ones_like(batch.reliability)
+    row = resample_features(batch.reliability[:, None], whole, times)[:, 1:]
+    return torch.cat((row, resample_features(features, whole, times)[:, 1:]), 1)

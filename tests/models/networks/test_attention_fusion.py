@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from avse_ppl.models.networks import attention_fusion
-from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork, LocalAttention
+from avse_ppl.models.networks.attention_fusion import (
+    BOUND,
+    AttentionFusionNetwork,
+    LocalAttention,
+)
 from avse_ppl.training.phases.av_predictor import freeze_trunk
 
 FEATURES, FRAMES = 3, 40
@@ -67,14 +71,45 @@ def test_a_stretch_without_lips_is_the_trunks_beyond_the_window(network) -> None
     assert not same[:15].any() and not same[25:].any()
 
 
-def test_little_reliability_changes_little(network) -> None:
+def test_little_reliability_changes_little_whatever_has_been_learned(network) -> None:
     mixture = make_mixture()
-    heard = network.trunk(mixture).speech
-    off = [
-        float((network(mixture, visual=make_visual(r)).speech - heard).abs().mean())
-        for r in (1e-3, 1e-1, 1.0)
-    ]
-    assert 0.0 < off[0] < off[1] < off[2]
+    for layer in (network.attention.query, network.attention.key, network.output):
+        layer.weight.mul_(100.0)  # scores and corrections that would outdo it
+    hidden, ends = network.hear(mixture)
+    most = {
+        r: float(network.correct(hidden, ends, make_visual(r)).abs().max())
+        for r in (1e-4, 0.1, 0.3, 1.0)
+    }
+    assert most[1.0] > 0.5 * BOUND  # they are large
+    for reliability, largest in most.items():
+        assert 0.0 < largest <= 1.001 * BOUND * reliability
+    # A share of the frames that are not reliable counts for no more than it is worth.
+    mixed = make_visual()
+    mixed[:, 0] = 1e-6
+    mixed[:, 0, 20] = 0.5
+    found = network.correct(hidden, ends, mixed).abs().amax((0, 2, 3))
+    assert found[10] < 1e-4 and found.max() <= 0.501 * BOUND
+
+
+def test_the_answer_is_continuous_in_reliability(network) -> None:
+    mixture, lost = make_mixture(), make_visual()
+    lost[:, 0, 12:] = 0.0
+    near = lost.clone()
+    near[:, 0, 12:] = 1e-6
+    near[:, 1:] -= near[:, 1:].mean(-1, keepdim=True)
+    lost[:, 1:] = near[:, 1:]
+    lost[:, 1:, 12:] = near[:, 1:, 12:] = 0.0  # so that their means agree
+    lost[:, 1:, :12] -= lost[:, 1:, :12].mean(-1, keepdim=True)
+    near[:, 1:, :12] = lost[:, 1:, :12]
+    found, again = (network(mixture, visual=one).speech for one in (lost, near))
+    torch.testing.assert_close(found, again, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_compared_is_the_trunk_and_the_answer_with_lips(network) -> None:
+    mixture, visual = make_mixture(), make_visual(0.6)
+    alone, seen = network.compare(mixture, visual)
+    assert torch.equal(alone.speech, network.trunk(mixture).speech)
+    assert torch.equal(seen.speech, network(mixture, visual=visual).speech)
 
 
 def test_what_stays_the_same_in_a_face_tells_nothing(network) -> None:
@@ -115,14 +150,14 @@ def test_long_recordings_are_attended_from_in_blocks(monkeypatch: pytest.MonkeyP
         torch.testing.assert_close(one, other)
 
 
-def test_the_lips_share_is_that_of_equal_scores_times_their_reliability() -> None:
+def test_what_is_gathered_is_the_share_of_equal_scores_times_their_reliability() -> None:
     attention = LocalAttention(6, FEATURES, heads=2, width=4, window=2).requires_grad_(False)
     for layer in (attention.query, attention.key):
         torch.nn.init.zeros_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
     mass = attention(torch.randn(1, FRAMES, 6), make_visual(0.5)[:1])[1]
-    assert mass[0, 5].item() == pytest.approx(0.5 / (1.0 + 0.5))
-    assert mass[0, 0].item() == pytest.approx(0.3 / (1.0 + 0.3))  # three frames of five
+    assert mass[0, 5].item() == pytest.approx(0.5 * 0.5 / (1.0 + 0.5))
+    assert mass[0, 0].item() == pytest.approx(0.5 * 0.3 / (1.0 + 0.3))  # three frames of five
 
 
 def test_only_the_fusion_learns_and_all_of_it(network) -> None:
