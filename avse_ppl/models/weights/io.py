@@ -164,8 +164,9 @@ def load_network(folder: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         wrong = sorted(k for k in expected | found if expected.get(k) != found.get(k))[:4]
         detail = "; ".join(f"{k}: expected {expected.get(k)}, found {found.get(k)}" for k in wrong)
         raise ValueError(
-            f"{folder}: the weights do not match config.json ({detail}), or are of an earlier "
-            "version of the network and have to be trained anew. Copy both files from the same place."
+            f"{folder}: the weights do not match config.json ({detail}), "
+            "or are of an earlier version of the network and have to be trained anew. "
+            "Copy both files from the same place."
         )
     # Build the network.
     network = NETWORKS[kind](**grid, **settings)
