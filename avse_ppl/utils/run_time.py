@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,13 +48,16 @@ class BatchProgress:
     ) -> None:  # fmt: skip
         self.before, self.own, self.total, self.inner = before, own, total, inner
         self.steps_per_unit = first.steps_per_unit if first is not None else 0.0
+        self.done = before  # so far; a run that turns out to be longer does not go back
 
     def __call__(self, step: int, steps: int) -> None:
         """Tell of a step."""
         self.steps_per_unit = self.steps_per_unit or steps / self.own
-        done = self.before + self.own * step / steps
+        self.done = max(self.done, self.before + self.own * step / steps)
         if self.inner is not None:
-            self.inner(round(self.steps_per_unit * done), round(self.steps_per_unit * self.total))
+            self.inner(
+                round(self.steps_per_unit * self.done), round(self.steps_per_unit * self.total)
+            )
 
 
 class RunClock:
@@ -150,14 +154,29 @@ class RunClock:
         warnings.warn(text, LongRunWarning, stacklevel=3)
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: float, at_most: bool = False) -> str:
     """Duration in the unit that suits it.
+
+    Parameters
+    ----------
+    seconds
+        How long.
+    at_most
+        Whether it is an upper limit, which is rounded up.
 
     Examples
     --------
     >>> [format_duration(s) for s in (0.21, 42, 600, 9000)]
     ['0.2 s', '42 s', '10 min', '2.5 h']
+    >>> format_duration(145), format_duration(145, at_most=True)
+    ('2 min', '3 min')
     """
+    unit, digits, size = "h", 1, 3600.0
     if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        unit, digits, size = "s", 0 if seconds >= 10 else 1, 1.0
+    elif seconds < 6000:
+        unit, digits, size = "min", 0, 60.0
+    value = seconds / size
+    if at_most:  # but for the rounding of numbers
+        value = math.ceil(value * 10**digits - 1e-6) / 10**digits
+    return f"{value:.{digits}f} {unit}"

@@ -81,6 +81,9 @@ def test_durations():
     assert [format_duration(s) for s in (3.21, 99, 100, 5999, 6000)] == [
         "3.2 s", "99 s", "2 min", "100 min", "1.7 h",
     ]  # fmt: skip
+    assert [format_duration(s, at_most=True) for s in (3.21, 12.0, 98.1, 121, 5999, 6121)] == [
+        "3.3 s", "12 s", "99 s", "3 min", "100 min", "1.8 h",
+    ]  # fmt: skip
 
 
 def test_the_first_of_several_batches_says_how_long_all_take(clock_time):
@@ -108,3 +111,11 @@ def test_progress_of_batches_goes_on_and_ends_at_all_of_it():
     assert told[0] == (1, 200) and told[-1] == (200, 200)
     assert [step for step, _ in told] == sorted(step for step, _ in told)
     assert {steps for _, steps in told} == {200}
+
+
+def test_progress_does_not_go_back_where_a_batch_takes_more_steps_than_it_said():
+    told = []
+    progress = BatchProgress(0, 10, 20, lambda step, _: told.append(step))
+    for step, steps in ((100, 150), (101, 175), (174, 175), (175, 175)):
+        progress(step, steps)
+    assert told == [100, 100, 149, 150]
