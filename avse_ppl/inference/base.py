@@ -52,7 +52,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -114,6 +114,8 @@ class Problem:
         Called with (step, steps) after each step; raises `TimeLimitReached` when the time is over.
     asked
         Predictor that was asked. The scene has none where its answer is not used.
+    doubts
+        Why the answer about a recording is not used, by its number; warned of.
     """
 
     scene: Scene
@@ -122,6 +124,7 @@ class Problem:
     seed: int | list[int]
     clock: RunClock = field(default_factory=RunClock)
     asked: Predictor | None = None
+    doubts: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -167,7 +170,8 @@ class Problem:
         streams.generators = [self.streams.generators[recording]]
         seed = seed_of_recording(self.seed, recording)
         one = self.spectrogram.select(recording)
-        return Problem(self.scene, one, streams, seed or 0, self.clock, self.asked)
+        doubts = {0: self.doubts[recording]} if recording in self.doubts else {}
+        return Problem(self.scene, one, streams, seed or 0, self.clock, self.asked, doubts)
 
     @contextmanager
     def resources(self) -> Iterator[None]:
@@ -332,8 +336,14 @@ class InferenceMethod(ABC):
         """Check the arguments of a call; a method that infers a part of them first adds it here."""
         device, dtype = self.device, self.dtype
         problem = Problem.of(scene, mixture, video, seed=seed, device=device, dtype=dtype)
-        predicted = condition_on_predictor(problem.scene, problem.spectrogram)
-        problem = replace(problem, spectrogram=predicted, asked=problem.scene.predictor)
+        predicted, doubts = condition_on_predictor(problem.scene, problem.spectrogram), {}
+        if predicted is not problem.spectrogram:  # answers that come with it were checked before
+            from avse_ppl.inference.prediction_check import leave_out_useless  # which infers, too
+
+            predicted, doubts = leave_out_useless(problem.scene, predicted)
+        problem = replace(
+            problem, spectrogram=predicted, asked=problem.scene.predictor, doubts=doubts
+        )
         if predicted.frames.predicted is not None and not bool(
             predicted.frames.predicted[:, 3].any()
         ):
@@ -385,7 +395,8 @@ class InferenceMethod(ABC):
         if predicted is not None:
             kind = kind.with_fields(pooled=problem.scene.predictor is not None)
             unused = (predicted[:, 3].flatten(1).amax(1) == 0).tolist()
-            rows = [FitInfo(warnings=(_UNUSED,) if one else ()) for one in unused]
+            texts = [problem.doubts.get(r, _UNUSED if one else "") for r, one in enumerate(unused)]
+            rows = [FitInfo(warnings=(text,) if text else ()) for text in texts]
             fit = merge_rows(rows, fit)
         if waveforms is None:
             waveforms = -(-self.n_waveforms // draws.chains)

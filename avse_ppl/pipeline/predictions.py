@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
-from avse_ppl.inference.vi.svi import SVI
+from avse_ppl.inference.prediction_check import leave_out_useless
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
-from avse_ppl.models.predictors.error_law import has_shipped_law
-from avse_ppl.models.predictors.predictor import (
-    USELESS,
-    condition_on_predictor,
-    shares_visual_encoder,
-)
+from avse_ppl.models.predictors.predictor import condition_on_predictor, shares_visual_encoder
 from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.pipeline.batching import Chunk
@@ -23,10 +16,6 @@ from avse_ppl.pipeline.inputs import Observation, ObservedChunks, analyse_chunks
 from avse_ppl.posterior.fit_info import FitInfo, merge_rows
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
-
-_KEPT_DB = -4.0  # of the noise; enhancers keep -5 and less, with few exceptions
-_NOISE = 4.0  # times the power of speech, at least, where a bin is one of noise
-_STEPS = 15  # of the inference that finds these bins
 
 
 @dataclass(frozen=True)
@@ -103,7 +92,8 @@ def predict_batch(
             raise
         failure = error
     else:
-        predicted, doubts = leave_out_useless(scene, predicted.with_visual(None))
+        predicted, doubts = leave_out_useless(scene, predicted)
+        predicted = predicted.with_visual(None)
         ready = replace_spectrogram(observed, predicted)
         remarks = describe_unseen(scene, observed, batch)
         remarks |= {batch[row]: reason for row, reason in doubts.items()}
@@ -129,39 +119,6 @@ def predict_batch(
     without = analyse_chunks(scene.stft, observations, failed)
     parts = [PredictedBatch(failed, without, replace(scene, predictor=None), remarks, asked=True)]
     return (predict_batch(scene, observations, others, optional) if others else []) + parts
-
-
-def leave_out_useless(scene: Scene, predicted: Spectrogram) -> tuple[Spectrogram, dict[int, str]]:
-    r"""Predictions without those that leave the noise in, and why, by recording.
-
-    A predictor is believed as far as its error law says, and a law that was fitted to nothing, or
-    to other noise, does not know that hardly any noise was removed: the posterior would follow the
-    prediction, and keep it. What the prediction keeps of the mixture is therefore measured where a
-    short inference without it finds noise, :math:`|x - \hat s|^2 > 4 |\hat s|^2`. Predictors whose
-    error law is shipped are known to remove it, and are spared that.
-    """
-    predictor = scene.predictor
-    if predictor is None or has_shipped_law(predictor.name):
-        return predicted, {}
-    short = SVI(steps=_STEPS, draws=2, waveforms=False, device=str(predicted.values.device.type))
-    alone = short(replace(scene, predictor=None), predicted.with_predicted(None), seed=0)
-    answers, doubts = predicted.frames.predicted.clone(), {}
-    for row in range(predicted.recordings):
-        speech, rest = alone.mean[row], alone.mixture[row] - alone.mean[row]
-        noisy = torch.from_numpy(abs(rest) ** 2 > _NOISE * abs(speech) ** 2)
-        noisy = noisy.to(answers.device)
-        time = noisy.shape[-1]
-        kept = answers[row, :2, :, :time].square().sum(0)[noisy].sum()
-        heard = predicted.power[row, :, :time][noisy].sum()
-        kept_db = float(10.0 * torch.log10(kept / heard.clamp_min(1e-20) + 1e-20))
-        if kept_db > _KEPT_DB and bool(answers[row, 3].any()):
-            answers[row, 2], answers[row, 3] = USELESS, 0.0
-            doubts[row] = (
-                f"the prediction of {predictor.name!r} is not used: where this model finds noise, "
-                f"it leaves {kept_db:.0f} dB of the mixture, {_KEPT_DB:.0f} or less are expected, "
-                "so that it would make the result worse"
-            )
-    return (predicted.with_predicted(answers), doubts) if doubts else (predicted, {})
 
 
 def show_lips(scene: Scene, observed: ObservedChunks) -> ObservedChunks:

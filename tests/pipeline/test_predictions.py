@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from avse_ppl import (
     stationary,
 )
 from avse_ppl.data import mix
+from avse_ppl.inference import prediction_check
 from avse_ppl.models.predictors import adapters, checks
 from avse_ppl.models.predictors.adapters import PredictorEntry
 from avse_ppl.models.predictors.checks import PredictorError, check_prediction
-from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.models.predictors.predictor import Predictor, condition_on_predictor
 from avse_ppl.models.simulate import reference_scene
-from avse_ppl.pipeline import batching, catalog, predictions
+from avse_ppl.pipeline import batching, catalog
 from avse_ppl.pipeline.enhance_files import enhance_files
 from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.pipeline.predictions import list_parts
@@ -93,10 +95,46 @@ def test_a_prediction_that_leaves_the_noise_in_is_left_out(monkeypatch) -> None:
         assert np.array_equal(one.speech.samples, bare.speech.samples)
         assert any("it leaves -2 dB of the mixture, -4 or less" in text for text in one.warnings)
     # Predictors whose law is shipped are spared the measurement.
-    monkeypatch.setattr(predictions, "has_shipped_law", lambda name: name == "whisper")
+    monkeypatch.setattr(prediction_check, "has_shipped_law", lambda name: name == "whisper")
     kept = enhance_batch(mixtures, predictor=whisper, **QUICK)[0]
     assert not any("it leaves" in text for text in kept.warnings)
     assert not np.allclose(kept.speech.samples, without[0].speech.samples)
+
+
+def test_a_scene_that_is_inferred_directly_is_protected_too() -> None:
+    def keep_much(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        return (0.8 if samples.std() < 0.5 else 0.5) * samples
+
+    scene = Scene(GaussianSpeech(), stationary)
+    asked = replace(scene, predictor=Predictor(keep_much, name="mine"))
+    kept, used = wave(seed=0), wave(seed=1, scale=1.0)
+    alone, bare = (FEW(one, kept, seed=0) for one in (asked, scene))
+    np.testing.assert_array_equal(alone.speech, bare.speech)
+    assert not alone.kind.pooled
+    (text,) = alone.warnings
+    assert text.startswith("the prediction of 'mine' is not used: where this model finds noise")
+    # Among others as alone.
+    both = FEW(asked, [used, kept], seed=[1, 0])
+    assert both.kind.pooled
+    assert [info.warnings for info in both.fit] == [(), (text,)]
+    spared = FEW(replace(scene, predictor=Predictor(keep_much, name="deepfilternet")), kept)
+    assert spared.kind.pooled and spared.warnings == ()
+
+
+def test_what_cannot_be_measured_is_said() -> None:
+    class Dense(GaussianSpeech):
+        """A prior that passes for one without a density."""
+
+        compression, sigma_min, sigma_max = None, 0.1, 1.0
+
+        def denoise(self, noisy: Any, sigma: Any, visual: Any = None) -> Any:
+            raise AssertionError
+
+    scene = Scene(Dense(), stationary, predictor=Predictor(halve, name="mine"))
+    predicted = condition_on_predictor(scene, scene.stft.analyse(wave()))
+    same, doubts = prediction_check.leave_out_useless(scene, predicted)
+    assert same is predicted
+    assert doubts[0].startswith("whether the prediction of 'mine' leaves the noise in was not meas")
 
 
 def use_as_default(monkeypatch: pytest.MonkeyPatch, *names: str, installed: bool = True) -> None:
