@@ -30,7 +30,7 @@ from avse_ppl.training.recipes import AVPredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
-_FEATURE_NOISE = 0.3
+_FEATURE_NOISE = 0.5
 _WORSE, _WORSE_DB = 3.0, 0.3  # w and u: weights of what lips make worse than the trunk
 _OWN = 0.2  # share of them for the speaker's own lips
 _TRUNK = "trunk."
