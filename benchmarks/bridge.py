@@ -32,13 +32,15 @@ from avse_ppl.data import (
 from avse_ppl.data.clips import HELD_OUT_NOISES
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.readers import read_recordings
-from avse_ppl.models.predictors.adapters import PREDICTORS, resolve_predictor
+from avse_ppl.models.predictors.adapters import COMBINED, PREDICTORS, resolve_predictor
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio
 
 DETECTOR = SHARED / "models" / "face" / "scrfd_500m_kps.onnx"
 SNRS_DB = (-5.0, 0.0, 5.0)
-PREDICTED = ("deepfilternet", "predictor")
+PREDICTED = ("deepfilternet", "predictor", COMBINED)
+BESIDE_LIPS = ("none", "deepfilternet", COMBINED)
+KEYS = {COMBINED: "both"}  # of rows, where the name is none
 _FOREIGN = 54
 _TALKERS = 4
 _GTCRN = SHARED / "peers" / "gtcrn" / "gtcrn_simple.onnx"
@@ -156,16 +158,21 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
 
     report("input", "input", lambda: [m.mixture for m in mixtures])
     for key, enhance in load_enhancers().items():
-        report(key, f"{key} alone", lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
+        report(
+            KEYS.get(key, key),
+            f"{key} alone",
+            lambda e=enhance: [e(m.mixture, 16000) for m in mixtures],
+        )
     for name in ("none", *PREDICTED):
         words = "no predictor" if name == "none" else name
-        report(f"tcvae-{name}", f"tcvae, {words}", lambda n=name: infer(mixtures, predictor=n))
+        key = KEYS.get(name, name)
+        report(f"tcvae-{key}", f"tcvae, {words}", lambda n=name: infer(mixtures, predictor=n))
     if with_lips and DETECTOR.is_file():
         lips = track_lips(mixtures)
-        for name in ("none", *PREDICTED):
+        for name in BESIDE_LIPS:
             words = "no predictor" if name == "none" else name
             report(
-                f"av-dkf-{name}", f"av-dkf, lips, {words}",
+                f"av-dkf-{KEYS.get(name, name)}", f"av-dkf, lips, {words}",
                 lambda n=name: infer(mixtures, lips, predictor=n),
             )  # fmt: skip
     return table

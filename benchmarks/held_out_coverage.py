@@ -26,6 +26,7 @@ from varied_mixtures import (
 from avse_ppl import NMF, Scene, load_speech
 from avse_ppl.evaluation.calibration import Coverage, coverage
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
+from avse_ppl.models.predictors.adapters import COMBINED
 from avse_ppl.pipeline.catalog import resolve_inference, resolve_predictor
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.posterior.recalibration import TABLES, Recalibration
@@ -41,6 +42,7 @@ SHIPPED = {
     "svi": ("svi", "tcvae", "none", 40),
     "svi-deepfilternet": ("svi", "tcvae", "deepfilternet", 40),
     "svi-predictor": ("svi", "tcvae", "predictor", 40),
+    "svi-both": ("svi", "tcvae", COMBINED, 40),
     "guided-latent-diffusion": ("guided", "latent-diffusion", "none", 20),
     "guided-score": ("guided", "score", "none", 20),
 }

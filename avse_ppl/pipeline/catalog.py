@@ -14,7 +14,7 @@ from avse_ppl.inference.base import InferenceMethod, Progress
 from avse_ppl.inference.mcmc.hmc import HamiltonianMonteCarlo
 from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
-from avse_ppl.models.predictors.adapters import NO_PREDICTOR, PREDICTORS
+from avse_ppl.models.predictors.adapters import COMBINED, NO_PREDICTOR, PREDICTORS
 from avse_ppl.models.predictors.adapters import resolve_predictor as load_predictor
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
@@ -24,7 +24,7 @@ from avse_ppl.models.visual.reliability import RELIABILITIES
 from avse_ppl.utils.imports import import_function
 
 DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
-DEFAULT_PREDICTORS = ("deepfilternet",)  # the first that is installed
+DEFAULT_PREDICTORS = (COMBINED,)  # the first that is installed
 NOISE_MODELS: Mapping[str, str] = MappingProxyType(
     {name: entry.description for name, entry in MODELS.items()}
 )

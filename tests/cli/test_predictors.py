@@ -19,29 +19,35 @@ from avse_ppl import Posterior, Stft
 from avse_ppl.cli.commands import predictors as command
 from avse_ppl.data import mix
 from avse_ppl.data.readers import CORPORA, NOISE_LICENCES
-from avse_ppl.models.predictors.adapters import PREDICTORS, resolve_predictor
+from avse_ppl.models.predictors.adapters import (
+    PREDICTORS,
+    resolve_predictor,
+    unwrap_combination,
+)
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.signal.audio import load_audio
+from avse_ppl.training.datasets import speech_crops
 from avse_ppl.training.datasets.predicted_mixtures import (
     PredictedMixture,
     make_case,
     measure_coverage,
     measure_rms,
 )
-from avse_ppl.training.phases import error_law
+from avse_ppl.training.phases import combination, error_law
 from avse_ppl.utils.files import lock_folder
 from tests.helpers import BUNDLED, RATE_HZ, error_of, run_cli
 
 ENHANCER = """
 import os
+import pathlib
 import numpy as np
 
 def denoise(wave, sample_rate_hz):
     print("noise on stdout")
     with open("calls.txt", "a") as file:
         file.write(f"{np.sqrt(np.mean(np.square(wave)))}\\n")
-    calls = len(open("calls.txt").readlines())
+    calls = len(pathlib.Path("calls.txt").read_text().splitlines())
     if os.environ.get("STOP_AT") == str(calls):
         raise KeyboardInterrupt
     if str(calls) in os.environ.get("FAIL_AT", "").split(","):
@@ -166,6 +172,40 @@ def test_predictions_that_fail_are_left_out_unless_many_do(here: Path) -> None:
         Path("calls.txt").unlink()
         result = fit("--no-resume", FAIL_AT=failing)
         assert result.exit_code == 2 and "returned shape (3,)" in result.stderr
+
+
+def test_predictors_are_combined_on_the_development_split(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        combination, "fit_combination", partial(combination.fit_combination, steps=3)
+    )
+    name = "fitted_enhancer:denoise+fitted_enhancer:halve"
+    halve = "\ndef halve(wave, rate_hz):\n    return 0.5 * wave\n"
+    Path("fitted_enhancer.py").write_text(ENHANCER + halve)
+    split = []
+    monkeypatch.setattr(
+        speech_crops.MixtureCrops, "__init__",
+        lambda self, cache, which, *rest, plain=speech_crops.MixtureCrops.__init__: (
+            split.append(which), plain(self, cache, which, *rest))[1],
+    )  # fmt: skip
+    arguments = ("predictors", "fit", name, *CORPUS, "-o", "both", "--mixtures", 10)
+    result = run_cli(*arguments)
+    assert result.exit_code == 0, (result.stderr, result.exception)
+    assert split == ["dev"]
+    assert "of the development split" in Path("both/README.md").read_text()
+    assert sorted(os.listdir("both/pairs")) == ["0", "1"] and count_calls() == 10
+    found = resolve_predictor("both")
+    assert isinstance(found, Predictor) and found.law.fitted
+    combined = unwrap_combination(found)
+    assert combined is not None and combined.combination.fitted
+    wave = 0.1 * np.random.default_rng(1).standard_normal(3000).astype("float32")
+    assert not np.allclose(found.enhance(wave, RATE_HZ), 0.7 * wave, atol=1e-4)  # no plain mean
+    assert (
+        run_cli(*arguments).exit_code == 0 and count_calls() == 10 + 1
+    )  # nothing but the call above
+    Path("fitted_enhancer.py").write_text(ENHANCER + halve + "\n")  # another version of both
+    assert run_cli(*arguments).exit_code == 0 and count_calls() == 21
 
 
 def test_a_description_is_found_from_any_folder(

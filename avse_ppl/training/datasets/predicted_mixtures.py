@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +12,12 @@ import torch
 
 from avse_ppl.data.array_files import read_npz
 from avse_ppl.models.predictors.checks import PredictorError, check_prediction
+from avse_ppl.models.predictors.combination import Combination
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.speech_crops import Crop, MixtureCrops
+from avse_ppl.training.phases.combination import CombinationCase
 from avse_ppl.training.phases.error_law import Case
 from avse_ppl.utils.files import atomic_path
 
@@ -156,6 +158,48 @@ def make_case(one: PredictedMixture, stft: Stft) -> Case:
         for wave in (one.predicted, one.speech)
     )
     return mixture, predicted, speech
+
+
+def combine_predictions(
+    rows: Sequence[Sequence[PredictedMixture]], stft: Stft
+) -> tuple[list[CombinationCase], Callable[[Combination], list[PredictedMixture]]]:
+    """Cases for `fit_combination`, and what makes the mixtures of the combined predictions.
+
+    Parameters
+    ----------
+    rows
+        Of each predictor, the same mixtures; those that one of them lacks are left out.
+    stft
+        Front end of the combination.
+
+    Examples
+    --------
+    >>> wave = np.random.default_rng(0).normal(size=2000).astype("float32")
+    >>> rows = [[PredictedMixture(wave, gain * wave, wave)] for gain in (0.4, 0.6)]
+    >>> cases, finish = combine_predictions(rows, Stft())
+    >>> combined = finish(Combination(2))[0].predicted
+    >>> bool(np.allclose(combined, 0.5 * wave, atol=1e-5))
+    True
+    """
+    tables = [{one.mixture.tobytes(): one for one in row} for row in rows]
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
+    cases = []
+    for key in shared:
+        each = [make_case(table[key], stft) for table in tables]
+        cases.append(CombinationCase(each[0][0], tuple(case[1] for case in each), each[0][2]))
+
+    def finish(weights: Combination) -> list[PredictedMixture]:
+        found = []
+        for key, case in zip(shared, cases, strict=True):
+            one = tables[0][key]
+            with torch.no_grad():
+                combined = weights(case.mixture, case.predictions)
+            combined = combined * case.mixture.scale[:, None, None]
+            wave = stft.inverse(combined[0], len(one.mixture)).numpy()
+            found.append(one._replace(predicted=wave))
+        return found
+
+    return cases, finish
 
 
 def measure_coverage(law: ErrorLaw, cases: list[Case], level: float = 0.9) -> float:

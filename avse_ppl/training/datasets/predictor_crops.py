@@ -17,6 +17,7 @@ from avse_ppl.training.rooms import add_room
 # Shares of the crops.
 _ROOM, _NOISE_ROOM, _EQUALISED = 0.35, 0.2, 0.35
 _BABBLE, _COLOURED, _BURSTS, _ADDED_FLOOR = 0.22, 0.07, 0.05, 0.15
+_RUMBLE, _HUM, _NARROW_BAND = 0.12, 0.15, 0.12
 _BAND_LIMITED, _TELEPHONE, _CLIPPED = 0.1, 0.04, 0.04
 _NO_SPEECH, _NO_NOISE = 0.03, 0.03
 _TALKERS = (2, 8)
@@ -27,9 +28,9 @@ class PredictorCrops(MixtureCrops):
 
     Speech: rooms, equalisers. Noise: clips of the noise corpora, alone or in pairs, through rooms;
     babble of two to eight talkers; coloured noise that comes and goes; bursts that die away; a
-    floor of another noise underneath. Both: the band of a telephone or a cheap microphone,
-    companding, clipping; what these do to the speech counts as noise. Crops of the development
-    split are plain mixtures.
+    floor of another noise underneath; rumble, hum and narrow bands on top. Both: the band of a
+    telephone or a cheap microphone, companding, clipping; what these do to the speech counts as
+    noise. Crops of the development split are plain mixtures.
 
     Parameters
     ----------
@@ -86,6 +87,18 @@ class PredictorCrops(MixtureCrops):
         if rng.random() < _ADDED_FLOOR:
             floor = draw_coloured_noise(self.crop, rng) * np.float32(10 ** rng.uniform(-1.5, -0.25))
             noise = scale_to_unit_power(noise) + floor
+
+        # What is narrow in frequency may hold most of the power, and says little of the level of
+        # the speech. Clips of noise have none of it below 70 Hz, where caches are filtered.
+        narrow = (
+            (_RUMBLE, draw_rumble),
+            (_HUM, draw_hum),
+            (_NARROW_BAND, draw_narrow_band),
+        )
+        for share, draw in narrow:
+            if rng.random() < share:
+                added = draw(self.crop, self.rate_hz, rng) * np.float32(10 ** rng.uniform(-1, 0.75))
+                noise = scale_to_unit_power(noise) + added
         return noise
 
     def draw_babble(self, rng: np.random.Generator) -> np.ndarray:
@@ -137,6 +150,56 @@ def draw_bursts(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndar
             burst = burst * 0.3 + decay * np.sin(pitch * np.arange(length))
         total[begin : begin + length] += burst * 10 ** (rng.uniform(-15.0, 0.0) / 20)
     return scale_to_unit_power(equalise(total, rng, 6.0))
+
+
+def draw_rumble(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw noise of the lowest frequencies, as of wind, traffic, or a microphone that is touched.
+
+    Examples
+    --------
+    >>> draw_rumble(512, 16000, np.random.default_rng(0)).shape
+    (512,)
+    """
+    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
+    freq_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
+    corner_hz, order = 10 ** rng.uniform(0.8, 2.2), rng.uniform(2.0, 5.0)
+    spectrum = spectrum / (1.0 + (freq_hz / corner_hz) ** order)
+    return scale_to_unit_power(np.fft.irfft(spectrum, samples).astype(np.float32))
+
+
+def draw_hum(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw the harmonics of a hum, as of the mains, a fan or a motor, steady or drifting.
+
+    Examples
+    --------
+    >>> draw_hum(512, 16000, np.random.default_rng(0)).shape
+    (512,)
+    """
+    pitch_hz = rng.choice([50.0, 60.0, 10 ** rng.uniform(1.5, 2.7)])
+    drift = np.cumsum(rng.standard_normal(8)) * rng.choice([0.0, 0.003, 0.02])
+    place = np.linspace(0.0, 7.0, samples)
+    turns = np.cumsum(pitch_hz * (1.0 + np.interp(place, np.arange(8), drift))) / rate_hz
+    tilt, total = rng.uniform(0.3, 2.0), np.zeros(samples)
+    for k in range(1, int(min(24, 0.45 * rate_hz / pitch_hz)) + 1):
+        gain = k**-tilt * 10 ** (8.0 * rng.standard_normal() / 20)
+        total += gain * np.sin(2 * np.pi * (k * turns + rng.random()))
+    return scale_to_unit_power(total.astype(np.float32))
+
+
+def draw_narrow_band(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw noise of one narrow band anywhere, from a whistle to a hiss.
+
+    Examples
+    --------
+    >>> draw_narrow_band(512, 16000, np.random.default_rng(0)).shape
+    (512,)
+    """
+    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
+    freq_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
+    centre_hz = 10 ** rng.uniform(2.0, np.log10(0.5 * rate_hz))
+    width_hz = max(10 ** rng.uniform(0.5, 2.8), rate_hz / samples)
+    spectrum = spectrum * np.exp(-0.5 * ((freq_hz - centre_hz) / width_hz) ** 2)
+    return scale_to_unit_power(np.fft.irfft(spectrum, samples).astype(np.float32))
 
 
 def limit_band(

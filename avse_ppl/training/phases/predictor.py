@@ -21,6 +21,7 @@ from avse_ppl.training.run import SPLITS, Run, TrainingData
 PREDICTOR_STFT = Stft(512, 256)  # half the window of the priors: a frame of 32 ms
 ROOMS = 400
 _COMPRESSION = 0.3
+_LEVEL_SD_DB = 4.0
 
 
 def train_predictor(
@@ -106,8 +107,8 @@ class PredictorTraining(Objective):
         speech, noise = batch.unbind(1)
         mixture = self.stft.forward(speech + noise)
         gain = compute_power(mixture).mean((-2, -1), keepdim=True).sqrt()  # as for inference
-        if causal:  # which has to guess the level
-            gain = gain * 10 ** (torch.randn_like(gain) * 4.0 / 20)
+        if self.training:  # a stream has to guess the level, and a narrow band may hold most of it
+            gain = gain * 10 ** (torch.randn_like(gain) * _LEVEL_SD_DB / 20)
         truth = self.stft.forward(speech) / gain
         found = self.network(mixture / gain, causal, **given)
         estimate = found.speech
