@@ -321,6 +321,14 @@ class InferenceMethod(ABC):
         seed
             Of everything random: a whole number, or one for each recording.
 
+        Returns
+        -------
+        Posterior
+            Its ``warnings`` are about this run. Whether the models describe the recording, without
+            which its bands are far too narrow, is told by ``diagnose(posterior, scene)``;
+            `avse_ppl.enhance` and the command line ask that of each recording, as far as it is
+            cheap.
+
         Raises
         ------
         ValueError

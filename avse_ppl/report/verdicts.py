@@ -206,7 +206,7 @@ def judge_suitability(posterior: Posterior, figures: Mapping[str, Any]) -> list[
     scores = posterior.attrs.get("suitability") or figures
     if not isinstance(scores, Mapping) or not {ORDINARY, SI_SDR} <= scores.keys():
         return []
-    if scores is figures:  # diagnosis has put its doubts among the warnings
+    if ORDINARY in figures:  # diagnosis has put its doubts among the warnings
         doubts = []
     else:
         doubts = doubt_recording(scores, with_video=posterior.reliability is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from avse_ppl.evaluation.suitability.describe import find_pitch, measure_clippin
 from avse_ppl.evaluation.suitability.judge import ORDINARY, REMARKS, SI_SDR, TABLE
 from avse_ppl.models.scene import Scene
 from avse_ppl.pipeline.catalog import resolve_noise, resolve_speech
+from avse_ppl.report.verdicts import judge_recording
 from avse_ppl.signal.audio import load_audio
 from tests.helpers import BUNDLED, RATE_HZ
 
@@ -78,6 +80,19 @@ def test_diagnose_does_not_pass_white_noise_and_passes_speech_in_rain(found):
     speech = diagnose(found["ordinary, rain"].posterior, scene, device="cpu")
     assert speech.passed[0], speech.warnings
     assert speech.figures[0][ORDINARY] > 0.5 and "misfit_law" in speech.figures[0]
+
+
+def test_diagnose_needs_no_scene_to_say_what_the_command_line_says(found):
+    one = found["no speech"].posterior
+    bare = replace(one, attrs={k: v for k, v in one.attrs.items() if k != "suitability"})
+    for posterior in (one, bare):  # of enhance, and as an inference method returns it
+        assert REMARKS["no speech"] not in posterior.warnings
+        diagnostics = diagnose(posterior)
+        assert REMARKS["no speech"] in diagnostics.warnings[0]
+        texts = [verdict.text for verdict in judge_recording(posterior, diagnostics, 0)]
+        assert texts.count(REMARKS["no speech"]) == 1
+    unknown = replace(bare, attrs={**bare.attrs, "speech": "gaussian"})
+    assert REMARKS["no speech"] not in diagnose(unknown).warnings[0]
 
 
 # --- when it is judged ---------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from avse_ppl.inference.vi.khat import K_HAT_LIMIT, describe_k_hat
 from avse_ppl.models.handlers import serialise
 from avse_ppl.models.predictors.predictor import condition_on_predictor
 from avse_ppl.models.scene import Scene
+from avse_ppl.models.speech.load import pretrained_names
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import Spectrogram
 from avse_ppl.utils.tables import format_facts, format_facts_html
@@ -101,9 +102,10 @@ def diagnose(
     Checked are the end of the trace of an iterative method, Pareto k-hat where the method computed
     it, and for draws from chains R-hat, effective sample sizes, divergences and energy (of log
     powers of speech and noise, which are identified, and not of the latents behind them; without
-    the scene, as far as the method has kept them). With the scene, the posterior predictive checks
-    of the mixture as well, and for learned speech priors whether it is one talker in noise. What
-    the method itself warned of is repeated.
+    the scene, as far as the method has kept them); and for learned speech priors whether it is one
+    talker in noise. With the scene, the posterior predictive checks of the mixture as well. What
+    the method itself warned of is repeated: it knows of its own run only, and a posterior that has
+    converged is far too sure where the noise model does not describe the noise.
 
     Parameters
     ----------
@@ -167,10 +169,11 @@ def diagnose(
 
     # Is it a recording of one talker in noise? No predictive check sees that: noise alone is
     # described by the noise model, two talkers by a speech prior that bends to both.
-    if scene is not None:
+    if scene is not None or posterior.attrs.get("speech") in pretrained_names():
+        seen = video is not None or posterior.reliability is not None
         for row in rows:
-            scores = score_suitability(posterior, row, scene.speech)
-            texts[row] += doubt_recording(scores, with_video=video is not None)
+            scores = score_suitability(posterior, row, None if scene is None else scene.speech)
+            texts[row] += doubt_recording(scores, with_video=seen)
             if scores is not None:
                 figures[row] |= {ORDINARY: scores[ORDINARY], SI_SDR: scores[SI_SDR]}
 

@@ -237,18 +237,20 @@ class HamiltonianMonteCarlo(InferenceMethod):
             if ended is not None:
                 raise ended
 
-    def announce_time(self, clock: RunClock, gradient_s: float, setup: ChainSetup) -> None:
+    def announce_time(
+        self, clock: RunClock, gradient_s: float, setup: ChainSetup, compile_s: float = 0.0
+    ) -> None:
         """Say how long the run takes, if that may be long, by the time of a gradient of all chains.
 
         Trajectories have an eighth of the gradient steps that they may have, or all of them: with
         a learned prior on a recording, nearly all. The upper end is meant to hold: all of them, at
-        twice the time of a gradient.
+        twice the time of a gradient, and ``compile_s`` seconds before the first.
         """
         draws, steps = self.warmup + self.draws, self.most_steps
         least_s = draws * gradient_s * max(1, steps // 8)
         most_s = _SLOWER * draws * gradient_s * steps
         latents = sum(site.shape.numel() for site in setup.density.sites)
-        span = f"{format_duration(least_s)} to {format_duration(most_s, at_most=True)}"
+        span = f"{format_duration(least_s)} to {format_duration(compile_s + most_s, at_most=True)}"
         clock.announce(
             most_s,
             f"{self.full_name} of {latents} latents takes about {span}: "

@@ -21,8 +21,7 @@ from avse_ppl.inference.mcmc.metric import Layout, Metric, fisher_metric, to_lat
 BLOCK = 25  # draws between looks at the keyboard
 _KEPT = 4  # compiled samplers
 FIRST_STEP = 0.1  # in whitened coordinates; the warm-up adapts it
-# One core of a CPU for each program. With its own threads, XLA now and then waits for itself
-# without end (as others have found, too: its pool of threads is entered again from one of them).
+# One core of a CPU for each program; see also ``PJRT_NPROC`` in `jax_log_density`.
 _jit = partial(jax.jit, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,11 @@ from avse_ppl.models.handlers import LIKELIHOOD
 from avse_ppl.models.protocols import name_of
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.signal.stft import Frames
+
+# A pool of one thread for what XLA runs inside a program: LAPACK on batches waits for other threads
+# of the pool that it runs in, so that as many of them at once as there are threads wait without
+# end. Read when JAX is first used; chains still run side by side.
+os.environ.setdefault("PJRT_NPROC", "1")
 
 Latents = dict[str, jax.Array]
 _TOLERANCE = 1e-3  # of the log density, between torch and JAX in single precision

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from avse_ppl.inference.mcmc.jax_chains import ChainDraws, JaxChains
 
 _STATES = 128  # that a metric is averaged over
+_COMPILE_S = 30.0  # for sampler and metric; 15 s of one core of a CPU with the default scene
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ class NumPyroNUTS(HamiltonianMonteCarlo):
         longest = max(setups, key=lambda setup: setup.gradient_s)
         if len(setups) * rounds * draws * most * longest.gradient_s > LONG_RUN_S:
             seconds = time_gradient(longest.density, longest.location, self.tempering)
-            self.announce_time(clock, len(setups) * rounds * seconds, longest)
+            self.announce_time(clock, len(setups) * rounds * seconds, longest, _COMPILE_S)
 
     def sample_recording(
         self,

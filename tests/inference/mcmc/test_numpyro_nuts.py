@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -186,6 +189,35 @@ def test_it_runs_every_noise_model_and_every_prior(noise, prior):
     np.testing.assert_array_equal(again.speech, batch.speech)
     alone = QUICK(scene, mixtures[1], seed=1)
     np.testing.assert_allclose(alone.mean[0], batch.mean[1], atol=1e-4)
+
+
+def test_xla_runs_its_parts_of_a_program_on_one_thread():
+    # More wait for each other without end, on two cores in three of three runs of the next test.
+    code = (
+        "import avse_ppl.inference.mcmc.jax_log_density, jax, os; jax.numpy.ones(1); "
+        "print(os.environ['PJRT_NPROC'])"
+    )
+    for given, found in ((None, "1"), ("3", "3")):  # what a user asks for is kept
+        env = {name: text for name, text in os.environ.items() if name != "PJRT_NPROC"}
+        env |= {} if given is None else {"PJRT_NPROC": given}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == found
+
+
+@pytest.mark.slow
+def test_chains_come_to_an_end():
+    code = (
+        "import numpy; from avse_ppl import NMF, NumPyroNUTS, Scene, load_speech\n"
+        "wave = numpy.random.default_rng(0).normal(size=16000).astype('float32')\n"
+        "method = NumPyroNUTS(draws=25, warmup=25, chains=2, metrics=1, waveforms=False)\n"
+        "print(method(Scene(load_speech('tcvae'), NMF(4)), wave, seed=0).attrs['gradients'])"
+    )
+    # Programs as users have them, compiled well and not soon.
+    env = {name: text for name, text in os.environ.items() if name != "XLA_FLAGS"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=900)
+    assert int(done.stdout) > 100
 
 
 # --- its metric ----------------------------------------------------------------------------------
