@@ -21,7 +21,9 @@ from avse_ppl.models.protocols import HasMStep
 from avse_ppl.utils.run_time import RunClock, TimeLimitReached
 
 _WINDOW = 25  # steps between looks at convergence
-_SETTLING = 40  # steps in which the learning rate falls to nothing, of those that there are
+_SETTLING = (
+    40  # steps in which the learning rate falls to nothing, if there are three times as many
+)
 _BETAS = (0.5, 0.9)  # short memories: a start near the optimum leaves few steps to average over
 _SECOND_FIT = 4  # steps after which the initial speech is much improved
 _FINITE = 0.7  # share of the draws
@@ -40,6 +42,7 @@ class OptimizerSettings(NamedTuple):
     noise_updates: int = 0
     progress: Callable[[int, int], None] = RunClock()
     extension: float = 0.0
+    settling: int = _SETTLING
 
 
 class ElboTrace(NamedTuple):
@@ -77,12 +80,15 @@ class Schedule:
         go on searching, ``(recording,)``; None never stops early.
     longest
         Steps at most, of recordings that search on; by default no more than ``steps``.
+    settling
+        Steps in which the rate falls, a third of ``steps`` at most.
     """
 
     def __init__(
-        self, recordings: int, steps: int, tolerance: Tensor | None, longest: int | None = None
-    ) -> None:
-        self.settling = min(_SETTLING, max(1, steps // 3))
+        self, recordings: int, steps: int, tolerance: Tensor | None, longest: int | None = None,
+        settling: int = _SETTLING,
+    ) -> None:  # fmt: skip
+        self.settling = min(settling, max(1, steps // 3))
         self.tolerance, self.steps, self.longest = tolerance, steps, longest or steps
         self.begin = torch.full((recordings,), steps - self.settling)  # of settling
         self.converged = torch.zeros(recordings, dtype=torch.bool)
@@ -159,7 +165,7 @@ def maximise_elbo(
     tolerance = None
     if settings.tolerance > 0:
         tolerance = settings.tolerance * settings.tempering * bins
-    schedule = Schedule(recordings, settings.steps, tolerance, longest)
+    schedule = Schedule(recordings, settings.steps, tolerance, longest, settings.settling)
     damping = guide.location.new_ones(recordings)
     states: dict[int, Tensor] = {}  # of the random streams of those that are done
     trace: list[Tensor] = []

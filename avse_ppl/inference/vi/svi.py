@@ -57,8 +57,7 @@ class SVI(InferenceMethod):
     steps
         At most this many gradient steps, where the bound does not rise noticeably at their end.
     learning_rate
-        Adam's while a recording searches; it falls to 0 along half a cosine over the last 40 steps,
-        or the last third of a run of under 120.
+        Adam's while a recording searches; it falls to 0 along half a cosine as it settles.
     guide
         ``"mean-field"``; ``"structured"``, in which each latent with a value for each frame is a
         chain over time; or ``"low-rank"``, with a few directions common to all latents.
@@ -79,6 +78,9 @@ class SVI(InferenceMethod):
     extension
         Further steps of a recording that would be warned of, as a share of ``steps``: 25 at a time,
         until it would not be. Clean recordings take them, of which the noise is far below speech.
+    settling
+        Last steps of a recording, in which its learning rate falls; a third of ``steps`` at most.
+        Standard deviations of a guide with correlations take more of them to be right than means.
     tempering
         Power w of the likelihood, flagged in ``posterior.kind``. STFT frames overlap, so that each
         sample of a recording is counted ``n_fft / hop`` times; ``w = hop / n_fft``, a quarter,
@@ -120,6 +122,7 @@ class SVI(InferenceMethod):
     k_hat_draws: int = 50
     tolerance: float = 1e-4
     extension: float = 0.5
+    settling: int = 40
 
     name: ClassVar[str] = "svi"
     faster: ClassVar[str] = (
@@ -130,6 +133,7 @@ class SVI(InferenceMethod):
         super().__post_init__()
         check_count("steps", self.steps)
         check_count("rank", self.rank)
+        check_count("settling", self.settling)
         check_count("noise_updates", self.noise_updates, minimum=0)
         check_guide(self.guide)
         if self.k_hat_draws != 0 or isinstance(self.k_hat_draws, bool):
@@ -218,6 +222,6 @@ class SVI(InferenceMethod):
         updates = self.noise_updates if isinstance(density.scene.speech, HasEncoder) else 0
         settings = OptimizerSettings(
             self.steps, self.learning_rate, self.tempering, self.tolerance, updates,
-            clock or RunClock(), self.extension,
+            clock or RunClock(), self.extension, self.settling,
         )  # fmt: skip
         return guide, maximise_elbo(density, guide, streams, settings)

@@ -59,6 +59,11 @@ def test_the_rate_is_whole_until_the_last_steps_and_falls_to_nothing():
     assert (np.diff(rates[160:]) < 0).all()
     assert 0.0 < rates[-1] < 0.001
     assert schedule.shares(200) == 0.0
+    longer = Schedule(1, 200, None, settling=60)
+    assert longer.shares(139) == 1.0 > longer.shares(140) and longer.shares(199) > 0.0
+    assert Schedule(1, 200, None, settling=90).settling == 66
+    found = replace(FAST, steps=60, settling=15, draws=2, waveforms=False)(SCENE, waves(1), seed=0)
+    assert found.attrs["settling"] == 15
 
 
 def test_a_recording_settles_when_its_own_bound_is_level():
