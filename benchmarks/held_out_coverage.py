@@ -26,7 +26,7 @@ from varied_mixtures import (
 from avse_ppl import NMF, Scene, load_speech
 from avse_ppl.evaluation.calibration import Coverage, coverage
 from avse_ppl.evaluation.calibration.fit_recalibration import fit_recalibration
-from avse_ppl.models.predictors.adapters import COMBINED
+from avse_ppl.models.predictors.adapters import COMBINED, JOINED
 from avse_ppl.pipeline.catalog import resolve_inference, resolve_predictor
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.posterior.recalibration import TABLES, Recalibration
@@ -98,7 +98,9 @@ def infer(
 def ship(name: str) -> None:
     """Fit one of the tables of the library and save it."""
     *parts, per_corpus = SHIPPED[name]
-    make = make_held_out_mixtures if "predictor" in parts else make_varied_mixtures
+    *_, predictor = parts
+    trained = "predictor" in str(predictor).split(JOINED)  # it has heard the varied ones
+    make = make_held_out_mixtures if trained else make_varied_mixtures
     cases = infer(make(SHARED / "data", per_corpus), *parts)
     print(fit(cases).save(TABLES / f"{name}.json"))
 

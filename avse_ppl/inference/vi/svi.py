@@ -77,7 +77,8 @@ class SVI(InferenceMethod):
         by less than this many nats a bin, times the tempering. 0 never stops early.
     extension
         Further steps of a recording that would be warned of, as a share of ``steps``: 25 at a time,
-        until it would not be. Clean recordings take them, of which the noise is far below speech.
+        until it would not be. Clean recordings take half as many, of which the noise is far below
+        speech; a prior that knows little of speech takes noise for it, the longer the more.
     settling
         Last steps of a recording, in which its learning rate falls; a third of ``steps`` at most.
         Standard deviations of a guide with correlations take more of them to be right than means.
@@ -121,7 +122,7 @@ class SVI(InferenceMethod):
     moment_draws: int | None = 20
     k_hat_draws: int = 50
     tolerance: float = 1e-4
-    extension: float = 0.5
+    extension: float = 0.0
     settling: int = 40
 
     name: ClassVar[str] = "svi"
