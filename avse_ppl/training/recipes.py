@@ -112,7 +112,8 @@ class AVPredictorRecipe(PredictorRecipe):
     babble
         Share of the mixtures whose noise is other people talking, beyond those of `PredictorCrops`.
     video_dropout
-        Share of the crops that lose their lips for a stretch, and of those whose lips are doubted.
+        Share of the crops whose lips are disturbed visibly, and of those whose lips are late or
+        another's.
     audio_dropout
         Share of the crops of which a stretch is left to the lips alone.
 
