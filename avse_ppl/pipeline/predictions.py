@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from avse_ppl.inference.prediction_check import leave_out_useless
+from avse_ppl.models.predictors.adapters import unwrap_combination
 from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError
 from avse_ppl.models.predictors.predictor import condition_on_predictor, shares_visual_encoder
 from avse_ppl.models.protocols import name_of
@@ -164,8 +165,12 @@ def describe_span(chunk: Chunk, observations: Sequence[Observation], rate_hz: in
 
 
 def list_parts(predictor: Any) -> list[object]:
-    """Enhancer and error law of a predictor, which tell it from others."""
+    """Enhancer and error law of a predictor, which tell it from others; of several, of each."""
     if predictor is None:
         return []
+    combined = unwrap_combination(predictor)
+    if combined is not None:
+        parts = [own for part in combined.parts for own in list_parts(part)]
+        return [*parts, combined.combination, predictor.law]
     enhance = predictor.enhance
     return [enhance.enhance if isinstance(enhance, GuardedEnhancer) else enhance, predictor.law]

@@ -25,13 +25,15 @@ from avse_ppl.data import mix
 from avse_ppl.inference import prediction_check
 from avse_ppl.models.predictors import adapters, checks
 from avse_ppl.models.predictors.adapters import PredictorEntry
-from avse_ppl.models.predictors.checks import PredictorError, check_prediction
+from avse_ppl.models.predictors.checks import GuardedEnhancer, PredictorError, check_prediction
+from avse_ppl.models.predictors.combination import Combination, CombinedEnhancer
 from avse_ppl.models.predictors.predictor import Predictor, condition_on_predictor
 from avse_ppl.models.simulate import reference_scene
 from avse_ppl.pipeline import batching, catalog
 from avse_ppl.pipeline.enhance_files import enhance_files
 from avse_ppl.pipeline.jobs import plan_jobs
 from avse_ppl.pipeline.predictions import list_parts
+from avse_ppl.pipeline.resume_log import fingerprint_model
 from avse_ppl.signal.audio import load_audio, save_audio
 from tests.helpers import BUNDLED, RATE_HZ
 
@@ -359,7 +361,6 @@ def test_files_are_made_anew_with_another_predictor(tmp_path: Path) -> None:
 
 def test_laws_tell_predictors_apart() -> None:
     from avse_ppl.models.predictors.error_law import ErrorLaw
-    from avse_ppl.pipeline.resume_log import fingerprint_model
 
     class Law(ErrorLaw):
         def __init__(self, value: float) -> None:
@@ -371,3 +372,22 @@ def test_laws_tell_predictors_apart() -> None:
     assert prints[0][0] == prints[1][0]
     assert prints[0][1] != prints[1][1]
     assert list_parts(None) == []
+
+
+def test_a_combination_is_told_from_others_in_the_same_way_each_time() -> None:
+    def repeat(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        return samples
+
+    def combine(gain: float) -> Predictor:
+        parts = (Predictor(halve, name="halve"), Predictor(repeat, name="keep"))
+        weights = Combination(2, fitted=True)
+        with torch.no_grad():
+            for value in weights.parameters():
+                value.fill_(gain)
+        return Predictor(GuardedEnhancer(CombinedEnhancer(parts, weights), "halve+keep"))
+
+    prints = [
+        [fingerprint_model(part) for part in list_parts(combine(gain))] for gain in (0.1, 0.1, 0.2)
+    ]
+    assert prints[0] == prints[1] != prints[2]
+    assert len(prints[0]) == 6  # enhancer and law of two, the weights, the law of both
