@@ -16,6 +16,7 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.mcmc.chains import ChainRun
 from avse_ppl.inference.mcmc.pyro_kernels import HmcKernel, NutsKernel, Potential, run_chain
 from avse_ppl.models.simulate import reference_scene
+from avse_ppl.utils.plurals import name_count
 from tests.helpers import STFT
 
 SPEECH = GaussianSpeech(stft=STFT)
@@ -256,7 +257,8 @@ def test_an_interrupt_keeps_what_there_is(step, kept):
         return
     assert stopped.attrs["interrupted"] is True
     assert stopped.warnings[0] == (
-        f"interrupted: kept {draws} draws of {chains} chains, of 4 draws of 3 chains asked for"
+        f"interrupted: kept {name_count(draws, 'draw')} of {name_count(chains, 'chain')}, "
+        "of 4 draws of 3 chains asked for"
     )
     assert "interrupted" not in whole.attrs
 
