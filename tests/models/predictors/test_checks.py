@@ -87,3 +87,10 @@ def test_an_enhancer_may_change_what_it_is_given() -> None:
 def test_what_is_given_beside_the_waveform_is_handed_on() -> None:
     seen = GuardedEnhancer(lambda wave, rate_hz, visual: wave * visual, "mine")
     np.testing.assert_array_equal(seen(MIXTURE, RATE_HZ, visual=0.5), 0.5 * MIXTURE)
+
+
+def test_what_is_left_of_a_tone_is_no_delay() -> None:
+    time = 2 * np.pi * 2000.0 * np.arange(len(SPEECH)) / RATE_HZ
+    tone, rest = (SPEECH.std() * np.sin(time - phase) for phase in (0.0, np.pi))
+    answer = (SPEECH + 0.25 * rest).astype("float32")  # an eighth of the tone, turned round
+    check_prediction(answer, (SPEECH + 2.0 * tone).astype("float32"), "it", RATE_HZ)
