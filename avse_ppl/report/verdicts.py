@@ -72,7 +72,7 @@ def judge_recording(
     >>> import numpy as np
     >>> from avse_ppl import SVI, GaussianSpeech, Scene, diagnose, stationary
     >>> wave = np.random.default_rng(0).normal(size=9000).astype("float32")
-    >>> posterior = SVI(steps=80, draws=4)(Scene(GaussianSpeech(), stationary), wave, seed=0)
+    >>> posterior = SVI(steps=200, draws=4)(Scene(GaussianSpeech(), stationary), wave, seed=0)
     >>> verdicts = judge_recording(posterior, diagnose(posterior), 0)
     >>> [(verdict.name, verdict.status) for verdict in verdicts][:2]
     [('draws', 'failed'), ('convergence', 'passed')]
