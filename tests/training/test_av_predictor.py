@@ -277,11 +277,12 @@ def test_lips_that_make_it_worse_than_the_trunk_cost_more(recipe) -> None:
         own, other = (
             training.losses(batch._replace(own=one)) for one in (torch.ones(2), torch.zeros(2))
         )
-    plain = training.measure(
+    terms = training.measure(
         training.network.compare(*prepare(training, batch))[1],
         alike[:, 0],
         gain_of(training, batch),
-    )["loss"].mean()
+    )
+    plain = training.weigh(terms).mean()
     assert plain < own["loss"] < other["loss"]  # of those disturbed most
     assert own["gain_db"] <= 0.0 and other["harm_db"] == own["gain_db"]
 

@@ -13,10 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from avse_ppl.models.predictors.checks import GuardedEnhancer
-from avse_ppl.models.predictors.error_law import LAWS, make_features, smooth
+from avse_ppl.models.predictors.error_law import (
+    LAWS,
+    load_tensors,
+    make_features,
+    smooth,
+    write_files,
+)
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.signal.stft import Spectrogram, Stft
-from avse_ppl.utils.files import atomic_path, read_json
+from avse_ppl.utils.files import read_json
 
 JOINED = "+"  # between the names of the predictors that are combined
 _FLOOR = 1e-5  # of powers, where a mixture has a mean of 1
@@ -106,10 +112,7 @@ class Combination(nn.Module):
             "combination.safetensors": save(tensors),
             "combination.json": f"{json.dumps(text, indent=2)}\n".encode(),
         }
-        for name, content in files.items():
-            with atomic_path(folder / name) as temporary:
-                temporary.write_bytes(content)
-        return folder
+        return write_files(folder, files)
 
 
 @dataclass(frozen=True)
@@ -205,8 +208,6 @@ def load_combination(name: str | Path) -> Combination:
     ValueError
         If a file is damaged.
     """
-    from safetensors.torch import load
-
     folder = LAWS / str(name) if has_shipped_combination(str(name)) else Path(name)
     if not (folder / "combination.json").is_file():
         raise FileNotFoundError(
@@ -216,11 +217,12 @@ def load_combination(name: str | Path) -> Combination:
     config = read_json(folder / "combination.json", "combination of predictors of this library")
     try:
         found = Combination(int(config["predictors"]), bool(config["fitted"]))
-        found.load_state_dict(load((folder / "combination.safetensors").read_bytes()))
-    except Exception as error:  # a damaged file can raise nearly anything here
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{folder} holds no combination of predictors: {reason}") from None
-    return found.eval().requires_grad_(False)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{folder / 'combination.json'} is not of this library: {error!r}"
+        ) from None
+    load_tensors(found, folder / "combination.safetensors", "a combination of predictors")
+    return found
 
 
 def has_shipped_combination(name: str) -> bool:

@@ -91,10 +91,33 @@ class ErrorLaw(nn.Module):
             lines = [f"# Error law of {card.get('name', 'a predictor')}", ""]
             lines += [f"- **{key}**: {value}" for key, value in card.items()]
             files["README.md"] = ("\n".join(lines) + "\n").encode()
-        for name, content in files.items():
-            with atomic_path(folder / name) as temporary:
-                temporary.write_bytes(content)
-        return folder
+        return write_files(folder, files)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files into a folder, each at once."""
+    for name, content in files.items():
+        with atomic_path(folder / name) as temporary:
+            temporary.write_bytes(content)
+    return folder
+
+
+def load_tensors(module: nn.Module, file: Path, what: str) -> None:
+    """Load the state of a module from a file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or holds that of another module.
+    """
+    from safetensors.torch import load
+
+    try:
+        module.load_state_dict(load(file.read_bytes()))
+    except Exception as error:  # a damaged file can raise nearly anything here
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{file} is not {what}: {reason}") from None
+    module.eval().requires_grad_(False)
 
 
 def load_error_law(name: str | Path) -> ErrorLaw:
@@ -112,8 +135,6 @@ def load_error_law(name: str | Path) -> ErrorLaw:
     >>> load_error_law("deepfilternet").fitted
     True
     """
-    from safetensors.torch import load
-
     folder = LAWS / str(name) if (LAWS / str(name) / "law.json").is_file() else Path(name)
     if not (folder / "law.json").is_file():
         raise FileNotFoundError(
@@ -121,12 +142,8 @@ def load_error_law(name: str | Path) -> ErrorLaw:
         )
     config = read_json(folder / "law.json", "error law of this library")
     law = ErrorLaw(bool(config.get("fitted", False)))
-    try:
-        law.load_state_dict(load((folder / "law.safetensors").read_bytes()))
-    except Exception as error:  # a damaged file can raise nearly anything here
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{folder / 'law.safetensors'} is not an error law: {reason}") from None
-    return law.eval().requires_grad_(False)
+    load_tensors(law, folder / "law.safetensors", "an error law")
+    return law
 
 
 def has_shipped_law(name: str) -> bool:

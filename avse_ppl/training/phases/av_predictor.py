@@ -11,7 +11,7 @@ from torch import Tensor
 
 from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.lip_encoder import resample_features
-from avse_ppl.models.networks.tcn import Prediction, TcnNetwork
+from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.weights.io import (
     load_lip_encoder,
     load_network,
@@ -24,7 +24,7 @@ from avse_ppl.training.datasets.av_crops import MouthCrops
 from avse_ppl.training.datasets.av_predictor_crops import AVPredictorCrops, SeenMixture
 from avse_ppl.training.objective import freeze_except
 from avse_ppl.training.phases.audio_visual import compute_frame_times, copy_lips, name_lips
-from avse_ppl.training.phases.predictor import ROOMS, PredictorTraining, compress
+from avse_ppl.training.phases.predictor import ROOMS, PredictorTraining
 from avse_ppl.training.phases.vae import compute_power, load_crops
 from avse_ppl.training.recipes import AVPredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
@@ -209,11 +209,12 @@ class AVPredictorTraining(PredictorTraining):
         alone, seen = self.network.compare(mixture / gain, visual, heard)
         figures = [self.measure(found, speech, gain) for found in (alone, seen)]
         without, found = figures
-        worse = torch.relu(found["loss"] - without["loss"])
+        losses = [self.weigh(terms) for terms in figures]
+        worse = torch.relu(losses[1] - losses[0])
         change_db = found["si_sdr_db"] - without["si_sdr_db"]
         worse_db = torch.relu(-change_db)
         weight = torch.where(batch.own > 0.0, _OWN, 1.0)
-        loss = found["loss"] + weight * (_WORSE * worse + _WORSE_DB * worse_db)
+        loss = losses[1] + weight * (_WORSE * worse + _WORSE_DB * worse_db)
         means = {"loss": loss, "sdr_db": found["sdr_db"], "worse_db": worse_db}
         means = {key: value.mean() for key, value in means.items()}
         if self.training:
@@ -225,27 +226,8 @@ class AVPredictorTraining(PredictorTraining):
             "gain_db": (own * change_db).sum() / share[0],
             "harm_db": ((1.0 - own) * change_db).sum() / share[1],
             "trunk_sdr_db": without["sdr_db"].mean(),
-            "trunk_loss": without["loss"].mean(),
+            "trunk_loss": losses[0].mean(),
         }
-
-    def measure(self, found: Prediction, speech: Tensor, gain: Tensor) -> dict[str, Tensor]:
-        """Terms of `PredictorTraining` for each mixture, ``(crop,)``, and SI-SDR in dB."""
-        truth = self.stft.forward(speech) / gain
-        wave = self.stft.inverse(found.speech * gain, speech.shape[-1])
-        there = (speech.square().mean(-1) > 0).float()
-        small, small_truth = compress(found.speech), compress(truth)
-        off = compute_power(truth - found.speech.detach())
-        terms = {
-            "sdr_db": there * measure_sdr(speech, wave, 1e-3),
-            "magnitude": (small.abs() - small_truth.abs()).square().mean((1, 2)),
-            "both": compute_power(small - small_truth).mean((1, 2)),
-            "nll": (found.log_error + off * torch.exp(-found.log_error)).mean((1, 2)),
-        }
-        sdr, magnitude, both, nll = self.recipe.loss_weights
-        loss = magnitude * terms["magnitude"] + both * terms["both"] + nll * terms["nll"]
-        scale = (speech * wave).sum(-1) / speech.square().sum(-1).clamp_min(1e-8)
-        aligned = there * measure_sdr(scale[:, None] * speech, wave, 1e-3)
-        return {**terms, "loss": loss - sdr * terms["sdr_db"], "si_sdr_db": aligned}
 
     def draw_heard(self, crops: int, time: int) -> Tensor:
         """Frames that the lips are joined to what is heard in, ``(crop, time)``."""
@@ -253,18 +235,6 @@ class AVPredictorTraining(PredictorTraining):
         place = torch.linspace(0.0, 1.0, time, device=self.device)
         lost = (place > draws[1]) & (place < draws[1] + 0.5 * draws[2])
         return 1.0 - (lost & (draws[0] < self.audio_dropout)).float()
-
-
-def measure_sdr(speech: Tensor, wave: Tensor, floor: float) -> Tensor:
-    """Signal-to-distortion ratio of waves ``(crop, sample)``, dB, up to that of the floor.
-
-    Examples
-    --------
-    >>> measure_sdr(torch.ones(1, 100), 1.1 * torch.ones(1, 100), 0.0).round()
-    tensor([20.])
-    """
-    energy, error = speech.square().sum(-1), (speech - wave).square().sum(-1)
-    return 10 * torch.log10((energy + 1e-8) / (error + floor * energy + 1e-8))
 
 
 def align_lips(batch: SeenMixture, times: Tensor, noisy: bool = False) -> Tensor:

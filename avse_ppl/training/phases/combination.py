@@ -15,6 +15,7 @@ from avse_ppl.models.predictors.combination import (
     measure_power,
 )
 from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.training.descent import descend
 from avse_ppl.training.phases.predictor import compress
 
 _STEPS, _CASES, _FRAMES = 1000, 4, 96
@@ -75,9 +76,8 @@ def fit_combination(
     sampled = torch.cat([one.flatten(0, 2)[::_SAMPLED] for one in features]).float()
     found.centre.copy_(sampled.mean(0))
     found.spread.copy_(sampled.std(0) + 1e-3)
-    optimiser = torch.optim.Adam(found.parameters(), _LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for step in range(steps):
+
+    def measure_step() -> Tensor:
         loss = torch.zeros(())
         for index in rng.integers(0, len(cases), _CASES):
             mixture, predictions, speech = cases[index]
@@ -89,13 +89,9 @@ def fit_combination(
                 [one[..., part] for one in predictions],
             )
             loss = loss + measure_loss(combined, speech[..., part]) / _CASES
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(found.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if progress is not None:
-            progress(step + 1, steps)
+        return loss
+
+    descend(found, measure_step, steps, _LEARNING_RATE, progress)
     return found.eval().requires_grad_(False)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from avse_ppl.models.predictors.error_law import ErrorLaw, compute_base, make_features
 from avse_ppl.signal.stft import Spectrogram
+from avse_ppl.training.descent import descend
 
 _STEPS, _CASES, _FRAMES = 600, 4, 64
 _LEARNING_RATE = 5e-3
@@ -60,9 +61,8 @@ def fit_error_law(
     sampled = [make_features(m.values, p, m.stft).flatten(0, 2)[::_SAMPLED] for m, p, _ in cases]
     law.centre.copy_(torch.cat(sampled).mean(0))
     law.spread.copy_(torch.cat(sampled).std(0) + 1e-3)
-    optimiser = torch.optim.Adam(law.parameters(), _LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for step in range(steps):
+
+    def measure_step() -> Tensor:
         loss = torch.zeros(())
         for index in rng.integers(0, len(cases), _CASES):
             mixture, predicted, speech = cases[index]
@@ -79,13 +79,9 @@ def fit_error_law(
             above = int(_LOWEST_HZ * mixture.stft.n_fft / mixture.stft.sample_rate_hz) + 1
             terms = log_error + (squared + 1e-7) * torch.exp(-log_error)
             loss = loss + terms[:, above:].mean() / _CASES
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(law.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if progress is not None:
-            progress(step + 1, steps)
+        return loss
+
+    descend(law, measure_step, steps, _LEARNING_RATE, progress)
     return law.eval().requires_grad_(False)
 
 

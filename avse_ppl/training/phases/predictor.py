@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from avse_ppl.models.networks.tcn import Prediction
 from avse_ppl.models.weights.io import NETWORKS, save_weights
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.predictor_crops import PredictorCrops
@@ -109,36 +110,52 @@ class PredictorTraining(Objective):
         gain = compute_power(mixture).mean((-2, -1), keepdim=True).sqrt()  # as for inference
         if self.training:  # a stream has to guess the level, and a narrow band may hold most of it
             gain = gain * 10 ** (torch.randn_like(gain) * _LEVEL_SD_DB / 20)
-        truth = self.stft.forward(speech) / gain
         found = self.network(mixture / gain, causal, **given)
-        estimate = found.speech
+        terms = self.measure(found, speech, gain)
+        means = {key: terms[key].mean() for key in ("magnitude", "both", "nll")}
+        there = (speech.square().mean(-1) > 0).sum().clamp_min(1)
+        means["sdr_db"] = terms["sdr_db"].sum() / there
+        return {"loss": self.weigh(means), **means}
 
-        # Signal-to-distortion ratio, up to 30 dB.
-        there = speech.square().mean(-1) > 0
-        wave = self.stft.inverse(estimate * gain, speech.shape[-1])
-        energy = speech.square().sum(-1)
-        error = (speech - wave).square().sum(-1)
-        sdr_db = 10 * torch.log10((energy + 1e-8) / (error + 1e-3 * energy + 1e-8))
-        sdr_db = (sdr_db * there).sum() / there.sum().clamp_min(1)
-
-        # Compressed spectra.
-        small, small_truth = compress(estimate), compress(truth)
-        magnitude = (small.abs() - small_truth.abs()).square().mean()
+    def measure(self, found: Prediction, speech: Tensor, gain: Tensor) -> dict[str, Tensor]:
+        """Terms of the loss for each mixture, ``(crop,)``, and SI-SDR; 0 dB without speech."""
+        truth = self.stft.forward(speech) / gain
+        wave = self.stft.inverse(found.speech * gain, speech.shape[-1])
+        there = (speech.square().mean(-1) > 0).float()
+        scale = (speech * wave).sum(-1) / speech.square().sum(-1).clamp_min(1e-8)
+        small, small_truth = compress(found.speech), compress(truth)
         difference = small - small_truth
-        both = (difference.real.square() + difference.imag.square()).mean()
+        off = compute_power(truth - found.speech.detach())
+        return {
+            "sdr_db": there * measure_sdr(speech, wave),
+            "si_sdr_db": there * measure_sdr(scale[:, None] * speech, wave),
+            "magnitude": (small.abs() - small_truth.abs()).square().mean((1, 2)),
+            "both": (difference.real.square() + difference.imag.square()).mean((1, 2)),
+            "nll": (found.log_error + off * torch.exp(-found.log_error)).mean((1, 2)),
+        }
 
-        # The error that is to be expected.
-        off = compute_power(truth - estimate.detach())
-        nll = (found.log_error + off * torch.exp(-found.log_error)).mean()
-
-        weights = self.recipe.loss_weights
-        loss = weights[0] * -sdr_db + weights[1] * magnitude + weights[2] * both + weights[3] * nll
-        return {"loss": loss, "sdr_db": sdr_db, "magnitude": magnitude, "both": both, "nll": nll}
+    def weigh(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Loss from its terms, of each mixture or of all."""
+        sdr, magnitude, both, nll = self.recipe.loss_weights
+        loss = magnitude * terms["magnitude"] + both * terms["both"] + nll * terms["nll"]
+        return loss - sdr * terms["sdr_db"]
 
     def configure_optimizers(self) -> Any:
         """Adam; its rate rises over the first steps, then falls along a cosine."""
         optimiser = torch.optim.Adam(self.list_trained(), lr=self.learning_rate)
         return self.anneal_each_step(optimiser)
+
+
+def measure_sdr(speech: Tensor, wave: Tensor, floor: float = 1e-3) -> Tensor:
+    """Signal-to-distortion ratio of waves ``(crop, sample)``, dB, up to that of the floor.
+
+    Examples
+    --------
+    >>> measure_sdr(torch.ones(1, 100), 1.1 * torch.ones(1, 100), 0.0).round()
+    tensor([20.])
+    """
+    energy, error = speech.square().sum(-1), (speech - wave).square().sum(-1)
+    return 10 * torch.log10((energy + 1e-8) / (error + floor * energy + 1e-8))
 
 
 def compress(values: Tensor) -> Tensor:

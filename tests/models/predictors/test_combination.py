@@ -78,7 +78,7 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
     read = load_combination(weights.save(tmp_path))
     torch.testing.assert_close(read(mixture, predictions), weights(mixture, predictions))
     (tmp_path / "combination.safetensors").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="holds no combination of predictors"):
+    with pytest.raises(ValueError, match="is not a combination of predictors"):
         load_combination(tmp_path)
     with pytest.raises(FileNotFoundError, match="expected a folder written by"):
         load_combination(tmp_path / "nowhere")
