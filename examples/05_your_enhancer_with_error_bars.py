@@ -58,7 +58,8 @@ def main() -> None:
     predictor = PREDICTORS["deepfilternet"].load() if found else wrap_function(subtract_spectrum)
     scene = Scene(load_speech("tcvae"), NMF(), predictor=predictor)
     posterior = SVI()(scene, noisy, seed=0)
-    print(*posterior.warnings, sep="\n")  # spectral subtraction leaves the noise in, and is not used
+    for text in posterior.warnings:  # spectral subtraction leaves the noise in, and is not used
+        print(text)
     alone = SVI()(Scene(load_speech("tcvae"), NMF()), noisy, seed=0)
 
     predicted = predictor.enhance(noisy, 16000)
