@@ -11,29 +11,38 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from suitability_examples import CLASSES, Example, make_examples
+from suitability_examples import CLASSES, CLEAN, Example, make_examples
 
 from avse_ppl import Scene, diagnose
 from avse_ppl.evaluation.metrics import si_sdr
 from avse_ppl.evaluation.suitability.describe import describe_posterior
 from avse_ppl.evaluation.suitability.judge import ORDINARY, SI_SDR, TABLE, SuitabilityModel
-from avse_ppl.pipeline.catalog import resolve_inference, resolve_noise, resolve_speech
+from avse_ppl.models.predictors.adapters import COMBINED
+from avse_ppl.pipeline.catalog import (
+    resolve_inference,
+    resolve_noise,
+    resolve_predictor,
+    resolve_speech,
+)
 from avse_ppl.signal.observed_bins import mark_observed
 from avse_ppl.utils.files import atomic_path
 
 BATCH = 20
 PARTS = ("train", "dev", "nemo")
+PREDICTORS = ("none", COMBINED)  # each example is described with either
 ALARMS = 0.05  # share of ordinary dev recordings that may be warned of
 FIRMEST = -0.5  # log odds of a class against "ordinary" below which nothing is warned of
 FAILED_DB = 0.0  # SI-SDR below which a separation has failed
 FITTED_ON = (
     "three seconds each of GRID s1, speechocean762 and Picovoice commands with NOISEX, ESC-10, "
-    "Kitchen20, Nonspeech100 and Speech Commands noises, svi, tcvae, NMF noise; synthesised music"
+    "Kitchen20, Nonspeech100 and Speech Commands noises, svi, tcvae, NMF noise, with the default "
+    "predictor and without; synthesised music"
 )
 Row = dict[str, Any]
 
@@ -65,17 +74,26 @@ def collect_rows(data: Path, cache: Path, part: str, count: int) -> list[Row]:
     cache.mkdir(parents=True, exist_ok=True)
     scene = Scene(resolve_speech("tcvae"), resolve_noise("nmf"))
     method = resolve_inference("svi", device="cpu", draws=50, waveforms=False)
+    scenes = {
+        name: replace(scene, predictor=resolve_predictor(name, method)) for name in PREDICTORS
+    }
     rows: list[Row] = []
     examples = list(make_examples(data, part, count, seed=0))
     for begin in range(0, len(examples), BATCH):
         batch = examples[begin : begin + BATCH]
-        path = cache / f"{part}-{count}-{begin:05d}.json"
-        if not path.exists():
-            text = json.dumps(describe_examples(batch, scene, method))
-            with atomic_path(path) as temporary:
-                temporary.write_text(text)
-            print(f"{path.name} of {len(examples)}", flush=True)
-        rows += json.loads(path.read_text())
+        for name in PREDICTORS:
+            path = cache / f"{part}-{count}-{begin:05d}-{name}.json"
+            if not path.exists():
+                described = describe_examples(batch, scenes[name], method)
+                known = [
+                    {**row, "predictor": name, "example": begin + i}
+                    for i, row in enumerate(described)
+                ]
+                text = json.dumps(known)
+                with atomic_path(path) as temporary:
+                    temporary.write_text(text)
+                print(f"{path.name} of {len(examples)}", flush=True)
+            rows += json.loads(path.read_text())
     return rows
 
 
@@ -114,7 +132,8 @@ def fit_model(rows: list[Row]) -> SuitabilityModel:
     )
     phi = np.array([blank.expand(row["description"]) for row in rows])
     label = np.array([CLASSES.index(row["label"]) for row in rows])
-    fold = np.random.default_rng(0).permutation(len(rows)) % 5
+    example = np.array([row["example"] for row in rows])  # with a predictor and without
+    fold = np.random.default_rng(0).permutation(example.max() + 1)[example] % 5
     known = np.array([row["label"] in (ORDINARY, "clipped") for row in rows])
     target = np.array([row["si_sdr"] if k else 0.0 for k, row in zip(known, rows, strict=True)])
     target = np.clip(target, -15, 25)
@@ -181,7 +200,7 @@ def report_part(model: SuitabilityModel, rows: list[Row], part: str) -> None:
     print(f"\n{part}: warned of, as what\n| is | n | warned | {' | '.join(CLASSES[1:])} | failed |")
     print("|---" * (4 + len(CLASSES)) + "|")
     kinds = list(dict.fromkeys((row["label"], "") for row in rows))
-    kinds += [("no speech", "white noise"), ("no speech", "recorded noise")]
+    kinds += [(ORDINARY, CLEAN), ("no speech", "white noise"), ("no speech", "recorded noise")]
     for label, detail in kinds:
         chosen = [r for r in rows if r["label"] == label and (not detail or r["detail"] == detail)]
         counts: dict[str, int] = dict.fromkeys((*CLASSES[1:], "failed"), 0)

@@ -21,6 +21,7 @@ from avse_ppl.signal.audio import load_audio
 RATE_HZ, SECONDS = 16_000, 3.0
 N_SAMPLES = int(RATE_HZ * SECONDS)
 CLASSES = ("ordinary", "two talkers", "reversed speech", "music", "no speech", "clipped")
+CLEAN = "no noise"  # detail of an ordinary recording
 AUDIO = (".opus", ".ogg", ".flac", ".wav", ".mkv")
 DEV_NOISES = ("rain", "clock_tick", "stove-fan", "cutlery", "water-flowing", "running_tap")
 # Noises of `noisex` that are dev there, and those that are speech themselves.
@@ -183,8 +184,8 @@ def make_example(rng: np.random.Generator, sources: Sources, label: str, index: 
     clean = draw_speech(rng, sources.talkers[talker])
     n, detail = len(clean), ""
     if label == "ordinary":
-        mixture, detail = clean, "no noise"
-        if index % 8:
+        mixture, detail = clean, CLEAN
+        if index // 3 % 3:  # of each corpus a third has no noise
             noise, _ = draw_noise(rng, sources, n)
             snr_db = rng.uniform(-8, 20)
             mixture, detail = clean + 10 ** (-snr_db / 20) * noise, f"{snr_db:.0f} dB"
@@ -221,9 +222,9 @@ def make_example(rng: np.random.Generator, sources: Sources, label: str, index: 
 
 
 def make_examples(data: Path, part: str, count: int, seed: int) -> Iterator[Example]:
-    """``count`` recordings of each class, every one from a seed of its own."""
+    """``count`` recordings of each class, ordinary ones twice as many; each has its own seed."""
     sources = list_sources(data, part)
     for number, label in enumerate(CLASSES):
-        for index in range(count):
+        for index in range(count if number else 2 * count):
             key = (seed, ("train", "dev", "nemo").index(part), number, index)
             yield make_example(np.random.default_rng(key), sources, label, index)

@@ -41,6 +41,9 @@ class Recipe:
         the encoder learns the latents of speech in noise.
     snr_db
         Range of the signal-to-noise ratios of that phase, dB.
+    varied
+        Whether the mixtures of that phase are as varied as those of a predictor, see
+        `PredictorCrops`.
     encoder_width
         Factor on the standard deviations of what that encoder measures, see `LatentSpeech`; 0 if it
         is not to measure.
@@ -66,6 +69,7 @@ class Recipe:
     encoder_batch: int = 16
     encoder_crop_s: float = 2.56
     snr_db: tuple[float, float] = (-8.0, 15.0)
+    varied: bool = False
     encoder_width: float = 1.0
 
 
@@ -267,8 +271,16 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             {"latent": 16, "hidden": 128, "encoder_bands": 128, "encoder_layers": 2},
             epochs=45,
         ),
+        # The encoder runs once a recording, so that its size costs inference nothing.
         "tcvae": Recipe(
-            "tcvae", {"latent": 16}, batch=16, learning_rate=1.5e-3, epochs=24, encoder_epochs=12
+            "tcvae",
+            {"latent": 16, "encoder_hidden": 192, "encoder_blocks": 6},
+            batch=16,
+            learning_rate=1.5e-3,
+            epochs=24,
+            encoder_epochs=24,
+            snr_db=(-12.0, 18.0),
+            varied=True,
         ),
         # Evidence as it is: a noise prior is to fit, and to leave to speech what does not.
         "noise-vae": Recipe(

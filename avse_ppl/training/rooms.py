@@ -9,6 +9,7 @@ from scipy.signal import fftconvolve
 
 from avse_ppl.utils.files import atomic_path
 
+ROOMS = 400
 _LENGTH_S = 0.5
 _DECAY_S = (0.12, 0.6)  # reverberation time
 _SIDES_M = ((3.0, 9.0), (2.5, 7.0), (2.3, 3.5))
@@ -72,8 +73,14 @@ def compute_surface(sides: np.ndarray) -> float:
     return float(2 * (a * b + b * c + a * c))
 
 
-def load_room_responses(path: Path, count: int, sample_rate_hz: int, seed: int) -> np.ndarray:
-    """Load the responses that an earlier run left, or draw them and leave them."""
+def load_room_responses(
+    output: Path, sample_rate_hz: int, seed: int, count: int = ROOMS
+) -> np.ndarray:
+    """Load the responses that a training left among its checkpoints, or draw them and leave them.
+
+    ``output`` is the folder of the training, the rest as for `draw_room_responses`.
+    """
+    path = output / "checkpoints" / "rooms.npy"
     if path.is_file():
         found = np.load(path, allow_pickle=False)
         if found.shape == (count, round(_LENGTH_S * sample_rate_hz)):

@@ -158,6 +158,12 @@ def test_train_refuses(here, arguments, message):
         ),
         ("latent-diffusion", ("--teacher", "lost"), "--teacher lost: no config.json there"),
         ("predictor", ("--noise", "noise", "--lips", "x"), "predictor does not take --lips"),
+        ("tcvae", ("--decoder", "lost"), "--decoder lost: no config.json there"),
+        (
+            "av-dkf",
+            ("--decoder", "x"),
+            "av-dkf does not take --decoder; this is for vae, rvae, tcvae",
+        ),
         ("av-dkf", ("--trunk", "x"), "av-dkf does not take --trunk; this is for av-predictor"),
         ("av-predictor", (), "av-predictor learns from mixtures: give speech with"),
         ("av-predictor", ("--noise", "noise"), "av-predictor learns from lips: prepare a corpus"),

@@ -142,6 +142,39 @@ def test_the_second_phase_leaves_the_prior_as_it_was(speech, noise, trained, tmp
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["speech"]
 
 
+def test_encoders_alone_are_trained_for_a_decoder_that_is_there(speech, noise, trained, tmp_path):
+    found = run(speech, tmp_path / "a", RECIPE, noise, decoder=trained, seed=1)
+    before, after = load_weights(trained), load_weights(found)
+    for key, value in before.items():
+        assert torch.equal(value, after[key]) is key.startswith("decoder"), key
+    assert list((found / "checkpoints" / "speech").iterdir())
+    other = replace(RECIPE, settings={**RECIPE.settings, "latent": 5})
+    with pytest.raises(ValueError, match="is of another kind or size than the recipe's"):
+        run(speech, tmp_path / "b", other, decoder=trained)
+
+
+def test_the_mixtures_of_the_encoder_may_be_as_varied_as_a_predictor_s(
+    speech, noise, tmp_path, monkeypatch
+):
+    from avse_ppl.training.datasets import predictor_crops
+    from avse_ppl.training.phases import vae
+
+    calls = []
+    drawn = predictor_crops.PredictorCrops.draw_any_noise
+
+    def count(self, rng):
+        calls.append(self.snr_db)
+        return drawn(self, rng)
+
+    monkeypatch.setattr(vae, "load_room_responses", lambda *_: np.eye(1, 400, dtype="float32"))
+    monkeypatch.setattr(predictor_crops.PredictorCrops, "draw_any_noise", count)
+    recipe = replace(RECIPE, epochs=1, encoder_epochs=1, snr_db=(-3.0, 3.0))
+    run(speech, tmp_path / "plain", recipe, noise)
+    assert not calls
+    run(speech, tmp_path / "varied", replace(recipe, varied=True), noise)
+    assert set(calls) == {(-3.0, 3.0)}
+
+
 def test_the_second_phase_learns_the_latents_of_speech_in_noise(speech, noise, tmp_path):
     # With hardly any KL the latents say much: the encoder of clean speech is sure and wrong.
     recipe = replace(

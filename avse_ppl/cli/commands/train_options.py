@@ -87,6 +87,13 @@ VisualEncoderOption = Annotated[
 EncoderOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
 ]
+DecoderOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|DIR",
+        help="Prior whose decoder is taken as it is: encoders alone are trained.",
+    ),
+]
 TrunkOption = Annotated[
     str | None,
     typer.Option(

@@ -45,6 +45,16 @@ class GuardedEnhancer:
     enhance: Callable[..., Any]
     name: str
 
+    @property
+    def uses_lips(self) -> bool:
+        """Whether the enhancer takes visual features."""
+        return bool(getattr(self.enhance, "uses_lips", False))
+
+    @property
+    def visual_encoder(self) -> Any:
+        """Visual encoder of an enhancer that uses lips."""
+        return getattr(self.enhance, "visual_encoder", None)
+
     def __call__(self, wave: np.ndarray, sample_rate_hz: int, **given: Any) -> np.ndarray:
         """Prediction ``(sample,)``, checked; ``given`` is handed on, as visual features are.
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.models.predictors.checks import GuardedEnhancer
+from avse_ppl.models.networks.lip_encoder import LipEncoder
+from avse_ppl.models.predictors.checks import guard_enhancer
 from avse_ppl.models.predictors.error_law import (
     LAWS,
     load_tensors,
@@ -122,7 +123,7 @@ class CombinedEnhancer:
     Parameters
     ----------
     parts
-        Two predictors or more; they only hear.
+        Two predictors or more. Those that use lips are of one visual encoder.
     combination
         Their weights.
     stft
@@ -142,8 +143,24 @@ class CombinedEnhancer:
     combination: Combination
     stft: Stft = field(default_factory=Stft)
 
-    def __call__(self, wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    @property
+    def uses_lips(self) -> bool:
+        """Whether visual features change what one of the predictors answers."""
+        return any(part.uses_lips for part in self.parts)
+
+    @property
+    def visual_encoder(self) -> LipEncoder | None:
+        """Visual encoder of the predictors that use lips."""
+        found = [part.enhance.visual_encoder for part in self.parts if part.uses_lips]  # type: ignore[attr-defined]
+        return found[0] if found else None
+
+    def __call__(
+        self, wave: np.ndarray, sample_rate_hz: int, visual: Tensor | None = None
+    ) -> np.ndarray:
         """Speech ``(sample,)`` in a mixture ``(sample,)``.
+
+        ``visual``, ``(1 + feature, time)``, are visual features for the predictors that use lips,
+        see `NetworkPredictor`.
 
         Raises
         ------
@@ -157,10 +174,11 @@ class CombinedEnhancer:
         if not own.any():
             return np.zeros_like(wave)
         mixture = self.stft.analyse(own)
-        predictions = [
-            self.analyse(GuardedEnhancer(part.enhance, part.name)(own, rate_hz), mixture)
-            for part in self.parts
-        ]
+        predictions = []
+        for part in self.parts:
+            given: Any = {"visual": visual} if part.uses_lips and visual is not None else {}
+            found = guard_enhancer(part.enhance, part.name)(own, rate_hz, **given)
+            predictions.append(self.analyse(found, mixture))
         with torch.no_grad():
             found = self.combination(mixture, predictions) * mixture.scale[:, None, None]
         found = self.stft.inverse(found[0], len(own)).numpy()

@@ -24,7 +24,7 @@ from avse_ppl.training.datasets.av_crops import MouthCrops
 from avse_ppl.training.datasets.av_predictor_crops import AVPredictorCrops, SeenMixture
 from avse_ppl.training.objective import freeze_except
 from avse_ppl.training.phases.audio_visual import compute_frame_times, copy_lips, name_lips
-from avse_ppl.training.phases.predictor import ROOMS, PredictorTraining
+from avse_ppl.training.phases.predictor import PredictorTraining
 from avse_ppl.training.phases.vae import compute_power, load_crops
 from avse_ppl.training.recipes import AVPredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
@@ -96,9 +96,7 @@ def train_av_predictor(
 
     speech = data.require_speech(stft.sample_rate_hz)
     noise = data.require_noise(stft.sample_rate_hz)
-    rooms = load_room_responses(
-        run.output / "checkpoints" / "rooms.npy", ROOMS, stft.sample_rate_hz, seed
-    )
+    rooms = load_room_responses(run.output, stft.sample_rate_hz, seed)
     mouths, scorer = MouthCrops(data.lips), load_reliability()
     crop = round(recipe.crop_s * stft.sample_rate_hz)
     crops = [

@@ -20,7 +20,6 @@ from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
 PREDICTOR_STFT = Stft(512, 256)  # half the window of the priors: a frame of 32 ms
-ROOMS = 400
 _COMPRESSION = 0.3
 _LEVEL_SD_DB = 4.0
 
@@ -61,9 +60,7 @@ def train_predictor(
     stft, run = stft or PREDICTOR_STFT, Run(Path(output), seed, **settings)
     speech = data.require_speech(stft.sample_rate_hz)
     noise = data.require_noise(stft.sample_rate_hz)
-    rooms = load_room_responses(
-        run.output / "checkpoints" / "rooms.npy", ROOMS, stft.sample_rate_hz, seed
-    )
+    rooms = load_room_responses(run.output, stft.sample_rate_hz, seed)
     crop = round(recipe.crop_s * stft.sample_rate_hz)
     crops = [PredictorCrops(speech, s, crop, stft, noise, recipe.snr_db, rooms) for s in SPLITS]
     run.seed_weights()

@@ -8,11 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from avse_ppl.models.weights.io import CLEAN_START_GAIN_DB, NETWORKS, save_weights
+from avse_ppl.data.cache import SpeechCache
+from avse_ppl.models.weights.io import (
+    CLEAN_START_GAIN_DB,
+    NETWORKS,
+    load_network,
+    locate_weights,
+    save_weights,
+)
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.loaders import Loaders
+from avse_ppl.training.datasets.predictor_crops import PredictorCrops
 from avse_ppl.training.datasets.speech_crops import (
     MixtureCrops,
     SpeechCrops,
@@ -20,6 +28,7 @@ from avse_ppl.training.datasets.speech_crops import (
 )
 from avse_ppl.training.objective import Objective, freeze_except, normal_nll
 from avse_ppl.training.recipes import Recipe
+from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
 POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of the logarithm
@@ -32,6 +41,7 @@ def train_vae(
     *,
     name: str,
     card: Mapping[str, Any],
+    decoder: str | Path | None = None,
     stft: Stft | None = None,
     seed: int = 0,
     **settings: Any,
@@ -53,6 +63,8 @@ def train_vae(
         What the weights are called.
     card
         What the card states of the data: ``corpora``, ``licence``, ``split``, ``command``.
+    decoder
+        Folder or name of weights whose decoder is taken as it is: encoders alone are trained.
     stft
         Front end; by default the field's 1024-sample sine window with hop 256 at 16 kHz.
     seed
@@ -69,7 +81,7 @@ def train_vae(
     ------
     ValueError
         If there is no speech, a cache has no clip in one of the splits, or is at another rate than
-        ``stft``; or if the training diverges.
+        ``stft``; if ``decoder`` is of another kind or size; or if the training diverges.
     """
     stft, run = stft or Stft(), Run(Path(output), seed, **settings)
     speech = data.require_speech(stft.sample_rate_hz)
@@ -78,12 +90,15 @@ def train_vae(
     crops = [SpeechCrops(speech, split, crop, stft) for split in SPLITS]
     run.seed_weights()
     network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
-    run.fit("speech", VaeTraining(recipe, stft, network), load_crops(run, recipe, crops))
+    training = VaeTraining(recipe, stft, network)
+    if decoder is not None:
+        take_decoder(network, decoder)
+    run.fit("speech", training, load_crops(run, recipe, crops))
     start_gain_db = CLEAN_START_GAIN_DB
     if noise is not None and recipe.encoder_epochs > 0:
         start_gain_db = 0.0  # the encoder knows noise then
         crop = round(recipe.encoder_crop_s * stft.sample_rate_hz)
-        crops = [MixtureCrops(speech, s, crop, stft, noise, recipe.snr_db) for s in SPLITS]
+        crops = make_mixture_crops(run, recipe, stft, speech, noise, crop)
         loaders = load_crops(run, recipe, crops, recipe.encoder_batch)
         run.fit("encoder", EncoderTraining(recipe, stft, network), loaders)
     return save_weights(
@@ -91,6 +106,44 @@ def train_vae(
         card=run.make_card(card, recipe),
         start_gain_db=start_gain_db, encoder_width=recipe.encoder_width,
     )  # fmt: skip
+
+
+def take_decoder(network: nn.Module, source: str | Path) -> None:
+    """Give a network the decoder of other weights, which stays as it is from then on.
+
+    Raises
+    ------
+    ValueError
+        If that decoder is of another kind or size.
+    """
+    other = load_network(locate_weights(source))[0].state_dict()
+    mine = network.state_dict()
+    keys = [key for key in {**mine, **other} if key.startswith("decoder")]
+    if any(
+        key not in mine or key not in other or mine[key].shape != other[key].shape for key in keys
+    ):
+        raise ValueError(
+            f"the decoder of {source} is of another kind or size than the recipe's; expected "
+            "weights of the same network, latents and channels"
+        )
+    network.load_state_dict({**mine, **{key: other[key] for key in keys}})
+    freeze_except(network, "encoder")
+
+
+def make_mixture_crops(
+    run: Run, recipe: Recipe, stft: Stft, speech: SpeechCache, noise: SpeechCache, crop: int
+) -> list[MixtureCrops]:
+    """Make crops of speech and noise of both splits, as varied as a recipe wants them.
+
+    Raises
+    ------
+    ImportError
+        If they are to be varied, and pyroomacoustics is not installed.
+    """
+    if not recipe.varied:
+        return [MixtureCrops(speech, s, crop, stft, noise, recipe.snr_db) for s in SPLITS]
+    rooms = load_room_responses(run.output, stft.sample_rate_hz, run.seed)
+    return [PredictorCrops(speech, s, crop, stft, noise, recipe.snr_db, rooms) for s in SPLITS]
 
 
 def load_crops(run: Run, recipe: Recipe, crops: Sequence[SpeechCrops], batch: int = 0) -> Loaders:

@@ -14,6 +14,8 @@ from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.lip_encoder import LipEncoder
 from avse_ppl.models.predictors.adapters import resolve_predictor
+from avse_ppl.models.predictors.checks import guard_enhancer
+from avse_ppl.models.predictors.combination import Combination, CombinedEnhancer
 from avse_ppl.models.predictors.network import NetworkPredictor
 from avse_ppl.models.predictors.predictor import (
     Predictor,
@@ -97,6 +99,24 @@ def test_each_recording_of_a_batch_has_its_own_lips() -> None:
     alone = condition_on_video(scene, alone, make_lips())
     expected = condition_on_predictor(scene, alone).frames.predicted
     torch.testing.assert_close(found[1:, :2, :, :47], expected[:, :2, :, :47])  # type: ignore[index]
+
+
+def test_a_combination_shows_the_lips_to_those_that_use_them() -> None:
+    parts = (Predictor(keep), make_predictor())
+    both = Predictor(guard_enhancer(CombinedEnhancer(parts, Combination(2)), "both"))
+    scene = make_scene(predictor=both)
+    assert both.uses_lips and shares_visual_encoder(scene)
+    expected = 0.5 * (predict(make_scene(), make_lips()) + predict(make_scene(predictor=parts[0])))
+    found = predict(scene, make_lips())
+    torch.testing.assert_close(found[:, :2], expected[:, :2], atol=1e-4, rtol=1e-4)
+    assert (found[:, :2] - predict(scene)[:, :2]).abs().max() > 1e-3
+    hearing = CombinedEnhancer((Predictor(keep), Predictor(hear)), Combination(2))
+    assert not hearing.uses_lips and hearing.visual_encoder is None
+
+
+def keep(wave: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Leave some of a recording."""
+    return 0.9 * wave
 
 
 def test_features_of_another_visual_encoder_are_not_looked_at() -> None:
