@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from avse_ppl.data.array_files import read_npz
-from avse_ppl.models.predictors.checks import PredictorError, check_prediction
+from avse_ppl.models.predictors.checks import PredictorError, guard_enhancer
 from avse_ppl.models.predictors.combination import Combination
 from avse_ppl.models.predictors.error_law import ErrorLaw
 from avse_ppl.models.predictors.predictor import Predictor
@@ -83,6 +83,7 @@ def predict_mixtures(
     found: list[PredictedMixture] = []
     failures: list[str] = []
     rate_hz = crops.cache.sample_rate_hz
+    enhance = guard_enhancer(predictor.enhance, predictor.name)
     for index in range(count):
         key = repr(sorted({**(settings or {}), "seed": seed, "index": index}.items()))
         place = folder / f"{index:04d}.npz"
@@ -90,8 +91,7 @@ def predict_mixtures(
         if one is None:
             mixture, speech = draw_mixture(crops, seed, index)
             try:
-                answer = predictor.enhance(mixture.copy(), rate_hz)
-                predicted = check_prediction(answer, mixture, predictor.name, rate_hz)
+                predicted = enhance(mixture, rate_hz)
             except PredictorError as error:
                 failures.append(str(error))
                 if not found or len(failures) > _FAILED * count:
