@@ -24,6 +24,7 @@ from avse_ppl.evaluation.metrics import si_sdr
 from avse_ppl.evaluation.suitability.describe import describe_posterior
 from avse_ppl.evaluation.suitability.judge import ORDINARY, SI_SDR, TABLE, SuitabilityModel
 from avse_ppl.models.predictors.adapters import COMBINED
+from avse_ppl.models.predictors.checks import PredictorError
 from avse_ppl.pipeline.catalog import (
     resolve_inference,
     resolve_noise,
@@ -69,6 +70,18 @@ def describe_examples(examples: list[Example], scene: Scene, method: Any) -> lis
     return rows
 
 
+def describe_batch(examples: list[Example], scene: Scene, method: Any) -> list[Row]:
+    """Describe examples, those whose prediction is refused without a predictor, as `enhance`."""
+    try:
+        return describe_examples(examples, scene, method)
+    except PredictorError:
+        if len(examples) == 1:
+            return describe_examples(examples, replace(scene, predictor=None), method)
+        half = len(examples) // 2
+        parts = (examples[:half], examples[half:])
+        return [row for part in parts for row in describe_batch(part, scene, method)]
+
+
 def collect_rows(data: Path, cache: Path, part: str, count: int) -> list[Row]:
     """Descriptions of ``count`` examples of each class of a part, from the cache where they are."""
     cache.mkdir(parents=True, exist_ok=True)
@@ -84,7 +97,7 @@ def collect_rows(data: Path, cache: Path, part: str, count: int) -> list[Row]:
         for name in PREDICTORS:
             path = cache / f"{part}-{count}-{begin:05d}-{name}.json"
             if not path.exists():
-                described = describe_examples(batch, scenes[name], method)
+                described = describe_batch(batch, scenes[name], method)
                 known = [
                     {**row, "predictor": name, "example": begin + i}
                     for i, row in enumerate(described)

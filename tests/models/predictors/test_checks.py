@@ -63,7 +63,9 @@ def test_speech_in_time_passes() -> None:
     low = np.asarray(sosfilt(butter(1, 7000, fs=RATE_HZ, output="sos"), SPEECH))  # short delay
     noise = np.random.default_rng(1).standard_normal(len(SPEECH)) * SPEECH.std()
     silence = 0 * SPEECH  # of what hears no speech
-    for found in (SPEECH, MIXTURE, 0.01 * SPEECH, low, noise, torch.from_numpy(SPEECH), silence):
+    residue = 2e-5 * delay(SPEECH, -377)  # of one that hears none, nearly: 94 dB down
+    answers = (SPEECH, MIXTURE, 0.01 * SPEECH, low, noise, torch.from_numpy(SPEECH))
+    for found in (*answers, silence, residue):
         checked = check_prediction(found, MIXTURE, "mine", RATE_HZ)
         assert checked.dtype == np.float32
         np.testing.assert_allclose(checked, np.asarray(found, "float32"))
