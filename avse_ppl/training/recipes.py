@@ -271,14 +271,13 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             {"latent": 16, "hidden": 128, "encoder_bands": 128, "encoder_layers": 2},
             epochs=45,
         ),
-        # The encoder runs once a recording, so that its size costs inference nothing.
         "tcvae": Recipe(
             "tcvae",
-            {"latent": 16, "encoder_hidden": 192, "encoder_blocks": 6},
+            {"latent": 16},
             batch=16,
             learning_rate=1.5e-3,
             epochs=24,
-            encoder_epochs=24,
+            encoder_epochs=12,
             snr_db=(-12.0, 18.0),
             varied=True,
         ),

@@ -142,15 +142,26 @@ def test_the_second_phase_leaves_the_prior_as_it_was(speech, noise, trained, tmp
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["speech"]
 
 
-def test_encoders_alone_are_trained_for_a_decoder_that_is_there(speech, noise, trained, tmp_path):
-    found = run(speech, tmp_path / "a", RECIPE, noise, decoder=trained, seed=1)
-    before, after = load_weights(trained), load_weights(found)
+def test_a_training_goes_on_from_weights_and_leaves_their_decoder(
+    speech, noise, trained, tmp_path, monkeypatch
+):
+    recipe = replace(RECIPE, epochs=1, encoder_epochs=1)
+    before = load_weights(trained)
+    after = load_weights(run(speech, tmp_path / "a", recipe, noise, initial=trained, seed=1))
     for key, value in before.items():
         assert torch.equal(value, after[key]) is key.startswith("decoder"), key
-    assert list((found / "checkpoints" / "speech").iterdir())
     other = replace(RECIPE, settings={**RECIPE.settings, "latent": 5})
-    with pytest.raises(ValueError, match="is of another kind or size than the recipe's"):
-        run(speech, tmp_path / "b", other, decoder=trained)
+    with pytest.raises(ValueError, match="of other sizes than the recipe's"):
+        run(speech, tmp_path / "b", other, initial=trained)
+
+    # The second phase goes on from the encoder of the weights, not from that of clean speech.
+    def learn_nothing(self, batch):
+        return {"loss": sum(0.0 * p.sum() for p in self.list_trained())}
+
+    clean = replace(recipe, encoder_epochs=0)
+    assert not same(load_weights(run(speech, tmp_path / "c", clean, initial=trained)), before)
+    monkeypatch.setattr(EncoderTraining, "losses", learn_nothing)
+    assert same(load_weights(run(speech, tmp_path / "d", recipe, noise, initial=trained)), before)
 
 
 def test_the_mixtures_of_the_encoder_may_be_as_varied_as_a_predictor_s(

@@ -13,12 +13,12 @@ from typing import Any
 from avse_ppl.cli import console
 from avse_ppl.cli.commands.train_options import (
     CacheOption,
-    DecoderOption,
     DevicesOption,
     EncoderEpochsOption,
     EncoderOption,
     EpochsOption,
     FusionOption,
+    InitialOption,
     LipsOption,
     NoiseOption,
     NoResumeOption,
@@ -62,9 +62,9 @@ of speechocean762, the speakers whose number ends in 7; of lrw-ar, five people.
 
 [bold]Lips[/] for audio-visual priors come from [bold]avse-ppl prepare[/]; clips without video are
 learned from audio-only. Others can build on what one training leaves: --teacher, --visual-encoder
-and --encoder take its folders teacher/ and lips/, and its weights. With --decoder, the encoders of
-vae, rvae or tcvae are trained for a decoder that is there. av-predictor hears by the
-predictor that --trunk names, as it is, and goes on from the weights of --fusion.
+and --encoder take its folders teacher/ and lips/, and its weights. With --initial, the encoder of
+vae, rvae or tcvae goes on from weights that are there, and their decoder stays. av-predictor hears
+by the predictor that --trunk names, as it is, and goes on from the weights of --fusion.
 
 [bold]Example[/]
 
@@ -98,7 +98,7 @@ def train(
     teacher: TeacherOption = None,
     visual_encoder: VisualEncoderOption = None,
     encoder: EncoderOption = None,
-    decoder: DecoderOption = None,
+    initial: InitialOption = None,
     trunk: TrunkOption = None,
     fusion: FusionOption = None,
     devices: DevicesOption = 1,
@@ -108,7 +108,7 @@ def train(
         sources = parse_sources(speech or (), noise)
         reused = {"lips": lips or [], "teacher": teacher}
         reused |= {"visual-encoder": visual_encoder, "encoder": encoder}
-        reused |= {"decoder": decoder}
+        reused |= {"initial": initial}
         reused |= {"trunk": trunk, "fusion": fusion}
         check_sources(prior, sources, reused)
         if importlib.util.find_spec("pytorch_lightning") is None:
@@ -171,7 +171,7 @@ def list_reusable() -> dict[str, tuple[str, ...]]:
     from avse_ppl.training import AUDIO_VISUAL_RECIPES
 
     return {
-        **dict.fromkeys(("vae", "rvae", "tcvae"), ("decoder",)),
+        **dict.fromkeys(("vae", "rvae", "tcvae"), ("initial",)),
         **dict.fromkeys(AUDIO_VISUAL_RECIPES, ("lips", "teacher", "visual-encoder", "encoder")),
         "score": ("lips", "visual-encoder"),
         "latent-diffusion": ("lips", "teacher", "visual-encoder"),

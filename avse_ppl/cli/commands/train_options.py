@@ -87,11 +87,11 @@ VisualEncoderOption = Annotated[
 EncoderOption = Annotated[
     str | None, typer.Option(metavar="NAME|DIR", help="Prior whose encoder is taken as it is.")
 ]
-DecoderOption = Annotated[
+InitialOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|DIR",
-        help="Prior whose decoder is taken as it is: encoders alone are trained.",
+        help="Weights of the same prior to go on from: the encoder learns on, the decoder stays.",
     ),
 ]
 TrunkOption = Annotated[

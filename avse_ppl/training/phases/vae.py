@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from avse_ppl.training.recipes import Recipe
 from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
+_GOING_ON = 1 / 3  # share of the learning rate
 POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of the logarithm
 
 
@@ -41,7 +43,7 @@ def train_vae(
     *,
     name: str,
     card: Mapping[str, Any],
-    decoder: str | Path | None = None,
+    initial: str | Path | None = None,
     stft: Stft | None = None,
     seed: int = 0,
     **settings: Any,
@@ -63,8 +65,10 @@ def train_vae(
         What the weights are called.
     card
         What the card states of the data: ``corpora``, ``licence``, ``split``, ``command``.
-    decoder
-        Folder or name of weights whose decoder is taken as it is: encoders alone are trained.
+    initial
+        Folder or name of weights to go on from, at a third of the learning rate. Their decoder, and
+        so the prior, stays as it is: the first phase trains the encoder on clean speech, the second
+        goes on from the encoder that was there.
     stft
         Front end; by default the field's 1024-sample sine window with hop 256 at 16 kHz.
     seed
@@ -81,7 +85,7 @@ def train_vae(
     ------
     ValueError
         If there is no speech, a cache has no clip in one of the splits, or is at another rate than
-        ``stft``; if ``decoder`` is of another kind or size; or if the training diverges.
+        ``stft``; if ``initial`` is of other sizes; or if the training diverges.
     """
     stft, run = stft or Stft(), Run(Path(output), seed, **settings)
     speech = data.require_speech(stft.sample_rate_hz)
@@ -90,17 +94,22 @@ def train_vae(
     crops = [SpeechCrops(speech, split, crop, stft) for split in SPLITS]
     run.seed_weights()
     network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
-    training = VaeTraining(recipe, stft, network)
-    if decoder is not None:
-        take_decoder(network, decoder)
-    run.fit("speech", training, load_crops(run, recipe, crops))
+    before = None
+    if initial is not None:
+        before = load_initial(network, initial)
+        freeze_except(network, "encoder")
+        recipe = replace(recipe, learning_rate=_GOING_ON * recipe.learning_rate)
+    run.fit("speech", VaeTraining(recipe, stft, network), load_crops(run, recipe, crops))
     start_gain_db = CLEAN_START_GAIN_DB
     if noise is not None and recipe.encoder_epochs > 0:
         start_gain_db = 0.0  # the encoder knows noise then
         crop = round(recipe.encoder_crop_s * stft.sample_rate_hz)
         crops = make_mixture_crops(run, recipe, stft, speech, noise, crop)
         loaders = load_crops(run, recipe, crops, recipe.encoder_batch)
-        run.fit("encoder", EncoderTraining(recipe, stft, network), loaders)
+        training = EncoderTraining(recipe, stft, network)
+        if before is not None:
+            network.load_state_dict(before)
+        run.fit("encoder", training, loaders)
     return save_weights(
         run.output, network, recipe.network, dict(recipe.settings), stft, name=name,
         card=run.make_card(card, recipe),
@@ -108,26 +117,23 @@ def train_vae(
     )  # fmt: skip
 
 
-def take_decoder(network: nn.Module, source: str | Path) -> None:
-    """Give a network the decoder of other weights, which stays as it is from then on.
+def load_initial(network: nn.Module, source: str | Path) -> Mapping[str, Tensor]:
+    """Load the weights that a training goes on from into a network; returns them.
 
     Raises
     ------
     ValueError
-        If that decoder is of another kind or size.
+        If they are of another network or of other sizes.
     """
-    other = load_network(locate_weights(source))[0].state_dict()
-    mine = network.state_dict()
-    keys = [key for key in {**mine, **other} if key.startswith("decoder")]
-    if any(
-        key not in mine or key not in other or mine[key].shape != other[key].shape for key in keys
-    ):
+    found = load_network(locate_weights(source))[0].state_dict()
+    mine = {key: value.shape for key, value in network.state_dict().items()}
+    if mine != {key: value.shape for key, value in found.items()}:
         raise ValueError(
-            f"the decoder of {source} is of another kind or size than the recipe's; expected "
-            "weights of the same network, latents and channels"
+            f"{source} is of another network or of other sizes than the recipe's; expected weights "
+            "that the recipe of this name has trained"
         )
-    network.load_state_dict({**mine, **{key: other[key] for key in keys}})
-    freeze_except(network, "encoder")
+    network.load_state_dict(found)
+    return found
 
 
 def make_mixture_crops(
