@@ -13,7 +13,7 @@ from avse_ppl import LatentSpeech, load_speech
 from avse_ppl.training import TrainingData, train_vae
 from avse_ppl.training.datasets.speech_crops import Crop, MixtureCrops
 from avse_ppl.training.objective import Objective
-from avse_ppl.training.phases.vae import EncoderTraining, VaeTraining
+from avse_ppl.training.phases.vae import EncoderTraining, VaeTraining, load_initial
 from tests.helpers import TRAINING_WARNINGS
 from tests.training.test_vae import CROP, RECIPE, STFT, same
 
@@ -151,8 +151,10 @@ def test_a_training_goes_on_from_weights_and_leaves_their_decoder(
     for key, value in before.items():
         assert torch.equal(value, after[key]) is key.startswith("decoder"), key
     other = replace(RECIPE, settings={**RECIPE.settings, "latent": 5})
-    with pytest.raises(ValueError, match="of other sizes than the recipe's"):
+    with pytest.raises(ValueError, match="of other sizes or of another front end"):
         run(speech, tmp_path / "b", other, initial=trained)
+    with pytest.raises(ValueError, match="of other sizes or of another front end"):
+        load_initial(load_speech(trained).network, trained, replace(STFT, hop=64))
 
     # The second phase goes on from the encoder of the weights, not from that of clean speech.
     def learn_nothing(self, batch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ def train_vae(
     ------
     ValueError
         If there is no speech, a cache has no clip in one of the splits, or is at another rate than
-        ``stft``; if ``initial`` is of other sizes; or if the training diverges.
+        ``stft``; if ``initial`` is of other sizes or of another front end; or if the training
+        diverges.
     """
     stft, run = stft or Stft(), Run(Path(output), seed, **settings)
     speech = data.require_speech(stft.sample_rate_hz)
@@ -96,7 +97,7 @@ def train_vae(
     network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
     before = None
     if initial is not None:
-        before = load_initial(network, initial)
+        before = load_initial(network, initial, stft)
         freeze_except(network, "encoder")
         recipe = replace(recipe, learning_rate=_GOING_ON * recipe.learning_rate)
     run.fit("speech", VaeTraining(recipe, stft, network), load_crops(run, recipe, crops))
@@ -117,20 +118,21 @@ def train_vae(
     )  # fmt: skip
 
 
-def load_initial(network: nn.Module, source: str | Path) -> Mapping[str, Tensor]:
+def load_initial(network: nn.Module, source: str | Path, stft: Stft) -> Mapping[str, Tensor]:
     """Load the weights that a training goes on from into a network; returns them.
 
     Raises
     ------
     ValueError
-        If they are of another network or of other sizes.
+        If they are of another network, of other sizes, or of another front end.
     """
-    found = load_network(locate_weights(source))[0].state_dict()
+    other, config = load_network(locate_weights(source))
+    found = other.state_dict()
     mine = {key: value.shape for key, value in network.state_dict().items()}
-    if mine != {key: value.shape for key, value in found.items()}:
+    if mine != {key: value.shape for key, value in found.items()} or config["stft"] != asdict(stft):
         raise ValueError(
-            f"{source} is of another network or of other sizes than the recipe's; expected weights "
-            "that the recipe of this name has trained"
+            f"{source} is of another network, of other sizes or of another front end than the "
+            "recipe's; expected weights that the recipe of this name has trained"
         )
     network.load_state_dict(found)
     return found
