@@ -41,9 +41,6 @@ class Recipe:
         the encoder learns the latents of speech in noise.
     snr_db
         Range of the signal-to-noise ratios of that phase, dB.
-    varied
-        Whether the mixtures of that phase are as varied as those of a predictor, see
-        `PredictorCrops`.
     encoder_width
         Factor on the standard deviations of what that encoder measures, see `LatentSpeech`; 0 if it
         is not to measure.
@@ -69,7 +66,6 @@ class Recipe:
     encoder_batch: int = 16
     encoder_crop_s: float = 2.56
     snr_db: tuple[float, float] = (-8.0, 15.0)
-    varied: bool = False
     encoder_width: float = 1.0
 
 
@@ -272,14 +268,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             epochs=45,
         ),
         "tcvae": Recipe(
-            "tcvae",
-            {"latent": 16},
-            batch=16,
-            learning_rate=1.5e-3,
-            epochs=24,
-            encoder_epochs=12,
-            snr_db=(-12.0, 18.0),
-            varied=True,
+            "tcvae", {"latent": 16}, batch=16, learning_rate=1.5e-3, epochs=24, encoder_epochs=12
         ),
         # Evidence as it is: a noise prior is to fit, and to leave to speech what does not.
         "noise-vae": Recipe(

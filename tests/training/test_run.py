@@ -166,28 +166,6 @@ def test_a_training_goes_on_from_weights_and_leaves_their_decoder(
     assert same(load_weights(run(speech, tmp_path / "d", recipe, noise, initial=trained)), before)
 
 
-def test_the_mixtures_of_the_encoder_may_be_as_varied_as_a_predictor_s(
-    speech, noise, tmp_path, monkeypatch
-):
-    from avse_ppl.training.datasets import predictor_crops
-    from avse_ppl.training.phases import vae
-
-    calls = []
-    drawn = predictor_crops.PredictorCrops.draw_any_noise
-
-    def count(self, rng):
-        calls.append(self.snr_db)
-        return drawn(self, rng)
-
-    monkeypatch.setattr(vae, "load_room_responses", lambda *_: np.eye(1, 400, dtype="float32"))
-    monkeypatch.setattr(predictor_crops.PredictorCrops, "draw_any_noise", count)
-    recipe = replace(RECIPE, epochs=1, encoder_epochs=1, snr_db=(-3.0, 3.0))
-    run(speech, tmp_path / "plain", recipe, noise)
-    assert not calls
-    run(speech, tmp_path / "varied", replace(recipe, varied=True), noise)
-    assert set(calls) == {(-3.0, 3.0)}
-
-
 def test_the_second_phase_learns_the_latents_of_speech_in_noise(speech, noise, tmp_path):
     # With hardly any KL the latents say much: the encoder of clean speech is sure and wrong.
     recipe = replace(

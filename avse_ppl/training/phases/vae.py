@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avse_ppl.data.cache import SpeechCache
 from avse_ppl.models.weights.io import (
     CLEAN_START_GAIN_DB,
     NETWORKS,
@@ -21,7 +20,6 @@ from avse_ppl.models.weights.io import (
 )
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.loaders import Loaders
-from avse_ppl.training.datasets.predictor_crops import PredictorCrops
 from avse_ppl.training.datasets.speech_crops import (
     MixtureCrops,
     SpeechCrops,
@@ -29,7 +27,6 @@ from avse_ppl.training.datasets.speech_crops import (
 )
 from avse_ppl.training.objective import Objective, freeze_except, normal_nll
 from avse_ppl.training.recipes import Recipe
-from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
 _GOING_ON = 1 / 3  # share of the learning rate
@@ -105,7 +102,7 @@ def train_vae(
     if noise is not None and recipe.encoder_epochs > 0:
         start_gain_db = 0.0  # the encoder knows noise then
         crop = round(recipe.encoder_crop_s * stft.sample_rate_hz)
-        crops = make_mixture_crops(run, recipe, stft, speech, noise, crop)
+        crops = [MixtureCrops(speech, s, crop, stft, noise, recipe.snr_db) for s in SPLITS]
         loaders = load_crops(run, recipe, crops, recipe.encoder_batch)
         training = EncoderTraining(recipe, stft, network)
         if before is not None:
@@ -136,22 +133,6 @@ def load_initial(network: nn.Module, source: str | Path, stft: Stft) -> Mapping[
         )
     network.load_state_dict(found)
     return found
-
-
-def make_mixture_crops(
-    run: Run, recipe: Recipe, stft: Stft, speech: SpeechCache, noise: SpeechCache, crop: int
-) -> list[MixtureCrops]:
-    """Make crops of speech and noise of both splits, as varied as a recipe wants them.
-
-    Raises
-    ------
-    ImportError
-        If they are to be varied, and pyroomacoustics is not installed.
-    """
-    if not recipe.varied:
-        return [MixtureCrops(speech, s, crop, stft, noise, recipe.snr_db) for s in SPLITS]
-    rooms = load_room_responses(run.output, stft.sample_rate_hz, run.seed)
-    return [PredictorCrops(speech, s, crop, stft, noise, recipe.snr_db, rooms) for s in SPLITS]
 
 
 def load_crops(run: Run, recipe: Recipe, crops: Sequence[SpeechCrops], batch: int = 0) -> Loaders:
