@@ -15,7 +15,7 @@ from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
 from avse_ppl.inference.core.visual_gate import check_gate_latents
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -134,6 +134,7 @@ def loo(scene: Scene, mixture: Spectrogram, posterior: Posterior, *, seed: int =
             f"the posterior holds {name_count(min(counts), 'draw')} of its latents; leave-one-out "
             f"weights need at least {FEWEST_DRAWS}: run the inference with 200 draws or more"
         )
+    scene = drop_unused_predictor(scene, posterior.kind.pooled)
     mixture = condition_on_predictor(scene, mixture)
     density = LogDensity(scene, mixture)
     check_gate_latents(

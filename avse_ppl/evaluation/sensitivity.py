@@ -16,7 +16,7 @@ from avse_ppl.evaluation.loo import FEWEST_DRAWS
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
 from avse_ppl.models.handlers import SubstituteLogProb, serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.protocols import Denoiser, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.functional_posterior import FunctionalPosterior
@@ -172,6 +172,7 @@ def measure_sensitivity(
     ['speech.gain', 'likelihood']
     """
     check_scalable(posterior, scene)
+    scene = drop_unused_predictor(scene, posterior.kind.pooled)
     mixture = condition_on_predictor(scene, mixture or posterior.observed_spectrogram())
     check_scene_of(posterior, scene, mixture)
     chosen = functionals or {"level": Level()}

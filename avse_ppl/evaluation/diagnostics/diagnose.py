@@ -28,7 +28,7 @@ from avse_ppl.inference.core.setup import resolve_device
 from avse_ppl.inference.core.video import condition_on_video
 from avse_ppl.inference.vi.khat import K_HAT_LIMIT, describe_k_hat
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.load import pretrained_names
 from avse_ppl.posterior.posterior import Posterior
@@ -140,6 +140,7 @@ def diagnose(
     if video is not None and scene is None:
         raise ValueError("video goes with the scene that was inferred; pass both")
     if scene is not None:
+        scene = drop_unused_predictor(scene, posterior.kind.pooled)
         mixture = mixture or posterior.observed_spectrogram()
         if video is not None:
             mixture = condition_on_video(scene, mixture, video)

@@ -15,7 +15,7 @@ from avse_ppl.evaluation.diagnostics.posterior_inputs import (
     latent_draws,
 )
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -149,6 +149,7 @@ def predictive_check(
     >>> predictive_check(posterior, scene, mixture).passed
     array([ True])
     """
+    scene = drop_unused_predictor(scene, posterior.kind.pooled)
     mixture = condition_on_predictor(scene, mixture or posterior.observed_spectrogram())
     check_scene_of(posterior, scene, mixture)
     rows = [

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from avse_ppl.inference.core.convergence import assess_chains
-from avse_ppl.models.predictors.predictor import condition_on_predictor
+from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.combine import merge_chains
 from avse_ppl.posterior.posterior import Posterior
@@ -47,6 +47,7 @@ def merge(posteriors: Sequence[Posterior], scene: Scene | None = None) -> Poster
     merged = merge_chains(posteriors)
     if scene is None:
         return merged
+    scene = drop_unused_predictor(scene, merged.kind.pooled)
     chains, length = next(iter(merged.latents.values())).shape[:2]
     fit = []
     for r, before in enumerate(merged.fit):

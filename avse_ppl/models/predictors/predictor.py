@@ -267,6 +267,19 @@ def condition_on_predictor(scene: Any, mixture: Spectrogram) -> Spectrogram:
     return mixture.with_predicted(scene.predictor.predict(seen))
 
 
+def drop_unused_predictor(scene: Any, pooled: bool) -> Any:
+    """Scene that a posterior is of: without its predictor if all its answers were left out.
+
+    Parameters
+    ----------
+    scene
+        What the inference was given.
+    pooled
+        Whether a predictor took part in the posterior, `Approximation.pooled`.
+    """
+    return scene if pooled or scene.predictor is None else replace(scene, predictor=None)
+
+
 def shares_visual_encoder(scene: Any) -> bool:
     """Whether the predictor of a scene takes the visual features that its speech prior takes."""
     if scene.predictor is None or not scene.predictor.uses_lips:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from pyroapi import distributions as dist
 from pyroapi import pyro
 
 from avse_ppl import EM, NMF, SVI, ComplexNormal, Exact, Frames, GaussianSpeech, Scene, stationary
+from avse_ppl.evaluation.diagnostics.diagnose import diagnose
+from avse_ppl.evaluation.diagnostics.discrepancy import draw_posterior_predictive
 from avse_ppl.evaluation.diagnostics.predictive import predictive_check
 from avse_ppl.evaluation.loo import loo
 from avse_ppl.evaluation.pointwise_log_likelihood import (
@@ -377,6 +380,22 @@ def test_checks_and_leave_one_out_are_of_the_mixture_given_the_prediction() -> N
     bare = predictive_check(posterior, Scene(scene.speech, scene.noise, predictor=scene.predictor),
                             raw.with_predicted(0 * mixture.frames.predicted))  # fmt: skip
     assert not np.array_equal(bare.sizes["law"], found.sizes["law"])
+
+
+def test_a_posterior_without_its_predictions_is_checked_by_the_scene_given() -> None:
+    scene = scene_of(enhance=lambda wave, rate_hz: 0.0 * wave)
+    alone = replace(scene, predictor=None)
+    raw = STFT.analyse(waves(1, 4800))
+    posterior = SVI(steps=30, draws=100)(scene, raw, seed=0)
+    assert not posterior.kind.pooled and ERROR not in posterior.latents
+    found, expected = (diagnose(posterior, given, raw).figures for given in (scene, alone))
+    assert found == expected
+    for check in (
+        lambda given: loo(given, raw, posterior).elpd,
+        lambda given: predictive_check(posterior, given, raw).p_values["law"],
+        lambda given: draw_posterior_predictive(posterior, given, draws=3, mixture=raw).mixture,
+    ):
+        np.testing.assert_array_equal(check(scene), check(alone))
 
 
 def test_leave_one_out_of_latents_of_bins_integrates_under_the_law_of_the_mixture() -> None:
