@@ -77,7 +77,9 @@ def test_chains_recover_the_latents(name, known, tempering):
         assert np.sqrt(np.mean((gap / error) ** 2)) < 1.6, site  # no more than Monte Carlo error
         # The spread of a heavier tail is known less well than that of a normal law.
         assert (np.abs(ratio - 1) < 2 * 4 * error / np.sqrt(2)).all(), site
-        assert np.median(ratio) == pytest.approx(1.0, abs=0.06)
+        # The median of one ratio, or of a few, is not known to 6 % either: three standard errors.
+        of_median = 1.25 * np.median(error) / np.sqrt(2 * ratio.size)
+        assert np.median(ratio) == pytest.approx(1.0, abs=max(0.06, 3 * of_median)), site
     assert sites == ({"speech.gain"} if known else {"speech.gain", "noise.level"})
 
 
