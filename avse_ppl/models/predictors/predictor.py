@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ _SILENT, _UNCHANGED = 1e-4, 1e-3  # shares of the power of a mixture
 _MOST = 0.9  # share of the bins
 _AGREEMENT, _CORRELATION = (0.6, 8.0), 0.08
 
+SceneT = TypeVar("SceneT")
 Enhancer = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -267,7 +268,7 @@ def condition_on_predictor(scene: Any, mixture: Spectrogram) -> Spectrogram:
     return mixture.with_predicted(scene.predictor.predict(seen))
 
 
-def drop_unused_predictor(scene: Any, pooled: bool) -> Any:
+def drop_unused_predictor(scene: SceneT, pooled: bool) -> SceneT:
     """Scene that a posterior is of: without its predictor if all its answers were left out.
 
     Parameters
@@ -277,7 +278,8 @@ def drop_unused_predictor(scene: Any, pooled: bool) -> Any:
     pooled
         Whether a predictor took part in the posterior, `Approximation.pooled`.
     """
-    return scene if pooled or scene.predictor is None else replace(scene, predictor=None)
+    one: Any = scene
+    return scene if pooled or one.predictor is None else replace(one, predictor=None)
 
 
 def shares_visual_encoder(scene: Any) -> bool:
