@@ -208,7 +208,7 @@ def score_suitability(
     >>> prior = GaussianSpeech()
     >>> posterior = SVI(steps=5, draws=2)(Scene(prior, stationary), wave, seed=0)
     >>> scores = score_suitability(posterior)
-    >>> scores["ordinary"] < 0.5, score_suitability(posterior, speech=prior)
+    >>> scores["music"] < 0.1, score_suitability(posterior, speech=prior)
     (True, None)
     """
     stft, n = posterior.stft, posterior.n_samples[recording]
