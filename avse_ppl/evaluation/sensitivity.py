@@ -11,12 +11,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from avse_ppl.evaluation.diagnostics.posterior_inputs import check_scene_of, latent_draws
+from avse_ppl.evaluation.diagnostics.posterior_inputs import latent_draws, restore_inputs
 from avse_ppl.evaluation.loo import FEWEST_DRAWS
 from avse_ppl.inference.core.log_density import LogDensity
 from avse_ppl.inference.core.psis import psis
 from avse_ppl.models.handlers import SubstituteLogProb, serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.protocols import Denoiser, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.functional_posterior import FunctionalPosterior
@@ -172,9 +171,7 @@ def measure_sensitivity(
     ['speech.gain', 'likelihood']
     """
     check_scalable(posterior, scene)
-    scene = drop_unused_predictor(scene, posterior.kind.pooled)
-    mixture = condition_on_predictor(scene, mixture or posterior.observed_spectrogram())
-    check_scene_of(posterior, scene, mixture)
+    scene, mixture = restore_inputs(posterior, scene, mixture)
     chosen = functionals or {"level": Level()}
     found = {name: posterior.of(functional) for name, functional in chosen.items()}
     for name, one in found.items():

@@ -22,6 +22,7 @@ SPEECH = GaussianSpeech(gain_sd_db=0.0, stft=STFT)
 POWER, SIZE, MEMORY = 0.5, 0.6, 0.9
 DRAWS = 1500
 # How far apart neighbours in a chain are takes long to settle: in 40 steps, sds are 28 % too small.
+# A shared latent needs longer as well: with 40, one sd in forty was 15 % off on some processors.
 STEPS = {"chain": {"steps": 900, "settling": 300}, "shared": {"steps": 600, "settling": 200}}
 GUIDES = ("mean-field", "structured", "low-rank")
 

@@ -14,9 +14,8 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
-from avse_ppl.evaluation.diagnostics.posterior_inputs import check_scene_of, latent_draws
+from avse_ppl.evaluation.diagnostics.posterior_inputs import latent_draws, restore_inputs
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.prior_predictive import PriorPredictive, draw_law_waveforms
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
@@ -153,9 +152,7 @@ def draw_posterior_predictive(
         raise ValueError(
             f"expected a posterior of one recording, found {posterior.recordings}; select(i) one"
         )
-    scene = drop_unused_predictor(scene, posterior.kind.pooled)
-    mixture = condition_on_predictor(scene, mixture or posterior.observed_spectrogram())
-    check_scene_of(posterior, scene, mixture)
+    scene, mixture = restore_inputs(posterior, scene, mixture)
     stft, [n_samples] = mixture.stft, mixture.n_samples
     generator = torch.Generator().manual_seed(seed)
     scale = float(mixture.scale[0])

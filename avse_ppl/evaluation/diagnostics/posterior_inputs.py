@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio
@@ -59,6 +60,25 @@ def thin_draws(count: int, most: int | None) -> Sequence[int]:
     """
     kept = min(count, most or count)
     return [i * count // kept for i in range(kept)]
+
+
+def restore_inputs(
+    posterior: Posterior, scene: Scene, mixture: Spectrogram | None
+) -> tuple[Scene, Spectrogram]:
+    """Restore scene and mixture as they were inferred.
+
+    Without a predictor whose answers were left out, or with what it makes of the mixture, which is
+    the posterior's own unless another is given.
+
+    Raises
+    ------
+    ValueError
+        As `check_scene_of` does.
+    """
+    scene = drop_unused_predictor(scene, posterior.kind.pooled)
+    mixture = condition_on_predictor(scene, mixture or posterior.observed_spectrogram())
+    check_scene_of(posterior, scene, mixture)
+    return scene, mixture
 
 
 def check_scene_of(posterior: Posterior, scene: Scene, mixture: Spectrogram) -> None:

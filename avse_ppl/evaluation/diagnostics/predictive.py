@@ -10,12 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from avse_ppl.evaluation.diagnostics.posterior_inputs import (
-    check_scene_of,
-    latent_draws,
-)
+from avse_ppl.evaluation.diagnostics.posterior_inputs import latent_draws, restore_inputs
 from avse_ppl.models.handlers import serialise
-from avse_ppl.models.predictors.predictor import condition_on_predictor, drop_unused_predictor
 from avse_ppl.models.scene import Scene
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.stft import COUPLED_BINS, Spectrogram, Stft
@@ -149,9 +145,7 @@ def predictive_check(
     >>> predictive_check(posterior, scene, mixture).passed
     array([ True])
     """
-    scene = drop_unused_predictor(scene, posterior.kind.pooled)
-    mixture = condition_on_predictor(scene, mixture or posterior.observed_spectrogram())
-    check_scene_of(posterior, scene, mixture)
+    scene, mixture = restore_inputs(posterior, scene, mixture)
     rows = [
         [
             check_periodogram(periodogram, index, mixture.stft)

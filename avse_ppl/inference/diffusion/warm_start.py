@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.inference.core.log_density import Values
+from avse_ppl.models.predictors.predictor import have_same_weights
 from avse_ppl.models.protocols import SupportsSwitch, is_audio_visual, name_of
 from avse_ppl.models.scene import Scene
 from avse_ppl.models.speech.load import load_speech
@@ -95,9 +96,7 @@ def load_base_prior(base_prior: Any) -> Any:
 def check_visual_encoder(base_prior: Any, scene: Scene) -> None:
     """Raise ValueError unless a base prior has the same visual encoder as the speech prior."""
     encoder = scene.speech.visual_encoder if is_audio_visual(scene.speech) else None  # type: ignore[attr-defined]
-    one = base_prior.visual_encoder.state_dict()
-    other = {} if encoder is None else encoder.state_dict()
-    if one.keys() != other.keys() or not all(torch.equal(one[k], other[k]) for k in one):
+    if encoder is None or not have_same_weights(base_prior.visual_encoder, encoder):
         raise ValueError(
             f"the base prior, {name_of(base_prior)!r}, and the speech prior, "
             f"{name_of(scene.speech)!r}, have different visual encoders; take a base prior that is "

@@ -21,7 +21,7 @@ from avse_ppl.models.predictors.error_law import (
     smooth,
     write_files,
 )
-from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.models.predictors.predictor import Predictor, have_same_weights
 from avse_ppl.signal.stft import Spectrogram, Stft
 from avse_ppl.utils.files import read_json
 
@@ -143,6 +143,14 @@ class CombinedEnhancer:
     combination: Combination
     stft: Stft = field(default_factory=Stft)
 
+    def __post_init__(self) -> None:
+        encoders = self.list_visual_encoders()
+        if not all(have_same_weights(encoders[0], other) for other in encoders[1:]):
+            raise ValueError(
+                "the predictors that are combined look by different visual encoders; expected one "
+                "for all, since they are shown the same features"
+            )
+
     @property
     def uses_lips(self) -> bool:
         """Whether visual features change what one of the predictors answers."""
@@ -151,8 +159,12 @@ class CombinedEnhancer:
     @property
     def visual_encoder(self) -> LipEncoder | None:
         """Visual encoder of the predictors that use lips."""
-        found = [part.enhance.visual_encoder for part in self.parts if part.uses_lips]  # type: ignore[attr-defined]
-        return found[0] if found else None
+        return next(iter(self.list_visual_encoders()), None)
+
+    def list_visual_encoders(self) -> list[LipEncoder]:
+        """List the visual encoders of the predictors that use lips."""
+        enhancers: list[Any] = [part.enhance for part in self.parts if part.uses_lips]
+        return [one.visual_encoder for one in enhancers]
 
     def __call__(
         self, wave: np.ndarray, sample_rate_hz: int, visual: Tensor | None = None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pyroapi import distributions as dist
 from pyroapi import handlers, ops, pyro
-from torch import Tensor
+from torch import Tensor, nn
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import PREDICTED
@@ -289,9 +289,12 @@ def shares_visual_encoder(scene: Any) -> bool:
     mine, theirs = (
         getattr(owner, "visual_encoder", None) for owner in (scene.predictor.enhance, scene.speech)
     )
-    if mine is None or theirs is None:
-        return False
-    own, others = mine.state_dict(), theirs.state_dict()
+    return mine is not None and theirs is not None and have_same_weights(mine, theirs)
+
+
+def have_same_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks hold the same weights, wherever they are."""
+    own, others = one.state_dict(), other.state_dict()
     return own.keys() == others.keys() and all(
         own[key].shape == others[key].shape and bool((own[key].cpu() == others[key].cpu()).all())
         for key in own

@@ -112,6 +112,10 @@ def test_a_combination_shows_the_lips_to_those_that_use_them() -> None:
     assert (found[:, :2] - predict(scene)[:, :2]).abs().max() > 1e-3
     hearing = CombinedEnhancer((Predictor(keep), Predictor(hear)), Combination(2))
     assert not hearing.uses_lips and hearing.visual_encoder is None
+    torch.manual_seed(1)
+    with pytest.raises(ValueError, match="look by different visual encoders"):
+        CombinedEnhancer((make_predictor(), make_predictor(LipEncoder())), Combination(2))
+    assert CombinedEnhancer((make_predictor(), make_predictor()), Combination(2)).uses_lips
 
 
 def keep(wave: np.ndarray, rate_hz: int) -> np.ndarray:
