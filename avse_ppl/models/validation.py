@@ -414,3 +414,10 @@ def check_positive(what: str, value: float) -> None:
     """Raise unless ``value`` is a finite number above 0."""
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"{what} must be a finite number above 0, not {value!r}")
+
+
+def check_not_negative(what: str, value: object) -> None:
+    """Raise unless ``value`` is a finite number, 0 or more."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < math.inf:
+        raise ValueError(f"{what} must be a finite number, 0 or more, not {value!r}")

@@ -11,12 +11,18 @@ import torch
 from avse_ppl.models.networks.tcn import TcnNetwork, running_mean
 from avse_ppl.models.predictors.network import NetworkPredictor, load_predictor
 from avse_ppl.signal.stft import Stft
-from avse_ppl.training import PREDICTOR_RECIPES, TrainingData, train_predictor
+from avse_ppl.training import (
+    PREDICTOR_RECIPES,
+    TrainingData,
+    synthetic_noise,
+    train_predictor,
+)
 from avse_ppl.training.datasets.predictor_crops import PredictorCrops, compand, limit_band
 from avse_ppl.training.datasets.speech_crops import Crop
 from avse_ppl.training.phases.predictor import PREDICTOR_STFT, PredictorTraining
 from avse_ppl.training.recipes import PredictorRecipe
 from avse_ppl.training.rooms import add_room, draw_room_responses
+from avse_ppl.training.synthetic_noise import draw_strikes, draw_tones
 from tests.helpers import ignore_training_warnings
 
 SMALL = {"widths": (4, 8), "inner": 12, "repeats": 1, "dilations": 3}
@@ -102,6 +108,63 @@ def test_rooms_have_their_peak_first_and_keep_the_power() -> None:
     assert np.array_equal(rooms, draw_room_responses(3, 16000, seed=0))
     wave = np.random.default_rng(0).normal(size=16000)
     assert np.mean(add_room(wave, rooms[0]) ** 2) == pytest.approx(np.mean(wave**2))
+
+
+SYNTHETIC = ["bursts", "rumble", "hum", "narrow_band", "tones", "strikes", "water"]
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_synthetic_noise_has_a_seed_and_no_silence(name: str) -> None:
+    draw = getattr(synthetic_noise, f"draw_{name}")
+    for seed in range(20):
+        noise, again = (draw(8000, 16000, np.random.default_rng(seed)) for _ in range(2))
+        assert np.array_equal(noise, again)
+        assert noise.dtype == np.float32
+        assert np.isfinite(noise).all()
+        assert 0.01 < np.mean(noise**2) < 100.0
+
+
+def test_tones_are_narrow_and_strikes_die_away() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        spectrum = np.abs(np.fft.rfft(draw_tones(16000, 16000, rng))) ** 2
+        assert np.sort(spectrum)[-200:].sum() > 0.9 * spectrum.sum()  # of 8001 bins
+        steps = draw_strikes(16000, 16000, rng)[:15872].reshape(-1, 128)
+        power = np.square(steps).mean(1)
+        assert power.max() > 3.0 * np.median(power)
+
+
+def test_a_network_answers_by_the_mean_over_two_grids() -> None:
+    torch.manual_seed(0)
+    network = NetworkPredictor(TcnNetwork(257, **SMALL), PREDICTOR_STFT)
+    wave = np.random.default_rng(0).normal(size=5001).astype("float32")
+
+    def answer(late: np.ndarray) -> np.ndarray:
+        law = network.predict_law(torch.from_numpy(late))
+        return network.stft.inverse(law.mean[0], len(late)).numpy()
+
+    first, second = answer(wave), answer(np.pad(wave, (128, 0)))[128:]
+    np.testing.assert_allclose(network(wave, 16000), 0.5 * (first + second), atol=1e-6)
+    assert np.abs(first - second).max() > 1e-4
+
+    # As in a stream: one grid.
+    causal = replace(network, causal=True)
+    law = causal.predict_law(torch.from_numpy(wave))
+    alone = network.stft.inverse(law.mean[0], len(wave)).numpy()
+    np.testing.assert_allclose(causal(wave, 16000), alone, atol=1e-6)
+
+
+@ignore_training_warnings
+def test_a_run_goes_on_from_weights(tmp_path, speech, noise) -> None:
+    stft, data = replace(PREDICTOR_STFT, sample_rate_hz=8000), TrainingData(speech, noise)
+    given = {"card": {"licence": "none"}, "stft": stft}
+    before = train_predictor(RECIPE, data, tmp_path / "a", name="a", **given)
+    stays = replace(RECIPE, epochs=0)
+    after = train_predictor(stays, data, tmp_path / "b", name="b", initial=before, **given)
+    one, other = (load_predictor(folder).network.state_dict() for folder in (before, after))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    with pytest.raises(ValueError, match="is of another network, of other sizes"):
+        train_predictor(RECIPE, data, tmp_path / "c", name="c", initial="tcvae", **given)
 
 
 @ignore_training_warnings

@@ -91,7 +91,7 @@ InitialOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|DIR",
-        help="Weights of the same prior to go on from: the encoder learns on, the decoder stays.",
+        help="Weights of the same name to go on from; of a prior, the encoder learns on.",
     ),
 ]
 TrunkOption = Annotated[

@@ -25,7 +25,7 @@ from avse_ppl.models.predictors.error_law import ErrorLaw, has_shipped_law, load
 from avse_ppl.models.predictors.network import AV_PREDICTOR, DEFAULT_PREDICTOR, load_predictor
 from avse_ppl.models.predictors.predictor import Enhancer, Predictor
 from avse_ppl.models.protocols import name_of
-from avse_ppl.models.validation import unknown_name
+from avse_ppl.models.validation import check_not_negative, unknown_name
 from avse_ppl.models.weights.io import is_shipped
 from avse_ppl.utils.imports import import_function
 
@@ -261,9 +261,17 @@ def wrap_function(function: Callable[..., Any]) -> Predictor:
 
 
 def adapt_enhancer(
-    enhance: Enhancer, *, sample_rate_hz: int | None = None, delay_samples: int = 0
+    enhance: Enhancer,
+    *,
+    sample_rate_hz: int | None = None,
+    delay_samples: int = 0,
+    lead_in_s: float = 0.0,
 ) -> Enhancer:
     """Let an enhancer take waveforms of any rate, and answer in time.
+
+    With a lead-in, it hears the beginning of the recording backwards first, and its answer to that
+    is dropped: one that works frame by frame, and has to find the noise and the level as it goes,
+    has found them by the time that the recording begins.
 
     Parameters
     ----------
@@ -273,11 +281,19 @@ def adapt_enhancer(
         The only rate that it works at; None: any.
     delay_samples
         How many samples, at its own rate, its answer comes late.
+    lead_in_s
+        Length of the lead-in, at most that of the recording, seconds.
 
     Returns
     -------
     Callable
         An enhancer, whose answer has as many samples as it is given.
+
+    Raises
+    ------
+    ValueError
+        If the delay or the lead-in is negative or not finite; and, from the enhancer, if its answer
+        has another length.
 
     Examples
     --------
@@ -288,19 +304,21 @@ def adapt_enhancer(
     """
     if delay_samples < 0:
         raise ValueError(f"delay_samples is {delay_samples}; expected 0 or more")
+    check_not_negative("lead_in_s", lead_in_s)
 
     def adapted(wave: np.ndarray, rate_hz: int) -> np.ndarray:
         import soxr
 
         own_hz = sample_rate_hz or rate_hz
         own = soxr.resample(np.asarray(wave, np.float32), rate_hz, own_hz)
-        found = np.asarray(enhance(np.pad(own, (0, delay_samples)), own_hz), np.float32)
-        if found.shape != (len(own) + delay_samples,):
+        lead_in = own[1 : 1 + round(lead_in_s * own_hz)][::-1]  # reflected, so that nothing jumps
+        given = np.concatenate((lead_in, own, np.zeros(delay_samples, np.float32)))
+        found = np.asarray(enhance(given, own_hz), np.float32)
+        if found.shape != given.shape:
             raise ValueError(
-                f"returned shape {found.shape} for {len(own) + delay_samples} samples at "
-                f"{own_hz} Hz"
+                f"returned shape {found.shape} for {len(given)} samples at {own_hz} Hz"
             )
-        found = soxr.resample(found[delay_samples:], own_hz, rate_hz)
+        found = soxr.resample(found[len(lead_in) + delay_samples :], own_hz, rate_hz)
         return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)]
 
     adapted.__name__ = name_of(enhance)

@@ -9,14 +9,23 @@ from typing import Any
 
 import numpy as np
 
+from avse_ppl.models.predictors.adapters import adapt_enhancer
+
 _RATE_HZ = 48000
 _DELAY = 1440  # samples: half a window more than a hop, and two frames of look-ahead
+_LEAD_IN_S = 3.0
 _ATTENUATION_DB = 100.0  # no limit
 _LOCK = threading.Lock()  # the state is one recording's
 
 
-def predict_by_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+def predict_by_deepfilternet(
+    wave: np.ndarray, sample_rate_hz: int, *, lead_in_s: float = _LEAD_IN_S
+) -> np.ndarray:
     """Speech by DeepFilterNet3, in time with the mixture.
+
+    It works frame by frame and normalises by running means, which take seconds to settle. It hears
+    the first seconds backwards first, see `adapt_enhancer`; without this lead-in its answer is the
+    wheel's own.
 
     Parameters
     ----------
@@ -24,6 +33,8 @@ def predict_by_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarra
         Mixture, ``(sample,)``; brought to 48 kHz, and the result back.
     sample_rate_hz
         Of both, Hz.
+    lead_in_s
+        Length of the lead-in, seconds.
 
     Returns
     -------
@@ -40,19 +51,22 @@ def predict_by_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarra
     Schröter, Rosenkranz, Escalante-B. and Maier, "DeepFilterNet: perceptually motivated real-time
     speech enhancement", Interspeech 2023.
     """
-    import soxr
+    enhance = adapt_enhancer(
+        run_deepfilternet, sample_rate_hz=_RATE_HZ, delay_samples=_DELAY, lead_in_s=lead_in_s
+    )
+    return enhance(wave, sample_rate_hz)
 
+
+def run_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Answer of DeepFilterNet3 at 48 kHz, ``(sample,)``, as late as it comes."""
     library, model = load_library()
-    loud = soxr.resample(np.asarray(wave, np.float32), sample_rate_hz, _RATE_HZ)
     state = library.df_create(model.encode(), _ATTENUATION_DB, None)
     if not state:
         raise RuntimeError(f"DeepFilterNet could not load its model {model}")
     with _LOCK:
         try:
             frame = int(library.df_get_frame_length(state))
-            count = -(-(len(loud) + _DELAY) // frame)
-            padded = np.zeros(count * frame, np.float32)
-            padded[: len(loud)] = loud
+            padded = np.pad(wave, (0, -len(wave) % frame)).astype(np.float32)
             out = np.zeros_like(padded)
             for begin in range(0, len(padded), frame):
                 source = padded[begin : begin + frame].ctypes.data_as(_FLOATS)
@@ -60,8 +74,7 @@ def predict_by_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarra
                 library.df_process_frame(state, source, target)
         finally:
             library.df_free(state)
-    found = soxr.resample(out[_DELAY : _DELAY + len(loud)], _RATE_HZ, sample_rate_hz)
-    return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)].astype(np.float32)
+    return out[: len(wave)]
 
 
 _FLOATS = ctypes.POINTER(ctypes.c_float)

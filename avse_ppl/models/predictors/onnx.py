@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.models.predictors.adapters import adapt_enhancer
-from avse_ppl.models.validation import check_count, unknown_name
+from avse_ppl.models.validation import check_count, check_not_negative, unknown_name
 
 KINDS = ("waveform", "mask", "spectrum")
 WINDOWS = ("hann", "sqrt-hann", "hamming", "rectangular")
@@ -68,6 +68,9 @@ class OnnxDescription:
         Samples of a frame of a waveform.
     delay_samples
         How many samples the answer is late.
+    lead_in_s
+        How much of the beginning it hears backwards first, seconds, see `adapt_enhancer`: for
+        models that find the noise as they go.
     name
         For messages; by default that of the file.
     """
@@ -86,12 +89,14 @@ class OnnxDescription:
     values: str = "complex"
     block_samples: int = 0
     delay_samples: int = 0
+    lead_in_s: float = 0.0
     name: str = ""
 
     def __post_init__(self) -> None:
         """Check each field, and that they go together."""
         check_count("sample_rate_hz", self.sample_rate_hz)
         check_count("delay_samples", self.delay_samples, 0)
+        check_not_negative("lead_in_s", self.lead_in_s)
         for what, value, known in (
             ("kind", self.kind, KINDS), ("window", self.window, WINDOWS),
             ("values", self.values, VALUES), ("call", self.call, CALLS),
@@ -228,7 +233,10 @@ class OnnxEnhancer:
         """Speech ``(sample,)`` in a mixture ``(sample,)``, at its rate and in time with it."""
         one = self.description
         adapted = adapt_enhancer(
-            self.enhance_own, sample_rate_hz=one.sample_rate_hz, delay_samples=one.delay_samples
+            self.enhance_own,
+            sample_rate_hz=one.sample_rate_hz,
+            delay_samples=one.delay_samples,
+            lead_in_s=one.lead_in_s,
         )
         return adapted(wave, sample_rate_hz)
 

@@ -13,11 +13,22 @@ from avse_ppl.signal.stft import Stft
 from avse_ppl.training.augment import equalise, scale_to_unit_power
 from avse_ppl.training.datasets.speech_crops import Crop, MixtureCrops, SpeechCrops
 from avse_ppl.training.rooms import add_room
+from avse_ppl.training.synthetic_noise import (
+    draw_bursts,
+    draw_coloured_noise,
+    draw_hum,
+    draw_narrow_band,
+    draw_rumble,
+    draw_strikes,
+    draw_tones,
+    draw_water,
+)
 
 # Shares of the crops.
 _ROOM, _NOISE_ROOM, _EQUALISED = 0.35, 0.2, 0.35
-_BABBLE, _COLOURED, _BURSTS, _ADDED_FLOOR = 0.22, 0.07, 0.05, 0.15
-_RUMBLE, _HUM, _NARROW_BAND = 0.12, 0.15, 0.12
+_BABBLE, _ADDED_FLOOR = 0.22, 0.15
+_COLOURED, _BURSTS, _STRIKES, _WATER = 0.07, 0.04, 0.06, 0.05
+_RUMBLE, _HUM, _NARROW_BAND, _TONES = 0.12, 0.12, 0.1, 0.15
 _BAND_LIMITED, _TELEPHONE, _CLIPPED = 0.1, 0.04, 0.04
 _NO_SPEECH, _NO_NOISE = 0.03, 0.03
 _TALKERS = (2, 8)
@@ -27,10 +38,10 @@ class PredictorCrops(MixtureCrops):
     """Crops of speech and noise, ``(2, sample)``, the training ones as other places make them.
 
     Speech: rooms, equalisers. Noise: clips of the noise corpora, alone or in pairs, through rooms;
-    babble of two to eight talkers; coloured noise that comes and goes; bursts that die away; a
-    floor of another noise underneath; rumble, hum and narrow bands on top. Both: the band of a
-    telephone or a cheap microphone, companding, clipping; what these do to the speech counts as
-    noise. Crops of the development split are plain mixtures.
+    babble of two to eight talkers; coloured noise that comes and goes; bursts that die away, things
+    that are struck, water; a floor of another noise underneath; rumble, hum, narrow bands and tones
+    on top. Both: the band of a telephone or a cheap microphone, companding, clipping; what these do
+    to the speech counts as noise. Crops of the development split are plain mixtures.
 
     Parameters
     ----------
@@ -76,10 +87,14 @@ class PredictorCrops(MixtureCrops):
         kind = rng.random()
         if kind < _BABBLE:
             noise = self.draw_babble(rng)
-        elif kind < _BABBLE + _COLOURED:
+        elif kind < (bound := _BABBLE + _COLOURED):
             noise = draw_coloured_noise(self.crop, rng)
-        elif kind < _BABBLE + _COLOURED + _BURSTS:
+        elif kind < (bound := bound + _BURSTS):
             noise = draw_bursts(self.crop, self.rate_hz, rng)
+        elif kind < (bound := bound + _STRIKES):
+            noise = draw_strikes(self.crop, self.rate_hz, rng)
+        elif kind < bound + _WATER:
+            noise = draw_water(self.crop, self.rate_hz, rng)
         else:
             noise = self.draw_noise(rng)
         if rng.random() < _NOISE_ROOM:
@@ -94,6 +109,7 @@ class PredictorCrops(MixtureCrops):
             (_RUMBLE, draw_rumble),
             (_HUM, draw_hum),
             (_NARROW_BAND, draw_narrow_band),
+            (_TONES, draw_tones),
         )
         for share, draw in narrow:
             if rng.random() < share:
@@ -110,96 +126,6 @@ class PredictorCrops(MixtureCrops):
             voice = np.roll(voice, int(rng.integers(self.crop)))  # short clips begin anywhere
             total += voice * np.float32(10 ** (rng.uniform(-6, 0) / 20))
         return total
-
-
-def draw_coloured_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw Gaussian noise with a power law for its spectrum, half of it coming and going.
-
-    Examples
-    --------
-    >>> draw_coloured_noise(512, np.random.default_rng(0)).shape
-    (512,)
-    """
-    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
-    freq = np.maximum(np.arange(len(spectrum)), 1.0 + 0.003 * len(spectrum))
-    noise = np.fft.irfft(spectrum * freq ** (-0.5 * rng.uniform(-0.5, 2.0)), samples)
-    noise = equalise(noise, rng)
-    if rng.random() < 0.5:
-        knots = rng.standard_normal(int(rng.integers(3, 16))) * 5.0
-        place = np.linspace(0, len(knots) - 1, samples)
-        noise = noise * 10 ** (np.interp(place, np.arange(len(knots)), knots) / 20)
-    return scale_to_unit_power(noise.astype(np.float32))
-
-
-def draw_bursts(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw coloured bursts that die away, one to twenty a second, as of things that are struck.
-
-    Examples
-    --------
-    >>> draw_bursts(512, 16000, np.random.default_rng(0)).shape
-    (512,)
-    """
-    total = np.zeros(samples, np.float32)
-    for _ in range(max(1, rng.poisson(rng.uniform(1.0, 20.0) * samples / rate_hz))):
-        begin = int(rng.integers(samples))
-        length = min(samples - begin, int(rate_hz * 0.4))
-        decay = np.exp(-np.arange(length) / (rate_hz * 10 ** rng.uniform(-2.7, -1.0)))
-        burst = decay * rng.standard_normal(length)
-        if rng.random() < 0.5:  # a ring instead of a click
-            pitch = 2 * np.pi * rng.uniform(300.0, 6000.0) / rate_hz
-            burst = burst * 0.3 + decay * np.sin(pitch * np.arange(length))
-        total[begin : begin + length] += burst * 10 ** (rng.uniform(-15.0, 0.0) / 20)
-    return scale_to_unit_power(equalise(total, rng, 6.0))
-
-
-def draw_rumble(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw noise of the lowest frequencies, as of wind, traffic, or a microphone that is touched.
-
-    Examples
-    --------
-    >>> draw_rumble(512, 16000, np.random.default_rng(0)).shape
-    (512,)
-    """
-    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
-    freq_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
-    corner_hz, order = 10 ** rng.uniform(0.8, 2.2), rng.uniform(2.0, 5.0)
-    spectrum = spectrum / (1.0 + (freq_hz / corner_hz) ** order)
-    return scale_to_unit_power(np.fft.irfft(spectrum, samples).astype(np.float32))
-
-
-def draw_hum(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the harmonics of a hum, as of the mains, a fan or a motor, steady or drifting.
-
-    Examples
-    --------
-    >>> draw_hum(512, 16000, np.random.default_rng(0)).shape
-    (512,)
-    """
-    pitch_hz = rng.choice([50.0, 60.0, 10 ** rng.uniform(1.5, 2.7)])
-    drift = np.cumsum(rng.standard_normal(8)) * rng.choice([0.0, 0.003, 0.02])
-    place = np.linspace(0.0, 7.0, samples)
-    turns = np.cumsum(pitch_hz * (1.0 + np.interp(place, np.arange(8), drift))) / rate_hz
-    tilt, total = rng.uniform(0.3, 2.0), np.zeros(samples)
-    for k in range(1, int(min(24, 0.45 * rate_hz / pitch_hz)) + 1):
-        gain = k**-tilt * 10 ** (8.0 * rng.standard_normal() / 20)
-        total += gain * np.sin(2 * np.pi * (k * turns + rng.random()))
-    return scale_to_unit_power(total.astype(np.float32))
-
-
-def draw_narrow_band(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw noise of one narrow band anywhere, from a whistle to a hiss.
-
-    Examples
-    --------
-    >>> draw_narrow_band(512, 16000, np.random.default_rng(0)).shape
-    (512,)
-    """
-    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
-    freq_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
-    centre_hz = 10 ** rng.uniform(2.0, np.log10(0.5 * rate_hz))
-    width_hz = max(10 ** rng.uniform(0.5, 2.8), rate_hz / samples)
-    spectrum = spectrum * np.exp(-0.5 * ((freq_hz - centre_hz) / width_hz) ** 2)
-    return scale_to_unit_power(np.fft.irfft(spectrum, samples).astype(np.float32))
 
 
 def limit_band(

