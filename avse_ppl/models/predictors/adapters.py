@@ -266,12 +266,15 @@ def adapt_enhancer(
     sample_rate_hz: int | None = None,
     delay_samples: int = 0,
     lead_in_s: float = 0.0,
+    backward_weight: float = 0.0,
 ) -> Enhancer:
     """Let an enhancer take waveforms of any rate, and answer in time.
 
-    With a lead-in, it hears the beginning of the recording backwards first, and its answer to that
-    is dropped: one that works frame by frame, and has to find the noise and the level as it goes,
-    has found them by the time that the recording begins.
+    Two remedies for one that works frame by frame. With a lead-in, it hears the beginning of the
+    recording backwards first, and its answer to that is dropped: the noise and the level, which it
+    has to find as it goes, are found by the time that the recording begins. With a backward weight
+    w, it hears the recording once more backwards after it, when it knows of each moment what comes
+    next in place of what was before, and the answer is (1 - w) forwards + w backwards.
 
     Parameters
     ----------
@@ -283,6 +286,8 @@ def adapt_enhancer(
         How many samples, at its own rate, its answer comes late.
     lead_in_s
         Length of the lead-in, at most that of the recording, seconds.
+    backward_weight
+        Weight of the answer to the recording backwards, in [0, 1).
 
     Returns
     -------
@@ -292,8 +297,8 @@ def adapt_enhancer(
     Raises
     ------
     ValueError
-        If the delay or the lead-in is negative or not finite; and, from the enhancer, if its answer
-        has another length.
+        If the delay, the lead-in or the weight is out of its range; and, from the enhancer, if its
+        answer has another length.
 
     Examples
     --------
@@ -305,6 +310,8 @@ def adapt_enhancer(
     if delay_samples < 0:
         raise ValueError(f"delay_samples is {delay_samples}; expected 0 or more")
     check_not_negative("lead_in_s", lead_in_s)
+    if not 0.0 <= backward_weight < 1.0:
+        raise ValueError(f"backward_weight is {backward_weight}; expected 0 or more, below 1")
 
     def adapted(wave: np.ndarray, rate_hz: int) -> np.ndarray:
         import soxr
@@ -312,13 +319,18 @@ def adapt_enhancer(
         own_hz = sample_rate_hz or rate_hz
         own = soxr.resample(np.asarray(wave, np.float32), rate_hz, own_hz)
         lead_in = own[1 : 1 + round(lead_in_s * own_hz)][::-1]  # reflected, so that nothing jumps
-        given = np.concatenate((lead_in, own, np.zeros(delay_samples, np.float32)))
+        backward = own[::-1][: len(own) if backward_weight else 0]
+        given = np.concatenate((lead_in, own, backward, np.zeros(delay_samples, np.float32)))
         found = np.asarray(enhance(given, own_hz), np.float32)
         if found.shape != given.shape:
             raise ValueError(
                 f"returned shape {found.shape} for {len(given)} samples at {own_hz} Hz"
             )
-        found = soxr.resample(found[len(lead_in) + delay_samples :], own_hz, rate_hz)
+        found = found[len(lead_in) + delay_samples :]
+        if backward_weight:
+            forward, backward = found[: len(own)], found[len(own) :][::-1]
+            found = (1.0 - backward_weight) * forward + backward_weight * backward
+        found = soxr.resample(found, own_hz, rate_hz)
         return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)]
 
     adapted.__name__ = name_of(enhance)

@@ -13,19 +13,23 @@ from avse_ppl.models.predictors.adapters import adapt_enhancer
 
 _RATE_HZ = 48000
 _DELAY = 1440  # samples: half a window more than a hop, and two frames of look-ahead
-_LEAD_IN_S = 3.0
+_LEAD_IN_S, _BACKWARD_WEIGHT = 3.0, 0.3  # chosen on the development set
 _ATTENUATION_DB = 100.0  # no limit
 _LOCK = threading.Lock()  # the state is one recording's
 
 
 def predict_by_deepfilternet(
-    wave: np.ndarray, sample_rate_hz: int, *, lead_in_s: float = _LEAD_IN_S
+    wave: np.ndarray,
+    sample_rate_hz: int,
+    *,
+    lead_in_s: float = _LEAD_IN_S,
+    backward_weight: float = _BACKWARD_WEIGHT,
 ) -> np.ndarray:
     """Speech by DeepFilterNet3, in time with the mixture.
 
     It works frame by frame and normalises by running means, which take seconds to settle. It hears
-    the first seconds backwards first, see `adapt_enhancer`; without this lead-in its answer is the
-    wheel's own.
+    the first seconds backwards before the recording, and the recording backwards after it, see
+    `adapt_enhancer`; with neither its answer is the wheel's own.
 
     Parameters
     ----------
@@ -33,8 +37,8 @@ def predict_by_deepfilternet(
         Mixture, ``(sample,)``; brought to 48 kHz, and the result back.
     sample_rate_hz
         Of both, Hz.
-    lead_in_s
-        Length of the lead-in, seconds.
+    lead_in_s, backward_weight
+        As in `adapt_enhancer`.
 
     Returns
     -------
@@ -52,7 +56,11 @@ def predict_by_deepfilternet(
     speech enhancement", Interspeech 2023.
     """
     enhance = adapt_enhancer(
-        run_deepfilternet, sample_rate_hz=_RATE_HZ, delay_samples=_DELAY, lead_in_s=lead_in_s
+        run_deepfilternet,
+        sample_rate_hz=_RATE_HZ,
+        delay_samples=_DELAY,
+        lead_in_s=lead_in_s,
+        backward_weight=backward_weight,
     )
     return enhance(wave, sample_rate_hz)
 

@@ -68,9 +68,9 @@ class OnnxDescription:
         Samples of a frame of a waveform.
     delay_samples
         How many samples the answer is late.
-    lead_in_s
-        How much of the beginning it hears backwards first, seconds, see `adapt_enhancer`: for
-        models that find the noise as they go.
+    lead_in_s, backward_weight
+        How much of the beginning it hears backwards first, seconds, and how much its answer to the
+        recording backwards counts, see `adapt_enhancer`: for models that find the noise as they go.
     name
         For messages; by default that of the file.
     """
@@ -90,6 +90,7 @@ class OnnxDescription:
     block_samples: int = 0
     delay_samples: int = 0
     lead_in_s: float = 0.0
+    backward_weight: float = 0.0
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -97,6 +98,7 @@ class OnnxDescription:
         check_count("sample_rate_hz", self.sample_rate_hz)
         check_count("delay_samples", self.delay_samples, 0)
         check_not_negative("lead_in_s", self.lead_in_s)
+        check_not_negative("backward_weight", self.backward_weight)
         for what, value, known in (
             ("kind", self.kind, KINDS), ("window", self.window, WINDOWS),
             ("values", self.values, VALUES), ("call", self.call, CALLS),
@@ -237,6 +239,7 @@ class OnnxEnhancer:
             sample_rate_hz=one.sample_rate_hz,
             delay_samples=one.delay_samples,
             lead_in_s=one.lead_in_s,
+            backward_weight=one.backward_weight,
         )
         return adapted(wave, sample_rate_hz)
 
