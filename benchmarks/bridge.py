@@ -184,12 +184,10 @@ def load_enhancers() -> dict[str, tuple[str, Callable[[np.ndarray, int], np.ndar
     """Load the enhancers that are there, each with its words, by the key of its row."""
     plain = partial(predict_by_deepfilternet, lead_in_s=0.0, backward_weight=0.0)
     ours = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
+    twice = "alone, lead-in and backwards"
     found = {
         "deepfilternet": ("deepfilternet alone", plain),
-        "deepfilternet-twice": (
-            "deepfilternet alone, lead-in and backwards",
-            ours.pop("deepfilternet"),
-        ),
+        "deepfilternet-twice": (f"deepfilternet {twice}", ours.pop("deepfilternet")),
     }
     found |= {KEYS.get(name, name): (f"{name} alone", each) for name, each in ours.items()}
     if _GTCRN.is_file():

@@ -25,7 +25,7 @@ from avse_ppl.models.predictors.error_law import ErrorLaw, has_shipped_law, load
 from avse_ppl.models.predictors.network import AV_PREDICTOR, DEFAULT_PREDICTOR, load_predictor
 from avse_ppl.models.predictors.predictor import Enhancer, Predictor
 from avse_ppl.models.protocols import name_of
-from avse_ppl.models.validation import check_not_negative, unknown_name
+from avse_ppl.models.validation import check_not_negative, check_share, unknown_name
 from avse_ppl.models.weights.io import is_shipped
 from avse_ppl.utils.imports import import_function
 
@@ -310,8 +310,7 @@ def adapt_enhancer(
     if delay_samples < 0:
         raise ValueError(f"delay_samples is {delay_samples}; expected 0 or more")
     check_not_negative("lead_in_s", lead_in_s)
-    if not 0.0 <= backward_weight < 1.0:
-        raise ValueError(f"backward_weight is {backward_weight}; expected 0 or more, below 1")
+    check_share("backward_weight", backward_weight)
 
     def adapted(wave: np.ndarray, rate_hz: int) -> np.ndarray:
         import soxr

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avse_ppl.models.predictors.adapters import adapt_enhancer
-from avse_ppl.models.validation import check_count, check_not_negative, unknown_name
+from avse_ppl.models.validation import check_count, check_not_negative, check_share, unknown_name
 
 KINDS = ("waveform", "mask", "spectrum")
 WINDOWS = ("hann", "sqrt-hann", "hamming", "rectangular")
@@ -98,7 +98,7 @@ class OnnxDescription:
         check_count("sample_rate_hz", self.sample_rate_hz)
         check_count("delay_samples", self.delay_samples, 0)
         check_not_negative("lead_in_s", self.lead_in_s)
-        check_not_negative("backward_weight", self.backward_weight)
+        check_share("backward_weight", self.backward_weight)
         for what, value, known in (
             ("kind", self.kind, KINDS), ("window", self.window, WINDOWS),
             ("values", self.values, VALUES), ("call", self.call, CALLS),

