@@ -137,14 +137,14 @@ pd.DataFrame({name: score(*pair) for name, pair in estimates.items()}).T.round(2
 
 # %% [markdown]
 # **What to look at.** On this recording the small network is worse than the posterior without it,
-# and drags it down; DeepFilterNet3 is as good as the posterior in SI-SDR, far better in ESTOI, and
-# the two together are better than either in SI-SDR. That is the rule in the
+# and drags it down; DeepFilterNet3 is better than the posterior without it, and the two
+# together are a little better than either in SI-SDR. That is the rule in the
 # [benchmarks](../../docs/results/bridge.md) as well: the evidence of a good witness helps, that of
 # a middling one may not.
 #
 # The last columns are what an enhancer alone cannot offer at all: regions, and how often they hold
 # the truth. "By energy" weights each bin with the energy of speech expected in it. About as stated
-# for the bins where there is speech, somewhat wide there in fact (97 of 100).
+# for the bins where there is speech, somewhat wide there in fact (98 of 100).
 #
 # ## 3. What the error law expects
 #

@@ -162,7 +162,7 @@ def test_train_refuses(here, arguments, message):
         (
             "av-dkf",
             ("--initial", "x"),
-            "av-dkf does not take --initial; this is for vae, rvae, tcvae",
+            "av-dkf does not take --initial; this is for vae, rvae, tcvae, predictor",
         ),
         ("av-dkf", ("--trunk", "x"), "av-dkf does not take --trunk; this is for av-predictor"),
         ("av-predictor", (), "av-predictor learns from mixtures: give speech with"),

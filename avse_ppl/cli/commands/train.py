@@ -62,10 +62,10 @@ of speechocean762, the speakers whose number ends in 7; of lrw-ar, five people.
 
 [bold]Lips[/] for audio-visual priors come from [bold]avse-ppl prepare[/]; clips without video are
 learned from audio-only. Others can build on what one training leaves: --teacher, --visual-encoder
-and --encoder take its folders teacher/ and lips/, and its weights. With --initial,
-predictor goes on from weights that are there; so does the encoder of vae, rvae or tcvae, whose
-decoder stays. av-predictor hears
-by the predictor that --trunk names, as it is, and goes on from the weights of --fusion.
+and --encoder take its folders teacher/ and lips/, and its weights. With --initial, predictor goes
+on from weights that are there, and so does the encoder of vae, rvae or tcvae, whose decoder stays.
+av-predictor hears by the predictor that --trunk names, as it is, and goes on from the weights of
+--fusion.
 
 [bold]Example[/]
 
