@@ -416,14 +416,13 @@ def check_positive(what: str, value: float) -> None:
         raise ValueError(f"{what} must be a finite number above 0, not {value!r}")
 
 
-def check_not_negative(what: str, value: object) -> float:
-    """Return ``value``; raise unless it is a finite number, 0 or more."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
-        return value
-    raise ValueError(f"{what} must be a finite number, 0 or more, not {value!r}")
+def check_not_negative(what: str, value: object) -> None:
+    """Raise unless ``value`` is a finite number, 0 or more."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise ValueError(f"{what} must be a finite number, 0 or more, not {value!r}")
 
 
 def check_share(what: str, value: object) -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
-    if check_not_negative(what, value) >= 1:
-        raise ValueError(f"{what} must be below 1, not {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ValueError(f"{what} must be in [0, 1), not {value!r}")

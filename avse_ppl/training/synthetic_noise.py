@@ -7,6 +7,17 @@ import numpy as np
 from avse_ppl.training.augment import equalise, scale_to_unit_power
 
 
+def shape_white_noise(gain: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """White Gaussian noise, ``(sample,)``, with a gain for each frequency, of no set power.
+
+    Examples
+    --------
+    >>> shape_white_noise(np.ones(257), 512, np.random.default_rng(0)).shape
+    (512,)
+    """
+    return np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * gain, samples)
+
+
 def draw_coloured_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
     """Draw Gaussian noise with a power law for its spectrum, half of it coming and going.
 
@@ -15,9 +26,9 @@ def draw_coloured_noise(samples: int, rng: np.random.Generator) -> np.ndarray:
     >>> draw_coloured_noise(512, np.random.default_rng(0)).shape
     (512,)
     """
-    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
-    freq = np.maximum(np.arange(len(spectrum)), 1.0 + 0.003 * len(spectrum))
-    noise = np.fft.irfft(spectrum * freq ** (-0.5 * rng.uniform(-0.5, 2.0)), samples)
+    bins = samples // 2 + 1
+    freq = np.maximum(np.arange(bins), 1.0 + 0.003 * bins)
+    noise = shape_white_noise(freq ** (-0.5 * rng.uniform(-0.5, 2.0)), samples, rng)
     noise = equalise(noise, rng)
     if rng.random() < 0.5:
         knots = rng.standard_normal(int(rng.integers(3, 16))) * 5.0
@@ -55,11 +66,10 @@ def draw_rumble(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndar
     >>> draw_rumble(512, 16000, np.random.default_rng(0)).shape
     (512,)
     """
-    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
     freq_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
     corner_hz, order = 10 ** rng.uniform(0.8, 2.2), rng.uniform(2.0, 5.0)
-    spectrum = spectrum / (1.0 + (freq_hz / corner_hz) ** order)
-    return scale_to_unit_power(np.fft.irfft(spectrum, samples).astype(np.float32))
+    noise = shape_white_noise(1.0 / (1.0 + (freq_hz / corner_hz) ** order), samples, rng)
+    return scale_to_unit_power(noise.astype(np.float32))
 
 
 def draw_hum(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
@@ -89,12 +99,11 @@ def draw_narrow_band(samples: int, rate_hz: int, rng: np.random.Generator) -> np
     >>> draw_narrow_band(512, 16000, np.random.default_rng(0)).shape
     (512,)
     """
-    spectrum = np.fft.rfft(rng.standard_normal(samples).astype(np.float32))
     freq_hz = np.fft.rfftfreq(samples, 1.0 / rate_hz)
     centre_hz = 10 ** rng.uniform(2.0, np.log10(0.5 * rate_hz))
     width_hz = max(10 ** rng.uniform(0.5, 2.8), rate_hz / samples)
-    spectrum = spectrum * np.exp(-0.5 * ((freq_hz - centre_hz) / width_hz) ** 2)
-    return scale_to_unit_power(np.fft.irfft(spectrum, samples).astype(np.float32))
+    gain = np.exp(-0.5 * ((freq_hz - centre_hz) / width_hz) ** 2)
+    return scale_to_unit_power(shape_white_noise(gain, samples, rng).astype(np.float32))
 
 
 def draw_tones(samples: int, rate_hz: int, rng: np.random.Generator) -> np.ndarray:

@@ -25,6 +25,7 @@ from typing import Any
 from pyroapi import distributions as dist
 from pyroapi import ops, pyro
 
+from avse_ppl.models.validation import check_share
 from avse_ppl.models.visual.gate import Switch, presence_gate
 from avse_ppl.signal.stft import Frames
 
@@ -68,8 +69,7 @@ class Switching:
     persistence: float = 0.97
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.persistence < 1.0:
-            raise ValueError(f"persistence must be in [0, 1), not {self.persistence!r}")
+        check_share("persistence", self.persistence)
 
     def __call__(self, frames: Frames, visual: Any) -> Switch:
         """Prior of the switch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -84,19 +85,16 @@ class PredictorCrops(MixtureCrops):
 
     def draw_any_noise(self, rng: np.random.Generator) -> np.ndarray:
         """Draw noise of any kind, ``(sample,)``."""
-        kind = rng.random()
-        if kind < _BABBLE:
-            noise = self.draw_babble(rng)
-        elif kind < (bound := _BABBLE + _COLOURED):
-            noise = draw_coloured_noise(self.crop, rng)
-        elif kind < (bound := bound + _BURSTS):
-            noise = draw_bursts(self.crop, self.rate_hz, rng)
-        elif kind < (bound := bound + _STRIKES):
-            noise = draw_strikes(self.crop, self.rate_hz, rng)
-        elif kind < bound + _WATER:
-            noise = draw_water(self.crop, self.rate_hz, rng)
-        else:
-            noise = self.draw_noise(rng)
+        kinds = (
+            (_BABBLE, self.draw_babble),
+            (_COLOURED, partial(draw_coloured_noise, self.crop)),
+            (_BURSTS, partial(draw_bursts, self.crop, self.rate_hz)),
+            (_STRIKES, partial(draw_strikes, self.crop, self.rate_hz)),
+            (_WATER, partial(draw_water, self.crop, self.rate_hz)),
+        )
+        bounds = np.cumsum([share for share, _ in kinds])
+        chosen = int(np.searchsorted(bounds, rng.random()))
+        noise = kinds[chosen][1](rng) if chosen < len(kinds) else self.draw_noise(rng)
         if rng.random() < _NOISE_ROOM:
             noise = add_room(noise, self.rooms[int(rng.integers(len(self.rooms)))])
         if rng.random() < _ADDED_FLOOR:

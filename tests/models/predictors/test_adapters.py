@@ -171,7 +171,7 @@ def test_an_enhancer_hears_the_recording_backwards_after_it() -> None:
     assert heard[0].tolist() == [2, 1, 2, 4, 4, 2, 1, 0]
     forwards, backwards = np.array([3.0, 5.0, 9.0]), np.array([16.0, 15.0, 13.0])
     np.testing.assert_allclose(found, 0.75 * forwards + 0.25 * backwards)
-    with pytest.raises(ValueError, match=r"backward_weight must be below 1, not 1\.0"):
+    with pytest.raises(ValueError, match=r"backward_weight must be in \[0, 1\), not 1\.0"):
         adapt_enhancer(accumulate, backward_weight=1.0)
 
 

@@ -201,7 +201,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "axis twice": (WHOLE | {"input": tie("x", "sample", "sample")}, "input.axes are"),
     "rate": (WHOLE | {"sample_rate_hz": "16k"}, "sample_rate_hz must be a whole number"),
     "lead-in": (WHOLE | {"lead_in_s": "3"}, "lead_in_s must be a finite number"),
-    "backward": (WHOLE | {"backward_weight": 1}, "backward_weight must be below 1, not 1"),
+    "backward": (WHOLE | {"backward_weight": 1}, r"backward_weight must be in \[0, 1\), not 1"),
     "delay": (WHOLE | {"delay_samples": -1}, "delay_samples must be a whole number of at least 0"),
     "block": (WHOLE | {"call": "frame"}, "block_samples must be a whole number"),
     "n_fft": (SPECTRAL | {"n_fft": None}, "n_fft must be a whole number"),
