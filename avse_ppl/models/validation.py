@@ -426,3 +426,12 @@ def check_share(what: str, value: object) -> None:
     """Raise unless ``value`` is a number in [0, 1)."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
         raise ValueError(f"{what} must be in [0, 1), not {value!r}")
+
+
+def check_speeds(what: str, values: object) -> None:
+    """Raise unless ``values`` are speeds of playing, each a number in [0.5, 2]."""
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{what} must be a list of numbers, not {values!r}")
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0.5 <= value <= 2:
+            raise ValueError(f"{what} must be numbers in [0.5, 2]; found {value!r}")

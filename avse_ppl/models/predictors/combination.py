@@ -22,6 +22,7 @@ from avse_ppl.models.predictors.error_law import (
     write_files,
 )
 from avse_ppl.models.predictors.predictor import Predictor, have_same_weights
+from avse_ppl.signal.speed import fit_length
 from avse_ppl.signal.stft import Spectrogram, Stft
 from avse_ppl.utils.files import read_json
 
@@ -195,7 +196,7 @@ class CombinedEnhancer:
             found = self.combination(mixture, predictions) * mixture.scale[:, None, None]
         found = self.stft.inverse(found[0], len(own)).numpy()
         found = soxr.resample(found, rate_hz, sample_rate_hz)
-        return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)]
+        return fit_length(found, len(wave))
 
     def analyse(self, wave: np.ndarray, mixture: Spectrogram) -> Tensor:
         """STFT of a prediction, ``(1, freq, time)``, in units of the mixture's scale."""

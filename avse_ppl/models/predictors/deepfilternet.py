@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,8 @@ from avse_ppl.models.predictors.adapters import adapt_enhancer
 
 _RATE_HZ = 48000
 _DELAY = 1440  # samples: half a window more than a hop, and two frames of look-ahead
-_LEAD_IN_S, _BACKWARD_WEIGHT = 3.0, 0.3  # chosen on the development set
+# Chosen on the development set.
+_LEAD_IN_S, _BACKWARD_WEIGHT, _SPEEDS = 3.0, 0.2, (0.94, 1.12)
 _ATTENUATION_DB = 100.0  # no limit
 _LOCK = threading.Lock()  # the state is one recording's
 
@@ -24,12 +26,13 @@ def predict_by_deepfilternet(
     *,
     lead_in_s: float = _LEAD_IN_S,
     backward_weight: float = _BACKWARD_WEIGHT,
+    speeds: Sequence[float] = _SPEEDS,
 ) -> np.ndarray:
     """Speech by DeepFilterNet3, in time with the mixture.
 
     It works frame by frame and normalises by running means, which take seconds to settle. It hears
-    the first seconds backwards before the recording, and the recording backwards after it, see
-    `adapt_enhancer`; with neither its answer is the wheel's own.
+    the first seconds backwards before the recording, and after it the recording backwards, slower
+    and faster, see `adapt_enhancer`; with none of these its answer is the wheel's own.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ def predict_by_deepfilternet(
         Mixture, ``(sample,)``; brought to 48 kHz, and the result back.
     sample_rate_hz
         Of both, Hz.
-    lead_in_s, backward_weight
+    lead_in_s, backward_weight, speeds
         As in `adapt_enhancer`.
 
     Returns
@@ -61,6 +64,7 @@ def predict_by_deepfilternet(
         delay_samples=_DELAY,
         lead_in_s=lead_in_s,
         backward_weight=backward_weight,
+        speeds=speeds,
     )
     return enhance(wave, sample_rate_hz)
 

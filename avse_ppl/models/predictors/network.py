@@ -16,10 +16,12 @@ from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.lip_encoder import LipEncoder
 from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.weights.io import load_lip_encoder, load_network, locate_weights
+from avse_ppl.signal.speed import change_speed, fit_length
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 DEFAULT_PREDICTOR = "predictor"  # the names of the shipped weights
 AV_PREDICTOR = "av-predictor"
+_SPEEDS = (1.0, 0.94, 1.12, 0.89, 1.19)  # at which it hears a mixture, chosen on the development set
 
 
 @dataclass(frozen=True)
@@ -78,28 +80,25 @@ class NetworkPredictor:
     ) -> np.ndarray:
         """Speech ``(sample,)`` in a mixture ``(sample,)``.
 
-        The mean of the answers on two grids, half a hop apart (cycle spinning); where it does
-        without the future, the answer on one grid, as in a stream.
+        The mean of the answers to the mixture as it is and played slower and faster, whose errors
+        differ (test-time augmentation); where it does without the future, the answer to the mixture
+        as it is, as in a stream.
 
         ``visual``, ``(1 + feature, time)``, are visual features as in `Frames`, on frames evenly
         spaced over the mixture, the first at its beginning.
-
-        References
-        ----------
-        Coifman and Donoho, "Translation-invariant de-noising", in Wavelets and Statistics, 1995.
         """
         import soxr
 
         rate_hz = self.stft.sample_rate_hz
         own = soxr.resample(np.asarray(wave, np.float32), sample_rate_hz, rate_hz)
-        shifts = (0,) if self.causal else (0, self.stft.hop // 2)
         answers = []
-        for shift in shifts:
-            late = torch.from_numpy(np.pad(own, (shift, 0)))
-            law = self.predict_law(late, self.take_visual(visual, len(late)))
-            answers.append(self.stft.inverse(law.mean[0], len(late)).numpy()[shift:])
+        for speed in _SPEEDS[:1] if self.causal else _SPEEDS:
+            heard = torch.from_numpy(change_speed(own, speed))
+            law = self.predict_law(heard, self.take_visual(visual, len(heard)))
+            answer = self.stft.inverse(law.mean[0], len(heard)).numpy()
+            answers.append(fit_length(change_speed(answer, 1.0 / speed), len(own)))
         found = soxr.resample(np.mean(answers, axis=0), rate_hz, sample_rate_hz)
-        return np.pad(found, (0, max(0, len(wave) - len(found))))[: len(wave)]
+        return fit_length(found, len(wave))
 
     def take_visual(self, visual: Tensor | None, n_samples: int) -> Tensor | None:
         """Visual features on the network's own grid, if it uses any."""

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from avse_ppl.models.predictors.adapters import adapt_enhancer
-from avse_ppl.models.validation import check_count, check_not_negative, check_share, unknown_name
+from avse_ppl.models.validation import (
+    check_count,
+    check_not_negative,
+    check_share,
+    check_speeds,
+    unknown_name,
+)
 
 KINDS = ("waveform", "mask", "spectrum")
 WINDOWS = ("hann", "sqrt-hann", "hamming", "rectangular")
@@ -68,9 +74,10 @@ class OnnxDescription:
         Samples of a frame of a waveform.
     delay_samples
         How many samples the answer is late.
-    lead_in_s, backward_weight
-        How much of the beginning it hears backwards first, seconds, and how much its answer to the
-        recording backwards counts, see `adapt_enhancer`: for models that find the noise as they go.
+    lead_in_s, backward_weight, speeds
+        How much of the beginning it hears backwards first, seconds, how much its answer to the
+        recording backwards counts, and at which speeds it hears the recording again, see
+        `adapt_enhancer`.
     name
         For messages; by default that of the file.
     """
@@ -91,6 +98,7 @@ class OnnxDescription:
     delay_samples: int = 0
     lead_in_s: float = 0.0
     backward_weight: float = 0.0
+    speeds: Sequence[float] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -99,6 +107,7 @@ class OnnxDescription:
         check_count("delay_samples", self.delay_samples, 0)
         check_not_negative("lead_in_s", self.lead_in_s)
         check_share("backward_weight", self.backward_weight)
+        check_speeds("speeds", self.speeds)
         for what, value, known in (
             ("kind", self.kind, KINDS), ("window", self.window, WINDOWS),
             ("values", self.values, VALUES), ("call", self.call, CALLS),
@@ -240,6 +249,7 @@ class OnnxEnhancer:
             delay_samples=one.delay_samples,
             lead_in_s=one.lead_in_s,
             backward_weight=one.backward_weight,
+            speeds=one.speeds,
         )
         return adapted(wave, sample_rate_hz)
 
