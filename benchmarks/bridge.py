@@ -58,6 +58,7 @@ hop = 256
 window = "sqrt-hann"
 lead_in_s = {lead_in_s}
 backward_weight = {backward_weight}
+speeds = {speeds}
 input = {{ name = "mix", axes = ["batch", "freq", "time", "part"] }}
 output = {{ name = "enh", axes = ["batch", "freq", "time", "part"] }}
 
@@ -182,25 +183,38 @@ def measure_set(mixtures: Sequence[Noisy], with_lips: bool = False) -> Table:
 
 def load_enhancers() -> dict[str, tuple[str, Callable[[np.ndarray, int], np.ndarray]]]:
     """Load the enhancers that are there, each with its words, by the key of its row."""
-    plain = partial(predict_by_deepfilternet, lead_in_s=0.0, backward_weight=0.0)
-    ours = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
-    twice = "alone, lead-in and backwards"
-    found = {
-        "deepfilternet": ("deepfilternet alone", plain),
-        "deepfilternet-twice": (f"deepfilternet {twice}", ours.pop("deepfilternet")),
+    words = "alone, test-time augmentation"
+    augmented = {name: PREDICTORS[name].load().enhance for name in PREDICTED}
+    own: Any = augmented["predictor"]
+    dfn = partial(predict_by_deepfilternet, lead_in_s=0.0, backward_weight=0.0, speeds=())
+    found: dict[str, Any] = {
+        "deepfilternet": ("deepfilternet alone", dfn),
+        "deepfilternet-augmented": (f"deepfilternet {words}", augmented["deepfilternet"]),
+        "predictor": ("predictor alone", partial(predict_once, own)),
+        "predictor-augmented": (f"predictor {words}", own),
+        KEYS[COMBINED]: (f"{COMBINED} {words}", augmented[COMBINED]),
     }
-    found |= {KEYS.get(name, name): (f"{name} alone", each) for name, each in ours.items()}
     if _GTCRN.is_file():
-        found["gtcrn"] = "gtcrn alone", load_gtcrn(0.0, 0.0)
-        found["gtcrn-twice"] = f"gtcrn {twice}", load_gtcrn(3.0, 0.3)
+        found["gtcrn"] = "gtcrn alone", load_gtcrn(0.0, 0.0, [])
+        found["gtcrn-augmented"] = f"gtcrn {words}", load_gtcrn(3.0, 0.2, [0.94, 1.12])
     return found
 
 
-def load_gtcrn(lead_in_s: float, weight: float) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Load GTCRN, with a lead-in of some length and a weight of its answer backwards."""
+def predict_once(network: Any, wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+    """Answer of the library's own network to a mixture as it is, heard once, at its rate."""
+    law = network.predict_law(torch.from_numpy(wave))
+    return network.stft.inverse(law.mean[0], len(wave)).numpy()
+
+
+def load_gtcrn(
+    lead_in_s: float, weight: float, speeds: list[float]
+) -> Callable[[np.ndarray, int], np.ndarray]:
+    """Load GTCRN, with a lead-in, a weight of its answer backwards, and speeds to hear at."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "gtcrn.toml"
-        text = _GTCRN_FIELDS.format(model=_GTCRN, lead_in_s=lead_in_s, backward_weight=weight)
+        text = _GTCRN_FIELDS.format(
+            model=_GTCRN, lead_in_s=lead_in_s, backward_weight=weight, speeds=speeds
+        )
         path.write_text(text, encoding="utf-8")
         return load_onnx(path)
 

@@ -30,7 +30,9 @@ JOINED = "+"  # between the names of the predictors that are combined
 _FLOOR = 1e-5  # of powers, where a mixture has a mean of 1
 _FEATURES, _SHARED = 16, 4
 _HIDDEN = 48
-_SHRINKAGE = 0.5  # lambda, chosen on the development set
+# Lambda where predictions agree and where they do not, and the correlations from which on they do;
+# chosen on the development set.
+_SHRINKAGE, _AGREEMENT = (0.75, 0.25), (0.9, 0.7)
 
 
 class Combination(nn.Module):
@@ -44,7 +46,9 @@ class Combination(nn.Module):
     that no predictor was trained on, see
     `avse_ppl.training.phases.combination.fit_combination`. They are of the corpora of that fit, and
     other speech and noise differ more: the weights are therefore shrunk towards the first
-    predictor, by :math:`\lambda = 1/2`. Without a network the sum is the mean.
+    predictor. Where the predictions of a recording agree, which weights are right is little seen,
+    and :math:`\lambda = 3/4`; where they are less correlated than .9 one of them has failed, and
+    it falls, to 1/4 at .7. Without a network the sum is the mean.
 
     Parameters
     ----------
@@ -95,7 +99,8 @@ class Combination(nn.Module):
             return torch.stack(list(predictions)).mean(0)
         features = describe_predictions(mixture, predictions)
         weighed = self.combine(features, mixture.values, predictions)
-        return _SHRINKAGE * predictions[0] + (1.0 - _SHRINKAGE) * weighed
+        shrinkage = choose_shrinkage(predictions)[:, None, None]
+        return shrinkage * predictions[0] + (1.0 - shrinkage) * weighed
 
     def combine(self, features: Tensor, mixture: Tensor, predictions: Sequence[Tensor]) -> Tensor:
         """Sum with the fitted weights, given features ``(recording, freq, time, feature)``."""
@@ -222,6 +227,24 @@ def describe_predictions(mixture: Spectrogram, predictions: Sequence[Tensor]) ->
     ]
     shared.append(product / (power.sqrt() + _FLOOR))
     return torch.cat([*own, torch.stack(shared, -1)], -1)
+
+
+def choose_shrinkage(predictions: Sequence[Tensor]) -> Tensor:
+    """Weight of the first prediction beside the fitted sum, ``(recording,)``, by their agreement.
+
+    Examples
+    --------
+    >>> one = torch.randn(1, 5, 7, dtype=torch.complex64)
+    >>> choose_shrinkage([one, 0.5 * one]), choose_shrinkage([one, -one])
+    (tensor([0.7500]), tensor([0.2500]))
+    """
+    first, others = predictions[0], torch.stack(list(predictions[1:])).mean(0)
+    product = (first * others.conj()).real.sum((1, 2))
+    power = measure_power(first).sum((1, 2)) * measure_power(others).sum((1, 2))
+    correlation = product / (power.sqrt() + _FLOOR)
+    agreeing, apart = _AGREEMENT
+    share = ((correlation - apart) / (agreeing - apart)).clamp(0.0, 1.0)
+    return _SHRINKAGE[1] + (_SHRINKAGE[0] - _SHRINKAGE[1]) * share
 
 
 def measure_power(values: Tensor) -> Tensor:

