@@ -359,7 +359,7 @@ pd.Series(facts).round(2).to_frame("spectral subtraction")
 # $$ p(s_{ft} \mid \cdot) \;\propto\; N_c(s; 0, S)^{\alpha}\; N_c(x; s, B)^{\beta}\; N_c(\hat s; s, E\, r), $$
 #
 # with $S$ and $B$ the powers of speech and noise under the models of the scene, and weights
-# $\alpha$ = 0.001 and $\beta$ = 0.05 that rise to 1 as the prediction is given up ($r \to \infty$).
+# $\alpha$ = 0.0001 and $\beta$ = 0.05 that rise to 1 as the prediction is given up ($r \to \infty$).
 # They were chosen on mixtures with good enhancers. `posterior.kind` says "pooled with a predictor",
 # so that nobody takes the result for a plain posterior.
 #

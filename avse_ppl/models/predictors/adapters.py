@@ -277,13 +277,13 @@ def adapt_enhancer(
 ) -> Enhancer:
     """Let an enhancer take waveforms of any rate, and answer in time.
 
-    It may hear a recording more than once (test-time augmentation). Two remedies for one that works
-    frame by frame: with a lead-in, it hears the beginning of the recording backwards first, and its
-    answer to that is dropped: the noise and the level, which it has to find as it goes, are found by
-    the time that the recording begins. With a backward weight w, it hears the recording once more
-    backwards after it, when it knows of each moment what comes next in place of what was before,
-    and the answer is (1 - w) forwards + w backwards. For any enhancer: it hears the recording again
-    at each of the speeds, and its answers forwards are averaged, as their errors differ.
+    It may hear a recording more than once (test-time augmentation). Two forms are for enhancers
+    that work frame by frame. With a lead-in, it hears the beginning of the recording backwards
+    first, and its answer to that is dropped: the noise and the level, which it has to find as it
+    goes, are found by the time that the recording begins. With a backward weight w, it hears the
+    recording once more backwards after it, when it knows of each moment what comes next in place of
+    what was before, and the answer is (1 - w) forwards + w backwards. At other speeds any enhancer
+    makes other errors: forwards is the mean of its answers to the recording as it is and at each.
 
     Parameters
     ----------

@@ -21,7 +21,8 @@ from avse_ppl.signal.stft import Spectrogram, Stft
 
 DEFAULT_PREDICTOR = "predictor"  # the names of the shipped weights
 AV_PREDICTOR = "av-predictor"
-_SPEEDS = (1.0, 0.94, 1.12, 0.89, 1.19)  # at which it hears a mixture, chosen on the development set
+# At which it hears a mixture, chosen on the development set.
+_SPEEDS = (1.0, 0.94, 1.12, 0.89, 1.19)
 
 
 @dataclass(frozen=True)

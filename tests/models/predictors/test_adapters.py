@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 
 from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.predictors import adapters, error_law
-from avse_ppl.models.predictors import network as network_module
 from avse_ppl.models.predictors.adapters import (
     PREDICTORS,
     PredictorEntry,
@@ -25,7 +23,6 @@ from avse_ppl.models.predictors.adapters import (
 from avse_ppl.models.predictors.checks import PredictorError
 from avse_ppl.models.predictors.network import NetworkPredictor
 from avse_ppl.models.predictors.predictor import Predictor
-from avse_ppl.signal.speed import change_speed, fit_length
 from avse_ppl.signal.stft import Stft
 
 RATE_HZ = 16000
@@ -102,25 +99,6 @@ def test_weights_that_are_missing_are_told(tmp_path: Path, monkeypatch: pytest.M
     found = resolve_predictor(tmp_path)
     assert isinstance(found, Predictor)
     assert found.enhance is network  # which states its error itself
-
-
-def test_the_network_answers_by_the_mean_over_speeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    network = NetworkPredictor(
-        TcnNetwork(freq=257, widths=(4, 8), inner=12, repeats=1, dilations=2), Stft(512, 256)
-    )
-    wave = np.random.default_rng(0).standard_normal(4000).astype("float32")
-    found = network(wave, RATE_HZ)
-    causal = replace(network, causal=True)(wave, RATE_HZ)
-    monkeypatch.setattr(network_module, "_SPEEDS", (1.0,))
-    speeds = (1.0, 0.94, 1.12, 0.89, 1.19)
-    answers = [
-        fit_length(change_speed(network(change_speed(wave, s), RATE_HZ), 1 / s), len(wave))
-        for s in speeds
-    ]
-    np.testing.assert_allclose(found, np.mean(answers, axis=0), atol=1e-5)
-    np.testing.assert_allclose(causal, replace(network, causal=True)(wave, RATE_HZ))
-    assert np.abs(found - answers[0]).max() > 1e-3
 
 
 def test_a_fitted_law_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
