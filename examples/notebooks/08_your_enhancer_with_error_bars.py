@@ -282,8 +282,8 @@ with use_style():
 plt.show()
 
 # %% [markdown]
-# **Hisses**: found. $r_f$ of the band around 1.5 kHz has risen by 15 dB and that above by 5, the
-# others have stayed; the posterior is as good as with the intact network. Nobody has told it that
+# **Hisses**: found. $r_f$ around 1.5 kHz has risen by 12 dB and beside it by some 3, elsewhere it
+# has stayed; the posterior is nearly as good as with the intact network. Nobody has told it that
 # there is a hiss. It is power that neither the speech prior nor the recording accounts for.
 #
 # **Says something else**: refused before inference starts. Speech plus independent noise has to
@@ -292,7 +292,7 @@ plt.show()
 #
 # **Drops a word**: *not* found. No band is off ($r_f$ stays at 1): the law is one for a band of the
 # whole recording, and in nine tenths of it the network is as good as ever. The posterior follows
-# the witness into silence and takes the word for rain, at a cost of 3.7 dB. In the lower picture
+# the witness into silence and takes the word for rain, at a cost of 3.8 dB. In the lower picture
 # the span is red, so that you are told not to believe the silence; but the error expected there is
 # 20 dB, and the real one nearly 40. **An enhancer that leaves something out is the dangerous one**:
 # what it says has no trace of it.
