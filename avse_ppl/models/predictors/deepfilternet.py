@@ -14,7 +14,7 @@ from avse_ppl.models.predictors.adapters import adapt_enhancer
 
 _RATE_HZ = 48000
 _DELAY = 1440  # samples: half a window more than a hop, and two frames of look-ahead
-# Chosen on the development set.
+# Chosen on mixtures of docs/results/bridge.md.
 _LEAD_IN_S, _BACKWARD_WEIGHT, _SPEEDS = 3.0, 0.2, (0.94, 1.12)
 _ATTENUATION_DB = 100.0  # no limit
 _LOCK = threading.Lock()  # the state is one recording's
