@@ -190,7 +190,7 @@ def load_enhancers() -> dict[str, tuple[str, Callable[[np.ndarray, int], np.ndar
     found: dict[str, Any] = {
         "deepfilternet": ("deepfilternet alone", dfn),
         "deepfilternet-augmented": (f"deepfilternet {words}", augmented["deepfilternet"]),
-        "predictor": ("predictor alone", partial(predict_once, own)),
+        "predictor": ("predictor alone", lambda wave, rate_hz: own.predict_once(wave)),
         "predictor-augmented": (f"predictor {words}", own),
         KEYS[COMBINED]: (f"{COMBINED} {words}", augmented[COMBINED]),
     }
@@ -198,12 +198,6 @@ def load_enhancers() -> dict[str, tuple[str, Callable[[np.ndarray, int], np.ndar
         found["gtcrn"] = "gtcrn alone", load_gtcrn(0.0, 0.0, [])
         found["gtcrn-augmented"] = f"gtcrn {words}", load_gtcrn(3.0, 0.2, [0.94, 1.12])
     return found
-
-
-def predict_once(network: Any, wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-    """Answer of the library's own network to a mixture as it is, heard once, at its rate."""
-    law = network.predict_law(torch.from_numpy(wave))
-    return network.stft.inverse(law.mean[0], len(wave)).numpy()
 
 
 def load_gtcrn(

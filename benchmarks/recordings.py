@@ -18,6 +18,7 @@ import avse_ppl
 from avse_ppl.data import make_dev_manifest, realise
 from avse_ppl.evaluation.metrics import si_sdr
 from avse_ppl.signal.audio import Audio
+from avse_ppl.signal.speed import fit_length
 
 RATE_HZ, COUNT, SNR_DB = 16000, 10, -5
 
@@ -44,7 +45,7 @@ def telephone(wave: np.ndarray) -> np.ndarray:
     code = np.round((code + 1) * 127.5) / 127.5 - 1
     slow = peak * np.sign(code) * np.expm1(np.abs(code) * np.log(256)) / 255
     fast = soxr.resample(slow, 8000, RATE_HZ)
-    return np.pad(fast, (0, max(0, len(wave) - len(fast))))[: len(wave)].astype("float32")
+    return fit_length(fast, len(wave)).astype("float32")
 
 
 def narrow(wave: np.ndarray) -> np.ndarray:

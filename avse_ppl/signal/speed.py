@@ -18,6 +18,17 @@ def change_speed(wave: np.ndarray, speed: float) -> np.ndarray:
     return wave if speed == 1.0 else soxr.resample(wave, speed, 1.0)
 
 
+def undo_speed(wave: np.ndarray, speed: float, samples: int) -> np.ndarray:
+    """Bring a waveform that plays at some speed back to its own, and to a number of samples.
+
+    Examples
+    --------
+    >>> undo_speed(np.ones(1000, "float32"), 1.1, 1100).shape
+    (1100,)
+    """
+    return fit_length(change_speed(wave, 1.0 / speed), samples)
+
+
 def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
     """Cut a waveform to a number of samples, or add zeros.
 

@@ -32,7 +32,7 @@ from avse_ppl.models.validation import (
     unknown_name,
 )
 from avse_ppl.models.weights.io import is_shipped
-from avse_ppl.signal.speed import change_speed, fit_length
+from avse_ppl.signal.speed import change_speed, fit_length, undo_speed
 from avse_ppl.utils.imports import import_function
 
 NO_PREDICTOR = "none"
@@ -343,7 +343,7 @@ def adapt_enhancer(
         ends = np.cumsum([len(each) for each in heard[:-1]])
         _, forward, backward, *again = np.split(found[delay_samples:], ends[:-1])
         for answer, speed in zip(again, speeds, strict=True):
-            forward = forward + fit_length(change_speed(answer, 1.0 / speed), len(own))
+            forward = forward + undo_speed(answer, speed, len(own))
         forward = forward / (1 + len(speeds))
         if backward_weight:
             forward = (1.0 - backward_weight) * forward + backward_weight * backward[::-1]

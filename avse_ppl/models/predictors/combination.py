@@ -218,7 +218,7 @@ def describe_predictions(mixture: Spectrogram, predictions: Sequence[Tensor]) ->
     own = [make_features(mixture.values, one, mixture.stft) for one in predictions]
     mean = torch.stack(list(predictions)).mean(0)
     apart = torch.stack([measure_power(one - mean) for one in predictions]).sum(0)
-    first, others = predictions[0], torch.stack(list(predictions[1:])).mean(0)
+    first, others = split_first(predictions)
     product = smooth((first * others.conj()).real, 5, 5)
     power = smooth(measure_power(first), 5, 5) * smooth(measure_power(others), 5, 5)
     shared = [
@@ -238,13 +238,18 @@ def choose_shrinkage(predictions: Sequence[Tensor]) -> Tensor:
     >>> choose_shrinkage([one, 0.5 * one]), choose_shrinkage([one, -one])
     (tensor([0.7500]), tensor([0.2500]))
     """
-    first, others = predictions[0], torch.stack(list(predictions[1:])).mean(0)
+    first, others = split_first(predictions)
     product = (first * others.conj()).real.sum((1, 2))
     power = measure_power(first).sum((1, 2)) * measure_power(others).sum((1, 2))
     correlation = product / (power.sqrt() + _FLOOR)
     agreeing, apart = _AGREEMENT
     share = ((correlation - apart) / (agreeing - apart)).clamp(0.0, 1.0)
     return _SHRINKAGE[1] + (_SHRINKAGE[0] - _SHRINKAGE[1]) * share
+
+
+def split_first(predictions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """First of several predictions, and the mean of the others."""
+    return predictions[0], torch.stack(list(predictions[1:])).mean(0)
 
 
 def measure_power(values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from avse_ppl.models.networks.attention_fusion import AttentionFusionNetwork
 from avse_ppl.models.networks.lip_encoder import LipEncoder
 from avse_ppl.models.networks.tcn import TcnNetwork
 from avse_ppl.models.weights.io import load_lip_encoder, load_network, locate_weights
-from avse_ppl.signal.speed import change_speed, fit_length
+from avse_ppl.signal.speed import change_speed, fit_length, undo_speed
 from avse_ppl.signal.stft import Spectrogram, Stft
 
 DEFAULT_PREDICTOR = "predictor"  # the names of the shipped weights
@@ -94,12 +94,15 @@ class NetworkPredictor:
         own = soxr.resample(np.asarray(wave, np.float32), sample_rate_hz, rate_hz)
         answers = []
         for speed in _SPEEDS[:1] if self.causal else _SPEEDS:
-            heard = torch.from_numpy(change_speed(own, speed))
-            law = self.predict_law(heard, self.take_visual(visual, len(heard)))
-            answer = self.stft.inverse(law.mean[0], len(heard)).numpy()
-            answers.append(fit_length(change_speed(answer, 1.0 / speed), len(own)))
+            answer = self.predict_once(change_speed(own, speed), visual)
+            answers.append(undo_speed(answer, speed, len(own)))
         found = soxr.resample(np.mean(answers, axis=0), rate_hz, sample_rate_hz)
         return fit_length(found, len(wave))
+
+    def predict_once(self, wave: np.ndarray, visual: Tensor | None = None) -> np.ndarray:
+        """Speech ``(sample,)`` in a mixture ``(sample,)`` at its rate, heard as it is."""
+        law = self.predict_law(torch.from_numpy(wave), self.take_visual(visual, len(wave)))
+        return self.stft.inverse(law.mean[0], len(wave)).numpy()
 
     def take_visual(self, visual: Tensor | None, n_samples: int) -> Tensor | None:
         """Visual features on the network's own grid, if it uses any."""
