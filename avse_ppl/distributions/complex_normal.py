@@ -104,11 +104,8 @@ class ComplexNormal(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         residual = value if self.zero_mean else value - self.mean
-        if residual.is_complex():
-            squared = residual.real.square() + residual.imag.square()
-        else:
-            squared = residual.square()
-        return _LogDensity.apply(squared, self.power)
+        square = _SquaredMagnitude.apply if residual.is_complex() else torch.square
+        return _LogDensity.apply(square(residual), self.power)
 
     def entropy(self) -> Tensor:
         r"""Differential entropy :math:`\log(\pi e v)`."""
@@ -116,8 +113,11 @@ class ComplexNormal(TorchDistribution):
 
     def convolve(self, other: ComplexNormal) -> ComplexNormal:
         r"""Law of the sum: :math:`N_c(m_1 + m_2, v_1 + v_2)`."""
-        mean = 0.0 if self.zero_mean and other.zero_mean else self.mean + other.mean
-        return ComplexNormal(mean, self.power + other.power)
+        power = self.power + other.power
+        if self.zero_mean or other.zero_mean:
+            mean = other.mean if self.zero_mean else self.mean
+            return ComplexNormal(0.0 if self.zero_mean and other.zero_mean else mean, power)
+        return ComplexNormal(self.mean + other.mean, power)
 
     def condition(self, noise: ComplexNormal, mixture: Tensor) -> ComplexNormal:
         r"""Wiener posterior of a draw of this law, given its sum with ``noise``.
@@ -143,6 +143,21 @@ def _common_shape(mean: Tensor, power: Tensor) -> torch.Size:
             f"mean of shape {tuple(mean.shape)} and power of shape "
             f"{tuple(power.shape)} do not broadcast"
         ) from None
+
+
+class _SquaredMagnitude(torch.autograd.Function):
+    """``|r|^2`` of complex values, of which autograd takes a view of either part at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.real.square() + values.imag.square()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Tensor:
+        (values,) = ctx.saved_tensors
+        parts = torch.view_as_real(values) * (2.0 * grad_outputs[0])[..., None]
+        return torch.view_as_complex(parts)
 
 
 class _LogDensity(torch.autograd.Function):

@@ -69,7 +69,7 @@ class PointwiseLogLikelihood:
             if all(sites[name].of_noise for name in self.proposals):
                 # Nodes of noise latents leave the distribution of speech as it is.
                 laws = self.density.scene.laws_given(draw, self.density.mixture)
-                speech = laws.plug_in or laws.speech
+                speech = laws.informed
             total: Any = None
             for nodes in self.draw_nodes():
                 term = self.evaluate_node(shared, nodes, speech)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import MIXTURE, numbers_on, recording_plate
-from avse_ppl.models.predictors.predictor import Predictor
+from avse_ppl.models.predictors.predictor import Evidence, Pool, Predictor
 from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model, name_of
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -22,39 +22,46 @@ from avse_ppl.utils.tables import format_facts, format_facts_html
 VisualReliability = Callable[[Frames, Any], Any]
 
 
-class Laws(NamedTuple):
+@dataclass(frozen=True)
+class Laws:
     """Distributions of speech and noise, given the latents of a scene.
 
     Parameters
     ----------
-    speech, noise
-        Of their STFTs; that of speech given a prediction, where there is one.
-    mixture_weight
-        How far the mixture counts for speech beside a prediction, see `Predictor`; 1 without.
-    plug_in
-        Law of speech under which the mixture informs the latents, beside a prediction; None: the
-        first.
+    prior, noise
+        Of their STFTs; that of speech without a prediction.
+    evidence
+        What a prediction says of speech, see `Predictor`; None without.
     """
 
-    speech: ComplexNormal
+    prior: ComplexNormal
     noise: ComplexNormal
-    mixture_weight: Any = 1.0
-    plug_in: ComplexNormal | None = None
+    evidence: Evidence | Pool | None = None
+
+    @property
+    def speech(self) -> ComplexNormal:
+        """Law of speech, given a prediction where there is one."""
+        return self.prior if self.evidence is None else self.evidence.speech
+
+    @property
+    def informed(self) -> ComplexNormal:
+        """Law of speech under which the mixture informs the latents."""
+        return self.prior if self.evidence is None else self.evidence.plug_in
+
+    @property
+    def mixture(self) -> ComplexNormal:
+        """Law of speech and noise together, under which the latents are inferred."""
+        return self.informed.convolve(self.noise)
 
     def condition(self, mixture: Tensor) -> ComplexNormal:
         """Posterior of speech, given the latents and the mixture: the Wiener filter."""
         noise = self.noise
-        if isinstance(self.mixture_weight, Tensor) or self.mixture_weight != 1.0:
+        if self.evidence is not None:
             noise = ComplexNormal(
-                0.0 if noise.zero_mean else noise.mean, noise.power / self.mixture_weight,
-                validate_args=False,
+                0.0 if noise.zero_mean else noise.mean,
+                noise.power / self.evidence.mixture_weight, validate_args=False,
             )  # fmt: skip
         return self.speech.condition(noise, mixture)
-
-    @property
-    def mixture(self) -> ComplexNormal:
-        """Law of their sum, under which the latents are inferred."""
-        return (self.plug_in or self.speech).convolve(self.noise)
 
 
 @dataclass(frozen=True)
@@ -144,9 +151,8 @@ class Scene:
             speech = self.speech(frames, visual)
             if self.predictor is None:
                 return Laws(speech, self.noise(frames))
-            found = self.predictor(frames, speech)
-            noise = self.noise(frames)
-            return Laws(found.speech, noise, found.mixture_weight, found.plug_in)
+            evidence = self.predictor(frames, speech)
+            return Laws(speech, self.noise(frames), evidence)
 
     def laws_given(self, values: Mapping[str, Tensor], mixture: Spectrogram) -> Laws:
         """Laws for given values of all latents, ``(recording, ...)`` each."""

@@ -351,7 +351,8 @@ def check_repeatable(scene: Scene, frames: Frames, sites: Mapping[str, Message])
             recording_plate(1, validated=False),
         ):
             torch.manual_seed(seed)
-            powers.append([law.power for law in scene.laws(frames)[:2]])
+            laws = scene.laws(frames)
+            powers.append([laws.speech.power, laws.noise.power])
     for model, one, other in zip((scene.speech, scene.noise), *powers, strict=True):
         if not torch.equal(one, other):
             raise ValueError(

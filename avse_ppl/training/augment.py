@@ -97,6 +97,44 @@ def scale_to_unit_power(wave: np.ndarray) -> np.ndarray:
     return wave / np.float32(np.sqrt(max(float(np.mean(wave**2)), 1e-12)))
 
 
+def join_bands(
+    low: np.ndarray, high: np.ndarray, rate_hz: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Low frequencies of one waveform and the high ones of another, with a crossover at random.
+
+    Examples
+    --------
+    >>> low = join_bands(np.ones(512), np.zeros(512), 16000, np.random.default_rng(0))
+    >>> bool(np.allclose(low, 1.0, atol=0.01))
+    True
+    """
+    freq_hz = np.maximum(np.fft.rfftfreq(len(low), 1.0 / rate_hz), 1.0)
+    octaves = np.log2(freq_hz / 2 ** rng.uniform(8.0, 12.0))  # 256 to 4096 Hz
+    share = 1.0 / (1.0 + np.exp(-np.clip(8.0 * octaves, -50.0, 50.0)))
+    spectrum = np.fft.rfft(low) * (1.0 - share) + np.fft.rfft(high) * share
+    return np.fft.irfft(spectrum, len(low)).astype(low.dtype)
+
+
+def shuffle_grains(wave: np.ndarray, rate_hz: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut a waveform into overlapping grains of 40 to 400 ms, and join them in another order.
+
+    Examples
+    --------
+    >>> bool(np.allclose(shuffle_grains(np.ones(16000), 16000, np.random.default_rng(0)), 1.0))
+    True
+    """
+    hop = int(0.02 * 10 ** rng.uniform(0.0, 1.0) * rate_hz)
+    grains = -(-len(wave) // hop)
+    around = np.resize(wave, (grains + 1) * hop)
+    rising = np.sin(0.5 * np.pi * (np.arange(hop) + 0.5) / hop) ** 2
+    begins = rng.permutation(grains) * hop
+    joined = [
+        rising * around[a : a + hop] + (1.0 - rising) * around[b + hop : b + 2 * hop]
+        for a, b in zip(begins, np.roll(begins, 1), strict=True)
+    ]
+    return np.concatenate(joined)[: len(wave)].astype(wave.dtype)
+
+
 # --- Mouth crops of a batch -----------------------------------------------------------------------
 
 

@@ -78,7 +78,8 @@ class PredictorRecipe(Recipe):
     causal_share
         Share of the steps in which the network may not look ahead.
     loss_weights
-        Of the terms of `PredictorTraining`, in order; the first a decibel.
+        Of the terms of `PredictorTraining`: SDR (a decibel), magnitude, complex, likelihood,
+        loudness.
 
     Examples
     --------
@@ -96,7 +97,7 @@ class PredictorRecipe(Recipe):
     snr_db: tuple[float, float] = (-12.0, 18.0)
     encoder_epochs: int = 0
     causal_share: float = 0.3
-    loss_weights: tuple[float, float, float, float] = (0.05, 20.0, 8.0, 0.1)
+    loss_weights: tuple[float, float, float, float, float] = (0.05, 20.0, 8.0, 0.1, 0.5)
 
 
 @dataclass(frozen=True)

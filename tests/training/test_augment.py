@@ -9,7 +9,9 @@ from avse_ppl.training.augment import (
     change_speed,
     compute_source_length,
     equalise,
+    join_bands,
     randomise_phases,
+    shuffle_grains,
 )
 
 
@@ -47,3 +49,27 @@ def test_an_equaliser_is_smooth_and_has_the_stated_deviation():
     at_ends = np.array(gains_db)[:, [0, -1]]
     assert at_ends.std() == pytest.approx(5.0, rel=0.15)
     assert np.abs(np.diff(gains_db)[:, 100:]).max() < 1.0  # dB from bin to bin
+
+
+def test_joined_bands_are_one_waveform_below_and_the_other_above():
+    time_s = np.arange(16000) / 16000
+    low, high = (np.sin(2 * np.pi * f * time_s).astype(np.float32) for f in (80.0, 7000.0))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        joined = join_bands(low + high, np.zeros_like(low), 16000, rng)
+        assert joined.dtype == np.float32
+        np.testing.assert_allclose(joined, low, atol=0.02)
+        joined = join_bands(np.zeros_like(low), low + high, 16000, np.random.default_rng(seed))
+        np.testing.assert_allclose(joined, high, atol=0.02)
+
+
+def test_shuffled_grains_keep_the_spectrum_and_change_the_order():
+    rng = np.random.default_rng(0)
+    wave = rng.normal(size=32000).astype(np.float32)
+    wave[:16000] *= 0.01
+    shuffled = shuffle_grains(wave, 16000, rng)
+    assert shuffled.shape == wave.shape
+    assert shuffled.dtype == np.float32
+    power = np.square(shuffled).reshape(20, -1).mean(1)
+    assert power[:10].mean() == pytest.approx(power[10:].mean(), rel=0.7)  # 1e4 before
+    assert np.mean(shuffled**2) == pytest.approx(0.75 * np.mean(wave**2), rel=0.25)  # cross-fades

@@ -77,6 +77,7 @@ def test_the_loss_rewards_the_right_answer_and_an_honest_error() -> None:
     right, wrong = answer(1.0, -3.0), answer(0.5, -3.0)
     assert right["sdr_db"] > 25.0 > wrong["sdr_db"]
     assert right["loss"] < wrong["loss"]
+    assert right["loudness"] == 0.0 < wrong["loudness"]
     errors = [answer(0.5, log_error)["nll"] for log_error in (-6.0, -2.1, 2.0)]
     assert errors[1] == min(errors)  # a quarter of a half: log(.125) = -2.1
 
@@ -90,6 +91,33 @@ def test_mixtures_are_the_same_for_a_seed_and_plain_in_validation(speech, noise)
     dev = PredictorCrops(speech, "dev", 3200, Stft(512, 256), noise, (0.0, 0.0), ROOMS)
     power = dev[Crop(0, 0.5, seed=3)].square().mean(1)
     assert float(power[0]) == pytest.approx(float(power[1]), rel=1e-3)
+
+
+def test_noise_of_training_is_of_textures_and_spectra_that_no_clip_has(speech, noise) -> None:
+    made = {
+        split: PredictorCrops(speech, split, 3200, Stft(512, 256), noise, (0.0, 0.0), ROOMS)
+        for split in ("train", "dev")
+    }
+    assert made["train"].noise_octaves == 1.0
+    assert made["dev"].noise_octaves == 0.5
+    changed = {}
+    for split, crops in made.items():
+        plain = super(PredictorCrops, crops).draw_noise
+        pairs = [
+            (crops.draw_noise(np.random.default_rng(i)), plain(np.random.default_rng(i)))
+            for i in range(60)
+        ]
+        changed[split] = np.mean([not np.array_equal(*pair) for pair in pairs])
+    assert changed["dev"] == 0.0
+    assert changed["train"] == pytest.approx(0.36, abs=0.15)  # two bands, grains or both
+
+
+def test_a_mixture_without_speech_has_no_loudness_to_be_off_by() -> None:
+    training = PredictorTraining(RECIPE, PREDICTOR_STFT, TcnNetwork(257, **SMALL)).eval()
+    batch = torch.randn(2, 2, 4000) * 0.1
+    alone = training.losses(batch[:1])["loudness"]
+    batch[1, 0] = 0.0
+    torch.testing.assert_close(training.losses(batch)["loudness"], alone)
 
 
 def test_channels_keep_the_sum_of_speech_and_noise_their_own() -> None:

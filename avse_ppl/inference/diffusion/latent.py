@@ -18,7 +18,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.predictors.predictor import ERROR, mode_of_error
+from avse_ppl.models.predictors.predictor import ERROR, Evidence, mode_of_error
 from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, name_of, network_of
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
@@ -146,7 +146,8 @@ class LatentState(NamedTuple):
         plug_in = detach_law(self.speech)
         if self.pooled is None:
             return Laws(plug_in, noise)
-        return Laws(detach_law(self.pooled), noise, self.mixture_weight, plug_in)
+        pooled = detach_law(self.pooled)
+        return Laws(plug_in, noise, Evidence(pooled, plug_in, self.mixture_weight))
 
 
 def detach_law(law: ComplexNormal) -> ComplexNormal:
@@ -238,7 +239,7 @@ class LatentDiffusion:
         noise = self.density.constrain({name: state[name] for name in names})[0]
         with torch.no_grad():
             law = self.current_state().detach(ComplexNormal(0.0, 1.0))
-            law = law.plug_in or law.speech
+            law = law.informed
         if self.belief is not None:  # noise starts at what is left beside the prediction
             noise = None
         self.noise = NoiseFit(scene.noise, mixture, streams, law, tempering, noise)
@@ -287,8 +288,8 @@ class LatentDiffusion:
         if self.predictor is None or self.belief is None:
             return LatentState(points, speech)
         predicted = self.predictor.predict_law(speech, self.belief)
-        pooled, plug_in, weight = self.predictor.pool(speech, self.belief)
-        return LatentState(points, plug_in, predicted, pooled, weight)
+        pool = self.predictor.pool(speech, self.belief)
+        return LatentState(points, pool.plug_in, predicted, pool.speech, pool.mixture_weight)
 
     def take_langevin_step(
         self, state: LatentState, law: ComplexNormal, priors: Mapping[str, Normal],

@@ -112,8 +112,8 @@ def diffuse_spectrogram(
         update = noise.sample if step and sigma == sigmas[-1] else noise.fit
         pooled, seen, weight = speech, speech, tempering
         if predictor is not None and belief is not None:
-            pooled, seen, mixture_weight = predictor.pool(speech, belief)
-            weight = tempering * mixture_weight
+            pool = predictor.pool(speech, belief)
+            pooled, seen, weight = pool.speech, pool.plug_in, tempering * pool.mixture_weight
         update(seen, noise_updates)
         values, law = noise.draw()
         if belief is not None:

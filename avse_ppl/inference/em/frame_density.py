@@ -101,7 +101,7 @@ class FrameLogDensity:
             terms.add(site.transform.log_abs_det_jacobian(u, values[site.name]))
         with terms, pyro.validation_enabled(False):
             laws = self.density.scene(mixture)
-        law = laws.plug_in or laws.speech
+        law = laws.informed
         power = law.power.expand(mixture.values.shape)
         residual = None if law.zero_mean else mixture.values - law.mean
         return FrameLogProb(terms.frames, terms.rest, power, {}, residual)

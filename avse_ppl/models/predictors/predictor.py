@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -53,6 +54,46 @@ class Evidence(NamedTuple):
     speech: ComplexNormal
     plug_in: ComplexNormal
     mixture_weight: Any
+
+
+class Pool:
+    """`Evidence` of which each part is computed when it is asked for.
+
+    The density of the latents needs the second alone.
+
+    Parameters
+    ----------
+    predictor, speech, belief
+        Whose pool, the law of speech without a prediction, and how far that is believed.
+    """
+
+    def __init__(self, predictor: Predictor, speech: ComplexNormal, belief: Belief) -> None:
+        self.predictor, self.prior, self.belief = predictor, speech, belief
+        self.exp = ops.exp  # that of the backend which runs now
+
+    @cached_property
+    def speech(self) -> ComplexNormal:
+        """Law of speech given the prediction and its prior."""
+        weight = self.weigh(self.predictor.prior_weight)
+        wide = ComplexNormal(
+            0.0 if self.prior.zero_mean else self.prior.mean, self.prior.power / weight
+        )
+        return condition_on_prediction(wide, self.belief.error, self.belief.predicted)
+
+    @cached_property
+    def plug_in(self) -> ComplexNormal:
+        """Law of speech under which the mixture informs the latents."""
+        error = self.predictor.latent_share * self.belief.error
+        return condition_on_prediction(self.prior, error, self.belief.predicted)
+
+    @cached_property
+    def mixture_weight(self) -> Any:
+        """How far the mixture counts for speech beside the prediction."""
+        return self.weigh(self.predictor.mixture_weight)
+
+    def weigh(self, weight: float) -> Any:
+        """Power of a weight: 1 where the prediction is not believed."""
+        return self.exp(math.log(weight) * self.belief.believed)
 
 
 @dataclass(frozen=True)
@@ -119,12 +160,12 @@ class Predictor:
         """Whether visual features change the prediction."""
         return bool(getattr(self.enhance, "uses_lips", False))
 
-    def __call__(self, frames: Frames, speech: ComplexNormal) -> Evidence:
-        """Observe the prediction; law of speech, ``(freq, time)``, given it and its prior."""
+    def __call__(self, frames: Frames, speech: ComplexNormal) -> Pool | None:
+        """Observe the prediction; laws of speech given it, None without a prediction."""
         with pyro.plate("error_band", BANDS, dim=-2):
             off = pyro.sample(ERROR, dist.Exponential(frames.number(1.0)))
         if frames.predicted is None:
-            return Evidence(speech, speech, 1.0)
+            return None
         belief = self.weigh(frames, off)
         with (
             pyro.plate("freq", frames.freq, dim=-2),
@@ -141,28 +182,21 @@ class Predictor:
         ``off``, ``(recording, band, 1)``, is `predictor.error`; by default 0, the mode of its
         prior: the error is as its law expects it.
         """
-        counts = frames.predicted[:, 3]
-        excess_db = 0.0 * counts
-        if off is not None:
-            excess_db = counts * (self.excess_db * (band_weights(frames) @ off))
-        error = ops.exp(frames.predicted[:, 2] + _DB * excess_db)
         predicted = frames.predicted[:, 0] + 1j * frames.predicted[:, 1]
-        return Belief(predicted, error, counts, counts * ops.exp(-0.5 * _DB * excess_db))
+        error, counts = ops.exp(frames.predicted[:, 2]), frames.predicted[:, 3]
+        if off is None:
+            return Belief(predicted, error, counts, counts)
+        excess = _DB * self.excess_db * (band_weights(frames) @ off)  # (freq, 1)
+        return Belief(predicted, error * ops.exp(excess), counts, counts * ops.exp(-0.5 * excess))
 
     def predict_law(self, speech: ComplexNormal, belief: Belief) -> ComplexNormal:
         """Law of the prediction, under which it informs the latents of speech."""
-        return ComplexNormal(speech.mean, speech.power + self.latent_share * belief.error)
+        mean = 0.0 if speech.zero_mean else speech.mean
+        return ComplexNormal(mean, speech.power + self.latent_share * belief.error)
 
-    def pool(self, speech: ComplexNormal, belief: Belief) -> Evidence:
+    def pool(self, speech: ComplexNormal, belief: Belief) -> Pool:
         """Laws of speech given the prediction and its prior."""
-        predicted, error = belief.predicted, belief.error
-        prior_weight = ops.exp(math.log(self.prior_weight) * belief.believed)
-        wide = ComplexNormal(speech.mean, speech.power / prior_weight)
-        return Evidence(
-            condition_on_prediction(wide, error, predicted),
-            condition_on_prediction(speech, self.latent_share * error, predicted),
-            ops.exp(math.log(self.mixture_weight) * belief.believed),
-        )
+        return Pool(self, speech, belief)
 
     def predict(self, mixture: Spectrogram) -> Tensor:
         """Prediction of each recording, ``(recording, 4, freq, time)``, see `Frames`.
@@ -238,6 +272,8 @@ def describe_failure(mixture: Spectrogram, predicted: Tensor) -> str | None:
 def condition_on_prediction(speech: ComplexNormal, error: Any, predicted: Any) -> ComplexNormal:
     """Law of speech given a prediction with an error of known power."""
     gain = speech.power / (speech.power + error)
+    if speech.zero_mean:
+        return ComplexNormal(gain * predicted, gain * error)
     return ComplexNormal(speech.mean + gain * (predicted - speech.mean), gain * error)
 
 

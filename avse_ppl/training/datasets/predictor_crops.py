@@ -11,7 +11,12 @@ from torch import Tensor
 
 from avse_ppl.data.cache import SpeechCache
 from avse_ppl.signal.stft import Stft
-from avse_ppl.training.augment import equalise, scale_to_unit_power
+from avse_ppl.training.augment import (
+    equalise,
+    join_bands,
+    scale_to_unit_power,
+    shuffle_grains,
+)
 from avse_ppl.training.datasets.speech_crops import Crop, MixtureCrops, SpeechCrops
 from avse_ppl.training.rooms import add_room
 from avse_ppl.training.synthetic_noise import (
@@ -28,6 +33,7 @@ from avse_ppl.training.synthetic_noise import (
 # Shares of the crops.
 _ROOM, _NOISE_ROOM, _EQUALISED = 0.35, 0.2, 0.35
 _BABBLE, _ADDED_FLOOR = 0.22, 0.15
+_TWO_BANDS, _SHUFFLED = 0.25, 0.15  # of the clips of noise
 _COLOURED, _BURSTS, _STRIKES, _WATER = 0.07, 0.04, 0.06, 0.05
 _RUMBLE, _HUM, _NARROW_BAND, _TONES = 0.12, 0.12, 0.1, 0.15
 _BAND_LIMITED, _TELEPHONE, _CLIPPED = 0.1, 0.04, 0.04
@@ -38,11 +44,12 @@ _TALKERS = (2, 8)
 class PredictorCrops(MixtureCrops):
     """Crops of speech and noise, ``(2, sample)``, the training ones as other places make them.
 
-    Speech: rooms, equalisers. Noise: clips of the noise corpora, alone or in pairs, through rooms;
-    babble of two to eight talkers; coloured noise that comes and goes; bursts that die away, things
-    that are struck, water; a floor of another noise underneath; rumble, hum, narrow bands and tones
-    on top. Both: the band of a telephone or a cheap microphone, companding, clipping; what these do
-    to the speech counts as noise. Crops of the development split are plain mixtures.
+    Speech: rooms, equalisers. Noise: clips of the noise corpora, alone, in pairs or one below and
+    one above a frequency, some in grains of another order, through rooms; babble of two to eight
+    talkers; coloured noise that comes and goes; bursts that die away, things that are struck,
+    water; a floor of another noise underneath; rumble, hum, narrow bands and tones on top. Both:
+    the band of a telephone or a cheap microphone, companding, clipping; what these do to the speech
+    counts as noise. Crops of the development split are plain mixtures.
 
     Parameters
     ----------
@@ -58,6 +65,7 @@ class PredictorCrops(MixtureCrops):
     ) -> None:  # fmt: skip
         super().__init__(cache, split, crop, stft, noise, snr_db)
         self.rooms, self.augmented, self.rate_hz = rooms, split == "train", stft.sample_rate_hz
+        self.noise_octaves = 1.0 if self.augmented else 0.5
 
     def __getitem__(self, which: Crop) -> Tensor:
         """Speech and noise, ``(2, sample)``."""
@@ -114,6 +122,16 @@ class PredictorCrops(MixtureCrops):
                 added = draw(self.crop, self.rate_hz, rng) * np.float32(10 ** rng.uniform(-1, 0.75))
                 noise = scale_to_unit_power(noise) + added
         return noise
+
+    def draw_noise(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw noise of clips, whose textures and spectra are no clip's; ``(sample,)``."""
+        noise = super().draw_noise(rng)
+        if not self.augmented:
+            return noise
+        if rng.random() < _TWO_BANDS:
+            other = super().draw_noise(rng) * np.float32(10 ** (rng.uniform(-10, 10) / 20))
+            noise = join_bands(noise, other, self.rate_hz, rng)
+        return shuffle_grains(noise, self.rate_hz, rng) if rng.random() < _SHUFFLED else noise
 
     def draw_babble(self, rng: np.random.Generator) -> np.ndarray:
         """Draw babble of two to eight talkers of the split, near and far; ``(sample,)``."""

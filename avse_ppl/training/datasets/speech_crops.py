@@ -103,6 +103,7 @@ class MixtureCrops(SpeechCrops):
     ) -> None:  # fmt: skip
         super().__init__(cache, split, crop, stft)
         self.noise, self.snr_db = noise, snr_db
+        self.noise_octaves = 0.5  # that a clip of noise is slowed down or sped up at most
         self.noise_clips = noise.indices(split)
         if len(self.noise_clips) == 0:
             raise ValueError(f"the noise cache has no clip in the split {split!r}")
@@ -133,7 +134,8 @@ class MixtureCrops(SpeechCrops):
     def draw_noise_clip(self, rng: np.random.Generator) -> np.ndarray:
         """Draw a crop of a noise clip at a random speed, of unit power; ``(sample,)``."""
         wave = self.noise[int(rng.choice(self.noise_clips))]
-        wanted = compute_source_length(self.crop, 2 ** rng.uniform(-0.5, 0.5))
+        octaves = rng.uniform(-self.noise_octaves, self.noise_octaves)
+        wanted = compute_source_length(self.crop, 2**octaves)
         begin = int(rng.integers(0, max(1, len(wave) - wanted)))
         cut = np.resize(wave[begin : begin + wanted], wanted).astype(np.float32)
         return scale_to_unit_power(change_speed(cut, self.crop))

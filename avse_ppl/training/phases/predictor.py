@@ -14,6 +14,7 @@ from avse_ppl.models.networks.tcn import Prediction
 from avse_ppl.models.weights.io import NETWORKS, save_weights
 from avse_ppl.signal.stft import Stft
 from avse_ppl.training.datasets.predictor_crops import PredictorCrops
+from avse_ppl.training.loudness import LoudnessDisturbance
 from avse_ppl.training.objective import Objective
 from avse_ppl.training.phases.vae import GOING_ON, compute_power, load_crops, load_initial
 from avse_ppl.training.recipes import PredictorRecipe
@@ -82,15 +83,16 @@ def train_predictor(
 
 
 class PredictorTraining(Objective):
-    r"""Waveform, compressed spectrum, and likelihood of the error, of predicted speech.
+    r"""Waveform, compressed spectrum, loudness, and likelihood of the error, of predicted speech.
 
     .. math:: L = -w\,\mathrm{SDR}(s, \hat s)
         + \left\| |S|^{.3} - |\hat S|^{.3} \right\|^2
         + \tfrac12 \left\| S |S|^{-.7} - \hat S |\hat S|^{-.7} \right\|^2
-        + u \left[\log e + |S - \hat S|^2 / e\right]
+        + v \, d(S, \hat S) + u \left[\log e + |S - \hat S|^2 / e\right]
 
-    The last term fits the predicted power of the error, and leaves the prediction as it is.
-    Mixtures without speech take no part in the first. A share of the steps is causal.
+    with :math:`d` the `LoudnessDisturbance`: what is audible counts, as PESQ weighs it. The last
+    term fits the predicted power of the error, and leaves the prediction as it is. Mixtures without
+    speech take no part in the first and the fourth. A share of the steps is causal.
 
     Parameters
     ----------
@@ -107,6 +109,7 @@ class PredictorTraining(Objective):
     def __init__(self, recipe: PredictorRecipe, stft: Stft, network: Any) -> None:
         super().__init__(network, recipe.epochs, recipe.learning_rate)
         self.recipe, self.stft = recipe, stft
+        self.disturbance = LoudnessDisturbance(stft)
 
     def losses(self, batch: Tensor, **given: Any) -> dict[str, Tensor]:
         """Loss of pairs of speech and noise, ``(crop, 2, sample)``; the network is given more."""
@@ -120,7 +123,8 @@ class PredictorTraining(Objective):
         terms = self.measure(found, speech, gain)
         means = {key: terms[key].mean() for key in ("magnitude", "both", "nll")}
         there = (speech.square().mean(-1) > 0).sum().clamp_min(1)
-        means["sdr_db"] = terms["sdr_db"].sum() / there
+        for key in ("sdr_db", "loudness"):
+            means[key] = terms[key].sum() / there
         return {"loss": self.weigh(means), **means}
 
     def measure(self, found: Prediction, speech: Tensor, gain: Tensor) -> dict[str, Tensor]:
@@ -137,14 +141,15 @@ class PredictorTraining(Objective):
             "si_sdr_db": there * measure_sdr(scale[:, None] * speech, wave),
             "magnitude": (small.abs() - small_truth.abs()).square().mean((1, 2)),
             "both": (difference.real.square() + difference.imag.square()).mean((1, 2)),
+            "loudness": there * self.disturbance(found.speech, truth),
             "nll": (found.log_error + off * torch.exp(-found.log_error)).mean((1, 2)),
         }
 
     def weigh(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Loss from its terms, of each mixture or of all."""
-        sdr, magnitude, both, nll = self.recipe.loss_weights
+        sdr, magnitude, both, nll, loudness = self.recipe.loss_weights
         loss = magnitude * terms["magnitude"] + both * terms["both"] + nll * terms["nll"]
-        return loss - sdr * terms["sdr_db"]
+        return loss + loudness * terms["loudness"] - sdr * terms["sdr_db"]
 
     def configure_optimizers(self) -> Any:
         """Adam; its rate rises over the first steps, then falls along a cosine."""

@@ -102,6 +102,15 @@ def test_a_prediction_that_does_not_count_changes_nothing() -> None:
     assert (believed.mean - bare.mean).abs().max() > 0.05
 
 
+def test_the_density_of_the_latents_does_not_wait_for_the_pool() -> None:
+    scene = scene_of(known_noise)
+    density = LogDensity(scene, observe(scene))
+    laws = density.joint({site.name: site.start for site in density.sites}).laws
+    evidence: Any = laws.evidence
+    assert set(vars(evidence)) & {"plug_in", "speech", "mixture_weight"} == {"plug_in"}
+    assert laws.speech is evidence.speech is not evidence.plug_in
+
+
 def test_bare_frames_are_simulated_without_a_prediction() -> None:
     simulated = simulate(scene_of(), n_samples=N)
     assert simulated.mixture.frames.predicted is None
@@ -134,9 +143,9 @@ def test_the_log_joint_of_frames_adds_up_to_that_of_the_scene() -> None:
 def test_the_e_step_hands_on_the_law_that_informs_the_latents() -> None:
     density, state, found = e_step(stationary)
     laws = density.scene.laws_given(density.constrain(state)[0], density.mixture)
-    assert laws.plug_in is not None
-    torch.testing.assert_close(found.power, laws.plug_in.power)
-    torch.testing.assert_close(found.residual, density.mixture.values - laws.plug_in.mean)
+    assert laws.evidence is not None
+    torch.testing.assert_close(found.power, laws.informed.power)
+    torch.testing.assert_close(found.residual, density.mixture.values - laws.informed.mean)
 
 
 def test_the_objective_of_the_m_step_is_the_likelihood_of_the_scene() -> None:
@@ -208,7 +217,7 @@ def test_the_m_step_gets_what_is_left_at_the_state_of_the_e_step(
         assert residual.shape == powers.shape
         if e_step in ("mala", "mh", "variational"):  # results are of the state after the step
             laws = density.scene.laws_given(density.constrain(state)[0], density.mixture)
-            expected = density.mixture.values - laws.plug_in.mean
+            expected = density.mixture.values - laws.informed.mean
             torch.testing.assert_close(residual[0], expected, rtol=1e-4, atol=1e-4)
 
 
