@@ -101,7 +101,7 @@ def init_noise(density: LogDensity, location: Values, randoms: RandomStreams) ->
     """Initial values of the noise latents, after a few M-steps if the model has them."""
     noise = density.scene.noise
     values, _ = density.constrain(location)
-    speech = density.scene.laws_given(values, density.mixture).speech
+    speech = density.scene.laws_given(values, density.mixture).informed
     speech_power = speech.power.expand(density.mixture.values.shape)
     power = residual_power(density.mixture, speech)
     parts = [

@@ -242,7 +242,7 @@ def update_noise(density: LogDensity, guide: Guide, updates: int, tempering: flo
         return
     location = guide.layout.split(guide.location.detach())
     values, _ = density.constrain(location)
-    law = density.scene.laws_given(values, density.mixture).speech
+    law = density.scene.laws_given(values, density.mixture).informed
     speech = law.power.expand(density.mixture.values.shape)
     power = residual_power(density.mixture, law)
     noise = {name: values[name] for name in density.names(of_noise=True)}

@@ -30,6 +30,8 @@ from avse_ppl.posterior.approximation import Approximation
 from avse_ppl.posterior.fit_info import FitInfo
 from avse_ppl.utils.run_time import RunClock
 
+_STEPS, _STEPS_BESIDE = 150, 120  # without and with a prediction
+
 
 @dataclass(frozen=True)
 class SVI(InferenceMethod):
@@ -55,7 +57,8 @@ class SVI(InferenceMethod):
     Parameters
     ----------
     steps
-        At most this many gradient steps, where the bound does not rise noticeably at their end.
+        At most this many gradient steps, where the bound does not rise noticeably at their end;
+        None: 150, and 120 beside a prediction, which tells noise from speech at the start.
     learning_rate
         Adam's while a recording searches; it falls to 0 along half a cosine as it settles.
     guide
@@ -113,7 +116,7 @@ class SVI(InferenceMethod):
     ('variational, tempered 0.25', (1, 5, 1, 4000))
     """
 
-    steps: int = 150
+    steps: int | None = None
     learning_rate: float = 0.3
     tempering: float = 0.25
     guide: str = "mean-field"
@@ -132,7 +135,8 @@ class SVI(InferenceMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_count("steps", self.steps)
+        if self.steps is not None:
+            check_count("steps", self.steps)
         check_count("rank", self.rank)
         check_count("settling", self.settling)
         check_count("noise_updates", self.noise_updates, minimum=0)
@@ -222,7 +226,8 @@ class SVI(InferenceMethod):
         # Noise that is fitted to speech which is not even a guess takes speech for its own.
         updates = self.noise_updates if isinstance(density.scene.speech, HasEncoder) else 0
         settings = OptimizerSettings(
-            self.steps, self.learning_rate, self.tempering, self.tolerance, updates,
+            self.steps or (_STEPS if density.scene.predictor is None else _STEPS_BESIDE),
+            self.learning_rate, self.tempering, self.tolerance, updates,
             clock or RunClock(), self.extension, self.settling,
         )  # fmt: skip
         return guide, maximise_elbo(density, guide, streams, settings)
