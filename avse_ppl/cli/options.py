@@ -36,7 +36,7 @@ PredictorOption = Annotated[
         help="Another enhancer as evidence about the speech: a name listed by [bold]avse-ppl "
         "predictors[/], your own function, the description of an ONNX model (.toml, .json), or a "
         "folder of [bold]avse-ppl predictors fit[/].",
-        show_default="deepfilternet+predictor where that is installed",
+        show_default="deepfilternet+predictor where that is installed, predictor elsewhere",
     ),
 ]
 PredictorOptionalOption = Annotated[

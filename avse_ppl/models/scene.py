@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import MIXTURE, numbers_on, recording_plate
-from avse_ppl.models.predictors.predictor import Evidence, Pool, Predictor
+from avse_ppl.models.predictors.predictor import Evidence, Pool, Predictor, widen_noise
 from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model, name_of
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -55,12 +55,7 @@ class Laws:
 
     def condition(self, mixture: Tensor) -> ComplexNormal:
         """Posterior of speech, given the latents and the mixture: the Wiener filter."""
-        noise = self.noise
-        if self.evidence is not None:
-            noise = ComplexNormal(
-                0.0 if noise.zero_mean else noise.mean,
-                noise.power / self.evidence.mixture_weight, validate_args=False,
-            )  # fmt: skip
+        noise = self.noise if self.evidence is None else widen_noise(self.noise, self.evidence)
         return self.speech.condition(noise, mixture)
 
 

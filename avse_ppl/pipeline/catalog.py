@@ -16,6 +16,7 @@ from avse_ppl.models import load_speech, parse_noise, pretrained_names
 from avse_ppl.models.noise.parse import MODELS
 from avse_ppl.models.predictors.adapters import COMBINED, NO_PREDICTOR, PREDICTORS
 from avse_ppl.models.predictors.adapters import resolve_predictor as load_predictor
+from avse_ppl.models.predictors.network import DEFAULT_PREDICTOR
 from avse_ppl.models.predictors.predictor import Predictor
 from avse_ppl.models.scene import NoiseModel, SpeechPrior
 from avse_ppl.models.speech.diffusion import denoises
@@ -24,7 +25,7 @@ from avse_ppl.models.visual.reliability import RELIABILITIES
 from avse_ppl.utils.imports import import_function
 
 DEFAULT_SPEECH, DEFAULT_AV_SPEECH = "tcvae", "av-dkf"  # without and with video
-DEFAULT_PREDICTORS = (COMBINED,)  # the first that is installed
+DEFAULT_PREDICTORS = (COMBINED, DEFAULT_PREDICTOR)  # the first that is installed
 NOISE_MODELS: Mapping[str, str] = MappingProxyType(
     {name: entry.description for name, entry in MODELS.items()}
 )

@@ -165,9 +165,9 @@ def enhance(
         Another enhancer, whose answer is evidence about the speech: a name of
         `avse_ppl.models.predictors.adapters.PREDICTORS`, the description of an ONNX model,
         ``"module:function"``, a function ``(wave, sample_rate_hz) -> wave``, or a `Predictor`.
-        ``"none"``: no predictor. None: ``"deepfilternet+predictor"`` where it is installed (the
-        extra ``predictors``) and the inference method takes a predictor; the result says what took
-        part.
+        ``"none"``: no predictor. None, if the inference method takes a predictor:
+        ``"deepfilternet+predictor"`` where it is installed (the extra ``predictors``), elsewhere
+        ``"predictor"``; the result says what took part.
     predictor_optional
         Whether to do without a predictor that is missing or fails, with a warning on the result;
         so it is for the default.

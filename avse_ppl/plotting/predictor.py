@@ -103,8 +103,8 @@ def compute_error_excess(
     draws = one.latents.get(ERROR)
     if draws is None:
         raise ValueError(
-            f"expected a posterior in which a predictor took part, found no site {ERROR!r}; "
-            "enhance with a predictor"
+            f"expected a posterior in which a predictor informed the latents, found no site "
+            f"{ERROR!r}; enhance with a predictor whose latent_share is not None"
         )
     weights = np.asarray(band_weights(one.stft.frames(one.n_samples[0])))
     return excess_db * draws.reshape(-1, weights.shape[1]) @ weights.T

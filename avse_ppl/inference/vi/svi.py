@@ -58,7 +58,8 @@ class SVI(InferenceMethod):
     ----------
     steps
         At most this many gradient steps, where the bound does not rise noticeably at their end;
-        None: 150, and 120 beside a prediction, which tells noise from speech at the start.
+        None: 150, and 120 beside a prediction that informs the latents, as it tells noise from
+        speech at the start.
     learning_rate
         Adam's while a recording searches; it falls to 0 along half a cosine as it settles.
     guide
@@ -225,8 +226,10 @@ class SVI(InferenceMethod):
         )
         # Noise that is fitted to speech which is not even a guess takes speech for its own.
         updates = self.noise_updates if isinstance(density.scene.speech, HasEncoder) else 0
+        predictor = density.scene.predictor
+        informed = predictor is not None and predictor.informs_latents
         settings = OptimizerSettings(
-            self.steps or (_STEPS if density.scene.predictor is None else _STEPS_BESIDE),
+            self.steps or (_STEPS_BESIDE if informed else _STEPS),
             self.learning_rate, self.tempering, self.tolerance, updates,
             clock or RunClock(), self.extension, self.settling,
         )  # fmt: skip

@@ -38,6 +38,11 @@ from avse_ppl.utils.imports import import_function
 NO_PREDICTOR = "none"
 COMBINED = f"deepfilternet{JOINED}{DEFAULT_PREDICTOR}"
 FITTED = "predictor.json"  # beside an error law that was fitted to a predictor
+# How the library's own network is pooled: it is not so much better than the posterior without it
+# that the latents should follow it. Chosen on mixtures of docs/results/bridge.md.
+_BESIDE_OWN: Mapping[str, Any] = MappingProxyType(
+    {"prior_weight": 0.1, "mixture_weight": 0.2, "latent_share": None, "noise_share": 3.0}
+)
 _DESCRIPTIONS = (".toml", ".json")
 _EXAMPLE = "for a function denoise in my_enhancer.py, write my_enhancer:denoise"
 
@@ -65,7 +70,8 @@ def load_own(place: str | Path = DEFAULT_PREDICTOR) -> Predictor:
     """Load the library's own network, shipped or from a folder of weights."""
     network = load_predictor(place)
     law = load_error_law(DEFAULT_PREDICTOR) if has_shipped_law(DEFAULT_PREDICTOR) else ErrorLaw()
-    return Predictor(network, law, name=network.name)
+    found = Predictor(network, law, name=network.name)
+    return found if found.uses_lips else replace(found, **_BESIDE_OWN)
 
 
 def load_deepfilternet() -> Predictor:

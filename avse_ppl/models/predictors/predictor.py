@@ -49,11 +49,13 @@ class Evidence(NamedTuple):
     """Laws of speech given a prediction and its prior, and how far the mixture counts beside.
 
     The first is that of the pool, the second the one under which the mixture informs the latents.
+    The last is the least power that is taken for noise.
     """
 
     speech: ComplexNormal
     plug_in: ComplexNormal
     mixture_weight: Any
+    least_noise: Any = 0.0
 
 
 class Pool:
@@ -83,6 +85,8 @@ class Pool:
     @cached_property
     def plug_in(self) -> ComplexNormal:
         """Law of speech under which the mixture informs the latents."""
+        if self.predictor.latent_share is None:
+            return self.prior
         error = self.predictor.latent_share * self.belief.error
         return condition_on_prediction(self.prior, error, self.belief.predicted)
 
@@ -90,6 +94,11 @@ class Pool:
     def mixture_weight(self) -> Any:
         """How far the mixture counts for speech beside the prediction."""
         return self.weigh(self.predictor.mixture_weight)
+
+    @property
+    def least_noise(self) -> Any:
+        """Least power that is taken for noise; none where the prediction does not count."""
+        return self.predictor.noise_share * self.belief.error * self.belief.counts
 
     def weigh(self, weight: float) -> Any:
         """Power of a weight: 1 where the prediction is not believed."""
@@ -120,9 +129,13 @@ class Predictor:
     ``posterior.kind`` says "pooled with a predictor".
 
     The latents of speech and noise are inferred as if the prediction were better than its law, with
-    :math:`\kappa E r` in place of :math:`E r`: noise is what it leaves of the mixture, nearly.
+    :math:`\kappa E r` in place of :math:`E r`: noise is what it leaves of the mixture, nearly. Or
+    they are inferred from the mixture alone (a cut), and only speech by the pool, with r = 1: the
+    prior then knows what the prediction does not. In either case the noise may be taken to have
+    some of the power of the error at least, :math:`B / \beta + \gamma E`, since a prediction errs
+    where there is noise, also where the noise model finds none, as in babble.
 
-    Sites: ``predictor.error``, ``(band, 1)``; observed, ``speech.predicted``.
+    Sites: ``predictor.error``, ``(band, 1)``; observed, ``speech.predicted``. None with a cut.
 
     Parameters
     ----------
@@ -133,9 +146,11 @@ class Predictor:
     prior_weight, mixture_weight
         :math:`\alpha` and :math:`\beta`, in (0, 1].
     latent_share
-        :math:`\kappa`, in (0, 1].
+        :math:`\kappa`, in (0, 1]; None: the latents are inferred without the prediction.
     excess_db
         :math:`\sigma`, prior mean of what the error exceeds its law by in a band, dB.
+    noise_share
+        :math:`\gamma`, 0 or more.
     name
         For messages and reports.
 
@@ -144,15 +159,17 @@ class Predictor:
     Genest and Zidek, "Combining probability distributions: a critique and an annotated
     bibliography", Statistical Science 1986. Fearnhead and Prangle, "Constructing summary statistics
     for approximate Bayesian computation", JRSS B 2012. Kennedy and O'Hagan, "Bayesian calibration
-    of computer models", JRSS B 2001.
+    of computer models", JRSS B 2001. Plummer, "Cuts in Bayesian graphical models", Statistics and
+    Computing 2015.
     """
 
     enhance: Enhancer
     law: ErrorLaw = field(default_factory=ErrorLaw)
     prior_weight: float = 0.0001
     mixture_weight: float = 0.05
-    latent_share: float = 0.05
+    latent_share: float | None = 0.05
     excess_db: float = 5.0
+    noise_share: float = 0.0
     name: str = "predictor"
 
     @property
@@ -160,8 +177,15 @@ class Predictor:
         """Whether visual features change the prediction."""
         return bool(getattr(self.enhance, "uses_lips", False))
 
+    @property
+    def informs_latents(self) -> bool:
+        """Whether the latents are inferred with the prediction, too."""
+        return self.latent_share is not None
+
     def __call__(self, frames: Frames, speech: ComplexNormal) -> Pool | None:
         """Observe the prediction; laws of speech given it, None without a prediction."""
+        if not self.informs_latents:
+            return None if frames.predicted is None else self.pool(speech, self.weigh(frames))
         with pyro.plate("error_band", BANDS, dim=-2):
             off = pyro.sample(ERROR, dist.Exponential(frames.number(1.0)))
         if frames.predicted is None:
@@ -190,9 +214,9 @@ class Predictor:
         return Belief(predicted, error * ops.exp(excess), counts, counts * ops.exp(-0.5 * excess))
 
     def predict_law(self, speech: ComplexNormal, belief: Belief) -> ComplexNormal:
-        """Law of the prediction, under which it informs the latents of speech."""
+        """Law of the prediction, under which it informs the latents of speech, unless cut."""
         mean = 0.0 if speech.zero_mean else speech.mean
-        return ComplexNormal(mean, speech.power + self.latent_share * belief.error)
+        return ComplexNormal(mean, speech.power + (self.latent_share or 0.0) * belief.error)
 
     def pool(self, speech: ComplexNormal, belief: Belief) -> Pool:
         """Laws of speech given the prediction and its prior."""
@@ -275,6 +299,13 @@ def condition_on_prediction(speech: ComplexNormal, error: Any, predicted: Any) -
     if speech.zero_mean:
         return ComplexNormal(gain * predicted, gain * error)
     return ComplexNormal(speech.mean + gain * (predicted - speech.mean), gain * error)
+
+
+def widen_noise(noise: ComplexNormal, evidence: Evidence | Pool) -> ComplexNormal:
+    """Law of the noise, as far as the mixture counts for speech beside a prediction."""
+    mean = 0.0 if noise.zero_mean else noise.mean
+    power = noise.power / evidence.mixture_weight + evidence.least_noise
+    return ComplexNormal(mean, power, validate_args=False)
 
 
 def band_weights(frames: Frames) -> Any:

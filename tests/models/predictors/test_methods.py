@@ -87,8 +87,11 @@ def test_the_pooled_posterior_is_the_product_of_laws_to_their_exponents() -> Non
     torch.testing.assert_close(found.mean, mean, rtol=1e-4, atol=1e-4)
 
 
-def test_a_prediction_that_does_not_count_changes_nothing() -> None:
+@pytest.mark.parametrize("latent_share", [0.05, None])
+def test_a_prediction_that_does_not_count_changes_nothing(latent_share: float | None) -> None:
     scene = scene_of(known_noise)
+    predictor: Any = replace(scene.predictor, latent_share=latent_share, noise_share=3.0)
+    scene = replace(scene, predictor=predictor)
     mixture = observe(scene)
     columns: Any = mixture.frames.predicted
     useless = torch.cat((columns[:, :2], 25.0 + 0 * columns[:, 2:3], 0 * columns[:, 3:]), 1)
@@ -100,6 +103,77 @@ def test_a_prediction_that_does_not_count_changes_nothing() -> None:
     torch.testing.assert_close(found.power, bare.power, rtol=1e-4, atol=1e-4)
     believed = scene.laws_given(values, mixture).condition(mixture.values)
     assert (believed.mean - bare.mean).abs().max() > 0.05
+
+
+def cut(scene: Scene, **fields: Any) -> Scene:
+    """The same scene, its latents inferred without the prediction."""
+    predictor: Any = scene.predictor
+    return replace(scene, predictor=replace(predictor, latent_share=None, **fields))
+
+
+def test_a_cut_pools_with_a_prior_that_has_not_heard_the_prediction() -> None:
+    scene = cut(scene_of(known_noise, gain_sd_db=0.0), prior_weight=0.3, noise_share=2.0)
+    mixture = observe(scene).to("cpu", torch.float64)
+    laws = scene.laws_given({}, mixture)
+    speech = scene.speech(mixture.frames)
+    torch.testing.assert_close(laws.informed.power, speech.power)
+    columns: Any = mixture.frames.predicted
+    prediction, error = torch.complex(columns[:, 0], columns[:, 1]), columns[:, 2].exp()
+    noise = 0.3 / 0.05 + 2.0 * error  # power of the noise over the weight, and the least of it
+    precisions = (0.3 / speech.power, 1.0 / noise, 1.0 / error)
+    variance: Any = sum(precisions) ** -1
+    mean = variance * (precisions[1] * mixture.values + precisions[2] * prediction)
+    found = laws.condition(mixture.values)
+    torch.testing.assert_close(found.power.expand(variance.shape), variance, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.mean, mean, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        SVI(steps=8, draws=4), EM(iterations=5, draws=4),
+        NUTS(draws=3, warmup=3, chains=1, init="prior"),
+        GuidedDiffusion(steps=2, sweeps=2, draws=4, chains=2, waveforms=False),
+    ],
+    ids=["svi", "em", "nuts", "guided"],
+)  # fmt: skip
+def test_latents_under_a_cut_are_those_without_a_predictor(method: Any) -> None:
+    scene = cut(scene_of(), noise_share=2.0)
+    found = method(scene, waves(1, N), seed=0)
+    bare = method(replace(scene, predictor=None), waves(1, N), seed=0)
+    assert found.latents.keys() == bare.latents.keys()
+    for name, values in bare.latents.items():
+        np.testing.assert_allclose(found.latents[name], values, rtol=1e-5)
+    assert found.kind.pooled and not bare.kind.pooled
+    assert square(found.mean - bare.mean).mean() > 1e-3 * square(bare.mean).mean()
+
+
+def test_a_cut_is_a_density_on_jax_too() -> None:
+    pytest.importorskip("numpyro")
+    from avse_ppl.inference.mcmc.jax_log_density import make_jax_log_density
+
+    scene = cut(scene_of())
+    density = LogDensity(scene, observe(scene))
+    assert ERROR not in [site.name for site in density.sites]
+    assert make_jax_log_density(density).sites == {site.name for site in density.sites}
+
+
+def test_guided_diffusion_of_bins_pools_under_a_cut() -> None:
+    scene = cut(scene_of(known_noise, gain_sd_db=0.0), prior_weight=0.3, noise_share=2.0)
+    method = GuidedDiffusion(steps=4, sweeps=6, draws=6, chains=2, waveforms=False)
+    posterior = method(scene, waves(1, N), seed=0)
+    mixture = observe(scene)
+    law = scene.laws_given({}, mixture).condition(mixture.values)
+    expected = (law.mean * mixture.scale[:, None, None]).numpy()
+    assert square(posterior.mean - expected).mean() < 0.02 * square(expected).mean()
+    assert ERROR not in posterior.latents
+
+
+def test_svi_takes_fewer_steps_beside_a_prediction_that_informs_the_latents() -> None:
+    method = SVI(draws=2, tolerance=0.0, waveforms=False)
+    scenes = (scene_of(), cut(scene_of()), Scene(scene_of().speech, stationary))
+    steps = [method(scene, waves(1, N), seed=0).attrs["steps"] for scene in scenes]
+    assert steps == [120, 150, 150]
 
 
 def test_the_density_of_the_latents_does_not_wait_for_the_pool() -> None:
