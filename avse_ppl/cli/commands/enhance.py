@@ -94,8 +94,8 @@ with what there is: its posterior is called "ended early", and a warning says ho
 [bold]--predictor[/] takes another enhancer, whose answer is evidence about the speech: a name that
 [bold]avse-ppl predictors[/] lists, a description of an ONNX model, or a function of your own. One
 that fails is an error; with --predictor-optional it is left out, with a warning. Without the option
-it is deepfilternet+predictor where that is installed, which takes three times as long, elsewhere
-predictor, which takes a third longer; --predictor none does without.
+it is deepfilternet+predictor where that is installed, which takes two to three times as long,
+elsewhere predictor, which takes a sixth longer; --predictor none does without.
 
 [bold]--noise module:function[/] takes a noise model of your own from a Python file in the current
 folder: a function of frames that returns ComplexNormal(mean, power).
