@@ -97,8 +97,9 @@ class Pool:
 
     @property
     def least_noise(self) -> Any:
-        """Least power that is taken for noise; none where the prediction does not count."""
-        return self.predictor.noise_share * self.belief.error * self.belief.counts
+        """Least power that is taken for noise; none where the prediction is not believed."""
+        believed = self.belief.believed  # 1 / sqrt(r), where the error is E r
+        return self.predictor.noise_share * self.belief.error * believed**3
 
     def weigh(self, weight: float) -> Any:
         """Power of a weight: 1 where the prediction is not believed."""
@@ -132,8 +133,8 @@ class Predictor:
     :math:`\kappa E r` in place of :math:`E r`: noise is what it leaves of the mixture, nearly. Or
     they are inferred from the mixture alone (a cut), and only speech by the pool, with r = 1: the
     prior then knows what the prediction does not. In either case the noise may be taken to have
-    some of the power of the error at least, :math:`B / \beta + \gamma E`, since a prediction errs
-    where there is noise, also where the noise model finds none, as in babble.
+    some of the power of the error at least, :math:`B / \beta(r) + \gamma E / \sqrt r`, since a
+    prediction errs where there is noise, also where the noise model finds none, as in babble.
 
     Sites: ``predictor.error``, ``(band, 1)``; observed, ``speech.predicted``. None with a cut.
 

@@ -101,6 +101,10 @@ def test_a_prediction_that_does_not_count_changes_nothing(latent_share: float | 
     found = scene.laws_given(values, mixture.with_predicted(useless)).condition(mixture.values)
     torch.testing.assert_close(found.mean, bare.mean, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.power, bare.power, rtol=1e-4, atol=1e-4)
+    if latent_share is not None:  # neither does one that the posterior has given up
+        given_up = gain | {ERROR: torch.full((1, BANDS, 1), 40.0)}
+        found = scene.laws_given(given_up, mixture).condition(mixture.values)
+        torch.testing.assert_close(found.mean, bare.mean, rtol=1e-4, atol=1e-4)
     believed = scene.laws_given(values, mixture).condition(mixture.values)
     assert (believed.mean - bare.mean).abs().max() > 0.05
 
