@@ -21,6 +21,7 @@ from avse_ppl.evaluation.pointwise_log_likelihood import (
     mixture_distribution,
 )
 from avse_ppl.inference.core.log_density import LogDensity
+from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.guided import GuidedDiffusion
 from avse_ppl.inference.diffusion.udiffse import UDiffSE
 from avse_ppl.inference.diffusion.warm_start import compute_warm_start
@@ -28,6 +29,8 @@ from avse_ppl.inference.em import em
 from avse_ppl.inference.em.frame_density import FrameLogDensity
 from avse_ppl.inference.em.m_step import maximise_noise, noise_objective
 from avse_ppl.inference.mcmc.hmc import NUTS
+from avse_ppl.inference.vi import optimize
+from avse_ppl.inference.vi.guides import make_guide
 from avse_ppl.models.predictors.predictor import BANDS, Predictor, condition_on_predictor
 from avse_ppl.models.simulate import simulate
 from avse_ppl.signal.stft import Spectrogram
@@ -297,6 +300,37 @@ def test_the_m_step_gets_what_is_left_at_the_state_of_the_e_step(
             laws = density.scene.laws_given(density.constrain(state)[0], density.mixture)
             expected = density.mixture.values - laws.informed.mean
             torch.testing.assert_close(residual[0], expected, rtol=1e-4, atol=1e-4)
+
+
+# --- variational inference ------------------------------------------------------------------------
+
+
+def test_the_noise_of_a_guide_is_what_is_left_beside_the_law_that_informs_the_latents(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = scene_of(NMF(2))
+    density = LogDensity(scene, observe(scene))
+    location = {site.name: site.start.clone() for site in density.sites}
+    log_sd = {name: torch.full_like(value, -2.0) for name, value in location.items()}
+    guide = make_guide(
+        "mean-field",
+        location,
+        log_sd,
+        density.mixture.frames.time,
+        1,
+        RandomStreams(0, 1, torch.device("cpu")),
+    )
+    seen: dict[str, Any] = {}
+
+    def record(density: LogDensity, noise: Any, speech: Any, **given: Any) -> Any:
+        seen.update(given, speech=speech)
+        return noise
+
+    monkeypatch.setattr(optimize, "fit_noise", record)
+    optimize.update_noise(density, guide, 3)
+    law = scene.laws_given(density.constrain(location)[0], density.mixture).informed
+    torch.testing.assert_close(seen["power"], square(density.mixture.values - law.mean))
+    torch.testing.assert_close(seen["speech"][0], law.power.expand(density.mixture.values.shape))
 
 
 # --- Markov chains -------------------------------------------------------------------------------
