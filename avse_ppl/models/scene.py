@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avse_ppl.distributions.complex_normal import ComplexNormal
 from avse_ppl.models.handlers import MIXTURE, numbers_on, recording_plate
-from avse_ppl.models.predictors.predictor import Evidence, Pool, Predictor, widen_noise
+from avse_ppl.models.predictors.predictor import Evidence, Predictor
 from avse_ppl.models.protocols import HasStft, NoiseModel, SpeechPrior, move_model, name_of
 from avse_ppl.models.visual.gate import gate_features
 from avse_ppl.signal.stft import Frames, Spectrogram, Stft
@@ -36,7 +36,7 @@ class Laws:
 
     prior: ComplexNormal
     noise: ComplexNormal
-    evidence: Evidence | Pool | None = None
+    evidence: Evidence | None = None
 
     @property
     def speech(self) -> ComplexNormal:
@@ -53,10 +53,19 @@ class Laws:
         """Law of speech and noise together, under which the latents are inferred."""
         return self.informed.convolve(self.noise)
 
+    @property
+    def widened_noise(self) -> ComplexNormal:
+        """Law of the noise, as far as the mixture counts for speech beside a prediction."""
+        noise = self.noise
+        if self.evidence is None:
+            return noise
+        mean = 0.0 if noise.zero_mean else noise.mean
+        power = noise.power / self.evidence.mixture_weight + self.evidence.least_noise
+        return ComplexNormal(mean, power, validate_args=False)
+
     def condition(self, mixture: Tensor) -> ComplexNormal:
         """Posterior of speech, given the latents and the mixture: the Wiener filter."""
-        noise = self.noise if self.evidence is None else widen_noise(self.noise, self.evidence)
-        return self.speech.condition(noise, mixture)
+        return self.speech.condition(self.widened_noise, mixture)
 
 
 @dataclass(frozen=True)

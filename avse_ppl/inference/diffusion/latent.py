@@ -18,7 +18,7 @@ from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
 from avse_ppl.models.handlers import recording_plate
-from avse_ppl.models.predictors.predictor import ERROR, Evidence, Pool, mode_of_error
+from avse_ppl.models.predictors.predictor import ERROR, mode_of_error
 from avse_ppl.models.protocols import HasLatentDecoder, LatentDenoisingNetwork, name_of, network_of
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
@@ -131,25 +131,14 @@ class LatentAutoencoder:
 class LatentState(NamedTuple):
     """Speech latents that gradients are taken at, and the law of speech there, ``(row, ...)``.
 
-    ``speech`` is that under which the mixture informs the latents, given a prediction where there
-    is one; ``predicted`` that of the prediction, if it informs them too, and ``pool`` has that of
-    the posterior.
+    ``prior`` is that without a prediction; ``speech`` that under which the mixture informs the
+    latents, and ``predicted`` that of the prediction, if it informs them too.
     """
 
     points: Values
+    prior: ComplexNormal
     speech: ComplexNormal
     predicted: ComplexNormal | None = None
-    pool: Pool | None = None
-
-    def detach(self, noise: ComplexNormal) -> Laws:
-        """Laws beside a noise, without gradients."""
-        plug_in = detach_law(self.speech)
-        if self.pool is None:
-            return Laws(plug_in, noise)
-        evidence = Evidence(
-            detach_law(self.pool.speech), plug_in, self.pool.mixture_weight, self.pool.least_noise
-        )
-        return Laws(plug_in, noise, evidence)
 
 
 def detach_law(law: ComplexNormal) -> ComplexNormal:
@@ -267,7 +256,7 @@ class LatentDiffusion:
             update = self.noise.sample if step and sigma == sigmas[-1] else self.noise.fit
             update(detach_law(state.speech), noise_updates)
             noise_values, law = self.noise.draw()
-            laws = state.detach(law)
+            laws = self.weigh(detach_law(state.prior), law)
             posterior = laws.condition(self.density.mixture.values)
             speech_values = self.density.constrain(self.clean)[0]
             latents = {**values, **speech_values, **noise_values}
@@ -287,13 +276,17 @@ class LatentDiffusion:
         points = {name: u.detach().requires_grad_() for name, u in self.clean.items()}
         values = {site.name: site.transform(points[site.name]) for site in self.denoiser.sites}
         speech = self.compute_speech(values)
-        if self.predictor is None or self.belief is None:
-            return LatentState(points, speech)
-        pool = self.predictor.pool(speech, self.belief)
-        if not self.predictor.informs_latents:
-            return LatentState(points, speech, None, pool)
+        if self.predictor is None or self.belief is None or not self.predictor.informs_latents:
+            return LatentState(points, speech, speech)
+        informed = self.predictor.pool(speech, self.belief).plug_in
         predicted = self.predictor.predict_law(speech, self.belief)
-        return LatentState(points, pool.plug_in, predicted, pool)
+        return LatentState(points, speech, informed, predicted)
+
+    def weigh(self, speech: ComplexNormal, noise: ComplexNormal) -> Laws:
+        """Laws of speech and noise, with the prediction if there is one."""
+        if self.predictor is None or self.belief is None:
+            return Laws(speech, noise)
+        return Laws(speech, noise, self.predictor.pool(speech, self.belief))
 
     def take_langevin_step(
         self, state: LatentState, law: ComplexNormal, priors: Mapping[str, Normal],

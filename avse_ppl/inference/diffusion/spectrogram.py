@@ -14,14 +14,7 @@ from avse_ppl.inference.core.resources import free_memory
 from avse_ppl.inference.core.setup import RandomStreams
 from avse_ppl.inference.diffusion.chains import GibbsSweep
 from avse_ppl.inference.diffusion.noise import NoiseFit
-from avse_ppl.models.predictors.predictor import (
-    ERROR,
-    Evidence,
-    Pool,
-    Predictor,
-    mode_of_error,
-    widen_noise,
-)
+from avse_ppl.models.predictors.predictor import ERROR, Predictor, mode_of_error
 from avse_ppl.models.protocols import Denoiser
 from avse_ppl.models.scene import Laws, Scene
 from avse_ppl.models.speech.diffusion import renoising_coefficients
@@ -117,15 +110,16 @@ def diffuse_spectrogram(
         check_finite(mean, variance, step, sigmas)
         speech = compression.law(mean, variance)
         update = noise.sample if step and sigma == sigmas[-1] else noise.fit
-        pool: Evidence | Pool = Evidence(speech, speech, 1.0)
+        evidence = None
         if predictor is not None and belief is not None:
-            pool = predictor.pool(speech, belief)
-        update(pool.plug_in, noise_updates)
+            evidence = predictor.pool(speech, belief)
+        update(speech if evidence is None else evidence.plug_in, noise_updates)
         values, law = noise.draw()
         if predictor is not None and predictor.informs_latents:
             values = {**values, ERROR: mode_of_error(mixture)}
         tempered = ComplexNormal(law.mean, law.power / tempering, validate_args=False)
-        posterior = condition_on_observed(pool.speech, widen_noise(tempered, pool), mixture)
+        laws = Laws(speech, tempered, evidence)
+        posterior = condition_on_observed(laws.speech, laws.widened_noise, mixture)
         yield GibbsSweep(posterior, values, Laws(posterior, law))
         if step + 1 == len(sigmas):
             return

@@ -45,28 +45,15 @@ class Belief(NamedTuple):
     believed: Any
 
 
-class Evidence(NamedTuple):
-    """Laws of speech given a prediction and its prior, and how far the mixture counts beside.
+class Evidence:
+    """What a prediction says of speech: laws given it, and how far the mixture counts beside.
 
-    The first is that of the pool, the second the one under which the mixture informs the latents.
-    The last is the least power that is taken for noise.
-    """
-
-    speech: ComplexNormal
-    plug_in: ComplexNormal
-    mixture_weight: Any
-    least_noise: Any = 0.0
-
-
-class Pool:
-    """`Evidence` of which each part is computed when it is asked for.
-
-    The density of the latents needs the second alone.
+    Each is computed when it is asked for: the density of the latents needs `plug_in` alone.
 
     Parameters
     ----------
     predictor, speech, belief
-        Whose pool, the law of speech without a prediction, and how far that is believed.
+        Whose, the law of speech without a prediction, and how far that is believed.
     """
 
     def __init__(self, predictor: Predictor, speech: ComplexNormal, belief: Belief) -> None:
@@ -183,7 +170,7 @@ class Predictor:
         """Whether the latents are inferred with the prediction, too."""
         return self.latent_share is not None
 
-    def __call__(self, frames: Frames, speech: ComplexNormal) -> Pool | None:
+    def __call__(self, frames: Frames, speech: ComplexNormal) -> Evidence | None:
         """Observe the prediction; laws of speech given it, None without a prediction."""
         if not self.informs_latents:
             return None if frames.predicted is None else self.pool(speech, self.weigh(frames))
@@ -219,9 +206,9 @@ class Predictor:
         mean = 0.0 if speech.zero_mean else speech.mean
         return ComplexNormal(mean, speech.power + (self.latent_share or 0.0) * belief.error)
 
-    def pool(self, speech: ComplexNormal, belief: Belief) -> Pool:
+    def pool(self, speech: ComplexNormal, belief: Belief) -> Evidence:
         """Laws of speech given the prediction and its prior."""
-        return Pool(self, speech, belief)
+        return Evidence(self, speech, belief)
 
     def predict(self, mixture: Spectrogram) -> Tensor:
         """Prediction of each recording, ``(recording, 4, freq, time)``, see `Frames`.
@@ -300,13 +287,6 @@ def condition_on_prediction(speech: ComplexNormal, error: Any, predicted: Any) -
     if speech.zero_mean:
         return ComplexNormal(gain * predicted, gain * error)
     return ComplexNormal(speech.mean + gain * (predicted - speech.mean), gain * error)
-
-
-def widen_noise(noise: ComplexNormal, evidence: Evidence | Pool) -> ComplexNormal:
-    """Law of the noise, as far as the mixture counts for speech beside a prediction."""
-    mean = 0.0 if noise.zero_mean else noise.mean
-    power = noise.power / evidence.mixture_weight + evidence.least_noise
-    return ComplexNormal(mean, power, validate_args=False)
 
 
 def band_weights(frames: Frames) -> Any:
