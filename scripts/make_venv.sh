@@ -48,8 +48,8 @@ then
 fi
 
 echo "Installing into .venv. The first time, this fetches about 3 GB (PyTorch) and takes minutes."
-install() {
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+install() {  # what is imported is compiled then; all of it takes a minute
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
         --constraint constraints.txt "$@"
 }
 install --editable '.[dev]'

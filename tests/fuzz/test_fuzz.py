@@ -8,11 +8,11 @@ from tests.fuzz.campaign import judge, make_mutant, run, warm_up, write_seeds
 from tests.fuzz.formats import FORMATS
 
 NAMES = list(FORMATS)
-MUTANTS = 500
+MUTANTS = 250
 SEED = 0
 
 
-def test_five_hundred_mutants(tmp_path):
+def test_a_few_hundred_mutants(tmp_path):
     found = list(run(tmp_path / "fuzz", NAMES, SEED, range(MUTANTS)))
     assert {one.format for one in found} == set(NAMES)
     kept = [one for one in found if not one.is_failure]

@@ -424,12 +424,15 @@ def jax_joint(speech: str, reliability: str | None = None) -> Values:
         for site in density.sites
     }
     arrays = {name: to_jax(value[:1]) for name, value in at.items()}
-    joint = made.joint(arrays, recording)
-    slope = jax.grad(lambda latents: made(latents, recording))(arrays)
-    return {
-        "likelihood": np.asarray(joint.likelihood), "prior": np.asarray(joint.prior),
-        **{f"slope.{name}": np.asarray(value) for name, value in slope.items()},
-    }  # fmt: skip
+
+    def evaluate(latents: Any) -> Any:
+        joint = made.joint(latents, recording)
+        slope = jax.grad(lambda point: made(point, recording))(latents)
+        return {"likelihood": joint.likelihood, "prior": joint.prior}, slope
+
+    parts, slope = jax.jit(evaluate)(arrays)  # compiled as a whole, not operation by operation
+    found = parts | {f"slope.{name}": value for name, value in slope.items()}
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 for _name in ("gaussian", "vae", "rvae", "tcvae", "dkf", "srnn"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -280,6 +281,7 @@ def adapt_enhancer(
     lead_in_s: float = 0.0,
     backward_weight: float = 0.0,
     speeds: Sequence[float] = (),
+    threads: int = 1,
 ) -> Enhancer:
     """Let an enhancer take waveforms of any rate, and answer in time.
 
@@ -290,6 +292,7 @@ def adapt_enhancer(
     recording once more backwards after it, when it knows of each moment what comes next in place of
     what was before, and the answer is (1 - w) forwards + w backwards. At other speeds any enhancer
     makes other errors: forwards is the mean of its answers to the recording as it is and at each.
+    Those at other speeds are a call of their own, one after another, with a lead-in of its own.
 
     Parameters
     ----------
@@ -306,6 +309,8 @@ def adapt_enhancer(
     speeds
         At which it hears the recording once more: at 1.1 it lasts a tenth less and sounds as much
         higher.
+    threads
+        How many calls run at once, 1 or 2; 2 if the enhancer may be called from two threads.
 
     Returns
     -------
@@ -330,26 +335,35 @@ def adapt_enhancer(
     check_not_negative("lead_in_s", lead_in_s)
     check_share("backward_weight", backward_weight)
     check_speeds("speeds", speeds)
+    if threads not in (1, 2):
+        raise ValueError(f"threads is {threads!r}; expected 1 or 2")
 
     def adapted(wave: np.ndarray, rate_hz: int) -> np.ndarray:
         import soxr
 
         own_hz = sample_rate_hz or rate_hz
         own = soxr.resample(np.asarray(wave, np.float32), rate_hz, own_hz)
-        lead_in = own[1 : 1 + round(lead_in_s * own_hz)][::-1]  # reflected, so that nothing jumps
-        backward = own[::-1][: len(own) if backward_weight else 0]
-        again = [change_speed(own, speed) for speed in speeds]
-        heard = [lead_in, own, backward, *again, np.zeros(delay_samples, np.float32)]
-        given = np.concatenate(heard)
-        found = np.asarray(enhance(given, own_hz), np.float32)
-        if found.shape != given.shape:
-            raise ValueError(
-                f"returned shape {found.shape} for {len(given)} samples at {own_hz} Hz"
-            )
-        ends = np.cumsum([len(each) for each in heard[:-1]])
-        _, forward, backward, *again = np.split(found[delay_samples:], ends[:-1])
-        for answer, speed in zip(again, speeds, strict=True):
-            forward = forward + undo_speed(answer, speed, len(own))
+
+        def hear(*waves: np.ndarray) -> list[np.ndarray]:
+            """Answer to each of several waveforms, by one call."""
+            first = waves[0]  # reflected before its beginning, so that nothing jumps
+            lead_in = first[1 : 1 + round(lead_in_s * own_hz)][::-1]
+            given = np.concatenate((lead_in, *waves, np.zeros(delay_samples, np.float32)))
+            found = np.asarray(enhance(given, own_hz), np.float32)
+            if found.shape != given.shape:
+                raise ValueError(
+                    f"returned shape {found.shape} for {len(given)} samples at {own_hz} Hz"
+                )
+            ends = np.cumsum([len(lead_in), *(len(each) for each in waves)])
+            return np.split(found[delay_samples:], ends[:-1])[1:]
+
+        calls = [[own, own[::-1][: len(own) if backward_weight else 0]]]
+        if speeds:
+            calls.append([change_speed(own, speed) for speed in speeds])
+        with ThreadPoolExecutor(threads) as pool:
+            (forward, backward), *others = pool.map(lambda waves: hear(*waves), calls)
+        again = zip(others[0], speeds, strict=True) if others else ()
+        forward = sum((undo_speed(*one, len(own)) for one in again), forward)
         forward = forward / (1 + len(speeds))
         if backward_weight:
             forward = (1.0 - backward_weight) * forward + backward_weight * backward[::-1]

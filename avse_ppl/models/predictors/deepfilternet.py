@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -17,7 +16,6 @@ _DELAY = 1440  # samples: half a window more than a hop, and two frames of look-
 # Chosen on mixtures of docs/results/bridge.md.
 _LEAD_IN_S, _BACKWARD_WEIGHT, _SPEEDS = 3.0, 0.2, (0.94, 1.12)
 _ATTENUATION_DB = 100.0  # no limit
-_LOCK = threading.Lock()  # the state is one recording's
 
 
 def predict_by_deepfilternet(
@@ -31,8 +29,9 @@ def predict_by_deepfilternet(
     """Speech by DeepFilterNet3, in time with the mixture.
 
     It works frame by frame and normalises by running means, which take seconds to settle. It hears
-    the first seconds backwards before the recording, and after it the recording backwards, slower
-    and faster, see `adapt_enhancer`; with none of these its answer is the wheel's own.
+    the first seconds backwards before the recording, and after it the recording backwards, and in a
+    second thread slower and faster, see `adapt_enhancer`; with none of these its answer is the
+    wheel's own.
 
     Parameters
     ----------
@@ -65,6 +64,7 @@ def predict_by_deepfilternet(
         lead_in_s=lead_in_s,
         backward_weight=backward_weight,
         speeds=speeds,
+        threads=2,  # each call has a state of its own, and lets go of the interpreter
     )
     return enhance(wave, sample_rate_hz)
 
@@ -75,17 +75,16 @@ def run_deepfilternet(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
     state = library.df_create(model.encode(), _ATTENUATION_DB, None)
     if not state:
         raise RuntimeError(f"DeepFilterNet could not load its model {model}")
-    with _LOCK:
-        try:
-            frame = int(library.df_get_frame_length(state))
-            padded = np.pad(wave, (0, -len(wave) % frame)).astype(np.float32)
-            out = np.zeros_like(padded)
-            for begin in range(0, len(padded), frame):
-                source = padded[begin : begin + frame].ctypes.data_as(_FLOATS)
-                target = out[begin : begin + frame].ctypes.data_as(_FLOATS)
-                library.df_process_frame(state, source, target)
-        finally:
-            library.df_free(state)
+    try:
+        frame = int(library.df_get_frame_length(state))
+        padded = np.pad(wave, (0, -len(wave) % frame)).astype(np.float32)
+        out = np.zeros_like(padded)
+        for begin in range(0, len(padded), frame):
+            source = padded[begin : begin + frame].ctypes.data_as(_FLOATS)
+            target = out[begin : begin + frame].ctypes.data_as(_FLOATS)
+            library.df_process_frame(state, source, target)
+    finally:
+        library.df_free(state)
     return out[: len(wave)]
 
 

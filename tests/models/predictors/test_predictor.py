@@ -124,7 +124,7 @@ def make_cases(count: int = 6, error: float = 0.2):
 
 def test_the_law_finds_the_power_of_the_error_and_knows_failures() -> None:
     cases = make_cases()
-    law = fit_error_law(cases, steps=200)
+    law = fit_error_law(cases, steps=100)
     mixture, predicted, speech = make_cases(7)[-1]
     actual = (speech - predicted).abs().square()[:, 20:].mean()
     expected = law(mixture, predicted).exp()[:, 20:].mean()

@@ -94,7 +94,21 @@ def test_the_kind_says_so(method):
 
 
 def test_jax_has_the_same_density():
-    # Its log density is compared with that of torch before the first step.
+    jax = pytest.importorskip("jax")
+    from avse_ppl.inference.mcmc.jax_log_density import list_recordings, make_jax_log_density
+
+    density = LogDensity(SCENE, condition_on_encoder(SCENE, STFT.analyse(waves(1))))
+    made, recording = make_jax_log_density(density), list_recordings(density)[0]
+    counterpart = jax.jit(lambda latents: made(latents, recording))
+    for seed in (0, 1):
+        values = draw_values(density, seed)
+        latents = {name: jax.numpy.asarray(value.numpy()) for name, value in values.items()}
+        found, expected = float(counterpart(latents)), density(values).item()
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_numpyro_says_so():
     method = NumPyroNUTS(draws=2, warmup=2, chains=1, waveforms=False)
     posterior = method(SCENE, waves(1), seed=0)
     assert posterior.kind.amortised
