@@ -43,7 +43,7 @@ from avse_ppl.signal.audio import Audio
 DETECTOR = SHARED / "models" / "face" / "scrfd_500m_kps.onnx"
 SNRS_DB = (-5.0, 0.0, 5.0)
 PREDICTED = ("deepfilternet", "predictor", COMBINED)
-BESIDE_LIPS = ("none", "deepfilternet", COMBINED)
+BESIDE_LIPS = ("none", *PREDICTED)
 KEYS = {COMBINED: "both"}  # of rows, where the name is none
 _FOREIGN = 54
 _TALKERS = 4
