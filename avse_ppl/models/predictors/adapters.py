@@ -343,31 +343,55 @@ def adapt_enhancer(
 
         own_hz = sample_rate_hz or rate_hz
         own = soxr.resample(np.asarray(wave, np.float32), rate_hz, own_hz)
-
-        def hear(*waves: np.ndarray) -> list[np.ndarray]:
-            """Answer to each of several waveforms, by one call."""
-            first = waves[0]  # reflected before its beginning, so that nothing jumps
-            lead_in = first[1 : 1 + round(lead_in_s * own_hz)][::-1]
-            given = np.concatenate((lead_in, *waves, np.zeros(delay_samples, np.float32)))
-            found = np.asarray(enhance(given, own_hz), np.float32)
-            if found.shape != given.shape:
-                raise ValueError(
-                    f"returned shape {found.shape} for {len(given)} samples at {own_hz} Hz"
-                )
-            ends = np.cumsum([len(lead_in), *(len(each) for each in waves)])
-            return np.split(found[delay_samples:], ends[:-1])[1:]
-
-        calls = [[own, own[::-1][: len(own) if backward_weight else 0]]]
+        calls = [[own, own[::-1]] if backward_weight else [own]]
         if speeds:
             calls.append([change_speed(own, speed) for speed in speeds])
-        with ThreadPoolExecutor(threads) as pool:
-            (forward, backward), *others = pool.map(lambda waves: hear(*waves), calls)
+
+        def ask(waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return ask_once(enhance, waves, own_hz, round(lead_in_s * own_hz), delay_samples)
+
+        if threads == 1:  # not in a thread of its own, which the enhancer might not expect
+            (forward, *backward), *others = map(ask, calls)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                (forward, *backward), *others = pool.map(ask, calls)
         again = zip(others[0], speeds, strict=True) if others else ()
         forward = sum((undo_speed(*one, len(own)) for one in again), forward)
         forward = forward / (1 + len(speeds))
         if backward_weight:
-            forward = (1.0 - backward_weight) * forward + backward_weight * backward[::-1]
+            forward = (1.0 - backward_weight) * forward + backward_weight * backward[0][::-1]
         return fit_length(soxr.resample(forward, own_hz, rate_hz), len(wave))
 
     adapted.__name__ = name_of(enhance)
     return adapted
+
+
+def ask_once(
+    enhance: Enhancer, waves: Sequence[np.ndarray], rate_hz: int, lead_in: int, delay: int
+) -> list[np.ndarray]:
+    """Answers to several waveforms, one after another in one call, after a lead-in.
+
+    Parameters
+    ----------
+    enhance
+        ``(wave, sample_rate_hz) -> wave``.
+    waves
+        ``(sample,)`` each.
+    rate_hz
+        Of all, Hz.
+    lead_in, delay
+        Samples of the first waveform that are heard backwards before it, and by which the answer
+        comes late.
+
+    Raises
+    ------
+    ValueError
+        If the answer is not as long as what was given.
+    """
+    before = waves[0][1 : 1 + lead_in][::-1]  # reflected, so that nothing jumps
+    given = np.concatenate((before, *waves, np.zeros(delay, np.float32)))
+    found = np.asarray(enhance(given, rate_hz), np.float32)
+    if found.shape != given.shape:
+        raise ValueError(f"returned shape {found.shape} for {len(given)} samples at {rate_hz} Hz")
+    ends = np.cumsum([len(before), *(len(wave) for wave in waves)])
+    return np.split(found[delay:], ends[:-1])[1:]

@@ -217,6 +217,14 @@ def test_an_enhancer_hears_the_recording_at_other_speeds_in_a_second_thread() ->
     np.testing.assert_array_equal(once(wave, RATE_HZ), found)
     with pytest.raises(ValueError, match="threads is 3; expected 1 or 2"):
         adapt_enhancer(halve, threads=3)
+    threads = set[int]()
+
+    def note_thread(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
+        threads.add(threading.get_ident())
+        return wave
+
+    adapt_enhancer(note_thread, speeds=(1.25,))(wave, RATE_HZ)
+    assert threads == {threading.get_ident()}
 
 
 def test_deepfilternet_keeps_speech_and_gains_by_hearing_more_than_once() -> None:
