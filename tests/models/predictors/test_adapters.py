@@ -206,8 +206,11 @@ def test_an_enhancer_hears_the_recording_at_other_speeds() -> None:
 def test_an_enhancer_hears_the_recording_at_other_speeds_in_a_second_thread() -> None:
     together = threading.Barrier(2, timeout=20.0)
 
+    lengths = set[int]()
+
     def halve(wave: np.ndarray, sample_rate_hz: int) -> np.ndarray:
         together.wait()  # alone it waits for a second call, and fails
+        lengths.add(len(wave))
         return 0.5 * wave
 
     wave = np.sin(np.arange(8000) * 0.1).astype("float32")
@@ -215,6 +218,7 @@ def test_an_enhancer_hears_the_recording_at_other_speeds_in_a_second_thread() ->
     found = once(wave, RATE_HZ)
     np.testing.assert_allclose(found[200:-200], 0.5 * wave[200:-200], atol=0.01)
     np.testing.assert_array_equal(once(wave, RATE_HZ), found)
+    assert lengths == {1600 + 8000, 1600 + 6400}  # a lead-in for each
     with pytest.raises(ValueError, match="threads is 3; expected 1 or 2"):
         adapt_enhancer(halve, threads=3)
     threads = set[int]()
