@@ -27,9 +27,10 @@ def kill(kills, seed, *options):
     return results
 
 
-def test_a_kill_of_each():
-    results = kill(1, 0, "--two", "enhance")
-    assert all(result["kills"] >= 1 for result in results)
+@pytest.mark.slow
+def test_a_few_kills():
+    results = kill(2, 0, "--two", "enhance")
+    assert all(result["kills"] >= 2 for result in results)
 
 
 @pytest.mark.slow

@@ -90,9 +90,10 @@ def pair_scores(scores, expected):
 def is_fast(prior, recording, with_lips):
     """Each prior once, an audio-visual one with the lips; the others are slow.
 
-    So is latent diffusion, which takes ten times as long; `test_golden` runs it for a few steps.
+    So are latent diffusion, which takes ten times as long, and srnn; `test_golden` runs them for a
+    few steps.
     """
-    if prior == "latent-diffusion":
+    if prior in ("latent-diffusion", "srnn"):
         return False
     audio_visual = any(lips and name == prior for name, _, lips in MEASURED)
     return with_lips if audio_visual else recording == "rain"

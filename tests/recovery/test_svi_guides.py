@@ -144,6 +144,7 @@ def test_each_structure_has_its_scene():
         assert low < 0.7 * high
 
 
+@pytest.mark.slow
 def test_the_elbo_orders_the_guides():
     for name, right in RIGHT.items():
         means = {guide: fit_guide(name, guide).trace["elbo"][-40:].mean(0) for guide in GUIDES}
