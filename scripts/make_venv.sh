@@ -48,7 +48,7 @@ then
 fi
 
 echo "Installing into .venv. The first time, this fetches about 3 GB (PyTorch) and takes minutes."
-install() {  # what is imported is compiled then; all of it takes a minute
+install() {  # what is imported is compiled then, and much never is
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-compile \
         --constraint constraints.txt "$@"
 }
